@@ -1,0 +1,38 @@
+# Each target makes its own .venv from requirements.lock first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test check bench setup lock clean
+
+demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
+	$(BIN)/bulk-upload demo
+
+test: $(INSTALLED)  ## Every test
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## Style, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)  ## Measured ratios, each against a peer in the same run
+	$(BIN)/python -m benchmarks.encoding
+
+setup: $(INSTALLED)  ## Only install
+
+lock: $(INSTALLED)  ## Pin the dependencies of pyproject.toml anew
+	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
+		--output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv
+
+# --without-pip: Debian's python3 has no ensurepip; the outer pip installs into the .venv instead.
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv --without-pip .venv
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes -r requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
