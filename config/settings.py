@@ -1,0 +1,106 @@
+"""Settings: options, then the environment, then `.env`. The only reader of the latter two.
+
+The guide's four names stand as they are; all others begin with `BULK_UPLOAD_`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from venclient.errors import ConfigurationError
+
+
+def _http_address(address: str | None) -> str | None:
+    if address is None:
+        return None
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("give an address such as http://127.0.0.1:8444/openadr3")
+    if parts.username or parts.password:
+        raise ValueError("a user name or password in the address would be shown: leave it out")
+    return address.rstrip("/")
+
+
+HttpAddress = Annotated[str | None, AfterValidator(_http_address)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BULK_UPLOAD_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
+    )
+
+    vtn_url: HttpAddress = Field(None, validation_alias="VTN_SERVER_ADDRESS", description="base address of the VTN")
+    bearer_token: SecretStr | None = Field(
+        None, validation_alias="VTN_BEARER_TOKEN", description="a token given outright, in place of the three below"
+    )
+    oauth_client_id: str | None = Field(
+        None, validation_alias="OAUTH_CLIENT_ID", description="OAuth 2 client credentials: the client id"
+    )
+    oauth_client_secret: SecretStr | None = Field(
+        None, validation_alias="OAUTH_CLIENT_SECRET", description="and its secret"
+    )
+    oauth_token_url: HttpAddress = Field(
+        None, validation_alias="OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL", description="and where a token is obtained"
+    )
+
+    resources_db: str = Field("config/resources.db", description="resources database: a path or an SQLAlchemy URL")
+    meter_file: Path = Field(Path("config/examplemeterdata/load_data.h5"), description="meter file (HDF5)")
+    ledger_url: str = Field("config/ledger.db", description="the ledger: a path or an SQLAlchemy URL")
+    chunk_size: int = Field(50_000, ge=1, le=50_000, description="points a request, at most")
+    batch_size: int = Field(5_000, ge=1, le=10_000, description="points that the VTN writes at a time")
+    concurrency: int = Field(4, ge=1, le=64, description="requests in flight at a time")
+    loads_per_task: int = Field(50, ge=1, description="loads of one VEN in a Prefect task, at most")
+    timeout_s: float = Field(
+        30.0, gt=0, description="how long the VTN may take for an answer, and 1 s more for every 500 points"
+    )
+    attempts: int = Field(10, ge=1, description="how often a request is tried")
+    retry_wait_s: float = Field(0.5, ge=0, description="the wait before a second attempt; it doubles, up to a minute")
+
+    @classmethod
+    def load(cls, **options: Any) -> Self:
+        """The settings that hold, these options first; None is no option.
+
+        Raises `ConfigurationError` with all faults at once.
+        """
+        try:
+            return cls(**(_given.get() or {}) | {name: value for name, value in options.items() if value is not None})
+        except ValidationError as error:
+            raise ConfigurationError("; ".join(_in_words(fault) for fault in error.errors())) from None
+
+
+_given: ContextVar[dict[str, Any] | None] = ContextVar("given", default=None)
+
+
+@contextmanager
+def given_options(**options: Any) -> Iterator[None]:
+    """Let these options hold for every `Settings.load` within: for what must not become a run's parameter."""
+    before = _given.set({name: value for name, value in options.items() if value is not None})
+    try:
+        yield
+    finally:
+        _given.reset(before)
+
+
+def environment_name(field: str) -> str:
+    """What a setting is called in the environment and in `.env`."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias) if alias else f"{Settings.model_config['env_prefix']}{field}".upper()
+
+
+def _in_words(fault: Any) -> str:
+    name = str(fault["loc"][0]) if fault["loc"] else "settings"
+    shown = environment_name(name) if name in Settings.model_fields else name
+    return f"{shown}: {fault['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,133 @@
+"""What is pending of a series, cut into requests, and a request's JSON bytes.
+
+Encoding is what every point of a billion goes through, so no Python object stands for a point: a body is laid out in
+one byte array, and heads, values and tails are each put in their places by one numpy assignment (for values, one for
+each text length that occurs).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from venclient.cleaning import digest
+from venclient.models import QUALITY_CODE, Chunk, Mark, MeterSeries, Month
+
+Bytes = NDArray[np.uint8]
+Texts = np.ndarray[tuple[int], np.dtype[np.void]]
+
+_ISO = np.dtype([("date", "S11"), ("time", "S8"), ("zone", "S1")])
+_HEAD = np.dtype([("open", "S19"), ("start", _ISO), ("then", "S18"), ("end", _ISO), ("value", "S10")])
+_TAIL = f',"quality_code":"{QUALITY_CODE}"}},'.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The part of a month that the VTN has not acknowledged: `series[begin:month.stop]`."""
+
+    month: Month
+    begin: int
+
+    @property
+    def points(self) -> int:
+        """How many points are left to send."""
+        return self.month.stop - self.begin
+
+
+def pending(series: MeterSeries, marks: Mapping[int, Mark]) -> list[Pending]:
+    """Compare the series as it is today with what the VTN has acknowledged, month by month.
+
+    The same points: nothing. The same points and more after them: the rest. Anything else is a past that was
+    corrected: the month again.
+    """
+    rests = (Pending(month, _first_unsent(series, month, marks.get(month.number))) for month in series.months)
+    return [rest for rest in rests if rest.points]
+
+
+def cut(series: MeterSeries, rests: list[Pending], chunk_size: int) -> Iterator[Chunk]:
+    """Requests of up to `chunk_size` points, across months, oldest first."""
+    places = np.concatenate([np.arange(rest.begin, rest.month.stop) for rest in rests] or [np.arange(0)])
+    for first in range(0, len(places), chunk_size):
+        part = places[first : first + chunk_size]
+        begin, stop = int(part[0]), int(part[-1]) + 1
+        reached = [rest.month for rest in rests if rest.begin < stop and begin < rest.month.stop]
+        yield Chunk(
+            start_s=series.start_s[part],
+            power_w=series.power_w[part],
+            interval_s=series.interval_s,
+            marks=tuple(_mark(series, month, min(stop, month.stop)) for month in reached),
+            is_last=first + chunk_size >= len(places),
+        )
+
+
+def encode(chunk: Chunk) -> bytes:
+    """The body of `POST /report_data/bulk`: a JSON list of the chunk's points.
+
+    Values are the shortest text that reads back as the same float64 (orjson); times are whole seconds, in UTC.
+    """
+    values = np.frombuffer(orjson.dumps(chunk.power_w, option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)
+    value_stop = np.flatnonzero((values == ord(",")) | (values == ord("]")))
+    lengths = np.diff(value_stop, prepend=0) - 1
+    heads = _heads(chunk.start_s.tobytes(), chunk.interval_s)
+    point_stop = 1 + np.cumsum(lengths + (_HEAD.itemsize + len(_TAIL)))
+    tail_at = point_stop - len(_TAIL)
+    value_at = tail_at - lengths
+
+    body = np.empty(point_stop[-1], dtype=np.uint8)
+    _windows(body, _HEAD.itemsize)[value_at - _HEAD.itemsize] = heads
+    _windows(body, len(_TAIL))[tail_at] = np.void(_TAIL)
+    for length in np.flatnonzero(np.bincount(lengths)).tolist():
+        these = np.flatnonzero(lengths == length)
+        _windows(body, length)[value_at[these]] = _windows(values, length)[value_stop[these] - length]
+    body[0], body[-1] = ord("["), ord("]")
+    return body.tobytes()
+
+
+def _first_unsent(series: MeterSeries, month: Month, mark: Mark | None) -> int:
+    if mark is None or mark.points > month.stop - month.begin:
+        return month.begin
+    stop = month.begin + mark.points
+    return stop if _digest(series, month, stop) == mark.digest else month.begin
+
+
+def _digest(series: MeterSeries, month: Month, stop: int) -> bytes:
+    if stop == month.stop:
+        return month.digest
+    return digest(series.start_s[month.begin : stop], series.power_w[month.begin : stop], series.interval_s)
+
+
+def _mark(series: MeterSeries, month: Month, stop: int) -> Mark:
+    return Mark(month.number, stop - month.begin, int(series.start_s[stop - 1]), _digest(series, month, stop))
+
+
+@lru_cache(maxsize=16)
+def _heads(start_s: bytes, interval_s: int) -> Texts:
+    """All before the value of each point; cached, because series share their grid of timestamps."""
+    starts = np.frombuffer(start_s, dtype=np.int64)
+    heads = np.empty(len(starts), dtype=_HEAD)
+    heads["open"] = b'{"interval_start":"'
+    heads["start"] = _iso_texts(starts)
+    heads["then"] = b'","interval_end":"'
+    heads["end"] = _iso_texts(starts + interval_s)
+    heads["value"] = b'","value":'
+    return heads.view(f"V{_HEAD.itemsize}")
+
+
+def _iso_texts(unix_s: NDArray[np.int64]) -> NDArray[Any]:
+    """`2025-01-15T08:00:00Z` for each, a date and a time of day put into words once each."""
+    days, day = np.unique(unix_s // 86_400, return_inverse=True)
+    seconds, second = np.unique(unix_s % 86_400, return_inverse=True)
+    dates = np.datetime_as_string(days.astype("datetime64[D]").astype("datetime64[s]")).astype("S11")
+    times = np.array([text[11:] for text in np.datetime_as_string(seconds.astype("datetime64[s]"))], dtype="S8")
+    texts = np.empty(len(unix_s), dtype=_ISO)
+    texts["date"], texts["time"], texts["zone"] = dates[day], times[second], b"Z"
+    return texts
+
+
+def _windows(buffer: Bytes, width: int) -> Texts:
+    """Every run of `width` bytes in the buffer as one item: a view, so that assigning to it fills the buffer."""
+    return np.ndarray((len(buffer) - width + 1,), dtype=f"V{width}", buffer=buffer, strides=(1,))

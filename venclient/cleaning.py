@@ -1,0 +1,106 @@
+"""Rows of a power dataset → `MeterSeries`. Pure numpy; every row that is left out is counted by its reason."""
+
+import hashlib
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from venclient.errors import PermanentError
+from venclient.models import QUALITY_CODE, MeterSeries, Month
+
+SINGLE_ROW_INTERVAL_S = 3600
+# Unix seconds stay below this until the year 5138, and milliseconds are above it since 1973.
+MILLISECONDS_FROM = 1e11
+END_OF_YEAR_9999_S = 253_402_300_800
+
+
+def clean(rows: NDArray[np.generic]) -> MeterSeries:
+    """Sort the rows by time and leave out what no VTN can take.
+
+    `rows`: (N, 2) of any number type; column 0 unix seconds (or milliseconds, told apart by their size), column 1
+    mean power in W. Where a timestamp occurs twice, the row further down the file wins. Raises `PermanentError` when
+    nothing is left.
+    """
+    time = rows[:, 0].astype(np.float64)
+    power_w = rows[:, 1].astype(np.float64)
+    start_s, in_calendar = _unix_seconds(time)
+    keep = in_calendar & np.isfinite(power_w)
+    dropped = {
+        "bad timestamp": int((~in_calendar).sum()),
+        "NaN": int((in_calendar & np.isnan(power_w)).sum()),
+        "infinite": int((in_calendar & np.isinf(power_w)).sum()),
+    }
+    start_s, power_w = start_s[keep], power_w[keep]
+    if not _is_increasing(start_s):
+        start_s, power_w = _sorted_last_wins(start_s, power_w)
+    dropped["duplicate timestamp"] = int(keep.sum()) - len(start_s)
+    dropped = {reason: count for reason, count in dropped.items() if count}
+    if not len(start_s):
+        raise PermanentError(f"No usable rows: {_in_words(dropped) or 'the dataset is empty'}")
+    interval_s = _interval_s(start_s)
+    return MeterSeries(start_s, power_w, interval_s, _months(start_s, power_w, interval_s), dropped)
+
+
+def digest(start_s: NDArray[np.int64], power_w: NDArray[np.float64], interval_s: int) -> bytes:
+    """16 bytes that stand for exactly these points: start, interval, value and quality code."""
+    sha = hashlib.sha256(f"{interval_s} {QUALITY_CODE}".encode())
+    sha.update(np.ascontiguousarray(start_s, dtype="<i8").data)
+    sha.update(np.ascontiguousarray(power_w, dtype="<f8").data)
+    return sha.digest()[:16]
+
+
+def _unix_seconds(time: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Whole unix seconds, and which of them are a time from 1970 to 9999 at all."""
+    finite = np.isfinite(time)
+    if finite.any() and np.median(time[finite]) >= MILLISECONDS_FROM:
+        time = time / 1000
+    in_calendar = finite & (time >= 0) & (time < END_OF_YEAR_9999_S)
+    return np.rint(np.where(in_calendar, time, 0)).astype(np.int64), in_calendar
+
+
+def _is_increasing(start_s: NDArray[np.int64]) -> bool:
+    return bool((start_s[1:] > start_s[:-1]).all())
+
+
+def _sorted_last_wins(
+    start_s: NDArray[np.int64], power_w: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    order = np.argsort(start_s, kind="stable")
+    start_s, power_w = start_s[order], power_w[order]
+    last = np.append(start_s[1:] != start_s[:-1], True)
+    return start_s[last], power_w[last]
+
+
+def _interval_s(start_s: NDArray[np.int64]) -> int:
+    """The most frequent step, the smaller one of two that are as frequent."""
+    if len(start_s) == 1:
+        return SINGLE_ROW_INTERVAL_S
+    steps, counts = np.unique(np.diff(start_s), return_counts=True)
+    interval_s = int(steps[counts.argmax()])
+    if start_s[-1] + interval_s > END_OF_YEAR_9999_S:
+        raise PermanentError(f"An interval of {interval_s} s from the last timestamp on ends after the year 9999")
+    return interval_s
+
+
+def _months(start_s: NDArray[np.int64], power_w: NDArray[np.float64], interval_s: int) -> tuple[Month, ...]:
+    calendar = start_s.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+    edges = [0, *(np.flatnonzero(np.diff(calendar)) + 1).tolist(), len(start_s)]
+    return tuple(
+        Month(
+            _month_number(int(calendar[begin])),
+            begin,
+            stop,
+            digest(start_s[begin:stop], power_w[begin:stop], interval_s),
+        )
+        for begin, stop in pairwise(edges)
+    )
+
+
+def _month_number(months_since_1970: int) -> int:
+    years, month = divmod(months_since_1970, 12)
+    return (1970 + years) * 100 + month + 1
+
+
+def _in_words(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items())

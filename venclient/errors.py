@@ -1,0 +1,39 @@
+"""The errors of `venclient`, in one tree:
+
+    VenClientError
+    ├── TransientError       tried again: 408, 425, 429, 5xx, connection, timeout, an unreadable 201
+    ├── PermanentError       this load ends, the next goes on: 400, 403, 404, 422, a bad dataset
+    └── ConfigurationError   the run ends: no token, wrong secret, a file or the VTN is missing
+
+Messages say what, which one, and what to do next. All arguments go to `Exception`, so that errors survive pickling.
+"""
+
+
+class VenClientError(Exception):
+    """Any error that `venclient` raises on purpose; `retries`: how often the call had been tried again."""
+
+    retries = 0
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TransientError(VenClientError):
+    """What a later attempt may well get past."""
+
+    def __init__(self, message: str, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, status, retry_after_s)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class PermanentError(VenClientError):
+    """What no further attempt gets past: the load ends, the others go on."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message, status)
+        self.status = status
+
+
+class ConfigurationError(VenClientError):
+    """What the operator has to set right before any load can go on."""

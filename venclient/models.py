@@ -1,0 +1,120 @@
+"""The values that travel from the loads table to the VTN: frozen, typed, one for each step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+QUALITY_CODE = "GOOD"
+
+LoadState = Literal["done", "failed", "pending"]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A row of the loads table with its resource's name and VEN."""
+
+    load_id: str
+    ven: str
+    resource_id: str
+    resource_name: str
+    load_component: str
+    load_name: str
+    h5_meter_id: str
+    vtn_resource_id: str
+
+    @property
+    def name(self) -> str:
+        """What people call it: `Ljt Holiday Inn - Base Load`."""
+        return f"{self.resource_name} - {self.load_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """The points of a series in one calendar month (UTC): `series[begin:stop]`, and their digest.
+
+    `number` is readable as it stands: 202503 is March 2025.
+    """
+
+    number: int
+    begin: int
+    stop: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeterSeries:
+    """What one load measured, cleaned: finite, in order, one value a timestamp.
+
+    `start_s`: int64 (N,), unix seconds of each interval's start. `power_w`: float64 (N,), mean W of that interval.
+    `dropped`: how many rows of the dataset were left out, by reason.
+    """
+
+    start_s: NDArray[np.int64]
+    power_w: NDArray[np.float64]
+    interval_s: int
+    months: tuple[Month, ...]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far the VTN has acknowledged a month: its first `points` points, which have this digest."""
+
+    month: int
+    points: int
+    last_start_s: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """The points of one request, and the ledger marks that hold once the VTN has acknowledged it."""
+
+    start_s: NDArray[np.int64]
+    power_w: NDArray[np.float64]
+    interval_s: int
+    marks: tuple[Mark, ...]
+    is_last: bool
+
+    def __len__(self) -> int:
+        return len(self.start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The VTN's word that it has a chunk: how many points, after how many retries, in which time."""
+
+    points: int
+    retries: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What came of one load in one run."""
+
+    load: Load
+    state: LoadState
+    points_sent: int = 0
+    points_already_there: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    chunks: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def points_dropped(self) -> int:
+        """Rows of the dataset that were left out, all reasons together."""
+        return sum(self.dropped.values())
+
+    @property
+    def points_per_second(self) -> float:
+        """Points sent a second of this load's time."""
+        return self.points_sent / self.seconds if self.seconds else 0.0

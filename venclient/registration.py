@@ -1,0 +1,131 @@
+"""Make VENs and their loads known to the VTN, and write the ids that it gives into the loads table.
+
+Ids are written as they come, in small transactions. A registration that was killed goes on where it stopped: what the
+VTN had created by then answers with its id when it is asked for again, so that no resource is created twice.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from venclient.errors import PermanentError, TransientError
+from venclient.resource_db import ResourceDatabase, UnregisteredLoad
+from venclient.vtn import VtnClient
+
+log = logging.getLogger(__name__)
+
+LOADS_PER_TRANSACTION = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What came of a registration. `left_out`: loads of resources that are disabled or suspended."""
+
+    registered: int
+    left_out: int
+    failures: tuple[str, ...]
+
+
+def register(
+    database: ResourceDatabase,
+    vtn: VtnClient,
+    vens: Sequence[str] | None = None,
+    *,
+    concurrency: int = 4,
+    on_page: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Registration:
+    """Register every load of these VENs (of all) that has no id yet; `on_page(done, total)` hears of the progress.
+
+    A load that the VTN refuses is told in `failures`, and the others go on. Raises `ConfigurationError` for what no
+    other load would get past either.
+    """
+    waiting = database.unregistered(vens)
+    loads = [load for load in waiting if load.is_enabled]
+    failures: list[str] = []
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="register") as pool:
+        known_vens = dict(zip(_vens(loads), pool.map(lambda ven: _create_ven(vtn, ven), _vens(loads)), strict=True))
+        for begin in range(0, len(loads), LOADS_PER_TRANSACTION):
+            page = loads[begin : begin + LOADS_PER_TRANSACTION]
+            outcomes = list(pool.map(lambda load: _create_resource(vtn, load, known_vens[load.ven]), page))
+            ids = {load.load_id: outcome.id for load, outcome in zip(page, outcomes, strict=True) if outcome.id}
+            database.write_ids(ids)
+            failures += [outcome.error for outcome in outcomes if outcome.error]
+            on_page(begin + len(page), len(loads))
+    return Registration(len(loads) - len(failures), len(waiting) - len(loads), tuple(failures))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    id: str = ""
+    error: str = ""
+
+
+def _vens(loads: Sequence[UnregisteredLoad]) -> list[str]:
+    return list(dict.fromkeys(load.ven for load in loads))
+
+
+def _create_ven(vtn: VtnClient, ven: str) -> _Outcome:
+    try:
+        vtn.create_ven(ven)
+    except (PermanentError, TransientError) as error:
+        return _Outcome(error=f"VEN '{ven}': {error}")
+    return _Outcome()
+
+
+def _create_resource(vtn: VtnClient, load: UnregisteredLoad, ven: _Outcome) -> _Outcome:
+    if ven.error:
+        return _Outcome(error=f"Load {load.load_id}: {ven.error}")
+    try:
+        return _Outcome(id=vtn.create_resource(resource_body(load)))
+    except (PermanentError, TransientError) as error:
+        log.error("Load %s is not registered: %s", load.load_id, error)
+        return _Outcome(error=f"Load {load.load_id}: {error}")
+
+
+def resource_body(load: UnregisteredLoad) -> dict[str, Any]:
+    """What `POST /resources` takes (contracts §3); raises `PermanentError` for JSON in the database that is none."""
+    location = _json_object(load.location, "location")
+    capacities = _json_object(load.capacities, "capacities")
+    attributes = {
+        "resource_sub_type": load.resource_sub_type,
+        **{_snake_case(name): value for name, value in capacities.items()},
+        "address": load.address,
+        "load_component": load.load_component,
+        "load_name": load.load_name,
+        "h5_meter_id": load.h5_meter_id,
+    }
+    return {
+        "id": load.load_id,
+        "resource_name": f"{load.resource_name} - {load.load_name}",
+        "resource_type": load.resource_type,
+        "ven_name": load.ven,
+        "external_resource_id": f"{load.resource_id}_{load.load_component}",
+        "service_location": {
+            "meterpoint_id": load.meter_point_id,
+            "longitude": location.get("longitude"),
+            "latitude": location.get("latitude"),
+        },
+        "attributes": [
+            {"attribute_type": name, "attribute_name": name, "attribute_values": [value]}
+            for name, value in attributes.items()
+            if value not in (None, "")
+        ],
+    }
+
+
+def _json_object(text: str | None, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if text else {}
+    except json.JSONDecodeError as error:
+        raise PermanentError(f"The resource's {what} are not JSON ({error}): correct the resources row") from error
+    if not isinstance(value, dict):
+        raise PermanentError(f"The resource's {what} are not a JSON object: correct the resources row")
+    return value
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\s-]+", "_", name).lower()

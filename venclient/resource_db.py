@@ -1,0 +1,208 @@
+"""The resources database: which loads there are, and the ids that registration writes back.
+
+An upload opens it read-only; registration writes `vtn_resource_id`, `registration_status` and `updated_at` alone.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, column, func, select, table, update
+from sqlalchemy.exc import DBAPIError
+
+from venclient.databases import open_engine, open_read_only, shown, sqlite_path
+from venclient.errors import ConfigurationError
+from venclient.models import Load
+
+RESOURCES = table(
+    "resources",
+    column("resource_id"),
+    column("resource_name"),
+    column("resource_type"),
+    column("resource_sub_type"),
+    column("meter_point_id"),
+    column("capacities"),
+    column("location"),
+    column("address"),
+    column("ven"),
+    column("enabled"),
+    column("registration_status"),
+)
+LOADS = table(
+    "loads",
+    column("load_id"),
+    column("resource_id"),
+    column("load_component"),
+    column("load_name"),
+    column("h5_meter_id"),
+    column("vtn_resource_id"),
+    column("registration_status"),
+    column("updated_at"),
+)
+# An empty string in vtn_resource_id is not a registration (contracts §1).
+IS_REGISTERED = func.coalesce(LOADS.c.vtn_resource_id, "") != ""
+LOADS_OF_RESOURCES = LOADS.join(RESOURCES, LOADS.c.resource_id == RESOURCES.c.resource_id)
+
+
+@dataclass(frozen=True, slots=True)
+class VenOutline:
+    """A VEN and its loads in numbers."""
+
+    ven: str
+    registered: int
+    unregistered: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisteredLoad:
+    """A load that the VTN does not know, with what it has to be told of it. Columns as they stand in the database."""
+
+    load_id: str
+    resource_id: str
+    load_component: str
+    load_name: str | None
+    h5_meter_id: str | None
+    resource_name: str
+    resource_type: str | None
+    resource_sub_type: str | None
+    meter_point_id: str | None
+    capacities: str | None
+    location: str | None
+    address: str | None
+    ven: str
+    is_enabled: bool
+
+
+class ResourceDatabase:
+    """The resources database at a path or an SQLAlchemy URL.
+
+    Raises `ConfigurationError` when it is missing, or is not the database that the upload knows.
+    """
+
+    def __init__(self, path_or_url: str) -> None:
+        self.name = shown(path_or_url)
+        path = sqlite_path(path_or_url)
+        if path is not None and not path.is_file():
+            raise ConfigurationError(
+                f"Resources database {path} not found: name it with --db or BULK_UPLOAD_RESOURCES_DB, "
+                "or make a sample with `bulk-upload sample-data`"
+            )
+        self._engine = open_read_only(path_or_url)
+        self._writer = open_engine(path_or_url)
+
+    def vens(self, names: Sequence[str] | None = None) -> list[VenOutline]:
+        """The VENs of these names (all that have loads, by name); raises `ConfigurationError` for a name unknown."""
+        registered = func.sum(case((IS_REGISTERED, 1), else_=0))
+        query = (
+            select(RESOURCES.c.ven, registered, func.count())
+            .select_from(LOADS_OF_RESOURCES)
+            .where(_is_of(None))
+            .group_by(RESOURCES.c.ven)
+            .order_by(RESOURCES.c.ven)
+        )
+        known = {str(ven): VenOutline(str(ven), done, count - done) for ven, done, count in self._rows(query)}
+        for name in names or ():
+            if name not in known:
+                raise ConfigurationError(_unknown_ven(name, known, self.name))
+        return [known[name] for name in dict.fromkeys(names or known)]
+
+    def loads(self, vens: Sequence[str] | None = None) -> list[Load]:
+        """The registered loads of these VENs (of all), by VEN, resource and component (contracts §1)."""
+        query = (
+            select(
+                LOADS.c.load_id,
+                RESOURCES.c.ven,
+                LOADS.c.resource_id,
+                RESOURCES.c.resource_name,
+                LOADS.c.load_component,
+                LOADS.c.load_name,
+                LOADS.c.h5_meter_id,
+                LOADS.c.vtn_resource_id,
+            )
+            .select_from(LOADS_OF_RESOURCES)
+            .where(IS_REGISTERED, _is_of(vens))
+            .order_by(RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
+        )
+        return [Load(*(_text(value) for value in row)) for row in self._rows(query)]
+
+    def unregistered(self, vens: Sequence[str] | None = None) -> list[UnregisteredLoad]:
+        """The loads of these VENs (of all) without an id, in the order of `loads`; also those not to be registered."""
+        is_suspended = (RESOURCES.c.registration_status == "SUSPENDED") | (LOADS.c.registration_status == "SUSPENDED")
+        query = (
+            select(
+                LOADS.c.load_id,
+                LOADS.c.resource_id,
+                LOADS.c.load_component,
+                LOADS.c.load_name,
+                LOADS.c.h5_meter_id,
+                RESOURCES.c.resource_name,
+                RESOURCES.c.resource_type,
+                RESOURCES.c.resource_sub_type,
+                RESOURCES.c.meter_point_id,
+                RESOURCES.c.capacities,
+                RESOURCES.c.location,
+                RESOURCES.c.address,
+                RESOURCES.c.ven,
+                case((is_suspended, False), (func.coalesce(RESOURCES.c.enabled, 1) == 0, False), else_=True),
+            )
+            .select_from(LOADS_OF_RESOURCES)
+            .where(~IS_REGISTERED, _is_of(vens))
+            .order_by(RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
+        )
+        return [UnregisteredLoad(*row) for row in self._rows(query)]
+
+    def write_ids(self, ids: Mapping[str, str]) -> None:
+        """Write the VTN's ids into the loads table, by `load_id`, in one transaction."""
+        statement = (
+            update(LOADS)
+            .where(LOADS.c.load_id == bindparam("of_load"))
+            .values(
+                vtn_resource_id=bindparam("id"), registration_status="APPROVED", updated_at=func.current_timestamp()
+            )
+        )
+        if not ids:
+            return
+        try:
+            with self._writer.begin() as connection:
+                connection.execute(statement, [{"of_load": load_id, "id": id_} for load_id, id_ in ids.items()])
+        except DBAPIError as error:
+            raise ConfigurationError(
+                f"Resources database {self.name} cannot be written: {error.orig}. "
+                "The ids that could not be written are asked for again by the next `bulk-upload register`"
+            ) from error
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+        self._writer.dispose()
+
+    def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+        with self._reading() as connection:
+            return connection.execute(query).all()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise ConfigurationError(
+                f"Resources database {self.name} cannot be read: {error.orig}. "
+                "It needs the tables loads and resources of the user's layout"
+            ) from error
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _is_of(vens: Sequence[str] | None) -> ColumnElement[bool]:
+    return RESOURCES.c.ven.in_(vens) if vens else func.coalesce(RESOURCES.c.ven, "") != ""
+
+
+def _unknown_ven(name: str, known: Collection[str], database: str) -> str:
+    near = get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`bulk-upload status` lists those that have."
+    return f"VEN '{name}' has no loads in {database}: {hint}"
