@@ -1,0 +1,209 @@
+"""The VTN's calls. Bodies are read as bytes and decoded by msgspec: a request may hold 50,000 points.
+
+Every handler runs on the event loop and keeps it for as long as the store takes (some 10 ms for a year of hourly
+points): SQLite takes one writer at a time anyway, and one thread spares all locking.
+"""
+
+import math
+import secrets
+import time
+import uuid
+from typing import Annotated
+from urllib.parse import parse_qs
+
+import msgspec
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
+
+from vtn import body, points
+from vtn.store import Description, Name, Resource, Store
+from vtn.switches import Switchboard
+from vtn.tokens import Caller, Tokens
+
+BASE_PATH = "/openadr3"
+TOKEN_PATH = "/oauth/token"
+
+
+class NewVen(msgspec.Struct, frozen=True):
+    """The body of `POST /vens`."""
+
+    ven_name: Name
+    client_name: str
+
+
+class BulkAnswer(msgspec.Struct, frozen=True):
+    """What `POST /report_data/bulk` answers; `storage` is a word that clients expect, not what is behind it."""
+
+    message: str
+    resource_id: str
+    meter_id: str
+    report_id: str
+    entries_created: int
+    batch_size: int
+    duration_seconds: float
+    throughput_points_per_second: float
+    storage: str = "influxdb"
+    mode: str = "bulk"
+
+
+_ven = msgspec.json.Decoder(NewVen)
+_description = msgspec.json.Decoder(Description)
+
+
+def create_app(store: Store, tokens: Tokens, *, with_switches: bool = False) -> ASGIApp:
+    """The VTN as an ASGI application; with switches it can be told to fail."""
+    app = FastAPI(openapi_url=None)
+    app.state.store = store
+    app.state.tokens = tokens
+    app.add_exception_handler(ClientDisconnect, _client_is_gone)
+    app.include_router(calls)
+    app.add_api_route(TOKEN_PATH, issue_token, methods=["POST"])
+    if not with_switches:
+        return app
+    board = Switchboard(app, tokens, bulk_path=f"{BASE_PATH}/report_data/bulk")
+    app.include_router(board.routes())
+    return board
+
+
+# FastAPI runs dependencies that are not coroutines in threads of their own: the store is for one thread.
+async def _caller(request: Request) -> Caller:
+    tokens: Tokens = request.app.state.tokens
+    return tokens.caller(request.headers.get("authorization", ""))
+
+
+async def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
+
+
+CallerOf = Annotated[Caller, Depends(_caller)]
+StoreOf = Annotated[Store, Depends(_store)]
+
+calls = APIRouter(prefix=BASE_PATH)
+
+
+@calls.post("/report_data/bulk")
+async def upload_bulk(
+    request: Request,
+    caller: CallerOf,
+    store: StoreOf,
+    resource_id: str,
+    batch_size: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+    report_id: Annotated[str | None, Query(min_length=1)] = None,
+) -> Response:
+    """Store a list of points. One transaction, whatever `batch_size` says: SQLite gains nothing by smaller ones."""
+    started = time.perf_counter()
+    resource = _known(store.resource(resource_id), f"resource {resource_id!r}", caller)
+    report_id = report_id or f"report-{resource_id}"
+    if store.resource_of_report(report_id) not in (None, resource):
+        raise HTTPException(409, f"Report {report_id!r} is about another resource")
+    sent = points.decode(await body.read(request))
+    store.write(resource, report_id, sent)
+    seconds = time.perf_counter() - started
+    return _json(
+        201,
+        BulkAnswer(
+            message="Points stored",
+            resource_id=resource_id,
+            meter_id=resource.meter_id,
+            report_id=report_id,
+            entries_created=len(sent),
+            batch_size=batch_size,
+            duration_seconds=round(seconds, 6),
+            throughput_points_per_second=round(len(sent) / seconds, 1),
+        ),
+    )
+
+
+@calls.post("/report_data")
+async def upload(request: Request, caller: CallerOf, store: StoreOf, report_id: str) -> Response:
+    """Store a list of points to a report that a bulk upload began."""
+    resource = _known(store.resource_of_report(report_id), f"report {report_id!r}", caller)
+    sent = points.decode(await body.read(request))
+    store.write(resource, report_id, sent)
+    return _json(201, {"report_id": report_id, "resource_id": resource.id, "entries_created": len(sent)})
+
+
+@calls.get("/report_data")
+async def read_back(
+    caller: CallerOf, store: StoreOf, resource_id: str, start: str | None = None, end: str | None = None
+) -> Response:
+    """The points of a resource that start in [start, end), in order."""
+    resource = _known(store.resource(resource_id), f"resource {resource_id!r}", caller)
+    start_s = None if start is None else _seconds("start", start)
+    end_s = None if end is None else _seconds("end", end)
+    return Response(points.encode(store.read(resource, start_s, end_s)), media_type="application/json")
+
+
+@calls.post("/vens")
+async def create_ven(request: Request, caller: CallerOf, store: StoreOf) -> Response:
+    """Create a VEN; its token is told this once."""
+    caller.require_client()
+    ven = body.decode(await body.read(request), _ven)
+    ven_id, auth_token = str(uuid.uuid4()), secrets.token_urlsafe(32)
+    if not store.add_ven(ven_id, ven.ven_name, auth_token):
+        raise HTTPException(409, f"There is a VEN {ven.ven_name!r} already")
+    return _json(201, {"id": ven_id, "ven_name": ven.ven_name, "auth_token": auth_token})
+
+
+@calls.post("/resources")
+async def create_resource(request: Request, caller: CallerOf, store: StoreOf) -> Response:
+    """Register a resource of a VEN; the VTN gives it an id of its own."""
+    description = body.decode(await body.read(request), _description)
+    caller.require(description.ven_name)
+    if not store.has_ven(description.ven_name):
+        raise HTTPException(404, f"There is no VEN {description.ven_name!r}: create it with POST /vens")
+    existing = store.resource_of_external_id(description.external_resource_id)
+    if existing:
+        detail = f"There is a resource {description.external_resource_id!r} already"
+        return _json(409, {"detail": detail, "id": existing.id})
+    resource_id = str(uuid.uuid4())
+    store.add_resource(resource_id, description)
+    return _json(201, {"id": resource_id})
+
+
+@calls.get("/resources")
+async def list_resources(
+    caller: CallerOf, store: StoreOf, ven_name: str | None = None, external_resource_id: str | None = None
+) -> Response:
+    """The resources that match; a VEN sees its own."""
+    if ven_name is not None:
+        caller.require(ven_name)
+    found = store.descriptions(caller.ven_name if ven_name is None else ven_name, external_resource_id)
+    return Response(f"[{','.join(found)}]", media_type="application/json")
+
+
+async def issue_token(request: Request) -> Response:
+    """The token server's one call (RFC 6749 §4.4); errors as §5.2 has them."""
+    form = parse_qs((await body.read(request)).decode(errors="replace"))
+    if form.get("grant_type") != ["client_credentials"]:
+        return _json(400, {"error": "unsupported_grant_type" if "grant_type" in form else "invalid_request"})
+    tokens: Tokens = request.app.state.tokens
+    token = tokens.issue(request.headers.get("authorization", ""))
+    if token is None:
+        return _json(401, {"error": "invalid_client"}, {"WWW-Authenticate": 'Basic realm="vtn"'})
+    grant = {"access_token": token, "token_type": "Bearer", "expires_in": math.floor(tokens.lifetime_s)}
+    return _json(200, grant, {"Cache-Control": "no-store"})
+
+
+def _known(resource: Resource | None, what: str, caller: Caller) -> Resource:
+    if resource is None:
+        raise HTTPException(404, f"There is no {what}")
+    caller.require(resource.ven_name)
+    return resource
+
+
+def _seconds(name: str, text: str) -> int:
+    seconds, valid = points.unix_seconds([text])
+    if not valid.all():
+        raise HTTPException(422, f"{name} is {text!r}, not a UTC time such as 2025-01-15T08:00:00Z")
+    return int(seconds[0])
+
+
+def _json(status: int, answer: msgspec.Struct | dict[str, object], headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(answer), status, headers, media_type="application/json")
+
+
+async def _client_is_gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it; without it the server would print a traceback

@@ -1,0 +1,97 @@
+"""Who is calling: the token server, and the three kinds of bearer token that the VTN takes.
+
+- a client's token, from the token server: good for everything until it expires, or the VTN stops;
+- the static token that the VTN was started with: good for everything;
+- a VEN's token, from `POST /vens`: good for that VEN's own resources only.
+"""
+
+import base64
+import binascii
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote_plus
+
+from fastapi import HTTPException
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request: a VEN, or (None) a client, which may do everything."""
+
+    ven_name: str | None
+
+    def require(self, ven_name: str) -> None:
+        """Refuse (403) a VEN that reaches for what belongs to another."""
+        if self.ven_name not in (None, ven_name):
+            raise HTTPException(403, f"The token of VEN {self.ven_name!r} is not good for VEN {ven_name!r}")
+
+    def require_client(self) -> None:
+        """Refuse (403) any VEN."""
+        if self.ven_name is not None:
+            raise HTTPException(403, f"The token of VEN {self.ven_name!r} is not good for this: use a client's")
+
+
+class Tokens:
+    """Issues clients' tokens and tells callers by theirs."""
+
+    def __init__(
+        self,
+        clients: Mapping[str, str],
+        bearer_token: str | None,
+        lifetime_s: float,
+        ven_of_token: Callable[[str], str | None],
+    ) -> None:
+        self.lifetime_s = lifetime_s
+        self._clients = clients
+        self._bearer_token = bearer_token
+        self._ven_of_token = ven_of_token
+        self._expires_at: dict[str, float] = {}
+
+    def issue(self, authorization: str) -> str | None:
+        """A new token, if HTTP Basic names a client and its secret."""
+        client_id, secret = _basic(authorization)
+        if not _same(secret, self._clients.get(client_id)):
+            return None
+        now = time.monotonic()
+        self._expires_at = {token: at for token, at in self._expires_at.items() if at > now}
+        token = secrets.token_urlsafe(32)
+        self._expires_at[token] = now + self.lifetime_s
+        return token
+
+    def caller(self, authorization: str) -> Caller:
+        """Who sent a request with this `Authorization` header; 401 for a missing, unknown or expired token."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise _unauthorized('Bearer realm="vtn"', "No bearer token")
+        if self._expires_at.get(token, 0.0) > time.monotonic() or _same(token, self._bearer_token):
+            return Caller(None)
+        ven_name = self._ven_of_token(token)
+        if ven_name is None:
+            raise _unauthorized('Bearer realm="vtn", error="invalid_token"', "The token is unknown or expired")
+        return Caller(ven_name)
+
+    def expire_all(self) -> None:
+        """Forget every client's token."""
+        self._expires_at.clear()
+
+
+def _basic(authorization: str) -> tuple[str, str]:
+    """Client id and secret, each form-decoded after the split (RFC 6749 §2.3.1): either may hold a colon."""
+    scheme, _, encoded = authorization.partition(" ")
+    try:
+        pair = base64.b64decode(encoded, validate=True).decode() if scheme.lower() == "basic" else ""
+    except (binascii.Error, UnicodeDecodeError):
+        pair = ""
+    client_id, _, secret = pair.partition(":")
+    return unquote_plus(client_id), unquote_plus(secret)
+
+
+def _same(given: str, expected: str | None) -> bool:
+    return expected is not None and hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _unauthorized(challenge: str, detail: str) -> HTTPException:
+    return HTTPException(401, detail, headers={"WWW-Authenticate": challenge})
