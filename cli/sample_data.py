@@ -1,0 +1,107 @@
+"""`bulk-upload sample-data`: a resources database and a meter file to try everything with."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from venclient.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from demo.sample_data import SampleSummary
+
+
+def sample_data(
+    vens: Annotated[int, typer.Option(help="How many VENs.")] = 3,
+    loads_per_ven: Annotated[int, typer.Option(help="Loads of each VEN.")] = 46,
+    meters: Annotated[int, typer.Option(help="Meters that the resources share, each with 3 to 6 series.")] = 12,
+    points: Annotated[int, typer.Option(help="Hours of each series, from 2025-01-15T08:00Z on.")] = 8_739,
+    seed: Annotated[int, typer.Option(help="The same seed and sizes give the same files.")] = 1,
+    db: Annotated[
+        Path | None, typer.Option(help="Resources database to write (SQLite). [env: BULK_UPLOAD_RESOURCES_DB]")
+    ] = None,
+    h5: Annotated[Path | None, typer.Option(help="Meter file to write (HDF5). [env: BULK_UPLOAD_METER_FILE]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+) -> None:
+    """Write a sample of the two files that everything else reads: made up, and the same each time.
+
+    More points lengthen each series at its end and change nothing before. One resource in 20 is disabled or suspended,
+    so that its loads stay unregistered.
+
+    Examples:
+
+        bulk-upload sample-data
+
+        bulk-upload sample-data --vens 287 --meters 153 --db /tmp/resources.db --h5 /tmp/load_data.h5
+    """
+    from config.settings import Settings
+    from demo.sample_data import write_sample
+
+    settings = Settings.load(resources_db=db and str(db), meter_file=h5)
+    to_db, to_h5 = _sqlite_file(settings.resources_db), settings.meter_file
+    if not force:
+        _refuse_existing(to_db, to_h5)
+    try:
+        with _progress() as on_meter:
+            summary = write_sample(
+                to_db,
+                to_h5,
+                vens=vens,
+                loads_per_ven=loads_per_ven,
+                meters=meters,
+                points=points,
+                seed=seed,
+                on_meter=on_meter,
+            )
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationError(f"The sample cannot be written to {to_db} and {to_h5}: {error}") from error
+    of_db = f" --db {quote(str(db))}" if db else ""
+    of_h5 = f" --h5 {quote(str(h5))}" if h5 else ""
+    typer.echo(
+        f"{_told(summary, to_db, to_h5)}. Next: `bulk-upload register{of_db}`, then `bulk-upload run{of_db}{of_h5}`"
+    )
+
+
+def _sqlite_file(path_or_url: str) -> Path:
+    from venclient.databases import sqlite_path
+
+    path = sqlite_path(path_or_url)
+    if path is None:
+        raise ConfigurationError("A sample is written to an SQLite file: name one with --db")
+    return path
+
+
+def _refuse_existing(*paths: Path) -> None:
+    existing = [str(path) for path in paths if path.exists()]
+    if existing:
+        verb = "exists" if len(existing) == 1 else "exist"
+        raise ConfigurationError(
+            f"{' and '.join(existing)} {verb} already: overwrite with --force, or write elsewhere with --db and --h5"
+        )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("Writing"), BarColumn(), MofNCompleteColumn(), TextColumn("meters"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("write", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _told(summary: "SampleSummary", db: Path, h5: Path) -> str:
+    from rich.filesize import decimal
+
+    return (
+        f"Wrote {db} ({decimal(db.stat().st_size)}: {summary.vens:,} VENs, {summary.resources:,} resources, "
+        f"{summary.loads:,} loads) and {h5} ({decimal(h5.stat().st_size)}: {summary.meters:,} meters, "
+        f"{summary.series:,} series of {summary.points:,} points)"
+    )
