@@ -1,0 +1,35 @@
+"""The `bulk-upload` command: options in, exit codes out.
+
+Each module holds one command and imports what it runs only when it runs, so that `--help` and `status` answer at once.
+"""
+
+import sys
+
+import typer
+
+from cli import demo, register, run, sample_data, status, vtn
+from venclient.errors import ConfigurationError
+
+app = typer.Typer(
+    name="bulk-upload",
+    help="Upload historical meter data of OpenADR VENs to a VTN: resumable to the point, exact, unattended.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("sample-data")(sample_data.sample_data)
+app.command("vtn")(vtn.vtn)
+app.command("register")(register.register)
+app.command("run")(run.run)
+app.command("status")(status.status)
+
+
+def main() -> None:
+    """Run `bulk-upload`: exit code 2, with one sentence that says what to do, for what keeps it from starting."""
+    try:
+        app()
+    except ConfigurationError as error:
+        typer.echo(f"bulk-upload: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,33 @@
+"""`bulk-upload demo`."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import typer
+
+
+def demo() -> None:
+    """Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume.
+
+    Needs nothing but this installation, and leaves your own files alone.
+
+    Example:
+
+        bulk-upload demo
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bulk-upload-demo-"))
+    os.environ["PREFECT_HOME"] = str(folder / "prefect")
+    from cli.prefect_server import free_port, prefect_server
+    from demo.tour import tour
+
+    typer.echo(f"Everything of this demo is in {folder}. A Prefect server starts (about 10 s) …")
+    with prefect_server(free_port(), shows_ui=False) as url:
+        tour(folder, f"{url}/api")
+    typer.secho("\nDone. Where to look next:", fg=typer.colors.GREEN)
+    typer.echo(
+        f"  the runs in the Prefect UI   PREFECT_HOME={folder / 'prefect'} .venv/bin/prefect server start\n"
+        "                               then http://127.0.0.1:4200/runs\n"
+        "  your own data                .venv/bin/bulk-upload run --help\n"
+        "  what it is and how it works  README.md"
+    )

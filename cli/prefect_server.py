@@ -1,0 +1,118 @@
+"""A Prefect server in a process of its own, for as long as this process lives."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import prefect
+
+from venclient.errors import ConfigurationError
+
+STARTUP_TIMEOUT_S = 120.0
+PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def prefect_api() -> Iterator[None]:
+    """Within, flows run against the Prefect server that is configured, or a temporary one where none is."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    configured = PREFECT_API_URL.value()
+    if configured:
+        _require_healthy(configured)
+        yield
+        return
+    with prefect_server(free_port(), shows_ui=False) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
+        yield
+
+
+@contextmanager
+def prefect_server(port: int, *, shows_ui: bool) -> Iterator[str]:
+    """Start a server on a loopback port and give its address; its runs are kept in PREFECT_HOME.
+
+    Prefect's own temporary server outlives a process that is killed; this one ends with it (on Linux).
+    """
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+        "PREFECT_UI_ENABLED": str(int(shows_ui)),
+        "PREFECT_SERVER_UI_API_URL": f"{url}/api",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+    }
+    command = [
+        "uvicorn",
+        "--factory",
+        "prefect.server.api.server:create_app",
+        "--app-dir",
+        str(prefect.__module_path__.parent),
+    ]
+    with tempfile.TemporaryFile() as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"],
+            env=os.environ | environment,
+            stdout=output,
+            stderr=output,
+            preexec_fn=_end_with_parent,
+        )
+        try:
+            _wait_until_healthy(server, url)
+            yield url
+        finally:
+            _stop(server)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _wait_until_healthy(server: subprocess.Popen[bytes], url: str) -> None:
+    give_up_at = time.monotonic() + STARTUP_TIMEOUT_S
+    while time.monotonic() < give_up_at:
+        if server.poll() is not None:
+            raise ConfigurationError(
+                f"The Prefect server ended with code {server.returncode}: `prefect server start` tells why"
+            )
+        if _is_healthy(f"{url}/api"):
+            return
+        time.sleep(0.1)
+    raise ConfigurationError(f"The Prefect server did not start within {STARTUP_TIMEOUT_S:.0f} s")
+
+
+def _require_healthy(api_url: str) -> None:
+    if not _is_healthy(api_url):
+        raise ConfigurationError(f"The Prefect server at {api_url} does not answer: start it, or unset PREFECT_API_URL")
+
+
+def _is_healthy(api_url: str) -> bool:
+    try:
+        return httpx.get(f"{api_url}/health", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

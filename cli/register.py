@@ -1,0 +1,63 @@
+"""`bulk-upload register`."""
+
+import sys
+from dataclasses import asdict
+
+import orjson
+import typer
+
+from cli import options
+
+FAILURES_TOLD = 5
+
+
+def register(
+    ven: options.Vens = None,
+    db: options.Db = None,
+    vtn_url: options.VtnUrl = None,
+    token: options.Token = None,
+    as_json: options.Json = False,
+) -> None:
+    """Make VENs and their loads known to the VTN, and write its ids into the resources database.
+
+    Loads that have an id are left alone, so a second call does only the rest. Exit code 1 when the VTN refused a load.
+
+    Examples:
+
+        bulk-upload register
+
+        bulk-upload register --ven Aalborg --ven 'Nykøbing Falster'
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from config.settings import Settings
+    from tasks.run import open_vtn
+    from venclient.registration import register as register_loads
+    from venclient.resource_db import ResourceDatabase
+
+    settings = Settings.load(resources_db=db, vtn_url=vtn_url, bearer_token=token)
+    database = ResourceDatabase(settings.resources_db)
+    database.vens(ven)
+    console = Console(stderr=True)
+    columns = (TextColumn("Registering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with open_vtn(settings) as vtn, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        vtn.check()
+        task = bar.add_task("register", total=None)
+        registration = register_loads(
+            database,
+            vtn,
+            ven,
+            concurrency=settings.concurrency,
+            on_page=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        typer.echo(orjson.dumps(asdict(registration)).decode())
+    else:
+        typer.echo(
+            f"{registration.registered:,} loads registered, {len(registration.failures)} failed, "
+            f"{registration.left_out} left out (their resources are disabled or suspended)"
+        )
+    for failure in registration.failures[:FAILURES_TOLD]:
+        typer.echo(failure, err=True)
+    sys.exit(1 if registration.failures else 0)

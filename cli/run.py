@@ -1,0 +1,109 @@
+"""`bulk-upload run`."""
+
+import logging
+import os
+import signal
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from cli import options
+
+if TYPE_CHECKING:
+    from flows.bulk_upload import Summary
+
+FAILURES_TOLD = 5
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def run(
+    ven: options.Vens = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many loads.")] = None,
+    db: options.Db = None,
+    h5: options.H5 = None,
+    ledger: options.LedgerUrl = None,
+    vtn_url: options.VtnUrl = None,
+    token: options.Token = None,
+    chunk_size: Annotated[
+        int | None, typer.Option("--chunk-size", help="Points a request, up to 50,000. [env: BULK_UPLOAD_CHUNK_SIZE]")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", help="Points the VTN writes at a time, up to 10,000. [env: BULK_UPLOAD_BATCH_SIZE]"
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Upload what the VTN does not have yet.
+
+    Stopped or killed, run it again: it goes on where it was. Exit code 0 when every load is done, 1 when loads failed
+    (the others are done), 2 when it could not start or go on.
+
+    Examples:
+
+        bulk-upload run --limit 3
+
+        bulk-upload run --ven Aalborg --ven Odense
+
+        bulk-upload run --vtn-url http://127.0.0.1:8444/openadr3 --json
+    """
+    from cli.progress_bar import shown_progress
+    from config.settings import Settings, given_options
+    from tasks.run import opened_run
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    paths = {"resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "bearer_token": token}
+    sizes = {"chunk_size": chunk_size, "batch_size": batch_size}
+    try:
+        with given_options(**paths, **sizes):
+            with opened_run(Settings.load()):
+                pass  # What is missing is told at once, and not after Prefect has started.
+            with shown_progress():
+                # Addresses and the token stay out of the run's parameters, which Prefect shows.
+                summary = _run_flow(vens=ven, limit_loads=limit, **sizes)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. What the VTN acknowledged is recorded: run it again to go on.", err=True)
+        sys.exit(INTERRUPTED)
+    _tell(summary, as_json=as_json)
+    sys.exit(1 if summary.failed else 0)
+
+
+def _run_flow(**parameters: object) -> "Summary":
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # Our own lines say it better.
+    logging.getLogger("stamina").setLevel(logging.ERROR)
+    from cli.prefect_server import prefect_api
+    from flows.bulk_upload import Summary, bulk_upload
+
+    given = {name: value for name, value in parameters.items() if value is not None}
+    with prefect_api():
+        state = bulk_upload(**given, return_state=True)
+        outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    assert isinstance(outcome, Summary)
+    return outcome
+
+
+def _tell(summary: "Summary", *, as_json: bool) -> None:
+    for failure in summary.failures[:FAILURES_TOLD]:
+        typer.echo(failure, err=True)
+    typer.echo(orjson.dumps(_as_json(summary)).decode() if as_json else _in_words(summary))
+
+
+def _as_json(summary: "Summary") -> dict[str, object]:
+    told = asdict(summary)
+    del told["failures"], told["unregistered"]
+    return {"success": not summary.failed, **told}
+
+
+def _in_words(summary: "Summary") -> str:
+    return (
+        f"{summary.successful:,} of {summary.total_loads:,} loads done, {summary.failed:,} failed: "
+        f"{summary.total_points_uploaded:,} points uploaded, {summary.points_already_there:,} already there, "
+        f"{summary.points_dropped:,} rows dropped, in {summary.seconds:,.1f} s "
+        f"({summary.points_per_second:,.0f} points/s)"
+    )

@@ -1,0 +1,138 @@
+"""The flow `bulk-upload`: from the loads table and the meter file to the VTN."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from config.settings import Settings
+from tasks.loads import Selection, select_loads
+from tasks.progress import Snapshot
+from tasks.reports import publish_summary, publish_ven_table, reported_progress
+from tasks.run import Run, RunEndedError, opened_run
+from tasks.upload import upload_batch
+
+log = logging.getLogger(__name__)
+
+REASONS_TOLD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of a run. `unregistered`: loads left out because the VTN does not know them."""
+
+    total_loads: int
+    successful: int
+    failed: int
+    total_points_uploaded: int
+    points_already_there: int
+    points_dropped: int
+    seconds: float
+    points_per_second: float
+    unregistered: int
+    failures: tuple[str, ...]
+
+
+# Batches in progress at a time: enough to keep the run's pool of threads fed where VENs are small.
+BATCHES_AT_A_TIME = 8
+
+
+@flow(name="bulk-upload", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)))
+def bulk_upload(
+    vens: list[str] | None = None,
+    limit_loads: int | None = None,
+    chunk_size: int = 50_000,
+    batch_size: int = 5_000,
+    resources_db: str | None = None,
+    meter_file: str | None = None,
+    ledger_url: str | None = None,
+    vtn_url: str | None = None,
+) -> State[Summary]:
+    """Upload what the VTN does not have yet of the historical meter data.
+
+    Stopped or killed, start it again: it goes on where it was. It ends Completed when every load is done, and Failed
+    when one is not; either way every load that could be done is.
+
+    Args:
+        vens: the VENs to upload; all of them when empty.
+        limit_loads: only the first so many loads, to try things out.
+        chunk_size: points a request, at most 50,000.
+        batch_size: points that the VTN writes at a time, at most 10,000.
+        resources_db: resources database (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_RESOURCES_DB.
+        meter_file: meter file (HDF5), in place of BULK_UPLOAD_METER_FILE.
+        ledger_url: ledger (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_LEDGER_URL. An address with a
+            password in it belongs into the environment: parameters are shown.
+        vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
+    """
+    settings = Settings.load(
+        **_but_defaults(chunk_size=chunk_size, batch_size=batch_size),
+        resources_db=resources_db,
+        meter_file=meter_file,
+        ledger_url=ledger_url,
+        vtn_url=vtn_url,
+    )
+    with opened_run(settings) as run:
+        selection = select_loads(vens, limit_loads, settings.loads_per_task)
+        run.progress.expect(selection.loads)
+        if selection.unregistered:
+            log.warning(
+                "%d loads are not registered with the VTN and are left out: `bulk-upload register` registers them",
+                selection.unregistered,
+            )
+        with reported_progress(run.progress):
+            batches = upload_batch.map(selection.batches)
+            batches.wait()
+        return _end(run, selection, batches)
+
+
+def _but_defaults(**parameters: int) -> dict[str, int]:
+    """A parameter left at its default leaves the word to the environment."""
+    return {name: value for name, value in parameters.items() if value != Settings.model_fields[name].default}
+
+
+def _end(run: Run, selection: Selection, batches: Sequence[PrefectFuture[None]]) -> State[Summary]:
+    for ven, results in run.ven_results.unfinished().items():
+        publish_ven_table(ven, results)
+    snapshot = run.progress.snapshot()
+    publish_summary(snapshot, selection.unregistered)
+    _raise_what_ended_it(batches)
+    summary = _summary(snapshot, selection)
+    if summary.failed:
+        reasons = "; ".join(summary.failures[:REASONS_TOLD])
+        return Failed(message=f"{summary.failed} of {summary.total_loads} loads failed: {reasons}", data=summary)
+    return Completed(
+        message=f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
+        f"{summary.points_already_there:,} already there",
+        data=summary,
+    )
+
+
+def _raise_what_ended_it(batches: Sequence[PrefectFuture[None]]) -> None:
+    """The error behind all the batches that could not begin any more, should there be one."""
+    failed = [batch.state.result(raise_on_failure=False) for batch in batches if not batch.state.is_completed()]
+    errors = sorted(
+        (error for error in failed if isinstance(error, Exception)), key=lambda e: isinstance(e, RunEndedError)
+    )
+    if errors:
+        raise errors[0]
+
+
+def _summary(snapshot: Snapshot, selection: Selection) -> Summary:
+    return Summary(
+        total_loads=snapshot.total_loads,
+        successful=snapshot.successful,
+        failed=snapshot.failed,
+        total_points_uploaded=snapshot.points_sent,
+        points_already_there=snapshot.points_already_there,
+        points_dropped=snapshot.dropped.total(),
+        seconds=round(snapshot.seconds, 3),
+        points_per_second=round(snapshot.points_per_second, 1),
+        unregistered=selection.unregistered,
+        failures=snapshot.failures,
+    )

@@ -1,0 +1,117 @@
+"""What the tasks of one run share in their process: connections, a pool of threads, the tally.
+
+Nothing of this crosses a task's border: the flow opens it, and each task finds it in its context.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import TypeVar
+
+from config.settings import Settings
+from tasks.progress import RunProgress, VenResults
+from venclient.errors import ConfigurationError
+from venclient.ledger import Ledger
+from venclient.meter_data import MeterFile
+from venclient.resource_db import ResourceDatabase
+from venclient.tokens import ClientCredentials, GivenToken, TokenSource
+from venclient.upload import Uploader
+from venclient.vtn import VtnClient
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run in this process. `pool` sends: its threads are the requests that can be in flight."""
+
+    resources: ResourceDatabase
+    uploader: Uploader
+    progress: RunProgress
+    ven_results: VenResults
+    pool: ThreadPoolExecutor
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Queue a call, in a copy of the caller's context, so that its log lines are the caller's task's."""
+        try:
+            return self.pool.submit(copy_context().run, call)
+        except RuntimeError as error:  # the pool is shut down
+            raise RunEndedError from error
+
+    def end(self) -> None:
+        """Let what is in flight finish, and leave what has not begun to the next run."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+class RunEndedError(ConfigurationError):
+    """The run ended, for a reason told elsewhere, before this could begin."""
+
+    def __init__(self) -> None:
+        super().__init__("The run ended before this began: the next run takes it up")
+
+
+_current: ContextVar[Run] = ContextVar("run")
+
+
+def current_run() -> Run:
+    """The run that this task is part of."""
+    return _current.get()
+
+
+@contextmanager
+def opened_run(settings: Settings) -> Iterator[Run]:
+    """Open all that a run needs; raises `ConfigurationError` before anything is sent if a part of it is missing.
+
+    On the way out, requests in flight are waited for, and what has not begun is left for the next run.
+    """
+    with ExitStack() as stack:
+        resources = ResourceDatabase(settings.resources_db)
+        stack.callback(resources.close)
+        meters = stack.enter_context(MeterFile(settings.meter_file))
+        vtn = stack.enter_context(open_vtn(settings))
+        ledger = stack.enter_context(Ledger(settings.ledger_url, vtn.base_url))
+        vtn.check()
+        progress = RunProgress()
+        uploader = Uploader(
+            meters, ledger, vtn, settings.chunk_size, settings.batch_size, on_receipt=progress.count_receipt
+        )
+        pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="upload")
+        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        run = Run(resources, uploader, progress, VenResults(), pool)
+        before = _current.set(run)
+        stack.callback(_current.reset, before)
+        yield run
+
+
+def open_vtn(settings: Settings) -> VtnClient:
+    """A client for the VTN of these settings; no request is made yet."""
+    return VtnClient(
+        vtn_url(settings),
+        _token_source(settings),
+        timeout_s=settings.timeout_s,
+        attempts=settings.attempts,
+        retry_wait_s=settings.retry_wait_s,
+    )
+
+
+def vtn_url(settings: Settings) -> str:
+    """The VTN's base address; raises `ConfigurationError` when it is not set."""
+    if settings.vtn_url is None:
+        raise ConfigurationError(
+            "No VTN is named: set VTN_SERVER_ADDRESS (in the environment or .env) or give --vtn-url; "
+            "`bulk-upload vtn` runs one where there is none"
+        )
+    return settings.vtn_url
+
+
+def _token_source(settings: Settings) -> TokenSource:
+    if settings.bearer_token is not None:
+        return GivenToken(settings.bearer_token)
+    if settings.oauth_token_url and settings.oauth_client_id and settings.oauth_client_secret is not None:
+        return ClientCredentials(settings.oauth_token_url, settings.oauth_client_id, settings.oauth_client_secret)
+    raise ConfigurationError(
+        "No token: set OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL, "
+        "or VTN_BEARER_TOKEN, in the environment or .env, or give --token"
+    )

@@ -1,0 +1,61 @@
+"""A batch of loads as one Prefect task."""
+
+import logging
+from concurrent.futures import CancelledError
+from functools import partial
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from tasks.loads import Batch
+from tasks.reports import publish_ven_table
+from tasks.run import Run, RunEndedError, current_run
+from venclient.errors import ConfigurationError, VenClientError
+from venclient.ledger import Entry
+from venclient.models import Load, LoadResult
+from venclient.upload import upload_load
+
+log = logging.getLogger(__name__)
+
+
+def _is_unforeseen(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    """What the library raises, it has tried often enough; anything else may be a worker that was lost."""
+    return not isinstance(state.result(raise_on_failure=False), VenClientError)
+
+
+@task(task_run_name="{batch}", cache_policy=NO_CACHE, retries=1, retry_condition_fn=_is_unforeseen)
+def upload_batch(batch: Batch) -> None:
+    """Upload the loads of this batch, as many at a time as the run has threads, and count each as it ends.
+
+    Raises `ConfigurationError` for what ends the run; a load that fails does not.
+    """
+    run = current_run()
+    loads = run.resources.loads([batch.ven])[batch.begin : batch.stop]
+    entries = run.uploader.ledger.entries(loads)
+    futures = [
+        run.submit(partial(_upload_counted, run, load, entries.get(load.vtn_resource_id, Entry()), f"[{n}/{batch.of}]"))
+        for n, load in enumerate(loads, start=batch.begin + 1)
+    ]
+    try:
+        results = [future.result() for future in futures]
+    except CancelledError:
+        raise RunEndedError from None
+    complete = run.ven_results.add(batch.ven, results, batch.of)
+    if complete is not None:
+        publish_ven_table(batch.ven, complete)
+
+
+def _upload_counted(run: Run, load: Load, entry: Entry, label: str) -> LoadResult:
+    try:
+        result = upload_load(load, entry, run.uploader, label=label)
+    except ConfigurationError:
+        run.end()  # No other load would get past it.
+        raise
+    except Exception as error:  # A fault of ours in one load must not take the others with it.
+        reason = f"Unexpected {type(error).__name__}: {error}"
+        log.exception("%s Load %s failed unexpectedly", label, load.load_id)
+        run.uploader.ledger.settle(load, "failed", reason)
+        result = LoadResult(load, "failed", error=reason)
+    run.progress.count_load(result)
+    return result
