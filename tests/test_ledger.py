@@ -1,0 +1,130 @@
+"""Promises about the ledger: what the VTN acknowledged is there for the next run, on SQLite and on PostgreSQL."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.sites import hourly
+from venclient.chunks import cut, pending
+from venclient.cleaning import clean
+from venclient.errors import ConfigurationError
+from venclient.ledger import Entry, Ledger, Standing, read_standings
+from venclient.models import Chunk, Load
+
+VTN = "http://vtn.example/openadr3"
+
+
+def _load(vtn_resource_id: str = "vtn-1") -> Load:
+    return Load(str(uuid.uuid4()), "Aalborg", "r", "House", "load_0", "Base Load", "meter_1", vtn_resource_id)
+
+
+def _chunks(points: int = 1000, chunk_size: int = 300) -> list[Chunk]:
+    series = clean(hourly(points))
+    return list(cut(series, pending(series, {}), chunk_size))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return str(tmp_path / "made" / "with" / "it" / "ledger.db")
+    return str(request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture
+def vtn_url() -> str:
+    """A VTN of the test's own, in a ledger that tests share."""
+    return f"http://{uuid.uuid4()}/openadr3"
+
+
+def test_what_was_acknowledged_is_known_to_the_next_run(url: str, vtn_url: str) -> None:
+    load, chunks = _load(), _chunks()
+    with Ledger(url, vtn_url) as ledger:
+        assert ledger.entries([load]) == {}
+        for chunk in chunks[:-1]:
+            ledger.acknowledge(load, chunk)
+    with Ledger(url, vtn_url) as ledger:
+        (entry,) = ledger.entries([load]).values()
+    assert entry.state == "pending"
+    series = clean(hourly(1000))
+    assert sum(rest.points for rest in pending(series, entry.marks)) == 100
+
+
+def test_the_last_chunk_makes_a_load_done(url: str, vtn_url: str) -> None:
+    load = _load()
+    with Ledger(url, vtn_url) as ledger:
+        for chunk in _chunks():
+            ledger.acknowledge(load, chunk)
+        assert ledger.entries([load])[load.vtn_resource_id].state == "done"
+    assert read_standings(url, vtn_url) == {load.vtn_resource_id: Standing("done", None, 1000)}
+
+
+def test_a_failure_is_kept_with_its_reason_until_the_load_is_done(url: str, vtn_url: str) -> None:
+    load = _load()
+    with Ledger(url, vtn_url) as ledger:
+        ledger.settle(load, "failed", "H5 meter 'æøå' not found")
+        assert ledger.entries([load])[load.vtn_resource_id] == Entry("failed", "H5 meter 'æøå' not found")
+        ledger.settle(load, "done")
+        assert ledger.entries([load])[load.vtn_resource_id] == Entry("done")
+
+
+def test_vtns_and_loads_are_kept_apart(url: str, vtn_url: str) -> None:
+    (chunk,) = _chunks(chunk_size=50_000)
+    with Ledger(url, vtn_url) as ledger, Ledger(url, vtn_url + "/other") as other:
+        ledger.acknowledge(_load("a"), chunk)
+        assert ledger.entries([_load("a"), _load("b")]).keys() == {"a"}
+        assert other.entries([_load("a")]) == {}
+
+
+def test_many_threads_write_at_once(url: str, vtn_url: str) -> None:
+    loads = [_load(f"vtn-{number}") for number in range(60)]
+    (chunk,) = _chunks(chunk_size=50_000)
+    with Ledger(url, vtn_url) as ledger, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda load: ledger.acknowledge(load, chunk), loads))
+        assert {entry.state for entry in ledger.entries(loads).values()} == {"done"}
+        assert len(ledger.entries(loads)) == 60
+
+
+def test_a_ledger_that_cannot_be_opened_ends_the_run_and_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("this is no database, " * 100)
+    with pytest.raises(ConfigurationError, match=r"Ledger .*ledger\.db cannot be .* set the ledger right"):
+        Ledger(str(tmp_path / "ledger.db"), VTN)
+
+
+def test_a_password_in_the_address_is_never_shown() -> None:
+    with pytest.raises(ConfigurationError) as failure:
+        Ledger("postgresql+psycopg://upload:hunter2@127.0.0.1:1/ledger?connect_timeout=1", VTN)
+    assert "hunter2" not in str(failure.value)
+    assert "upload:***@127.0.0.1" in str(failure.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "nonsense://x/y", "oracle://x"], ids=str)
+def test_a_database_that_the_ledger_cannot_use_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Ledger(url, VTN)
+
+
+def test_standings_need_no_address_where_there_is_one_vtn_and_make_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    assert read_standings(str(path), None) == {}
+    assert not path.exists()
+    with Ledger(str(path), VTN) as ledger:
+        ledger.settle(_load(), "failed", "why")
+    assert read_standings(str(path), None) == {"vtn-1": Standing("failed", "why", 0)}
+    with Ledger(str(path), VTN + "/second"):
+        pass
+    with pytest.raises(ConfigurationError, match="several VTNs"):
+        read_standings(str(path), None)
+
+
+def test_a_corrected_month_replaces_its_mark(url: str, vtn_url: str) -> None:
+    load, rows = _load(), hourly(300)
+    with Ledger(url, vtn_url) as ledger:
+        for value in (1.0, 2.0):
+            rows[3, 1] = value
+            series = clean(rows)
+            (chunk,) = cut(series, pending(series, {}), 50_000)
+            ledger.acknowledge(load, chunk)
+        (entry,) = ledger.entries([load]).values()
+        assert pending(series, entry.marks) == []

@@ -1,0 +1,157 @@
+"""Promises about the wire: what is tried again, what is not, whose token is sent, and what is never shown."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import stamina
+from pydantic import SecretStr
+
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import client, hourly
+from venclient.chunks import cut, encode, pending
+from venclient.cleaning import clean
+from venclient.errors import ConfigurationError, PermanentError, TransientError
+from venclient.tokens import ClientCredentials, GivenToken
+from venclient.vtn import VtnClient
+
+POINTS = 48
+
+
+def _body() -> bytes:
+    series = clean(hourly(POINTS))
+    (chunk,) = cut(series, pending(series, {}), 50_000)
+    return encode(chunk)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "500", "502", "504", "503", "503-date", "503-bare", "429", "401", "reset_before", "reset_after",
+        "timeout", "timeout_after", "html", "html_before", "short",
+    ],
+)  # fmt: skip
+def test_a_passing_fault_is_tried_again_until_all_is_stored(no_faults: ReferenceVtn, fault: str) -> None:
+    resource = no_faults.add_resource()
+    no_faults.switch(script=[fault, fault], stall_s=2)
+    with client(no_faults, timeout_s=0.3) as vtn:
+        receipt = vtn.upload(resource, _body(), POINTS, 5_000)
+    assert (receipt.points, receipt.retries) == (POINTS, 2)
+    assert len(no_faults.points(resource).start_s) == POINTS
+
+
+@pytest.mark.parametrize("fault", ["400", "403", "404", "422"])
+def test_a_refusal_is_not_tried_again(no_faults: ReferenceVtn, fault: str) -> None:
+    resource = no_faults.add_resource()
+    seen = len(no_faults.log())
+    no_faults.switch(script=[fault])
+    with client(no_faults) as vtn, pytest.raises(PermanentError, match=fault) as refusal:
+        vtn.upload(resource, _body(), POINTS, 5_000)
+    assert refusal.value.status == int(fault)
+    assert len(no_faults.log()) == seen + 1
+
+
+def test_attempts_end_and_the_last_reason_is_told(no_faults: ReferenceVtn) -> None:
+    resource = no_faults.add_resource()
+    no_faults.switch(rate=1.0, kinds=["500"], seed=1)
+    with client(no_faults, attempts=4) as vtn, pytest.raises(TransientError, match="500") as failure:
+        vtn.upload(resource, _body(), POINTS, 5_000)
+    assert failure.value.retries == 3
+
+
+def test_retry_after_is_waited_for(no_faults: ReferenceVtn) -> None:
+    resource = no_faults.add_resource()
+    no_faults.switch(script=["503", "429"], retry_after_s=1)
+    stamina.set_testing(False)
+    started = time.monotonic()
+    with client(no_faults) as vtn:
+        vtn.upload(resource, _body(), POINTS, 5_000)
+    assert time.monotonic() - started >= 2
+
+
+def test_threads_that_wait_for_a_token_fetch_it_once_and_renew_it_once(tmp_path: Path) -> None:
+    with ReferenceVtn(tmp_path / "vtn.db") as server, ThreadPoolExecutor(8) as pool:
+        resource = server.add_resource()
+        tokens = _CountedCredentials(server.token_url, server.client_id, SecretStr(server.client_secret))
+        with VtnClient(server.base_url, tokens) as vtn:
+            for _ in range(2):
+                list(pool.map(lambda _: vtn.upload(resource, _body(), POINTS, 5_000), range(16)))
+            assert tokens.fetched == 1
+            server.switch(expire_tokens=True)
+            receipts = list(pool.map(lambda _: vtn.upload(resource, _body(), POINTS, 5_000), range(16)))
+            assert tokens.fetched == 2
+            assert {receipt.retries for receipt in receipts} == {0}, "a fresh token is no failure"
+
+
+def test_a_token_is_renewed_before_it_expires(tmp_path: Path) -> None:
+    with ReferenceVtn(tmp_path / "vtn.db", token_lifetime_s=1) as server:
+        tokens = _CountedCredentials(server.token_url, server.client_id, SecretStr(server.client_secret))
+        first = tokens.token()
+        assert tokens.token() == first
+        time.sleep(1)
+        assert tokens.token() != first
+
+
+def test_client_id_and_secret_of_any_characters_are_understood(tmp_path: Path) -> None:
+    with ReferenceVtn(tmp_path / "vtn.db", client_id="ven:ø +%", client_secret="s:é&c/r=e?t +%") as server:
+        assert ClientCredentials(server.token_url, server.client_id, SecretStr(server.client_secret)).token()
+
+
+def test_a_refused_secret_ends_the_run_and_is_not_shown(vtn: ReferenceVtn) -> None:
+    tokens = ClientCredentials(vtn.token_url, vtn.client_id, SecretStr("wrong-secret"))
+    with (
+        VtnClient(vtn.base_url, tokens) as vtn_client,
+        pytest.raises(ConfigurationError, match="OAUTH_CLIENT_ID") as failure,
+    ):
+        vtn_client.check()
+    assert "wrong-secret" not in f"{failure.value!r} {failure.value}"
+
+
+def test_a_refused_token_ends_the_run_and_is_not_shown(vtn: ReferenceVtn) -> None:
+    with (
+        VtnClient(vtn.base_url, GivenToken(SecretStr("stale-token"))) as vtn_client,
+        pytest.raises(ConfigurationError, match="refuses the token") as failure,
+    ):
+        vtn_client.upload("x", _body(), POINTS, 5_000)
+    assert "stale-token" not in f"{failure.value!r} {failure.value}"
+
+
+@pytest.mark.parametrize(
+    "token", ["", "two words", "line\nbreak", "sn\u00f8rre"], ids=["empty", "space", "newline", "letters"]
+)
+def test_a_token_that_no_header_can_carry_is_refused_at_once(token: str) -> None:
+    with pytest.raises(ConfigurationError, match="VTN_BEARER_TOKEN"):
+        GivenToken(SecretStr(token))
+
+
+def test_a_redirect_is_not_followed(no_faults: ReferenceVtn) -> None:
+    resource = no_faults.add_resource()
+    no_faults.switch(script=["redirect"])
+    with client(no_faults) as vtn, pytest.raises(PermanentError, match="307"):
+        vtn.upload(resource, _body(), POINTS, 5_000)
+
+
+def test_a_vtn_that_is_not_there_is_told_at_the_start() -> None:
+    with (
+        VtnClient("http://127.0.0.1:9/openadr3", GivenToken(SecretStr("token"))) as vtn,
+        pytest.raises(ConfigurationError, match=r"The VTN is not there.*Connection refused.*VTN_SERVER_ADDRESS"),
+    ):
+        vtn.check()
+
+
+def test_an_error_survives_pickling() -> None:
+    import pickle
+
+    for error in (TransientError("busy", 503, 7.0), PermanentError("no", 404), ConfigurationError("token")):
+        error.retries = 2
+        copy = pickle.loads(pickle.dumps(error))
+        assert (str(copy), copy.args, copy.__dict__) == (str(error), error.args, error.__dict__)
+
+
+class _CountedCredentials(ClientCredentials):
+    fetched = 0
+
+    def _fetch(self) -> tuple[str, float]:
+        self.fetched += 1
+        return super()._fetch()
