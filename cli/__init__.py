@@ -3,6 +3,7 @@
 Each module holds one command and imports what it runs only when it runs, so that `--help` and `status` answer at once.
 """
 
+import os
 import sys
 
 import typer
@@ -10,9 +11,22 @@ import typer
 from cli import demo, register, run, sample_data, status, vtn
 from venclient.errors import ConfigurationError
 
+HELP = """Upload historical meter data of OpenADR VENs to a VTN: resumable to the point, exact, unattended.
+
+First steps:
+
+    bulk-upload demo                  everything once, on this machine
+
+    bulk-upload register              make the loads known to the VTN
+
+    bulk-upload run --limit 3         try three loads
+
+    bulk-upload run                   upload all; stopped or killed, run it again
+"""
+
 app = typer.Typer(
     name="bulk-upload",
-    help="Upload historical meter data of OpenADR VENs to a VTN: resumable to the point, exact, unattended.",
+    help=HELP,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -28,8 +42,10 @@ app.command("status")(status.status)
 
 def main() -> None:
     """Run `bulk-upload`: exit code 2, with one sentence that says what to do, for what keeps it from starting."""
+    # An upload talks to the servers that it was told of, and Prefect's usage statistics go elsewhere.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
-        app()
+        app(prog_name="bulk-upload")
     except ConfigurationError as error:
         typer.echo(f"bulk-upload: {error}", err=True)
         sys.exit(2)

@@ -54,14 +54,16 @@ def run(
     from cli.progress_bar import shown_progress
     from config.settings import Settings, given_options
     from tasks.run import opened_run
+    from venclient.batches import select_batches
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     paths = {"resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "bearer_token": token}
     sizes = {"chunk_size": chunk_size, "batch_size": batch_size}
     try:
         with given_options(**paths, **sizes):
-            with opened_run(Settings.load()):
-                pass  # What is missing is told at once, and not after Prefect has started.
+            settings = Settings.load()
+            with opened_run(settings) as opened:  # What is missing is told at once, not after Prefect has started.
+                select_batches(opened.resources, ven, limit, settings.loads_per_task)
             with shown_progress():
                 # Addresses and the token stay out of the run's parameters, which Prefect shows.
                 summary = _run_flow(vens=ven, limit_loads=limit, **sizes)
@@ -73,7 +75,7 @@ def run(
 
 
 def _run_flow(**parameters: object) -> "Summary":
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # Our own lines say it better.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Our own lines say it better.
     logging.getLogger("stamina").setLevel(logging.ERROR)
     from cli.prefect_server import prefect_api
     from flows.bulk_upload import Summary, bulk_upload

@@ -12,11 +12,12 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from config.settings import Settings
-from tasks.loads import Selection, select_loads
+from tasks.loads import select_loads
 from tasks.progress import Snapshot
 from tasks.reports import publish_summary, publish_ven_table, reported_progress
 from tasks.run import Run, RunEndedError, opened_run
 from tasks.upload import upload_batch
+from venclient.batches import Selection
 
 log = logging.getLogger(__name__)
 

@@ -1,65 +1,13 @@
-"""Which loads a run takes, in batches that a task can carry."""
-
-from dataclasses import dataclass
+"""The loads table, as a Prefect task."""
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.run import current_run
-from venclient.errors import ConfigurationError
-from venclient.resource_db import VenOutline
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Some loads of one VEN, by their places in the order of the loads table: `begin` up to, without, `stop`."""
-
-    ven: str
-    begin: int
-    stop: int
-    of: int
-
-    def __str__(self) -> str:
-        return f"{self.ven} {self.begin + 1}–{self.stop} of {self.of}"  # noqa: RUF001 - a range, for people
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What a run takes on, and how many loads it leaves out because the VTN does not know them."""
-
-    batches: list[Batch]
-    unregistered: int
-
-    @property
-    def loads(self) -> int:
-        """How many loads the batches hold."""
-        return sum(batch.stop - batch.begin for batch in self.batches)
+from venclient.batches import Selection, select_batches
 
 
 @task(cache_policy=NO_CACHE)
 def select_loads(vens: list[str] | None, limit_loads: int | None, loads_per_task: int) -> Selection:
-    """Find the registered loads of these VENs (of all), the first `limit_loads` of them.
-
-    Raises `ConfigurationError` for a VEN that is not in the database, and when there is nothing to upload at all.
-    """
-    chosen = current_run().resources.vens(vens)
-    left = sum(ven.registered for ven in chosen) if limit_loads is None else limit_loads
-    batches: list[Batch] = []
-    for ven in chosen:
-        taken = min(ven.registered, left)
-        left -= taken
-        batches += _batches(ven.ven, taken, loads_per_task)
-    if not batches:
-        raise ConfigurationError(_nothing_registered(chosen, vens))
-    return Selection(batches, sum(ven.unregistered for ven in chosen))
-
-
-def _batches(ven: str, loads: int, loads_per_task: int) -> list[Batch]:
-    return [Batch(ven, begin, min(begin + loads_per_task, loads), loads) for begin in range(0, loads, loads_per_task)]
-
-
-def _nothing_registered(chosen: list[VenOutline], vens: list[str] | None) -> str:
-    """The guide's words, and what to do."""
-    whose = ", ".join(f"VEN '{outline.ven}'" for outline in chosen) if vens else "any VEN"
-    options = "".join(f" --ven '{outline.ven}'" for outline in chosen) if vens else ""
-    return f"No loads with VTN resource IDs found for {whose}: register them first with `bulk-upload register{options}`"
+    """Find the registered loads of these VENs (of all), in batches that a task can carry."""
+    return select_batches(current_run().resources, vens, limit_loads, loads_per_task)

@@ -8,9 +8,9 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from tasks.loads import Batch
 from tasks.reports import publish_ven_table
 from tasks.run import Run, RunEndedError, current_run
+from venclient.batches import Batch
 from venclient.errors import ConfigurationError, VenClientError
 from venclient.ledger import Entry
 from venclient.models import Load, LoadResult

