@@ -8,6 +8,7 @@ each text length that occurs).
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from venclient.models import QUALITY_CODE, Chunk, Mark, MeterSeries, Month
 Bytes = NDArray[np.uint8]
 Texts = np.ndarray[tuple[int], np.dtype[np.void]]
 
+_of_thread = local()
 _ISO = np.dtype([("date", "S11"), ("time", "S8"), ("zone", "S1")])
 _HEAD = np.dtype([("open", "S19"), ("start", _ISO), ("then", "S18"), ("end", _ISO), ("value", "S10")])
 _TAIL = f',"quality_code":"{QUALITY_CODE}"}},'.encode()
@@ -77,7 +79,7 @@ def encode(chunk: Chunk) -> bytes:
     tail_at = point_stop - len(_TAIL)
     value_at = tail_at - lengths
 
-    body = np.empty(point_stop[-1], dtype=np.uint8)
+    body = _scratch(int(point_stop[-1]))
     _windows(body, _HEAD.itemsize)[value_at - _HEAD.itemsize] = heads
     _windows(body, len(_TAIL))[tail_at] = np.void(_TAIL)
     for length in np.flatnonzero(np.bincount(lengths)).tolist():
@@ -102,6 +104,14 @@ def _digest(series: MeterSeries, month: Month, stop: int) -> bytes:
 
 def _mark(series: MeterSeries, month: Month, stop: int) -> Mark:
     return Mark(month.number, stop - month.begin, int(series.start_s[stop - 1]), _digest(series, month, stop))
+
+
+def _scratch(size: int) -> Bytes:
+    """This thread's buffer, kept from body to body: new pages cost more than all that is written into them."""
+    buffer: Bytes | None = getattr(_of_thread, "buffer", None)
+    if buffer is None or len(buffer) < size:
+        buffer = _of_thread.buffer = np.empty(size, dtype=np.uint8)
+    return buffer[:size]
 
 
 @lru_cache(maxsize=16)
