@@ -15,7 +15,6 @@ from cli import options
 if TYPE_CHECKING:
     from flows.bulk_upload import Summary
 
-FAILURES_TOLD = 5
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -66,15 +65,16 @@ def run(
                 select_batches(opened.resources, ven, limit, settings.loads_per_task)
             with shown_progress():
                 # Addresses and the token stay out of the run's parameters, which Prefect shows.
-                summary = _run_flow(vens=ven, limit_loads=limit, **sizes)
+                summary, message = _run_flow(vens=ven, limit_loads=limit, **sizes)
     except KeyboardInterrupt:
         typer.echo("Stopped. What the VTN acknowledged is recorded: run it again to go on.", err=True)
         sys.exit(INTERRUPTED)
-    _tell(summary, as_json=as_json)
-    sys.exit(1 if summary.failed else 0)
+    _tell(summary, message, as_json=as_json)
+    sys.exit(0 if summary.success else 1)
 
 
-def _run_flow(**parameters: object) -> "Summary":
+def _run_flow(**parameters: object) -> "tuple[Summary, str]":
+    """What came of the run, and the message of its final state."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Our own lines say it better.
     logging.getLogger("stamina").setLevel(logging.ERROR)
     from cli.prefect_server import prefect_api
@@ -87,19 +87,19 @@ def _run_flow(**parameters: object) -> "Summary":
     if isinstance(outcome, BaseException):
         raise outcome
     assert isinstance(outcome, Summary)
-    return outcome
+    return outcome, state.message or ""
 
 
-def _tell(summary: "Summary", *, as_json: bool) -> None:
-    for failure in summary.failures[:FAILURES_TOLD]:
-        typer.echo(failure, err=True)
+def _tell(summary: "Summary", message: str, *, as_json: bool) -> None:
+    if not summary.success:
+        typer.echo(message, err=True)
     typer.echo(orjson.dumps(_as_json(summary)).decode() if as_json else _in_words(summary))
 
 
 def _as_json(summary: "Summary") -> dict[str, object]:
     told = asdict(summary)
     del told["failures"], told["unregistered"]
-    return {"success": not summary.failed, **told}
+    return {"success": summary.success, **told}
 
 
 def _in_words(summary: "Summary") -> str:

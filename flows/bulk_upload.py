@@ -18,6 +18,7 @@ from tasks.reports import publish_summary, publish_ven_table, reported_progress
 from tasks.run import Run, RunEndedError, opened_run
 from tasks.upload import upload_batch
 from venclient.batches import Selection
+from venclient.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,11 @@ class Summary:
     points_per_second: float
     unregistered: int
     failures: tuple[str, ...]
+
+    @property
+    def success(self) -> bool:
+        """Whether every load of the run is done."""
+        return self.successful == self.total_loads
 
 
 # Batches in progress at a time: enough to keep the run's pool of threads fed where VENs are small.
@@ -102,11 +108,10 @@ def _end(run: Run, selection: Selection, batches: Sequence[PrefectFuture[None]])
         publish_ven_table(ven, results)
     snapshot = run.progress.snapshot()
     publish_summary(snapshot, selection.unregistered)
-    _raise_what_ended_it(batches)
+    ended_by = _what_ended_it(batches)
     summary = _summary(snapshot, selection)
-    if summary.failed:
-        reasons = "; ".join(summary.failures[:REASONS_TOLD])
-        return Failed(message=f"{summary.failed} of {summary.total_loads} loads failed: {reasons}", data=summary)
+    if ended_by or summary.failed:
+        return Failed(message=_why_not_done(summary, ended_by), data=summary)
     return Completed(
         message=f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
         f"{summary.points_already_there:,} already there",
@@ -114,14 +119,27 @@ def _end(run: Run, selection: Selection, batches: Sequence[PrefectFuture[None]])
     )
 
 
-def _raise_what_ended_it(batches: Sequence[PrefectFuture[None]]) -> None:
-    """The error behind all the batches that could not begin any more, should there be one."""
-    failed = [batch.state.result(raise_on_failure=False) for batch in batches if not batch.state.is_completed()]
-    errors = sorted(
-        (error for error in failed if isinstance(error, Exception)), key=lambda e: isinstance(e, RunEndedError)
+def _what_ended_it(batches: Sequence[PrefectFuture[None]]) -> ConfigurationError | None:
+    """What kept batches from beginning, should there be any; what nobody foresaw is raised."""
+    causes: list[ConfigurationError] = []
+    for batch in batches:
+        outcome = batch.state.result(raise_on_failure=False)
+        if isinstance(outcome, ConfigurationError):
+            causes.append(outcome)
+        elif isinstance(outcome, BaseException):
+            raise outcome
+    return min(causes, key=lambda cause: isinstance(cause, RunEndedError), default=None)
+
+
+def _why_not_done(summary: Summary, ended_by: ConfigurationError | None) -> str:
+    reasons = "; ".join(summary.failures[:REASONS_TOLD])
+    failed = f"{summary.failed} of {summary.total_loads} loads failed" + (f": {reasons}" if reasons else "")
+    if ended_by is None:
+        return failed
+    left = summary.total_loads - summary.successful - summary.failed
+    return f"Ended early, {left} of {summary.total_loads} loads are left for the next run: {ended_by}" + (
+        f". {failed}" if summary.failed else ""
     )
-    if errors:
-        raise errors[0]
 
 
 def _summary(snapshot: Snapshot, selection: Selection) -> Summary:

@@ -75,7 +75,13 @@ def opened_run(settings: Settings) -> Iterator[Run]:
         vtn.check()
         progress = RunProgress()
         uploader = Uploader(
-            meters, ledger, vtn, settings.chunk_size, settings.batch_size, on_receipt=progress.count_receipt
+            meters,
+            ledger,
+            vtn,
+            chunk_size=settings.chunk_size,
+            batch_size=settings.batch_size,
+            ambiguous_ids=resources.ambiguous_ids(),
+            on_receipt=progress.count_receipt,
         )
         pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="upload")
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)

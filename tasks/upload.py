@@ -1,7 +1,7 @@
 """A batch of loads as one Prefect task."""
 
 import logging
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from functools import partial
 
 from prefect import Task, task
@@ -37,13 +37,26 @@ def upload_batch(batch: Batch) -> None:
         run.submit(partial(_upload_counted, run, load, entries.get(load.vtn_resource_id, Entry()), f"[{n}/{batch.of}]"))
         for n, load in enumerate(loads, start=batch.begin + 1)
     ]
-    try:
-        results = [future.result() for future in futures]
-    except CancelledError:
-        raise RunEndedError from None
+    results, ended_by = _gather(futures)
     complete = run.ven_results.add(batch.ven, results, batch.of)
     if complete is not None:
         publish_ven_table(batch.ven, complete)
+    if ended_by is not None:
+        raise ended_by
+
+
+def _gather(futures: list[Future[LoadResult]]) -> tuple[list[LoadResult], ConfigurationError | None]:
+    """The results there are, and what ended the run before the others."""
+    results: list[LoadResult] = []
+    ended_by: ConfigurationError | None = None
+    for future in futures:
+        try:
+            results.append(future.result())
+        except CancelledError:
+            ended_by = ended_by or RunEndedError()
+        except ConfigurationError as error:
+            ended_by = error
+    return results, ended_by
 
 
 def _upload_counted(run: Run, load: Load, entry: Entry, label: str) -> LoadResult:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
 os.environ["DO_NOT_TRACK"] = "1"  # Prefect's usage statistics would leave the machine
+# A shell that runs the tests in the background has Ctrl-C ignored, in every process below as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
 
 

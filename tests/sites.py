@@ -135,13 +135,14 @@ class Site:
     def upload(self, vtn: ReferenceVtn, *, chunk_size: int = 50_000, threads: int = 4) -> dict[str, LoadResult]:
         """One run over every registered load, without Prefect; the results by `load_id`."""
         loads = self.loads
+        ambiguous_ids = ResourceDatabase(str(self.db)).ambiguous_ids()
         with (
             MeterFile(self.h5) as meters,
             client(vtn) as vtn_client,
             Ledger(str(self.ledger), vtn.base_url) as ledger,
             ThreadPoolExecutor(threads) as pool,
         ):
-            uploader = Uploader(meters, ledger, vtn_client, chunk_size, batch_size=5_000)
+            uploader = Uploader(meters, ledger, vtn_client, chunk_size, 5_000, ambiguous_ids)
             entries = ledger.entries(loads)
             results = pool.map(
                 lambda load: upload_load(load, entries.get(load.vtn_resource_id, Entry()), uploader), loads

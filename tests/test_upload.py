@@ -229,6 +229,18 @@ def test_a_spoilt_load_fails_alone_and_says_why(
     assert not len(vtn.points(failed.load.vtn_resource_id).start_s)
 
 
+def test_two_loads_with_one_id_do_not_overwrite_each_other(vtn: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site()
+    site.register(vtn)
+    first, second, *others = site.loads
+    site.execute("UPDATE loads SET vtn_resource_id = ? WHERE load_id = ?", first.vtn_resource_id, second.load_id)
+    results = site.upload(vtn)
+    assert {results[load.load_id].state for load in (first, second)} == {"failed"}
+    assert "Another load, with another series, has the same" in (results[first.load_id].error or "")
+    assert not len(vtn.points(first.vtn_resource_id).start_s)
+    site.assert_stored(vtn, others)
+
+
 def test_measured_data_arrives_whole_and_exactly(konstanz: Path, tmp_path: Path) -> None:
     with ReferenceVtn(tmp_path / "vtn.db", adopt=konstanz / "resources.db") as vtn:
         site = Site.of_folder(konstanz)

@@ -127,6 +127,17 @@ class ResourceDatabase:
         )
         return [Load(*(_text(value) for value in row)) for row in self._rows(query)]
 
+    def ambiguous_ids(self) -> frozenset[str]:
+        """Ids that the table gives to loads with different series: each would overwrite the other in the VTN."""
+        series = LOADS.c.h5_meter_id + "/" + LOADS.c.load_component
+        query = (
+            select(LOADS.c.vtn_resource_id)
+            .where(IS_REGISTERED)
+            .group_by(LOADS.c.vtn_resource_id)
+            .having(func.count(series.distinct()) > 1)
+        )
+        return frozenset(str(vtn_resource_id) for (vtn_resource_id,) in self._rows(query))
+
     def unregistered(self, vens: Sequence[str] | None = None) -> list[UnregisteredLoad]:
         """The loads of these VENs (of all) without an id, in the order of `loads`; also those not to be registered."""
         is_suspended = (RESOURCES.c.registration_status == "SUSPENDED") | (LOADS.c.registration_status == "SUSPENDED")

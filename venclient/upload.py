@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 class Uploader:
     """What all loads of a run go through.
 
-    `chunk_size`: points a request, at most; `batch_size`: points that the VTN writes at a time; `on_receipt` hears of
-    each request that the VTN has acknowledged, from the thread that sent it.
+    `chunk_size`: points a request, at most; `batch_size`: points that the VTN writes at a time; `ambiguous_ids`: what
+    `ResourceDatabase.ambiguous_ids` found; `on_receipt` hears of each request that the VTN has acknowledged, from the
+    thread that sent it.
     """
 
     meters: MeterFile
@@ -28,6 +29,7 @@ class Uploader:
     vtn: VtnClient
     chunk_size: int
     batch_size: int
+    ambiguous_ids: frozenset[str] = frozenset()
     on_receipt: Callable[[Receipt], None] = lambda _receipt: None
 
 
@@ -50,6 +52,11 @@ def upload_load(load: Load, entry: Entry, uploader: Uploader, *, label: str = "[
 
 
 def _send_pending(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally", label: str) -> None:
+    if load.vtn_resource_id in uploader.ambiguous_ids:
+        raise PermanentError(
+            f"Another load, with another series, has the same vtn_resource_id {load.vtn_resource_id}: "
+            "correct the loads table"
+        )
     series = uploader.meters.series(load.h5_meter_id, load.load_component)
     tally.dropped = series.dropped
     log.info("%s   Loaded %d data points from H5 file", label, len(series))

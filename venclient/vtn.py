@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 # No VTN known is slower than this; the time that a request may take grows with its points.
 SLOWEST_POINTS_PER_SECOND = 500
 RETRY_WAIT_MAX_S = 60.0
+# When no request of any thread has gone through for this long, it is not this load that is the trouble.
+AWAY_AFTER_S = 60.0
 ATTEMPTS_TO_FIND_IT = 3
 
 T = TypeVar("T")
@@ -30,7 +32,8 @@ class VtnClient:
 
     Every call is tried again, up to `attempts` times, while it fails with a `TransientError`, after waits that double
     from `retry_wait_s` seconds to a minute, or as long as the VTN's Retry-After says. Then the last error is raised:
-    `TransientError`, `PermanentError` for what the VTN refuses, or `ConfigurationError` for a token that it refuses.
+    `TransientError`, `PermanentError` for what the VTN refuses, or `ConfigurationError` where the token is refused or
+    the VTN has taken nothing from any thread for a minute.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class VtnClient:
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._retry_wait_s = retry_wait_s
+        self._last_success = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -145,16 +149,29 @@ class VtnClient:
             ):
                 retries = attempt.num - 1
                 with attempt:
-                    return call(), retries
+                    answer = call()
+                    self._last_success = time.monotonic()
+                    return answer, retries
+        except TransientError as error:
+            error.retries = retries
+            self._end_what_is_hopeless(error)
+            raise
         except VenClientError as error:
             error.retries = retries
-            if isinstance(error, TransientError) and error.status == 401:
-                raise ConfigurationError(
-                    f"The VTN refuses the token ({error}). Give a fresh one with --token or VTN_BEARER_TOKEN, "
-                    "or check the OAuth client"
-                ) from error
             raise
         raise AssertionError("a last attempt returns or raises")
+
+    def _end_what_is_hopeless(self, error: TransientError) -> None:
+        if error.status == 401:
+            raise ConfigurationError(
+                f"The VTN refuses the token ({error}). Give a fresh one with --token or VTN_BEARER_TOKEN, "
+                "or check the OAuth client"
+            ) from error
+        silent_s = time.monotonic() - self._last_success
+        if silent_s > AWAY_AFTER_S:
+            raise ConfigurationError(
+                f"The VTN has taken nothing for {silent_s:.0f} s ({error}). Start again when it is back"
+            ) from error
 
 
 def _wait_before_next(error: Exception) -> bool | float:

@@ -65,7 +65,10 @@ class Wire:
             ) as response:
                 return response, _content(response)
         except requests.Timeout as error:
-            raise TransientError(f"Timeout after {timeout_s:.0f} seconds without an answer from the VTN") from error
+            raise TransientError(
+                f"Timeout after {timeout_s:.0f} seconds without an answer: "
+                "send fewer points a request (--chunk-size), or be more patient (BULK_UPLOAD_TIMEOUT_S)"
+            ) from error
         except requests.ConnectionError as error:
             raise TransientError(f"No connection to {self.base_url}: {_root_cause(error)}") from error
         except requests.RequestException as error:
@@ -93,7 +96,8 @@ def answer_of(response: requests.Response, content: bytes) -> Any:
             raise TransientError(
                 f"{status}, but the answer is not JSON: {_excerpt(response, content)}", status
             ) from error
-    message = f"{status} - {_excerpt(response, content)}"
+    hint = ". Send fewer points a request: --chunk-size" if status == 413 else ""
+    message = f"{status} - {_excerpt(response, content)}{hint}"
     if status >= 500 or status in TRIED_AGAIN:
         raise TransientError(message, status, _retry_after_s(response))
     raise PermanentError(message, status)
