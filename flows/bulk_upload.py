@@ -18,6 +18,7 @@ from tasks.reports import publish_summary, publish_ven_table, reported_progress
 from tasks.run import Run, RunEndedError, opened_run
 from tasks.upload import upload_batch
 from venclient.batches import Selection
+from venclient.databases import has_password, shown
 from venclient.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -73,10 +74,10 @@ def bulk_upload(
         batch_size: points that the VTN writes at a time, at most 10,000.
         resources_db: resources database (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_RESOURCES_DB.
         meter_file: meter file (HDF5), in place of BULK_UPLOAD_METER_FILE.
-        ledger_url: ledger (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_LEDGER_URL. An address with a
-            password in it belongs into the environment: parameters are shown.
+        ledger_url: ledger (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_LEDGER_URL.
         vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
     """
+    _refuse_passwords(resources_db, ledger_url)
     settings = Settings.load(
         **_but_defaults(chunk_size=chunk_size, batch_size=batch_size),
         resources_db=resources_db,
@@ -96,6 +97,15 @@ def bulk_upload(
             batches = upload_batch.map(selection.batches)
             batches.wait()
         return _end(run, selection, batches)
+
+
+def _refuse_passwords(*addresses: str | None) -> None:
+    for address in addresses:
+        if address is not None and has_password(address):
+            raise ConfigurationError(
+                f"{shown(address)} has a password in it, and parameters of a run are shown: "
+                "set BULK_UPLOAD_LEDGER_URL or BULK_UPLOAD_RESOURCES_DB in the worker's environment instead"
+            )
 
 
 def _but_defaults(**parameters: int) -> dict[str, int]:

@@ -183,8 +183,9 @@ def test_a_vtn_that_goes_away_for_good_ends_the_run_and_the_next_goes_on(
         ({"resources_db": "nowhere.db"}, "Resources database nowhere.db not found"),
         ({"chunk_size": 60_000}, "BULK_UPLOAD_CHUNK_SIZE"),
         ({"vtn_url": "http://127.0.0.1:9/openadr3"}, "The VTN is not there"),
+        ({"ledger_url": "postgresql://me:hush@127.0.0.1/x"}, r"me:\*\*\*@127.0.0.1/x has a password in it"),
     ],
-    ids=["unknown VEN", "no meter file", "no database", "chunk size", "no VTN"],
+    ids=["unknown VEN", "no meter file", "no database", "chunk size", "no VTN", "password"],
 )
 @pytest.mark.usefixtures("site")
 def test_what_is_missing_fails_the_run_before_anything_is_sent(

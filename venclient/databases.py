@@ -30,6 +30,11 @@ def shown(path_or_url: str) -> str:
     return _url(path_or_url).render_as_string(hide_password=True)
 
 
+def has_password(path_or_url: str) -> bool:
+    """Whether showing the address would show a password."""
+    return "://" in path_or_url and _url(path_or_url).password is not None
+
+
 def open_engine(path_or_url: str) -> Engine:
     """An engine; no connection is made yet. Raises `ConfigurationError` for a URL that names no database."""
     path = sqlite_path(path_or_url)
