@@ -21,6 +21,7 @@ INTERRUPTED = 128 + signal.SIGINT
 def run(
     ven: options.Vens = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many loads.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only loads that their last run left failed.")] = False,
     db: options.Db = None,
     h5: options.H5 = None,
     ledger: options.LedgerUrl = None,
@@ -48,6 +49,8 @@ def run(
 
         bulk-upload run --ven Aalborg --ven Odense
 
+        bulk-upload run --failed
+
         bulk-upload run --vtn-url http://127.0.0.1:8444/openadr3 --json
     """
     from cli.progress_bar import shown_progress
@@ -65,7 +68,7 @@ def run(
                 select_batches(opened.resources, ven, limit, settings.loads_per_task)
             with shown_progress():
                 # Addresses and the token stay out of the run's parameters, which Prefect shows.
-                summary, message = _run_flow(vens=ven, limit_loads=limit, **sizes)
+                summary, message = _run_flow(vens=ven, limit_loads=limit, only_failed=failed, **sizes)
     except KeyboardInterrupt:
         typer.echo("Stopped. What the VTN acknowledged is recorded: run it again to go on.", err=True)
         sys.exit(INTERRUPTED)

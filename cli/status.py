@@ -1,44 +1,56 @@
 """`bulk-upload status`."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated
 
 import orjson
 import typer
 
 from cli import options
-from venclient.standing import UploadStanding
+from venclient.standing import LoadStory, UploadStanding
 
 
 def status(
     ven: options.Vens = None,
+    load: Annotated[
+        str | None, typer.Option("--load", help="All that is known of one load, by its load_id or vtn_resource_id.")
+    ] = None,
     db: options.Db = None,
     ledger: options.LedgerUrl = None,
     vtn_url: options.VtnUrl = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell how the upload stands: per VEN, what is done, failed and pending.
+    """Tell how the upload stands: per VEN, what is done, failed and pending, and since when.
 
-    From the ledger and the resources database alone; no VTN is asked, and no meter file read.
+    From the ledger and the resources database alone; no VTN is asked, and no meter file read. With --load, one load's
+    story: its months, and each of its last requests with what the VTN answered.
 
     Examples:
 
         bulk-upload status
 
         bulk-upload status --ven Aalborg --json
+
+        bulk-upload status --load ed6bd02b-cb5c-5cac-9241-2069ceb95024
     """
     from config.settings import Settings
-    from venclient.ledger import read_standings
     from venclient.resource_db import ResourceDatabase
-    from venclient.standing import upload_standing
+    from venclient.standing import load_story, read_standings, upload_standing
 
     settings = Settings.load(resources_db=db, ledger_url=ledger, vtn_url=vtn_url)
-    standing = upload_standing(
-        ResourceDatabase(settings.resources_db), read_standings(settings.ledger_url, settings.vtn_url), ven
-    )
-    if as_json:
-        typer.echo(orjson.dumps(asdict(standing)).decode())
-    else:
-        _print(standing)
+    database = ResourceDatabase(settings.resources_db)
+    if load is not None:
+        story = load_story(database, settings.ledger_url, settings.vtn_url, load)
+        _tell(asdict(story)) if as_json else _print_story(story)
+        return
+    standing = upload_standing(database, read_standings(settings.ledger_url, settings.vtn_url), ven)
+    _tell(asdict(standing)) if as_json else _print(standing)
+
+
+def _tell(answer: dict[str, object]) -> None:
+    typer.echo(orjson.dumps(answer, option=orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS).decode())
 
 
 def _print(standing: UploadStanding) -> None:
@@ -49,12 +61,40 @@ def _print(standing: UploadStanding) -> None:
     table.add_column("VEN")
     for name in ("loads", "done", "failed", "pending", "points", "not registered"):
         table.add_column(name, justify="right")
+    table.add_column("last change")
     for ven in standing.vens:
-        table.add_row(
-            ven.ven, *(f"{n:,}" for n in (ven.loads, ven.done, ven.failed, ven.pending, ven.points, ven.unregistered))
-        )
+        numbers = (ven.loads, ven.done, ven.failed, ven.pending, ven.points, ven.unregistered)
+        table.add_row(ven.ven, *(f"{number:,}" for number in numbers), _minute(ven.last_at))
     console = Console()
     console.print(table)
     for load in standing.loads:
         if load.error:
             console.print(f"Load {load.load_id} ({load.ven}): {load.error}", markup=False, highlight=False)
+
+
+def _print_story(story: LoadStory) -> None:
+    for line in _story(story):
+        typer.echo(line)
+
+
+def _story(story: LoadStory) -> Iterator[str]:
+    load, standing = story.load, story.standing
+    yield f"{load.name} ({load.load_id})"
+    yield f"  VEN {load.ven}, H5 meter '{load.h5_meter_id}', {load.load_component}"
+    yield f"  VTN resource {load.vtn_resource_id or 'not registered'}"
+    last_change = _minute(standing.last_at) or "never"
+    yield f"  {standing.state}, {standing.points:,} points with the VTN, last change: {last_change}"
+    if standing.error:
+        yield f"  {standing.error}"
+    for month in story.months:
+        yield f"  {month.last_start:%Y-%m}  {month.points:>7,} points, to {_minute(month.last_start)}"
+    for request in story.requests:
+        answers = ", ".join(request.answers) or "not sent"
+        came_of_it = request.error or (
+            f"{request.points:,} points in {request.seconds:.2f} s ({request.points_per_second:,.0f} points/s)"
+        )
+        yield f"  {request.ended_at:%Y-%m-%d %H:%M:%S}Z  {answers}: {came_of_it}"
+
+
+def _minute(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}Z" if at else ""

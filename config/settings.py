@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     chunk_size: int = Field(50_000, ge=1, le=50_000, description="points a request, at most")
     batch_size: int = Field(5_000, ge=1, le=10_000, description="points that the VTN writes at a time")
     concurrency: int = Field(4, ge=1, le=64, description="requests in flight at a time")
-    loads_per_task: int = Field(50, ge=1, description="loads of one VEN in a Prefect task, at most")
+    loads_per_task: int = Field(50, ge=1, le=1_000, description="loads of one VEN in a Prefect task, at most")
     timeout_s: float = Field(
         30.0, gt=0, description="how long the VTN may take for an answer, and 1 s more for every 500 points"
     )

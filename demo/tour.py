@@ -16,10 +16,10 @@ import typer
 from pydantic import SecretStr
 
 from venclient.errors import ConfigurationError
-from venclient.ledger import read_standings
 from venclient.meter_data import MeterFile
 from venclient.models import Load, MeterSeries
 from venclient.resource_db import ResourceDatabase
+from venclient.standing import read_standings
 from venclient.tokens import ClientCredentials
 from venclient.vtn import VtnClient
 

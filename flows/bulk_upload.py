@@ -55,6 +55,7 @@ BATCHES_AT_A_TIME = 8
 def bulk_upload(
     vens: list[str] | None = None,
     limit_loads: int | None = None,
+    only_failed: bool = False,
     chunk_size: int = 50_000,
     batch_size: int = 5_000,
     resources_db: str | None = None,
@@ -70,6 +71,7 @@ def bulk_upload(
     Args:
         vens: the VENs to upload; all of them when empty.
         limit_loads: only the first so many loads, to try things out.
+        only_failed: only loads that their last run left failed.
         chunk_size: points a request, at most 50,000.
         batch_size: points that the VTN writes at a time, at most 10,000.
         resources_db: resources database (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_RESOURCES_DB.
@@ -86,7 +88,7 @@ def bulk_upload(
         vtn_url=vtn_url,
     )
     with opened_run(settings) as run:
-        selection = select_loads(vens, limit_loads, settings.loads_per_task)
+        selection = select_loads(vens, limit_loads, settings.loads_per_task, only_failed)
         run.progress.expect(selection.loads)
         if selection.unregistered:
             log.warning(
@@ -117,10 +119,12 @@ def _end(run: Run, selection: Selection, batches: Sequence[PrefectFuture[None]])
     for ven, results in run.ven_results.unfinished().items():
         publish_ven_table(ven, results)
     snapshot = run.progress.snapshot()
+    if snapshot.points_sent:
+        run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
     publish_summary(snapshot, selection.unregistered)
     ended_by = _what_ended_it(batches)
     summary = _summary(snapshot, selection)
-    if ended_by or summary.failed:
+    if ended_by or not summary.success:
         return Failed(message=_why_not_done(summary, ended_by), data=summary)
     return Completed(
         message=f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
@@ -144,10 +148,11 @@ def _what_ended_it(batches: Sequence[PrefectFuture[None]]) -> ConfigurationError
 def _why_not_done(summary: Summary, ended_by: ConfigurationError | None) -> str:
     reasons = "; ".join(summary.failures[:REASONS_TOLD])
     failed = f"{summary.failed} of {summary.total_loads} loads failed" + (f": {reasons}" if reasons else "")
-    if ended_by is None:
-        return failed
     left = summary.total_loads - summary.successful - summary.failed
-    return f"Ended early, {left} of {summary.total_loads} loads are left for the next run: {ended_by}" + (
+    if not left:
+        return failed
+    why = ended_by or "the loads table no longer has them as it did when the run began"
+    return f"Ended early, {left} of {summary.total_loads} loads are left for the next run: {why}" + (
         f". {failed}" if summary.failed else ""
     )
 

@@ -8,6 +8,10 @@ from venclient.batches import Selection, select_batches
 
 
 @task(cache_policy=NO_CACHE)
-def select_loads(vens: list[str] | None, limit_loads: int | None, loads_per_task: int) -> Selection:
+def select_loads(
+    vens: list[str] | None, limit_loads: int | None, loads_per_task: int, only_failed: bool = False
+) -> Selection:
     """Find the registered loads of these VENs (of all), in batches that a task can carry."""
-    return select_batches(current_run().resources, vens, limit_loads, loads_per_task)
+    run = current_run()
+    only = run.uploader.ledger.failed() if only_failed else None
+    return select_batches(run.resources, vens, limit_loads, loads_per_task, only)

@@ -31,11 +31,11 @@ def upload_batch(batch: Batch) -> None:
     Raises `ConfigurationError` for what ends the run; a load that fails does not.
     """
     run = current_run()
-    loads = run.resources.loads([batch.ven])[batch.begin : batch.stop]
+    loads = run.resources.loads_of_ids(batch.load_ids)
     entries = run.uploader.ledger.entries(loads)
     futures = [
         run.submit(partial(_upload_counted, run, load, entries.get(load.vtn_resource_id, Entry()), f"[{n}/{batch.of}]"))
-        for n, load in enumerate(loads, start=batch.begin + 1)
+        for n, load in enumerate(loads, start=batch.first)
     ]
     results, ended_by = _gather(futures)
     complete = run.ven_results.add(batch.ven, results, batch.of)

@@ -2,16 +2,20 @@
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, select
 
 from tests.sites import hourly
 from venclient.chunks import cut, pending
 from venclient.cleaning import clean
 from venclient.errors import ConfigurationError
-from venclient.ledger import Entry, Ledger, Standing, read_standings
-from venclient.models import Chunk, Load
+from venclient.ledger import REQUESTS_KEPT, Entry, Ledger
+from venclient.ledger_tables import REQUESTS, VTNS
+from venclient.models import Chunk, Load, Receipt
+from venclient.standing import read_standings
 
 VTN = "http://vtn.example/openadr3"
 
@@ -23,6 +27,10 @@ def _load(vtn_resource_id: str = "vtn-1") -> Load:
 def _chunks(points: int = 1000, chunk_size: int = 300) -> list[Chunk]:
     series = clean(hourly(points))
     return list(cut(series, pending(series, {}), chunk_size))
+
+
+def _receipt(chunk: Chunk) -> Receipt:
+    return Receipt(len(chunk), ("503", "201"), 0.5)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -43,7 +51,7 @@ def test_what_was_acknowledged_is_known_to_the_next_run(url: str, vtn_url: str) 
     with Ledger(url, vtn_url) as ledger:
         assert ledger.entries([load]) == {}
         for chunk in chunks[:-1]:
-            ledger.acknowledge(load, chunk)
+            ledger.acknowledge(load, chunk, _receipt(chunk))
     with Ledger(url, vtn_url) as ledger:
         (entry,) = ledger.entries([load]).values()
     assert entry.state == "pending"
@@ -55,9 +63,12 @@ def test_the_last_chunk_makes_a_load_done(url: str, vtn_url: str) -> None:
     load = _load()
     with Ledger(url, vtn_url) as ledger:
         for chunk in _chunks():
-            ledger.acknowledge(load, chunk)
+            ledger.acknowledge(load, chunk, _receipt(chunk))
         assert ledger.entries([load])[load.vtn_resource_id].state == "done"
-    assert read_standings(url, vtn_url) == {load.vtn_resource_id: Standing("done", None, 1000)}
+    (standing,) = read_standings(url, vtn_url).values()
+    assert (standing.state, standing.error, standing.points) == ("done", None, 1000)
+    assert standing.last_at is not None
+    assert datetime.now(UTC) - standing.last_at < timedelta(minutes=1)
 
 
 def test_a_failure_is_kept_with_its_reason_until_the_load_is_done(url: str, vtn_url: str) -> None:
@@ -72,7 +83,7 @@ def test_a_failure_is_kept_with_its_reason_until_the_load_is_done(url: str, vtn_
 def test_vtns_and_loads_are_kept_apart(url: str, vtn_url: str) -> None:
     (chunk,) = _chunks(chunk_size=50_000)
     with Ledger(url, vtn_url) as ledger, Ledger(url, vtn_url + "/other") as other:
-        ledger.acknowledge(_load("a"), chunk)
+        ledger.acknowledge(_load("a"), chunk, _receipt(chunk))
         assert ledger.entries([_load("a"), _load("b")]).keys() == {"a"}
         assert other.entries([_load("a")]) == {}
 
@@ -81,7 +92,7 @@ def test_many_threads_write_at_once(url: str, vtn_url: str) -> None:
     loads = [_load(f"vtn-{number}") for number in range(60)]
     (chunk,) = _chunks(chunk_size=50_000)
     with Ledger(url, vtn_url) as ledger, ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda load: ledger.acknowledge(load, chunk), loads))
+        list(pool.map(lambda load: ledger.acknowledge(load, chunk, _receipt(chunk)), loads))
         assert {entry.state for entry in ledger.entries(loads).values()} == {"done"}
         assert len(ledger.entries(loads)) == 60
 
@@ -111,7 +122,7 @@ def test_standings_need_no_address_where_there_is_one_vtn_and_make_no_file(tmp_p
     assert not path.exists()
     with Ledger(str(path), VTN) as ledger:
         ledger.settle(_load(), "failed", "why")
-    assert read_standings(str(path), None) == {"vtn-1": Standing("failed", "why", 0)}
+    assert read_standings(str(path), None)["vtn-1"].error == "why"
     with Ledger(str(path), VTN + "/second"):
         pass
     with pytest.raises(ConfigurationError, match="several VTNs"):
@@ -125,6 +136,53 @@ def test_a_corrected_month_replaces_its_mark(url: str, vtn_url: str) -> None:
             rows[3, 1] = value
             series = clean(rows)
             (chunk,) = cut(series, pending(series, {}), 50_000)
-            ledger.acknowledge(load, chunk)
+            ledger.acknowledge(load, chunk, _receipt(chunk))
         (entry,) = ledger.entries([load]).values()
         assert pending(series, entry.marks) == []
+
+
+def test_a_failure_is_found_again_until_it_is_done(url: str, vtn_url: str) -> None:
+    with Ledger(url, vtn_url) as ledger:
+        ledger.settle(_load("a"), "failed", "why")
+        ledger.settle(_load("b"), "done")
+        assert ledger.failed() == {"a"}
+        ledger.settle(_load("a"), "done")
+        assert ledger.failed() == frozenset()
+
+
+def test_the_rate_is_that_of_earlier_runs(url: str, vtn_url: str) -> None:
+    with Ledger(url, vtn_url) as ledger:
+        assert ledger.points_per_second() is None
+        ledger.record_run(1_000_000, 250.0)
+        ledger.record_run(1_000, 0.25)
+    with Ledger(url, vtn_url) as ledger:
+        assert ledger.points_per_second() == 4_000
+
+
+def test_a_month_that_is_forgotten_is_sent_again_and_no_other(url: str, vtn_url: str) -> None:
+    load, series = _load(), clean(hourly(1500))
+    (chunk,) = cut(series, pending(series, {}), 50_000)
+    with Ledger(url, vtn_url) as ledger:
+        ledger.acknowledge(load, chunk, _receipt(chunk))
+        ledger.forget(load, [202502])
+        entry = ledger.entries([load])[load.vtn_resource_id]
+    assert entry.state == "pending"
+    assert [rest.month.number for rest in pending(series, entry.marks)] == [202502]
+
+
+def test_the_history_of_a_load_does_not_grow_for_ever(url: str, vtn_url: str) -> None:
+    (chunk,) = _chunks(chunk_size=50_000)
+    with Ledger(url, vtn_url) as ledger:
+        for _ in range(REQUESTS_KEPT + 5):
+            ledger.acknowledge(_load("a"), chunk, _receipt(chunk))
+        ledger.settle(_load("a"), "failed", "the newest")
+        ledger.acknowledge(_load("b"), chunk, _receipt(chunk))
+    engine = create_engine(url if "://" in url else f"sqlite:///{url}")
+    with engine.connect() as connection:
+        of_vtn = select(REQUESTS).join(VTNS, VTNS.c.vtn_id == REQUESTS.c.vtn_id).where(VTNS.c.base_url == vtn_url)
+        rows = connection.execute(of_vtn.order_by(REQUESTS.c.ended_at_us)).all()
+    engine.dispose()
+    of_a = [row for row in rows if row.vtn_resource_id == "a"]
+    assert len(of_a) == REQUESTS_KEPT
+    assert of_a[-1].error == "the newest"
+    assert len(rows) == REQUESTS_KEPT + 1

@@ -12,7 +12,7 @@ import pytest
 
 from tests.commands import command, last_json, run_options, start
 from tests.reference_vtn import ReferenceVtn
-from tests.sites import Site
+from tests.sites import Site, hourly
 
 RUN_KEYS = [
     "success", "total_loads", "successful", "failed", "total_points_uploaded", "points_already_there",
@@ -228,6 +228,55 @@ def test_without_a_prefect_server_a_run_brings_its_own_that_dies_with_it(
             return
         time.sleep(0.1)
     pytest.fail("the temporary Prefect server outlived the run that was killed")
+
+
+def test_only_failed_loads_are_taken_up_again_when_asked_for(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    first, second, *_ = site.loads
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", first.load_id)
+    options = run_options(site, vtn)
+    assert command("run", *options, "--ven", first.ven, cwd=tmp_path, prefect_url=prefect_url).returncode == 1
+    site.execute("UPDATE loads SET h5_meter_id = ? WHERE load_id = ?", first.h5_meter_id, first.load_id)
+    site.write_rows(second, hourly(120, seed=9))
+    finished = command("run", *options, "--failed", "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 0, finished.stderr
+    told = last_json(finished)
+    assert (told["total_loads"], told["successful"], told["total_points_uploaded"]) == (1, 1, 100)
+    assert "[1/1] Uploading" in finished.stderr
+
+    finished = command("run", *options, "--failed", "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 0, finished.stderr
+    assert last_json(finished)["total_loads"] == 0
+
+
+def test_status_tells_the_whole_story_of_a_load(
+    no_faults: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    (load, *_) = site.loads
+    no_faults.switch(script=["503"])
+    options = [*run_options(site, no_faults), "--limit", "1"]
+    assert command("run", *options, cwd=tmp_path, prefect_url=prefect_url).returncode == 0
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", load.load_id)
+    assert command("run", *options, cwd=tmp_path, prefect_url=prefect_url).returncode == 1
+    of_load = ["--db", site.db, "--ledger", site.ledger, "--load", load.load_id]
+    story = last_json(command("status", *of_load, "--json", cwd=tmp_path))
+    assert story["standing"]["state"] == "failed"
+    assert [(month["month"], month["points"]) for month in story["months"]] == [(202501, 100)]
+    sent, failed = story["requests"]
+    assert (sent["points"], sent["answers"], sent["error"]) == (100, ["503", "201"], None)
+    assert sent["points_per_second"] == pytest.approx(100 / sent["seconds"])
+    assert (failed["points"], failed["answers"]) == (0, [])
+    assert "H5 meter 'meter_404' not found" in failed["error"]
+    told = command("status", *of_load, cwd=tmp_path).stdout
+    assert "503, 201: 100 points in" in told
+    assert "not sent: H5 meter 'meter_404' not found" in told
+
+
+def test_a_load_that_nobody_knows_is_told(site: Site, tmp_path: Path) -> None:
+    finished = command("status", "--db", site.db, "--ledger", site.ledger, "--load", "4711", cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "No load '4711'" in finished.stderr
 
 
 @pytest.mark.parametrize("name", ["", "demo", "sample-data", "vtn", "register", "run", "status"])

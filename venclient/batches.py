@@ -1,7 +1,8 @@
 """Which loads a run takes, in batches of one VEN each."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from venclient.errors import ConfigurationError
 from venclient.resource_db import ResourceDatabase, VenOutline
@@ -9,15 +10,15 @@ from venclient.resource_db import ResourceDatabase, VenOutline
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some loads of one VEN, by their places in the order of the loads table: `begin` up to, without, `stop`."""
+    """Some loads of one VEN, by their `load_id`: from the `first` on of the `of` that the run takes of it."""
 
     ven: str
-    begin: int
-    stop: int
+    first: int
     of: int
+    load_ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.ven} {self.begin + 1}–{self.stop} of {self.of}"  # noqa: RUF001 - a range, for people
+        return f"{self.ven} {self.first}–{self.first + len(self.load_ids) - 1} of {self.of}"  # noqa: RUF001 - a range
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +31,35 @@ class Selection:
     @property
     def loads(self) -> int:
         """How many loads the batches hold."""
-        return sum(batch.stop - batch.begin for batch in self.batches)
+        return sum(len(batch.load_ids) for batch in self.batches)
 
 
 def select_batches(
-    database: ResourceDatabase, vens: Sequence[str] | None, limit_loads: int | None, loads_per_batch: int
+    database: ResourceDatabase,
+    vens: Sequence[str] | None,
+    limit_loads: int | None,
+    loads_per_batch: int,
+    only: Collection[str] | None = None,
 ) -> Selection:
     """The registered loads of these VENs (of all), the first `limit_loads` of them.
 
-    Raises `ConfigurationError` for a VEN that the database does not know, and when there is nothing to upload at all.
+    `only`: those of them with one of these `vtn_resource_id`s. Raises `ConfigurationError` for a VEN that the database
+    does not know, and when no load is registered at all.
     """
     chosen = database.vens(vens)
-    left = sum(ven.registered for ven in chosen) if limit_loads is None else limit_loads
-    batches: list[Batch] = []
-    for ven in chosen:
-        taken = min(ven.registered, left)
-        left -= taken
-        batches += _batches(ven.ven, taken, loads_per_batch)
-    if not batches:
+    registered = database.loads(vens)
+    if not registered:
         raise ConfigurationError(_nothing_registered(chosen, vens))
+    loads = [load for load in registered if only is None or load.vtn_resource_id in only][:limit_loads]
+    batches: list[Batch] = []
+    for ven, of_ven in groupby(loads, key=lambda load: load.ven):
+        batches += _batches(ven, [load.load_id for load in of_ven], loads_per_batch)
     return Selection(batches, sum(ven.unregistered for ven in chosen))
 
 
-def _batches(ven: str, loads: int, loads_per_batch: int) -> list[Batch]:
-    return [Batch(ven, begin, min(begin + loads_per_batch, loads), loads) for begin in range(0, loads, loads_per_batch)]
+def _batches(ven: str, load_ids: Sequence[str], loads_per_batch: int) -> Iterator[Batch]:
+    for begin in range(0, len(load_ids), loads_per_batch):
+        yield Batch(ven, begin + 1, len(load_ids), tuple(load_ids[begin : begin + loads_per_batch]))
 
 
 def _nothing_registered(chosen: list[VenOutline], vens: Sequence[str] | None) -> str:

@@ -10,9 +10,9 @@ Messages say what, which one, and what to do next. All arguments go to `Exceptio
 
 
 class VenClientError(Exception):
-    """Any error that `venclient` raises on purpose; `retries`: how often the call had been tried again."""
+    """Any error that `venclient` raises on purpose; `answers`: what each attempt at the call came to, such as `503`."""
 
-    retries = 0
+    answers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -6,66 +6,23 @@ crash between the two only sends again what the VTN overwrites with itself.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Select,
-    String,
-    Table,
-    Text,
-    func,
-    select,
-)
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Table, delete, select
 from sqlalchemy.schema import CreateTable
 
-from venclient.databases import open_engine, open_read_only, shown, sqlite_path, use_write_ahead_log
+from venclient.databases import open_engine, shown, sqlite_path, use_write_ahead_log
 from venclient.errors import ConfigurationError
-from venclient.models import Chunk, Load, LoadState, Mark
+from venclient.ledger_tables import INSERTS, MARKS, METADATA, REQUESTS, RUNS, UPLOADS, VTNS, Upsert, faults_told
+from venclient.models import Chunk, Load, LoadState, Mark, Receipt
 
-_Upsertable = sqlite.Insert | postgresql.Insert
-_INSERTS: dict[str, Callable[[Table], _Upsertable]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-_METADATA = MetaData()
-_VTNS = Table(
-    "vtns",
-    _METADATA,
-    Column("vtn_id", Integer, primary_key=True),
-    Column("base_url", Text, nullable=False, unique=True),
-)
-_MARKS = Table(
-    "marks",
-    _METADATA,
-    Column("vtn_id", Integer, primary_key=True),
-    Column("vtn_resource_id", String, primary_key=True),
-    Column("month", Integer, primary_key=True),  # 202503 is March 2025
-    Column("points", Integer, nullable=False),
-    Column("last_start_s", BigInteger, nullable=False),
-    Column("digest", LargeBinary(16), nullable=False),
-    sqlite_with_rowid=False,
-)
-_UPLOADS = Table(
-    "uploads",
-    _METADATA,
-    Column("vtn_id", Integer, primary_key=True),
-    Column("vtn_resource_id", String, primary_key=True),
-    Column("state", String(8), nullable=False),
-    Column("error", Text),
-    Column("settled_at_s", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
+REQUESTS_KEPT = 30  # of each load
+RUNS_ASKED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +32,6 @@ class Entry:
     state: LoadState = "pending"
     error: str | None = None
     marks: Mapping[int, Mark] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One load in a report: its state and how many points the VTN has of it."""
-
-    state: LoadState
-    error: str | None
-    points: int
 
 
 class Ledger:
@@ -100,9 +48,9 @@ class Ledger:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             use_write_ahead_log(self._engine)
-        if self._engine.dialect.name not in _INSERTS:
+        if self._engine.dialect.name not in INSERTS:
             raise ConfigurationError(f"Ledger {self.name}: use SQLite or PostgreSQL, not {self._engine.dialect.name}")
-        self._insert = _INSERTS[self._engine.dialect.name]
+        self._insert = INSERTS[self._engine.dialect.name]
         # SQLite has one writer at a time; threads that queue here do not have to poll for their turn.
         self._turn = Lock() if path is not None else nullcontext()
         self._vtn_id = self._open(vtn_base_url)
@@ -119,15 +67,34 @@ class Ledger:
         """What is known of these loads, by `vtn_resource_id`; a load that is not in it was never sent."""
         ids = [load.vtn_resource_id for load in loads]
         with self._reading() as connection:
-            uploads = connection.execute(select(_UPLOADS).where(*self._of(_UPLOADS, ids))).all()
-            marks = connection.execute(select(_MARKS).where(*self._of(_MARKS, ids))).all()
+            uploads = connection.execute(select(UPLOADS).where(*self._of(UPLOADS, ids))).all()
+            marks = connection.execute(select(MARKS).where(*self._of(MARKS, ids))).all()
         by_id: dict[str, dict[int, Mark]] = {}
         for row in marks:
             mark = Mark(row.month, row.points, row.last_start_s, row.digest)
             by_id.setdefault(row.vtn_resource_id, {})[row.month] = mark
         return {row.vtn_resource_id: Entry(row.state, row.error, by_id.get(row.vtn_resource_id, {})) for row in uploads}
 
-    def acknowledge(self, load: Load, chunk: Chunk) -> None:
+    def failed(self) -> frozenset[str]:
+        """The loads that their last run left failed, by `vtn_resource_id`."""
+        query = select(UPLOADS.c.vtn_resource_id).where(UPLOADS.c.vtn_id == self._vtn_id, UPLOADS.c.state == "failed")
+        with self._reading() as connection:
+            return frozenset(connection.scalars(query))
+
+    def points_per_second(self) -> float | None:
+        """The rate of the last runs that sent something; None when there was none."""
+        query = (
+            select(RUNS.c.points, RUNS.c.seconds)
+            .where(RUNS.c.vtn_id == self._vtn_id)
+            .order_by(RUNS.c.ended_at_us.desc())
+            .limit(RUNS_ASKED)
+        )
+        with self._reading() as connection:
+            runs = connection.execute(query).all()
+        seconds = sum(run.seconds for run in runs)
+        return sum(run.points for run in runs) / seconds if seconds else None
+
+    def acknowledge(self, load: Load, chunk: Chunk, receipt: Receipt) -> None:
         """The VTN has this chunk: record its marks, and the load as done if it was the last."""
         marks = [
             {
@@ -140,30 +107,73 @@ class Ledger:
             for mark in chunk.marks
         ]
         with self._writing() as connection:
-            connection.execute(self._upsert(_MARKS), marks)
+            connection.execute(self._upsert(MARKS), marks)
             self._write_state(connection, load, "done" if chunk.is_last else "pending", None)
+            self._write_request(connection, load, receipt.points, receipt.seconds, receipt.answers, None)
 
-    def settle(self, load: Load, state: LoadState, error: str | None = None) -> None:
-        """How this run leaves the load."""
+    def settle(
+        self,
+        load: Load,
+        state: LoadState,
+        error: str | None = None,
+        answers: Sequence[str] = (),
+        seconds: float = 0.0,
+    ) -> None:
+        """How this run leaves the load; an error with what the VTN answered to each attempt."""
         with self._writing() as connection:
             self._write_state(connection, load, state, error)
+            if error is not None:
+                self._write_request(connection, load, 0, seconds, answers, error)
+
+    def forget(self, load: Load, months: Collection[int]) -> None:
+        """These months are not with the VTN as they should be: the next run sends them again."""
+        with self._writing() as connection:
+            connection.execute(delete(MARKS).where(*self._of(MARKS, [load.vtn_resource_id]), MARKS.c.month.in_(months)))
+            self._write_state(connection, load, "pending", None)
+
+    def record_run(self, points: int, seconds: float) -> None:
+        """What a run sent, in which time."""
+        row = {"vtn_id": self._vtn_id, "ended_at_us": _now_us(), "points": points, "seconds": seconds}
+        with self._writing() as connection:
+            connection.execute(self._upsert(RUNS), row)
 
     def _open(self, vtn_base_url: str) -> int:
-        insert = self._insert(_VTNS).values(base_url=vtn_base_url).on_conflict_do_nothing()
+        insert = self._insert(VTNS).values(base_url=vtn_base_url).on_conflict_do_nothing()
         with self._writing() as connection:
-            for table in _METADATA.sorted_tables:
+            for table in METADATA.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
             connection.execute(insert)
-            vtn_id: int = connection.execute(
-                select(_VTNS.c.vtn_id).where(_VTNS.c.base_url == vtn_base_url)
-            ).scalar_one()
+            vtn_id: int = connection.execute(select(VTNS.c.vtn_id).where(VTNS.c.base_url == vtn_base_url)).scalar_one()
             return vtn_id
 
     def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None) -> None:
         row = {**self._key(load), "state": state, "error": error, "settled_at_s": int(time.time())}
-        connection.execute(self._upsert(_UPLOADS), row)
+        connection.execute(self._upsert(UPLOADS), row)
 
-    def _upsert(self, table: Table) -> _Upsertable:
+    def _write_request(
+        self,
+        connection: Connection,
+        load: Load,
+        points: int,
+        seconds: float,
+        answers: Sequence[str],
+        error: str | None,
+    ) -> None:
+        row = {
+            **self._key(load),
+            "ended_at_us": _now_us(),
+            "points": points,
+            "seconds": seconds,
+            "answers": " ".join(answers),
+            "error": error,
+        }
+        connection.execute(self._upsert(REQUESTS), row)
+        of_load = self._of(REQUESTS, [load.vtn_resource_id])
+        newest = select(REQUESTS.c.ended_at_us).where(*of_load).order_by(REQUESTS.c.ended_at_us.desc())
+        too_old = newest.offset(REQUESTS_KEPT).limit(1).scalar_subquery()
+        connection.execute(delete(REQUESTS).where(*of_load, REQUESTS.c.ended_at_us <= too_old))
+
+    def _upsert(self, table: Table) -> Upsert:
         insert = self._insert(table)
         key = [column.name for column in table.primary_key]
         rest = {column.name: insert.excluded[column.name] for column in table.c if not column.primary_key}
@@ -177,48 +187,14 @@ class Ledger:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with _faults_told(self.name, "read"), self._engine.connect() as connection:
+        with faults_told(self.name, "read"), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with _faults_told(self.name, "written"), self._turn, self._engine.begin() as connection:
+        with faults_told(self.name, "written"), self._turn, self._engine.begin() as connection:
             yield connection
 
 
-def read_standings(path_or_url: str, vtn_base_url: str | None) -> dict[str, Standing]:
-    """How every load that the ledger knows stands with this VTN, by `vtn_resource_id`; the ledger is only read.
-
-    Without an address, with the one VTN that is in the ledger. A ledger that is not there yet knows no load.
-    """
-    path = sqlite_path(path_or_url)
-    if path is not None and not path.is_file():
-        return {}
-    engine = open_read_only(path_or_url)
-    with _faults_told(shown(path_or_url), "read"), engine.connect() as connection:
-        vtn_ids = {row.base_url: row.vtn_id for row in connection.execute(select(_VTNS))}
-        if vtn_base_url is None and len(vtn_ids) > 1:
-            raise ConfigurationError(f"The ledger knows several VTNs, name one with --vtn-url: {', '.join(vtn_ids)}")
-        vtn_id = vtn_ids.get(vtn_base_url or next(iter(vtn_ids), ""))
-        return {row[0]: Standing(row[1], row[2], int(row[3])) for row in connection.execute(_standings(vtn_id))}
-
-
-def _standings(vtn_id: int | None) -> Select[*tuple[Any, ...]]:
-    points = func.coalesce(func.sum(_MARKS.c.points), 0)
-    both = _UPLOADS.outerjoin(
-        _MARKS, (_UPLOADS.c.vtn_id == _MARKS.c.vtn_id) & (_UPLOADS.c.vtn_resource_id == _MARKS.c.vtn_resource_id)
-    )
-    columns = (_UPLOADS.c.vtn_resource_id, _UPLOADS.c.state, _UPLOADS.c.error)
-    return select(*columns, points).select_from(both).where(_UPLOADS.c.vtn_id == vtn_id).group_by(*columns)
-
-
-@contextmanager
-def _faults_told(name: str, verb: str) -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        reason = getattr(error, "orig", None) or type(error).__name__
-        raise ConfigurationError(
-            f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost; "
-            "set the ledger right (--ledger or BULK_UPLOAD_LEDGER_URL) and start again"
-        ) from error
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -88,11 +88,19 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The VTN's word that it has a chunk: how many points, after how many retries, in which time."""
+    """The VTN's word that it has a chunk: how many points, in which time.
+
+    `answers`: what each attempt came to, such as `("503", "no-answer", "201")`.
+    """
 
     points: int
-    retries: int
+    answers: tuple[str, ...]
     seconds: float
+
+    @property
+    def retries(self) -> int:
+        """How often the request was tried again."""
+        return len(self.answers) - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,22 +110,20 @@ class ResourceDatabase:
 
     def loads(self, vens: Sequence[str] | None = None) -> list[Load]:
         """The registered loads of these VENs (of all), by VEN, resource and component (contracts §1)."""
-        query = (
-            select(
-                LOADS.c.load_id,
-                RESOURCES.c.ven,
-                LOADS.c.resource_id,
-                RESOURCES.c.resource_name,
-                LOADS.c.load_component,
-                LOADS.c.load_name,
-                LOADS.c.h5_meter_id,
-                LOADS.c.vtn_resource_id,
+        return self._loads(IS_REGISTERED, _is_of(vens))
+
+    def loads_of_ids(self, load_ids: Sequence[str]) -> list[Load]:
+        """The registered loads with these `load_id`s, in the same order."""
+        return self._loads(IS_REGISTERED, LOADS.c.load_id.in_(load_ids))
+
+    def load(self, load_id: str) -> Load:
+        """The load with this `load_id` or `vtn_resource_id`; raises `ConfigurationError` when there is none."""
+        found = self._loads((LOADS.c.load_id == load_id) | (IS_REGISTERED & (LOADS.c.vtn_resource_id == load_id)))
+        if not found:
+            raise ConfigurationError(
+                f"No load '{load_id}' in {self.name}: `bulk-upload status --json` lists those that there are"
             )
-            .select_from(LOADS_OF_RESOURCES)
-            .where(IS_REGISTERED, _is_of(vens))
-            .order_by(RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
-        )
-        return [Load(*(_text(value) for value in row)) for row in self._rows(query)]
+        return found[0]
 
     def ambiguous_ids(self) -> frozenset[str]:
         """Ids that the table gives to loads with different series: each would overwrite the other in the VTN."""
@@ -188,6 +186,24 @@ class ResourceDatabase:
         """Give the connections back."""
         self._engine.dispose()
         self._writer.dispose()
+
+    def _loads(self, *conditions: ColumnElement[bool]) -> list[Load]:
+        query = (
+            select(
+                LOADS.c.load_id,
+                RESOURCES.c.ven,
+                LOADS.c.resource_id,
+                RESOURCES.c.resource_name,
+                LOADS.c.load_component,
+                LOADS.c.load_name,
+                LOADS.c.h5_meter_id,
+                LOADS.c.vtn_resource_id,
+            )
+            .select_from(LOADS_OF_RESOURCES)
+            .where(*conditions)
+            .order_by(RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
+        )
+        return [Load(*(_text(value) for value in row)) for row in self._rows(query)]
 
     def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         with self._reading() as connection:

@@ -1,11 +1,31 @@
-"""How the upload stands, from the ledger and the resources database alone."""
+"""How the upload stands, from the ledger and the resources database alone; both are only read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
-from venclient.ledger import Standing
+from sqlalchemy import Connection, Row, Select, Table, func, select
+
+from venclient.databases import open_read_only, shown, sqlite_path
+from venclient.errors import ConfigurationError
+from venclient.ledger_tables import MARKS, REQUESTS, UPLOADS, VTNS, faults_told
 from venclient.models import Load, LoadState
-from venclient.resource_db import ResourceDatabase
+from venclient.resource_db import ResourceDatabase, VenOutline
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One load in the ledger: how its last run left it, when, and how many points the VTN has of it."""
+
+    state: LoadState
+    error: str | None
+    points: int
+    last_at: datetime | None
+
+
+UNKNOWN = Standing("pending", None, 0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +42,7 @@ class LoadStanding:
 
 @dataclass(frozen=True, slots=True)
 class VenStanding:
-    """One VEN: its registered loads by state, and their points."""
+    """One VEN: its registered loads by state, their points, and when the last of them changed."""
 
     ven: str
     loads: int
@@ -31,6 +51,7 @@ class VenStanding:
     pending: int
     points: int
     unregistered: int
+    last_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +62,148 @@ class UploadStanding:
     loads: list[LoadStanding]
 
 
+@dataclass(frozen=True, slots=True)
+class MonthStanding:
+    """How many points the VTN has of a month, from its beginning; 202503 is March 2025."""
+
+    month: int
+    points: int
+    last_start: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that ended, or a failure before there was one. `answers`: what each attempt came to."""
+
+    ended_at: datetime
+    points: int
+    seconds: float
+    points_per_second: float
+    answers: list[str]
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadStory:
+    """All that is known of one load."""
+
+    load: Load
+    standing: Standing
+    months: list[MonthStanding]
+    requests: list[Request]
+
+
 def upload_standing(
     database: ResourceDatabase, known: Mapping[str, Standing], vens: Sequence[str] | None = None
 ) -> UploadStanding:
     """Put the loads table beside what the ledger knows, by `vtn_resource_id`; what it does not know is pending."""
     outlines = database.vens(vens)
-    loads = [_load_standing(load, known.get(load.vtn_resource_id)) for load in database.loads(vens)]
-    of_ven: dict[str, list[LoadStanding]] = {outline.ven: [] for outline in outlines}
-    for load in loads:
-        of_ven[load.ven].append(load)
+    loads = [(load, known.get(load.vtn_resource_id, UNKNOWN)) for load in database.loads(vens)]
+    of_ven: dict[str, list[Standing]] = {outline.ven: [] for outline in outlines}
+    for load, standing in loads:
+        of_ven[load.ven].append(standing)
     return UploadStanding(
-        [_ven_standing(outline.ven, of_ven[outline.ven], outline.unregistered) for outline in outlines], loads
+        [_ven_standing(outline, of_ven[outline.ven]) for outline in outlines],
+        [_load_standing(load, standing) for load, standing in loads],
     )
 
 
-def _load_standing(load: Load, known: Standing | None) -> LoadStanding:
-    standing = known or Standing("pending", None, 0)
+def read_standings(path_or_url: str, vtn_base_url: str | None) -> dict[str, Standing]:
+    """How every load that the ledger knows stands with this VTN, by `vtn_resource_id`.
+
+    Without an address, with the one VTN that is in the ledger. A ledger that is not there yet knows no load.
+    """
+    with _opened(path_or_url, vtn_base_url) as opened:
+        if opened is None:
+            return {}
+        connection, vtn_id = opened
+        rows = connection.execute(_standings(vtn_id)).all()
+        return {row[0]: Standing(row[1], row[2], int(row[3]), _time(row[4])) for row in rows}
+
+
+def load_story(database: ResourceDatabase, path_or_url: str, vtn_base_url: str | None, load_id: str) -> LoadStory:
+    """All that the database and the ledger know of one load, by its `load_id` or `vtn_resource_id`.
+
+    Raises `ConfigurationError` for a load that is not in the database, or has no id yet.
+    """
+    load = database.load(load_id)
+    standing = read_standings(path_or_url, vtn_base_url).get(load.vtn_resource_id, UNKNOWN)
+    with _opened(path_or_url, vtn_base_url) as opened:
+        if opened is None:
+            return LoadStory(load, standing, [], [])
+        connection, vtn_id = opened
+        months = connection.execute(_of_load(MARKS, vtn_id, load).order_by(MARKS.c.month)).all()
+        requests = connection.execute(_of_load(REQUESTS, vtn_id, load).order_by(REQUESTS.c.ended_at_us)).all()
+    return LoadStory(
+        load,
+        standing,
+        [MonthStanding(row.month, row.points, _time(row.last_start_s)) for row in months],
+        [_request(row) for row in requests],
+    )
+
+
+def _request(row: Row[Any]) -> Request:
+    return Request(
+        ended_at=_time(row.ended_at_us / 1e6),
+        points=row.points,
+        seconds=row.seconds,
+        points_per_second=row.points / row.seconds if row.seconds else 0.0,
+        answers=row.answers.split(),
+        error=row.error,
+    )
+
+
+def _load_standing(load: Load, standing: Standing) -> LoadStanding:
     return LoadStanding(load.load_id, load.ven, load.load_component, standing.state, standing.points, standing.error)
 
 
-def _ven_standing(ven: str, loads: list[LoadStanding], unregistered: int) -> VenStanding:
+def _ven_standing(outline: VenOutline, loads: list[Standing]) -> VenStanding:
     states = [load.state for load in loads]
     return VenStanding(
-        ven=ven,
+        ven=outline.ven,
         loads=len(loads),
         done=states.count("done"),
         failed=states.count("failed"),
         pending=states.count("pending"),
         points=sum(load.points for load in loads),
-        unregistered=unregistered,
+        unregistered=outline.unregistered,
+        last_at=max((load.last_at for load in loads if load.last_at), default=None),
     )
+
+
+@contextmanager
+def _opened(path_or_url: str, vtn_base_url: str | None) -> Iterator[tuple[Connection, int | None] | None]:
+    """The ledger and its number for this VTN; nothing where there is no ledger yet."""
+    path = sqlite_path(path_or_url)
+    if path is not None and not path.is_file():
+        yield None
+        return
+    engine = open_read_only(path_or_url)
+    with faults_told(shown(path_or_url), "read"), engine.connect() as connection:
+        vtn_ids = {row.base_url: row.vtn_id for row in connection.execute(select(VTNS))}
+        if vtn_base_url is None and len(vtn_ids) > 1:
+            raise ConfigurationError(f"The ledger knows several VTNs, name one with --vtn-url: {', '.join(vtn_ids)}")
+        yield connection, vtn_ids.get(vtn_base_url or next(iter(vtn_ids), ""))
+    engine.dispose()
+
+
+def _standings(vtn_id: int | None) -> Select[Any]:
+    points = func.coalesce(func.sum(MARKS.c.points), 0)
+    both = UPLOADS.outerjoin(
+        MARKS, (UPLOADS.c.vtn_id == MARKS.c.vtn_id) & (UPLOADS.c.vtn_resource_id == MARKS.c.vtn_resource_id)
+    )
+    columns = (UPLOADS.c.vtn_resource_id, UPLOADS.c.state, UPLOADS.c.error)
+    return (
+        select(*columns, points, UPLOADS.c.settled_at_s)
+        .select_from(both)
+        .where(UPLOADS.c.vtn_id == vtn_id)
+        .group_by(*columns, UPLOADS.c.settled_at_s)
+    )
+
+
+def _of_load(table: Table, vtn_id: int | None, load: Load) -> Select[Any]:
+    return select(table).where(table.c.vtn_id == vtn_id, table.c.vtn_resource_id == load.vtn_resource_id)
+
+
+def _time(unix_s: float) -> datetime:
+    return datetime.fromtimestamp(unix_s, UTC)

@@ -44,8 +44,8 @@ def upload_load(load: Load, entry: Entry, uploader: Uploader, *, label: str = "[
     try:
         _send_pending(load, entry, uploader, tally, label)
     except (PermanentError, TransientError) as error:
-        tally.retries += error.retries
-        uploader.ledger.settle(load, "failed", str(error))
+        tally.retries += max(len(error.answers) - 1, 0)
+        uploader.ledger.settle(load, "failed", str(error), error.answers, tally.seconds)
         log.error("%s   Load %s failed: %s", label, load.load_id, error)
         return tally.result(load, "failed", str(error))
     return tally.result(load, "done")
@@ -77,7 +77,7 @@ def _send_pending(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally",
 
 def _send(load: Load, chunk: Chunk, uploader: Uploader) -> Receipt:
     receipt = uploader.vtn.upload(load.vtn_resource_id, encode(chunk), len(chunk), uploader.batch_size)
-    uploader.ledger.acknowledge(load, chunk)
+    uploader.ledger.acknowledge(load, chunk, receipt)
     uploader.on_receipt(receipt)
     return receipt
 
@@ -98,6 +98,10 @@ class _Tally:
         self.chunks += 1
         self.retries += receipt.retries
 
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
     def result(self, load: Load, state: LoadState, error: str | None = None) -> LoadResult:
         return LoadResult(
             load=load,
@@ -107,6 +111,6 @@ class _Tally:
             dropped=self.dropped,
             chunks=self.chunks,
             retries=self.retries,
-            seconds=time.monotonic() - self.started,
+            seconds=self.seconds,
             error=error,
         )

@@ -3,11 +3,13 @@
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import orjson
+import requests
 import stamina
 
 from venclient.errors import ConfigurationError, PermanentError, TransientError, VenClientError
@@ -81,20 +83,22 @@ class VtnClient:
         """Send the encoded points of one resource; returns once the VTN has acknowledged every one of them."""
         params = {"resource_id": vtn_resource_id, "batch_size": str(batch_size)}
 
-        def post() -> None:
-            taken = _field(self._post("/report_data/bulk", body, params, points), "entries_created")
+        def post() -> int:
+            response, content = self._post("/report_data/bulk", body, params, points)
+            taken = _field(answer_of(response, content), "entries_created")
             if not isinstance(taken, int) or taken < points:
-                raise TransientError(f"The VTN says that it took {taken} of {points} points", 201)
+                raise TransientError(f"The VTN says that it took {taken} of {points} points", response.status_code)
+            return response.status_code
 
         started = time.monotonic()
-        _, retries = self._retried(post)
-        return Receipt(points, retries, time.monotonic() - started)
+        status, refusals = self._retried(post)
+        return Receipt(points, (*refusals, str(status)), time.monotonic() - started)
 
     def create_ven(self, ven: str) -> None:
         """Make the VEN known to the VTN; harmless where it is known already."""
         body = orjson.dumps({"ven_name": ven, "client_name": f"Client_{ven}"})
         try:
-            self._retried(lambda: self._post("/vens", body))
+            self._retried(lambda: answer_of(*self._post("/vens", body)))
         except PermanentError as error:
             if error.status != 409:
                 raise
@@ -103,9 +107,7 @@ class VtnClient:
         """The VTN's id of this resource, created now or found where it exists already (contracts §3)."""
 
         def post() -> object:
-            response, content = self._wire.exchange(
-                "POST", "/resources", body=orjson.dumps(resource), timeout_s=self._timeout_s
-            )
+            response, content = self._post("/resources", orjson.dumps(resource))
             # One known server says with a 500 what others say with a 409.
             exists = response.status_code == 409 or (response.status_code == 500 and b"existing resource" in content)
             return _field(_json_or_none(content) if exists else answer_of(response, content), "id")
@@ -131,13 +133,15 @@ class VtnClient:
     def _get(self, path: str, params: dict[str, str]) -> Any:
         return answer_of(*self._wire.exchange("GET", path, params=params, timeout_s=self._timeout_s))
 
-    def _post(self, path: str, body: bytes, params: dict[str, str] | None = None, points: int = 0) -> Any:
+    def _post(
+        self, path: str, body: bytes, params: dict[str, str] | None = None, points: int = 0
+    ) -> tuple[requests.Response, bytes]:
         timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
-        return answer_of(*self._wire.exchange("POST", path, params=params, body=body, timeout_s=timeout_s))
+        return self._wire.exchange("POST", path, params=params, body=body, timeout_s=timeout_s)
 
-    def _retried(self, call: Callable[[], T], attempts: int | None = None) -> tuple[T, int]:
-        """What the call returns, and how many times it had to be tried again; an error carries the same number."""
-        retries = 0
+    def _retried(self, call: Callable[[], T], attempts: int | None = None) -> tuple[T, tuple[str, ...]]:
+        """What the call returns, and what the attempts before came to; an error carries all of them."""
+        refusals: list[str] = []
         try:
             for attempt in stamina.retry_context(
                 on=_wait_before_next,
@@ -147,17 +151,14 @@ class VtnClient:
                 wait_max=RETRY_WAIT_MAX_S,
                 wait_jitter=self._retry_wait_s,
             ):
-                retries = attempt.num - 1
-                with attempt:
+                with attempt, _noted(refusals):
                     answer = call()
                     self._last_success = time.monotonic()
-                    return answer, retries
-        except TransientError as error:
-            error.retries = retries
-            self._end_what_is_hopeless(error)
-            raise
+                    return answer, tuple(refusals)
         except VenClientError as error:
-            error.retries = retries
+            error.answers = tuple(refusals)
+            if isinstance(error, TransientError):
+                self._end_what_is_hopeless(error)
             raise
         raise AssertionError("a last attempt returns or raises")
 
@@ -172,6 +173,15 @@ class VtnClient:
             raise ConfigurationError(
                 f"The VTN has taken nothing for {silent_s:.0f} s ({error}). Start again when it is back"
             ) from error
+
+
+@contextmanager
+def _noted(refusals: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except (TransientError, PermanentError) as error:
+        refusals.append(str(error.status or "no-answer"))
+        raise
 
 
 def _wait_before_next(error: Exception) -> bool | float:

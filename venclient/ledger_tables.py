@@ -1,0 +1,80 @@
+"""The ledger's tables, and the one way in which its faults are told."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from venclient.errors import ConfigurationError
+
+Upsert = sqlite.Insert | postgresql.Insert
+INSERTS: dict[str, Callable[[Table], Upsert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+METADATA = MetaData()
+VTNS = Table(
+    "vtns",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("base_url", Text, nullable=False, unique=True),
+)
+# What the VTN has of a month: its first `points` points, which have this digest.
+MARKS = Table(
+    "marks",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("vtn_resource_id", String, primary_key=True),
+    Column("month", Integer, primary_key=True),  # 202503 is March 2025
+    Column("points", Integer, nullable=False),
+    Column("last_start_s", BigInteger, nullable=False),
+    Column("digest", LargeBinary(16), nullable=False),
+    sqlite_with_rowid=False,
+)
+# How the last run left a load.
+UPLOADS = Table(
+    "uploads",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("vtn_resource_id", String, primary_key=True),
+    Column("state", String(8), nullable=False),
+    Column("error", Text),
+    Column("settled_at_s", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+# The last requests of a load: what the VTN answered to each attempt, and what came of it.
+REQUESTS = Table(
+    "requests",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("vtn_resource_id", String, primary_key=True),
+    Column("ended_at_us", BigInteger, primary_key=True),
+    Column("points", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("answers", Text, nullable=False),  # "500 no-answer 201"
+    Column("error", Text),
+    sqlite_with_rowid=False,
+)
+# What runs sent and how long they took, for the rate that a plan reckons with.
+RUNS = Table(
+    "runs",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("ended_at_us", BigInteger, primary_key=True),
+    Column("points", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+@contextmanager
+def faults_told(name: str, verb: str) -> Iterator[None]:
+    """A fault of the database as a `ConfigurationError` that names the ledger."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = getattr(error, "orig", None) or type(error).__name__
+        raise ConfigurationError(
+            f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost; "
+            "set the ledger right (--ledger or BULK_UPLOAD_LEDGER_URL) and start again"
+        ) from error
