@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from venclient.errors import ConfigurationError
+from venclient.quality import QualityRules
 
 
 def _http_address(address: str | None) -> str | None:
@@ -27,7 +28,13 @@ def _http_address(address: str | None) -> str | None:
     return address.rstrip("/")
 
 
+def _quality_rules(text: str) -> str:
+    QualityRules.parse(text)
+    return text
+
+
 HttpAddress = Annotated[str | None, AfterValidator(_http_address)]
+QualityRulesText = Annotated[str, AfterValidator(_quality_rules)]
 
 
 class Settings(BaseSettings):
@@ -61,6 +68,9 @@ class Settings(BaseSettings):
     ledger_url: str = Field("config/ledger.db", description="the ledger: a path or an SQLAlchemy URL")
     chunk_size: int = Field(50_000, ge=1, le=50_000, description="points a request, at most")
     batch_size: int = Field(5_000, ge=1, le=10_000, description="points that the VTN writes at a time")
+    quality_rules: QualityRulesText = Field(
+        "", description="quality codes other than GOOD, as `zero → ESTIMATED, NaN → MISSING 0`"
+    )
     concurrency: int = Field(4, ge=1, le=64, description="requests in flight at a time")
     loads_per_task: int = Field(50, ge=1, le=1_000, description="loads of one VEN in a Prefect task, at most")
     timeout_s: float = Field(

@@ -15,6 +15,7 @@ from tasks.progress import RunProgress, VenResults
 from venclient.errors import ConfigurationError
 from venclient.ledger import Ledger
 from venclient.meter_data import MeterFile
+from venclient.quality import QualityRules
 from venclient.resource_db import ResourceDatabase
 from venclient.tokens import ClientCredentials, GivenToken, TokenSource
 from venclient.upload import Uploader
@@ -69,7 +70,7 @@ def opened_run(settings: Settings) -> Iterator[Run]:
     with ExitStack() as stack:
         resources = ResourceDatabase(settings.resources_db)
         stack.callback(resources.close)
-        meters = stack.enter_context(MeterFile(settings.meter_file))
+        meters = stack.enter_context(MeterFile(settings.meter_file, QualityRules.parse(settings.quality_rules)))
         vtn = stack.enter_context(open_vtn(settings))
         ledger = stack.enter_context(Ledger(settings.ledger_url, vtn.base_url))
         vtn.check()

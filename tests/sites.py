@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from tests.reference_vtn import ReferenceVtn
+from venclient.cleaning import ALL_GOOD
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Load, LoadResult
+from venclient.quality import QualityRules
 from venclient.registration import Registration, register
 from venclient.resource_db import ResourceDatabase
 from venclient.tokens import ClientCredentials, GivenToken
@@ -132,12 +134,14 @@ class Site:
             del meters[_path(load)]
             meters.create_dataset(_path(load), data=rows, **options)
 
-    def upload(self, vtn: ReferenceVtn, *, chunk_size: int = 50_000, threads: int = 4) -> dict[str, LoadResult]:
+    def upload(
+        self, vtn: ReferenceVtn, *, chunk_size: int = 50_000, threads: int = 4, rules: QualityRules = ALL_GOOD
+    ) -> dict[str, LoadResult]:
         """One run over every registered load, without Prefect; the results by `load_id`."""
         loads = self.loads
         ambiguous_ids = ResourceDatabase(str(self.db)).ambiguous_ids()
         with (
-            MeterFile(self.h5) as meters,
+            MeterFile(self.h5, rules) as meters,
             client(vtn) as vtn_client,
             Ledger(str(self.ledger), vtn.base_url) as ledger,
             ThreadPoolExecutor(threads) as pool,

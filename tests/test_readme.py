@@ -16,7 +16,7 @@ TARGETS = sorted(set(re.findall(r"^\$ make (\w+)", TEXT, re.MULTILINE)))
 
 def test_the_settings_table_has_every_setting_with_its_default() -> None:
     for name, field in Settings.model_fields.items():
-        default = f"`{field.default}`" if field.default is not None else ""
+        default = f"`{field.default}`" if field.default not in (None, "") else ""
         assert f"| `{environment_name(name)}` | {default} | {field.description} |" in TEXT
 
 

@@ -2,7 +2,7 @@
 
 Encoding is what every point of a billion goes through, so no Python object stands for a point: a body is laid out in
 one byte array, and heads, values and tails are each put in their places by one numpy assignment (for values, one for
-each text length that occurs).
+each text length that occurs; for tails, one for each quality code).
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from venclient.cleaning import digest
-from venclient.models import QUALITY_CODE, Chunk, Mark, MeterSeries, Month
+from venclient.models import Chunk, Mark, MeterSeries, Month
 
 Bytes = NDArray[np.uint8]
 Texts = np.ndarray[tuple[int], np.dtype[np.void]]
@@ -24,7 +24,6 @@ Texts = np.ndarray[tuple[int], np.dtype[np.void]]
 _of_thread = local()
 _ISO = np.dtype([("date", "S11"), ("time", "S8"), ("zone", "S1")])
 _HEAD = np.dtype([("open", "S19"), ("start", _ISO), ("then", "S18"), ("end", _ISO), ("value", "S10")])
-_TAIL = f',"quality_code":"{QUALITY_CODE}"}},'.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,8 @@ def cut(series: MeterSeries, rests: list[Pending], chunk_size: int) -> Iterator[
         yield Chunk(
             start_s=series.start_s[part],
             power_w=series.power_w[part],
+            quality=series.quality[part],
+            codes=series.codes,
             interval_s=series.interval_s,
             marks=tuple(_mark(series, month, min(stop, month.stop)) for month in reached),
             is_last=first + chunk_size >= len(places),
@@ -75,13 +76,16 @@ def encode(chunk: Chunk) -> bytes:
     value_stop = np.flatnonzero((values == ord(",")) | (values == ord("]")))
     lengths = np.diff(value_stop, prepend=0) - 1
     heads = _heads(chunk.start_s.tobytes(), chunk.interval_s)
-    point_stop = 1 + np.cumsum(lengths + (_HEAD.itemsize + len(_TAIL)))
-    tail_at = point_stop - len(_TAIL)
+    tails = [f',"quality_code":"{code}"}},'.encode() for code in chunk.codes]
+    tail_lengths = np.array([len(tail) for tail in tails])[chunk.quality]
+    point_stop = 1 + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
+    tail_at = point_stop - tail_lengths
     value_at = tail_at - lengths
 
     body = _scratch(int(point_stop[-1]))
     _windows(body, _HEAD.itemsize)[value_at - _HEAD.itemsize] = heads
-    _windows(body, len(_TAIL))[tail_at] = np.void(_TAIL)
+    for code, tail in enumerate(tails):
+        _windows(body, len(tail))[tail_at[chunk.quality == code]] = np.void(tail)
     for length in np.flatnonzero(np.bincount(lengths)).tolist():
         these = np.flatnonzero(lengths == length)
         _windows(body, length)[value_at[these]] = _windows(values, length)[value_stop[these] - length]
@@ -99,7 +103,7 @@ def _first_unsent(series: MeterSeries, month: Month, mark: Mark | None) -> int:
 def _digest(series: MeterSeries, month: Month, stop: int) -> bytes:
     if stop == month.stop:
         return month.digest
-    return digest(series.start_s[month.begin : stop], series.power_w[month.begin : stop], series.interval_s)
+    return digest(series, month.begin, stop)
 
 
 def _mark(series: MeterSeries, month: Month, stop: int) -> Mark:

@@ -1,34 +1,38 @@
 """Rows of a power dataset → `MeterSeries`. Pure numpy; every row that is left out is counted by its reason."""
 
 import hashlib
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from venclient.errors import PermanentError
-from venclient.models import QUALITY_CODE, MeterSeries, Month
+from venclient.models import MeterSeries, Month
+from venclient.quality import QualityRules
 
 SINGLE_ROW_INTERVAL_S = 3600
 # Unix seconds stay below this until the year 5138, and milliseconds are above it since 1973.
 MILLISECONDS_FROM = 1e11
 END_OF_YEAR_9999_S = 253_402_300_800
+ALL_GOOD = QualityRules()
 
 
-def clean(rows: NDArray[np.generic]) -> MeterSeries:
-    """Sort the rows by time and leave out what no VTN can take.
+def clean(rows: NDArray[np.generic], rules: QualityRules = ALL_GOOD, capacity_w: float | None = None) -> MeterSeries:
+    """Sort the rows by time, leave out what no VTN can take, and give each point its quality code.
 
     `rows`: (N, 2) of any number type; column 0 unix seconds (or milliseconds, told apart by their size), column 1
-    mean power in W. Where a timestamp occurs twice, the row further down the file wins. Raises `PermanentError` when
-    nothing is left.
+    mean power in W. Where a timestamp occurs twice, the row further down the file wins. `capacity_w`: what the rules
+    hold a value against. Raises `PermanentError` when nothing is left.
     """
     time = rows[:, 0].astype(np.float64)
     power_w = rows[:, 1].astype(np.float64)
     start_s, in_calendar = _unix_seconds(time)
-    keep = in_calendar & np.isfinite(power_w)
+    is_nan = np.isnan(power_w)
+    keep = in_calendar & (np.isfinite(power_w) | (is_nan & rules.sends_nan))
     dropped = {
         "bad timestamp": int((~in_calendar).sum()),
-        "NaN": int((in_calendar & np.isnan(power_w)).sum()),
+        "NaN": int((in_calendar & is_nan & ~keep).sum()),
         "infinite": int((in_calendar & np.isinf(power_w)).sum()),
     }
     start_s, power_w = start_s[keep], power_w[keep]
@@ -38,15 +42,21 @@ def clean(rows: NDArray[np.generic]) -> MeterSeries:
     dropped = {reason: count for reason, count in dropped.items() if count}
     if not len(start_s):
         raise PermanentError(f"No usable rows: {_in_words(dropped) or 'the dataset is empty'}")
-    interval_s = _interval_s(start_s)
-    return MeterSeries(start_s, power_w, interval_s, _months(start_s, power_w, interval_s), dropped)
+    power_w, quality = rules.applied(power_w, capacity_w)
+    series = MeterSeries(start_s, power_w, quality, rules.codes, _interval_s(start_s), (), dropped)
+    return replace(series, months=_months(series))
 
 
-def digest(start_s: NDArray[np.int64], power_w: NDArray[np.float64], interval_s: int) -> bytes:
-    """16 bytes that stand for exactly these points: start, interval, value and quality code."""
-    sha = hashlib.sha256(f"{interval_s} {QUALITY_CODE}".encode())
-    sha.update(np.ascontiguousarray(start_s, dtype="<i8").data)
-    sha.update(np.ascontiguousarray(power_w, dtype="<f8").data)
+def digest(series: MeterSeries, begin: int, stop: int) -> bytes:
+    """16 bytes that stand for exactly the points `series[begin:stop]`: start, interval, value and quality code."""
+    quality = series.quality[begin:stop]
+    codes = sorted(series.codes[index] for index in np.unique(quality))
+    sha = hashlib.sha256(f"{series.interval_s} {' '.join(codes)}".encode())
+    sha.update(np.ascontiguousarray(series.start_s[begin:stop], dtype="<i8").data)
+    sha.update(np.ascontiguousarray(series.power_w[begin:stop], dtype="<f8").data)
+    if len(codes) > 1:
+        place = [codes.index(code) if code in codes else 0 for code in series.codes]
+        sha.update(np.array(place, dtype=np.uint8)[quality].data)
     return sha.digest()[:16]
 
 
@@ -83,16 +93,11 @@ def _interval_s(start_s: NDArray[np.int64]) -> int:
     return interval_s
 
 
-def _months(start_s: NDArray[np.int64], power_w: NDArray[np.float64], interval_s: int) -> tuple[Month, ...]:
-    calendar = start_s.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
-    edges = [0, *(np.flatnonzero(np.diff(calendar)) + 1).tolist(), len(start_s)]
+def _months(series: MeterSeries) -> tuple[Month, ...]:
+    calendar = series.start_s.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+    edges = [0, *(np.flatnonzero(np.diff(calendar)) + 1).tolist(), len(series)]
     return tuple(
-        Month(
-            _month_number(int(calendar[begin])),
-            begin,
-            stop,
-            digest(start_s[begin:stop], power_w[begin:stop], interval_s),
-        )
+        Month(_month_number(int(calendar[begin])), begin, stop, digest(series, begin, stop))
         for begin, stop in pairwise(edges)
     )
 

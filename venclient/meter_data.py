@@ -15,9 +15,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from venclient.cleaning import clean
+from venclient.cleaning import ALL_GOOD, clean
 from venclient.errors import ConfigurationError, PermanentError
 from venclient.models import MeterSeries
+from venclient.quality import QualityRules
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +31,12 @@ CACHED_POINTS = 4_000_000
 class MeterFile:
     """A meter file, open for reading; any number of threads may read at once.
 
-    Raises `ConfigurationError` when the file is missing or is not HDF5.
+    `rules`: what quality code each point has. Raises `ConfigurationError` when the file is missing or is not HDF5.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rules: QualityRules = ALL_GOOD) -> None:
         self.path = path
+        self._rules = rules
         if not path.is_file():
             raise ConfigurationError(
                 f"Meter file {path} not found: name it with --h5 or BULK_UPLOAD_METER_FILE, "
@@ -54,15 +56,20 @@ class MeterFile:
     ) -> None:
         self._file.close()
 
-    def series(self, meter: str, component: str) -> MeterSeries:
-        """The cleaned series of one component; raises `PermanentError` when there is none to be had."""
-        known = self._recent.get((meter, component))
+    def series(self, meter: str, component: str, capacity_w: float | None = None) -> MeterSeries:
+        """The cleaned series of one component, for a resource of this capacity.
+
+        Raises `PermanentError` when there is none to be had.
+        """
+        key = (meter, component, capacity_w if self._rules.need_capacity else None)
+        known = self._recent.get(key)
         if known is None:
-            known = clean(self._rows(meter, component))
-            self._recent.put((meter, component), known)
+            known = clean(self.rows(meter, component), self._rules, capacity_w)
+            self._recent.put(key, known)
         return known
 
-    def _rows(self, meter: str, component: str) -> NDArray[np.generic]:
+    def rows(self, meter: str, component: str) -> NDArray[np.generic]:
+        """The dataset as it stands: (N, 2), timestamp and power. Raises `PermanentError` when it is of no use."""
         dataset = self._dataset(meter, component)
         where = f"Power dataset of '{component}' in H5 meter '{meter}'"
         _refuse_unusable(dataset, where)
@@ -116,6 +123,9 @@ def _refuse_unusable(dataset: h5py.Dataset, where: str) -> None:
         raise PermanentError(f"{where} holds {dataset.dtype}, not numbers")
 
 
+_Key = tuple[str, str, float | None]
+
+
 class _RecentSeries:
     """The series used last, up to a number of points in all: resources share meters."""
 
@@ -123,15 +133,15 @@ class _RecentSeries:
         self._max_points = max_points
         self._points = 0
         self._lock = Lock()
-        self._series: OrderedDict[tuple[str, str], MeterSeries] = OrderedDict()
+        self._series: OrderedDict[_Key, MeterSeries] = OrderedDict()
 
-    def get(self, key: tuple[str, str]) -> MeterSeries | None:
+    def get(self, key: _Key) -> MeterSeries | None:
         with self._lock:
             if key in self._series:
                 self._series.move_to_end(key)
             return self._series.get(key)
 
-    def put(self, key: tuple[str, str], series: MeterSeries) -> None:
+    def put(self, key: _Key, series: MeterSeries) -> None:
         with self._lock:
             if key in self._series:
                 return

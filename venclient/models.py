@@ -7,14 +7,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-QUALITY_CODE = "GOOD"
-
 LoadState = Literal["done", "failed", "pending"]
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A row of the loads table with its resource's name and VEN."""
+    """A row of the loads table with its resource's name, VEN and capacity (in W, where it is known)."""
 
     load_id: str
     ven: str
@@ -24,6 +22,7 @@ class Load:
     load_name: str
     h5_meter_id: str
     vtn_resource_id: str
+    capacity_w: float | None = field(default=None, kw_only=True)
 
     @property
     def name(self) -> str:
@@ -49,11 +48,14 @@ class MeterSeries:
     """What one load measured, cleaned: finite, in order, one value a timestamp.
 
     `start_s`: int64 (N,), unix seconds of each interval's start. `power_w`: float64 (N,), mean W of that interval.
-    `dropped`: how many rows of the dataset were left out, by reason.
+    `quality`: uint8 (N,), each point's quality code as an index into `codes`. `dropped`: how many rows of the dataset
+    were left out, by reason.
     """
 
     start_s: NDArray[np.int64]
     power_w: NDArray[np.float64]
+    quality: NDArray[np.uint8]
+    codes: tuple[str, ...]
     interval_s: int
     months: tuple[Month, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -74,10 +76,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """The points of one request, and the ledger marks that hold once the VTN has acknowledged it."""
+    """The points of one request, and the ledger marks that hold once the VTN has acknowledged it.
+
+    Arrays as in `MeterSeries`.
+    """
 
     start_s: NDArray[np.int64]
     power_w: NDArray[np.float64]
+    quality: NDArray[np.uint8]
+    codes: tuple[str, ...]
     interval_s: int
     marks: tuple[Mark, ...]
     is_last: bool

@@ -4,14 +4,13 @@ Ids are written as they come, in small transactions. A registration that was kil
 VTN had created by then answers with its id when it is asked for again, so that no resource is created twice.
 """
 
-import json
 import logging
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from venclient.capacities import capacities, json_object
 from venclient.errors import PermanentError, TransientError
 from venclient.resource_db import ResourceDatabase, UnregisteredLoad
 from venclient.vtn import VtnClient
@@ -88,11 +87,10 @@ def _create_resource(vtn: VtnClient, load: UnregisteredLoad, ven: _Outcome) -> _
 
 def resource_body(load: UnregisteredLoad) -> dict[str, Any]:
     """What `POST /resources` takes (contracts §3); raises `PermanentError` for JSON in the database that is none."""
-    location = _json_object(load.location, "location")
-    capacities = _json_object(load.capacities, "capacities")
+    location = json_object(load.location, "location")
     attributes = {
         "resource_sub_type": load.resource_sub_type,
-        **{_snake_case(name): value for name, value in capacities.items()},
+        **capacities(load.capacities),
         "address": load.address,
         "load_component": load.load_component,
         "load_name": load.load_name,
@@ -115,17 +113,3 @@ def resource_body(load: UnregisteredLoad) -> dict[str, Any]:
             if value not in (None, "")
         ],
     }
-
-
-def _json_object(text: str | None, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text) if text else {}
-    except json.JSONDecodeError as error:
-        raise PermanentError(f"The resource's {what} are not JSON ({error}): correct the resources row") from error
-    if not isinstance(value, dict):
-        raise PermanentError(f"The resource's {what} are not a JSON object: correct the resources row")
-    return value
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\s-]+", "_", name).lower()

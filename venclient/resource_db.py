@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, column, func, select, table, update
 from sqlalchemy.exc import DBAPIError
 
+from venclient.capacities import capacity_w
 from venclient.databases import open_engine, open_read_only, shown, sqlite_path
 from venclient.errors import ConfigurationError
 from venclient.models import Load
@@ -198,12 +199,16 @@ class ResourceDatabase:
                 LOADS.c.load_name,
                 LOADS.c.h5_meter_id,
                 LOADS.c.vtn_resource_id,
+                RESOURCES.c.capacities,
             )
             .select_from(LOADS_OF_RESOURCES)
             .where(*conditions)
             .order_by(RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
         )
-        return [Load(*(_text(value) for value in row)) for row in self._rows(query)]
+        return [
+            Load(*map(_text, texts), capacity_w=capacity_w(_text(capacities)))
+            for *texts, capacities in self._rows(query)
+        ]
 
     def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         with self._reading() as connection:

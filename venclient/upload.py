@@ -57,7 +57,7 @@ def _send_pending(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally",
             f"Another load, with another series, has the same vtn_resource_id {load.vtn_resource_id}: "
             "correct the loads table"
         )
-    series = uploader.meters.series(load.h5_meter_id, load.load_component)
+    series = uploader.meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
     tally.dropped = series.dropped
     log.info("%s   Loaded %d data points from H5 file", label, len(series))
     rests = pending(series, entry.marks)

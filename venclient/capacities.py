@@ -1,0 +1,43 @@
+"""The `capacities` of a resource: JSON text in the database, such as `{"max_power_w": 11000.0}`."""
+
+import json
+import re
+from typing import Any
+
+from venclient.errors import PermanentError
+
+WATTS = {"w": 1.0, "kw": 1e3, "mw": 1e6}
+
+
+def capacities(text: str | None) -> dict[str, Any]:
+    """Each capacity by its type in snake_case (contracts §3); raises `PermanentError` for what is no JSON object."""
+    return {_snake_case(name): value for name, value in json_object(text, "capacities").items()}
+
+
+def capacity_w(text: str | None) -> float | None:
+    """The largest power among the capacities, in W, told by a name that ends in `_w`, `_kw` or `_mw` (megawatts)."""
+    try:
+        known = capacities(text)
+    except PermanentError:
+        return None
+    powers_w = [
+        value * WATTS[name.rpartition("_")[2]]
+        for name, value in known.items()
+        if name.rpartition("_")[2] in WATTS and isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    return max(powers_w, default=None)
+
+
+def json_object(text: str | None, what: str) -> dict[str, Any]:
+    """The JSON object in a column of the resources table; raises `PermanentError` where it is none."""
+    try:
+        value = json.loads(text) if text else {}
+    except json.JSONDecodeError as error:
+        raise PermanentError(f"The resource's {what} are not JSON ({error}): correct the resources row") from error
+    if not isinstance(value, dict):
+        raise PermanentError(f"The resource's {what} are not a JSON object: correct the resources row")
+    return value
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\s-]+", "_", name).lower()
