@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from cli import demo, register, run, sample_data, status, vtn
+from cli import demo, register, run, sample_data, status, verify, vtn
 from venclient.errors import ConfigurationError
 
 HELP = """Upload historical meter data of OpenADR VENs to a VTN: resumable to the point, exact, unattended.
@@ -22,6 +22,8 @@ First steps:
     bulk-upload run --limit 3         try three loads
 
     bulk-upload run                   upload all; stopped or killed, run it again
+
+    bulk-upload verify                read everything back and compare it with the file
 """
 
 app = typer.Typer(
@@ -38,6 +40,7 @@ app.command("vtn")(vtn.vtn)
 app.command("register")(register.register)
 app.command("run")(run.run)
 app.command("status")(status.status)
+app.command("verify")(verify.verify)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """How a run shows itself, on standard error: a bar on a terminal, the guide's log lines elsewhere."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -23,6 +23,16 @@ def shown_progress() -> Iterator[None]:
     else:
         with _logged(logging.StreamHandler(), logging.INFO):
             yield
+
+
+@contextmanager
+def counting_bar(verb: str, things: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, where that is a terminal; tell it `(done, total)`."""
+    console = Console(stderr=True)
+    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn(things), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(verb, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

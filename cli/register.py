@@ -28,9 +28,7 @@ def register(
 
         bulk-upload register --ven Aalborg --ven 'Nykøbing Falster'
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from cli.progress_bar import counting_bar
     from config.settings import Settings
     from tasks.run import open_vtn
     from venclient.registration import register as register_loads
@@ -39,18 +37,9 @@ def register(
     settings = Settings.load(resources_db=db, vtn_url=vtn_url, bearer_token=token)
     database = ResourceDatabase(settings.resources_db)
     database.vens(ven)
-    console = Console(stderr=True)
-    columns = (TextColumn("Registering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with open_vtn(settings) as vtn, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with open_vtn(settings) as vtn, counting_bar("Registering", "loads") as on_page:
         vtn.check()
-        task = bar.add_task("register", total=None)
-        registration = register_loads(
-            database,
-            vtn,
-            ven,
-            concurrency=settings.concurrency,
-            on_page=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        registration = register_loads(database, vtn, ven, concurrency=settings.concurrency, on_page=on_page)
     if as_json:
         typer.echo(orjson.dumps(asdict(registration)).decode())
     else:

@@ -1,8 +1,6 @@
 """`bulk-upload sample-data`: a resources database and a meter file to try everything with."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +36,7 @@ def sample_data(
 
         bulk-upload sample-data --vens 287 --meters 153 --db /tmp/resources.db --h5 /tmp/load_data.h5
     """
+    from cli.progress_bar import counting_bar
     from config.settings import Settings
     from demo.sample_data import write_sample
 
@@ -46,7 +45,7 @@ def sample_data(
     if not force:
         _refuse_existing(to_db, to_h5)
     try:
-        with _progress() as on_meter:
+        with counting_bar("Writing", "meters") as on_meter:
             summary = write_sample(
                 to_db,
                 to_h5,
@@ -82,19 +81,6 @@ def _refuse_existing(*paths: Path) -> None:
         raise ConfigurationError(
             f"{' and '.join(existing)} {verb} already: overwrite with --force, or write elsewhere with --db and --h5"
         )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("Writing"), BarColumn(), MofNCompleteColumn(), TextColumn("meters"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("write", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _told(summary: "SampleSummary", db: Path, h5: Path) -> str:

@@ -59,9 +59,9 @@ def _print(standing: UploadStanding) -> None:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("VEN")
-    for name in ("loads", "done", "failed", "pending", "points", "not registered"):
+    for name in ("loads", "done", "failed", "pending", "points", "unregistered"):
         table.add_column(name, justify="right")
-    table.add_column("last change")
+    table.add_column("last change", no_wrap=True)
     for ven in standing.vens:
         numbers = (ven.loads, ven.done, ven.failed, ven.pending, ven.points, ven.unregistered)
         table.add_row(ven.ven, *(f"{number:,}" for number in numbers), _minute(ven.last_at))

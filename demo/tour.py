@@ -11,17 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import typer
-from pydantic import SecretStr
 
 from venclient.errors import ConfigurationError
 from venclient.meter_data import MeterFile
-from venclient.models import Load, MeterSeries
+from venclient.models import Load
 from venclient.resource_db import ResourceDatabase
 from venclient.standing import read_standings
-from venclient.tokens import ClientCredentials
-from venclient.vtn import VtnClient
 
 CLIENT_ID = "demo-client"
 CLIENT_SECRET = "demo-secret"
@@ -73,7 +69,7 @@ def tour(folder: Path, prefect_api_url: str) -> None:
         _say("The same command again: it goes on where it was.")
         demo.run("run")
         _say("Everything is read back from the VTN and compared with the meter file.")
-        _compared(demo)
+        demo.run("verify", "--report", str(demo.folder / "reports"))
         _say("Once more: there is nothing left to send.")
         again = json.loads(demo.run("run", "--json").splitlines()[-1])
         if again["total_points_uploaded"] or not again["success"]:
@@ -123,35 +119,6 @@ def _killed_half_way(demo: Demo) -> None:
 
 def _acknowledged(demo: Demo) -> int:
     return sum(standing.points for standing in read_standings(demo.ledger, None).values())
-
-
-def _compared(demo: Demo) -> None:
-    tokens = ClientCredentials(
-        demo.environment["OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"], CLIENT_ID, SecretStr(CLIENT_SECRET)
-    )
-    points = 0
-    with (
-        VtnClient(demo.environment["VTN_SERVER_ADDRESS"], tokens) as vtn,
-        MeterFile(Path(demo.environment["BULK_UPLOAD_METER_FILE"])) as meters,
-    ):
-        for load in _loads(demo):
-            series = meters.series(load.h5_meter_id, load.load_component)
-            if not _is_same(series, vtn.points(load.vtn_resource_id)):
-                raise ConfigurationError(
-                    f"Load {load.load_id} is not in the VTN as it is in the file: that must not be"
-                )
-            points += len(series)
-    typer.echo(f"{points:,} points compared one by one: all there, all as in the file, none besides")
-
-
-def _is_same(series: MeterSeries, stored: list[dict[str, Any]]) -> bool:
-    starts = np.array([point["interval_start"][:-1] for point in stored], dtype="datetime64[s]").astype(np.int64)
-    ends = np.array([point["interval_end"][:-1] for point in stored], dtype="datetime64[s]").astype(np.int64)
-    return (
-        np.array_equal(starts, series.start_s)
-        and np.array_equal(ends, series.start_s + series.interval_s)
-        and [point["value"] for point in stored] == series.power_w.tolist()
-    )
 
 
 def _loads(demo: Demo) -> list[Load]:

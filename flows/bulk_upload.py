@@ -15,10 +15,9 @@ from config.settings import Settings
 from tasks.loads import select_loads
 from tasks.progress import Snapshot
 from tasks.reports import publish_summary, publish_ven_table, reported_progress
-from tasks.run import Run, RunEndedError, opened_run
+from tasks.run import Run, RunEndedError, opened_run, refuse_passwords
 from tasks.upload import upload_batch
 from venclient.batches import Selection
-from venclient.databases import has_password, shown
 from venclient.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ def bulk_upload(
         ledger_url: ledger (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_LEDGER_URL.
         vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
     """
-    _refuse_passwords(resources_db, ledger_url)
+    refuse_passwords(resources_db, ledger_url)
     settings = Settings.load(
         **_but_defaults(chunk_size=chunk_size, batch_size=batch_size),
         resources_db=resources_db,
@@ -99,15 +98,6 @@ def bulk_upload(
             batches = upload_batch.map(selection.batches)
             batches.wait()
         return _end(run, selection, batches)
-
-
-def _refuse_passwords(*addresses: str | None) -> None:
-    for address in addresses:
-        if address is not None and has_password(address):
-            raise ConfigurationError(
-                f"{shown(address)} has a password in it, and parameters of a run are shown: "
-                "set BULK_UPLOAD_LEDGER_URL or BULK_UPLOAD_RESOURCES_DB in the worker's environment instead"
-            )
 
 
 def _but_defaults(**parameters: int) -> dict[str, int]:

@@ -64,13 +64,13 @@ def publish_ven_table(ven: str, results: list[LoadResult]) -> None:
     rows = [_row(result) for result in sorted(results, key=lambda result: result.state != "failed")]
     failed = sum(result.state == "failed" for result in results)
     description = f"**{ven}**: {len(results) - failed} of {len(results)} loads done, {failed} failed"
-    with _noted_only():
+    with noted_only():
         create_table_artifact(rows, key=artifact_key(ven), description=description)
 
 
 def publish_summary(snapshot: Snapshot, unregistered: int) -> None:
     """The summary artifact of the run."""
-    with _noted_only():
+    with noted_only():
         create_markdown_artifact(summary_markdown(snapshot, unregistered), key="bulk-upload-summary")
 
 
@@ -116,7 +116,7 @@ def _row(result: LoadResult) -> dict[str, object]:
 
 
 def _create_progress(snapshot: Snapshot) -> UUID | None:
-    with _noted_only():
+    with noted_only():
         created = create_progress_artifact(0.0, key="bulk-upload-progress", description=_in_words(snapshot))
         return cast(UUID, created)  # typed for async callers too
     return None
@@ -124,7 +124,7 @@ def _create_progress(snapshot: Snapshot) -> UUID | None:
 
 def _update_progress(artifact_id: UUID | None, snapshot: Snapshot) -> None:
     if artifact_id is not None:
-        with _noted_only():
+        with noted_only():
             update_progress_artifact(artifact_id, progress=100 * snapshot.share, description=_in_words(snapshot))
 
 
@@ -136,7 +136,8 @@ def _in_words(snapshot: Snapshot) -> str:
 
 
 @contextmanager
-def _noted_only() -> Iterator[None]:
+def noted_only() -> Iterator[None]:
+    """A report that Prefect does not take is a line in the log."""
     try:
         yield
     except (httpx.HTTPError, PrefectException) as error:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from config.settings import Settings
 from tasks.progress import RunProgress, VenResults
+from venclient.databases import has_password, shown
 from venclient.errors import ConfigurationError
 from venclient.ledger import Ledger
 from venclient.meter_data import MeterFile
@@ -90,6 +91,16 @@ def opened_run(settings: Settings) -> Iterator[Run]:
         before = _current.set(run)
         stack.callback(_current.reset, before)
         yield run
+
+
+def refuse_passwords(*addresses: str | None) -> None:
+    """What stands in a run's parameters is shown: raises `ConfigurationError` for an address with a password."""
+    for address in addresses:
+        if address is not None and has_password(address):
+            raise ConfigurationError(
+                f"{shown(address)} has a password in it, and parameters of a run are shown: "
+                "set BULK_UPLOAD_LEDGER_URL or BULK_UPLOAD_RESOURCES_DB in the worker's environment instead"
+            )
 
 
 def open_vtn(settings: Settings) -> VtnClient:

@@ -19,12 +19,12 @@ from venclient.upload import upload_load
 log = logging.getLogger(__name__)
 
 
-def _is_unforeseen(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+def is_unforeseen(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
     """What the library raises, it has tried often enough; anything else may be a worker that was lost."""
     return not isinstance(state.result(raise_on_failure=False), VenClientError)
 
 
-@task(task_run_name="{batch}", cache_policy=NO_CACHE, retries=1, retry_condition_fn=_is_unforeseen)
+@task(task_run_name="{batch}", cache_policy=NO_CACHE, retries=1, retry_condition_fn=is_unforeseen)
 def upload_batch(batch: Batch) -> None:
     """Upload the loads of this batch, as many at a time as the run has threads, and count each as it ends.
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vtn.switches import Seen
 
 ROOT = Path(__file__).parents[1]
+OF_RESOURCE = "resource = (SELECT resource FROM resources WHERE id = ?)"
 
 
 class StoredPoints(NamedTuple):
@@ -162,13 +163,12 @@ class ReferenceVtn:
 
     def alter_point(self, vtn_resource_id: str, start_s: int, value: float) -> None:
         """Change one value in the store, past the VTN."""
-        with closing(sqlite3.connect(self.store)) as db, db:
-            altered = db.execute(
-                "UPDATE points SET value = ?"
-                " WHERE start = ? AND resource = (SELECT resource FROM resources WHERE id = ?)",
-                (value, start_s, vtn_resource_id),
-            )
-            assert altered.rowcount == 1, f"{vtn_resource_id} has no point at {start_s}"
+        self.tamper(f"UPDATE points SET value = ? WHERE start = ? AND {OF_RESOURCE}", value, start_s, vtn_resource_id)
+
+    def tamper(self, sql: str, *parameters: object) -> None:
+        """Change one row of the store, past the VTN."""
+        with closing(sqlite3.connect(self.store, timeout=30)) as db, db:
+            assert db.execute(sql, parameters).rowcount == 1, sql
 
     def _read_only(self) -> sqlite3.Connection:
         return sqlite3.connect(f"{self.store.absolute().as_uri()}?mode=ro", uri=True)

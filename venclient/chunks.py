@@ -15,8 +15,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from venclient.cleaning import digest
 from venclient.models import Chunk, Mark, MeterSeries, Month
+from venclient.months import digest
 
 Bytes = NDArray[np.uint8]
 Texts = np.ndarray[tuple[int], np.dtype[np.void]]

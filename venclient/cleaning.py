@@ -1,14 +1,13 @@
 """Rows of a power dataset → `MeterSeries`. Pure numpy; every row that is left out is counted by its reason."""
 
-import hashlib
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from venclient.errors import PermanentError
-from venclient.models import MeterSeries, Month
+from venclient.models import MeterSeries
+from venclient.months import months_of
 from venclient.quality import QualityRules
 
 SINGLE_ROW_INTERVAL_S = 3600
@@ -44,20 +43,7 @@ def clean(rows: NDArray[np.generic], rules: QualityRules = ALL_GOOD, capacity_w:
         raise PermanentError(f"No usable rows: {_in_words(dropped) or 'the dataset is empty'}")
     power_w, quality = rules.applied(power_w, capacity_w)
     series = MeterSeries(start_s, power_w, quality, rules.codes, _interval_s(start_s), (), dropped)
-    return replace(series, months=_months(series))
-
-
-def digest(series: MeterSeries, begin: int, stop: int) -> bytes:
-    """16 bytes that stand for exactly the points `series[begin:stop]`: start, interval, value and quality code."""
-    quality = series.quality[begin:stop]
-    codes = sorted(series.codes[index] for index in np.unique(quality))
-    sha = hashlib.sha256(f"{series.interval_s} {' '.join(codes)}".encode())
-    sha.update(np.ascontiguousarray(series.start_s[begin:stop], dtype="<i8").data)
-    sha.update(np.ascontiguousarray(series.power_w[begin:stop], dtype="<f8").data)
-    if len(codes) > 1:
-        place = [codes.index(code) if code in codes else 0 for code in series.codes]
-        sha.update(np.array(place, dtype=np.uint8)[quality].data)
-    return sha.digest()[:16]
+    return replace(series, months=months_of(series))
 
 
 def _unix_seconds(time: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -65,8 +51,9 @@ def _unix_seconds(time: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray
     finite = np.isfinite(time)
     if finite.any() and np.median(time[finite]) >= MILLISECONDS_FROM:
         time = time / 1000
+    time = np.rint(time)
     in_calendar = finite & (time >= 0) & (time < END_OF_YEAR_9999_S)
-    return np.rint(np.where(in_calendar, time, 0)).astype(np.int64), in_calendar
+    return np.where(in_calendar, time, 0).astype(np.int64), in_calendar
 
 
 def _is_increasing(start_s: NDArray[np.int64]) -> bool:
@@ -91,20 +78,6 @@ def _interval_s(start_s: NDArray[np.int64]) -> int:
     if start_s[-1] + interval_s > END_OF_YEAR_9999_S:
         raise PermanentError(f"An interval of {interval_s} s from the last timestamp on ends after the year 9999")
     return interval_s
-
-
-def _months(series: MeterSeries) -> tuple[Month, ...]:
-    calendar = series.start_s.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
-    edges = [0, *(np.flatnonzero(np.diff(calendar)) + 1).tolist(), len(series)]
-    return tuple(
-        Month(_month_number(int(calendar[begin])), begin, stop, digest(series, begin, stop))
-        for begin, stop in pairwise(edges)
-    )
-
-
-def _month_number(months_since_1970: int) -> int:
-    years, month = divmod(months_since_1970, 12)
-    return (1970 + years) * 100 + month + 1
 
 
 def _in_words(dropped: dict[str, int]) -> str:

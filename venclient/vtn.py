@@ -115,10 +115,11 @@ class VtnClient:
         created, _ = self._retried(post)
         return created if isinstance(created, str) and created else self._find_resource(resource)
 
-    def points(self, vtn_resource_id: str) -> list[dict[str, Any]]:
-        """Every point that the VTN has of a resource, in its own words."""
-        answer, _ = self._retried(lambda: self._get("/report_data", {"resource_id": vtn_resource_id}))
-        return _list(answer)
+    def points(self, vtn_resource_id: str, start: str, end: str) -> object:
+        """What the VTN says that it has of a resource from `start` up to `end` (ISO 8601): decoded JSON."""
+        params = {"resource_id": vtn_resource_id, "start": start, "end": end}
+        answer, _ = self._retried(lambda: self._get("/report_data", params))
+        return answer
 
     def _find_resource(self, resource: dict[str, Any]) -> str:
         wanted = resource["external_resource_id"]

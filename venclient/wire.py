@@ -17,6 +17,7 @@ MAX_ANSWER_BYTES = 64 * 2**20
 MAX_RETRY_AFTER_S = 600.0
 # A 401 that reaches a caller has outlived a fresh token: tried again, since servers under load give it for no reason.
 TRIED_AGAIN = frozenset({401, 408, 425, 429})
+NOT_IMPLEMENTED = 501
 
 
 class Wire:
@@ -98,7 +99,7 @@ def answer_of(response: requests.Response, content: bytes) -> Any:
             ) from error
     hint = ". Send fewer points a request: --chunk-size" if status == 413 else ""
     message = f"{status} - {_excerpt(response, content)}{hint}"
-    if status >= 500 or status in TRIED_AGAIN:
+    if (status >= 500 and status != NOT_IMPLEMENTED) or status in TRIED_AGAIN:
         raise TransientError(message, status, _retry_after_s(response))
     raise PermanentError(message, status)
 

@@ -1,0 +1,73 @@
+"""`bulk-upload verify`."""
+
+import secrets
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from cli import options
+
+
+def verify(
+    ven: options.Vens = None,
+    sample: Annotated[
+        float, typer.Option("--sample", help="So many percent of each VEN's loads, at least one.", min=0.0001, max=100)
+    ] = 100.0,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Let the ledger forget what differs: the next run sends it again.")
+    ] = False,
+    report: Annotated[Path, typer.Option("--report", help="Folder for the report.")] = Path("reports"),
+    db: options.Db = None,
+    h5: options.H5 = None,
+    ledger: options.LedgerUrl = None,
+    vtn_url: options.VtnUrl = None,
+    token: options.Token = None,
+    as_json: options.Json = False,
+) -> None:
+    """Read back what the VTN has and compare it with the meter file, load by load and month by month.
+
+    Writes a report: a record with count, sum and digest of every month (JSON) and a page for people (HTML). Exit code 0
+    when all is equal, 1 when something is not, 2 when it could not be verified.
+
+    Examples:
+
+        bulk-upload verify
+
+        bulk-upload verify --ven Aalborg --sample 5
+
+        bulk-upload verify --repair && bulk-upload run
+    """
+    from cli.progress_bar import counting_bar
+    from config.settings import Settings
+    from tasks.run import opened_run
+    from tasks.verify import reported_to, select_sample, verify_loads
+    from venclient.verification_report import VerificationReport, in_words, scope_in_words
+
+    settings = Settings.load(resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, bearer_token=token)
+    seed = secrets.randbelow(1_000_000)
+    with opened_run(settings) as run, counting_bar("Verifying", "loads") as advance:
+        selection = select_sample(run, ven, sample, seed, settings.loads_per_task)
+        with VerificationReport(
+            report,
+            vtn_base_url=run.uploader.vtn.base_url,
+            meter_file=settings.meter_file,
+            scope=scope_in_words(selection.loads, ven, sample, seed),
+        ) as writing:
+            done = 0
+            for batch in selection.batches:
+                with reported_to(writing):
+                    verify_loads(run, batch, repair=repair)
+                done += len(batch.load_ids)
+                advance(done, selection.loads)
+            summary = writing.finish()
+    if as_json:
+        typer.echo(orjson.dumps(asdict(summary), option=orjson.OPT_UTC_Z).decode())
+    else:
+        typer.echo(in_words(summary))
+        if summary.passed:
+            typer.echo(f"Report: {summary.page}")
+    sys.exit(0 if summary.passed else 1)

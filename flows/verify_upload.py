@@ -1,0 +1,82 @@
+"""The flow `verify-upload`: what the VTN has, laid beside the meter file."""
+
+import logging
+import secrets
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from config.settings import Settings
+from tasks.reports import noted_only
+from tasks.run import opened_run, refuse_passwords
+from tasks.verify import reported_to, select_sample, verify_batch
+from venclient.verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
+
+log = logging.getLogger(__name__)
+
+BATCHES_AT_A_TIME = 8
+LOADS_TOLD = 20
+
+
+@flow(name="verify-upload", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)))
+def verify_upload(
+    vens: list[str] | None = None,
+    sample: float = 100.0,
+    repair: bool = False,
+    report_dir: str = "reports",
+    resources_db: str | None = None,
+    meter_file: str | None = None,
+    ledger_url: str | None = None,
+    vtn_url: str | None = None,
+) -> State[VerificationSummary]:
+    """Read back what the VTN has, and compare count, sum and digest of every load and month with the meter file.
+
+    It ends Completed when all is equal, and Failed when something is not; a report says what.
+
+    Args:
+        vens: the VENs to verify; all of them when empty.
+        sample: so many percent of each VEN's loads, and at least one; others each time.
+        repair: let the ledger forget what differs, so that the next upload sends it again.
+        report_dir: folder for the report.
+        resources_db: resources database (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_RESOURCES_DB.
+        meter_file: meter file (HDF5), in place of BULK_UPLOAD_METER_FILE.
+        ledger_url: ledger (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_LEDGER_URL.
+        vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
+    """
+    refuse_passwords(resources_db, ledger_url)
+    settings = Settings.load(resources_db=resources_db, meter_file=meter_file, ledger_url=ledger_url, vtn_url=vtn_url)
+    seed = secrets.randbelow(1_000_000)
+    with opened_run(settings) as run:
+        selection = select_sample(run, vens, sample, seed, settings.loads_per_task)
+        with VerificationReport(
+            Path(report_dir),
+            vtn_base_url=run.uploader.vtn.base_url,
+            meter_file=settings.meter_file,
+            scope=scope_in_words(selection.loads, vens, sample, seed),
+        ) as report:
+            with reported_to(report):
+                batches = verify_batch.map(selection.batches, repair)
+                for batch in batches:
+                    batch.result()
+            summary = report.finish()
+    told = in_words(summary)
+    with noted_only():
+        create_markdown_artifact(_markdown(summary, told), key="verify-upload-summary")
+    return Completed(message=told, data=summary) if summary.passed else Failed(message=told, data=summary)
+
+
+def _markdown(summary: VerificationSummary, told: str) -> str:
+    lines = [f"**{'Passed' if summary.passed else 'Not passed'}**: {told}", ""]
+    for load in summary.not_equal[:LOADS_TOLD]:
+        points = "; ".join(
+            f"{point.interval_start:%Y-%m-%d %H:%M}Z: file {point.file or 'nothing'}, VTN {point.vtn or 'nothing'}"
+            for point in load.differences
+        )
+        lines.append(f"- {load.ven}, {load.name} ({load.load_id}) {load.state}: {load.error or points}")
+    return "\n".join(lines)

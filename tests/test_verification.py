@@ -1,0 +1,219 @@
+"""Promises about verification: what the VTN has is laid beside the file, and nothing that differs goes unseen."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+
+from config.settings import given_options
+from flows.verify_upload import verify_upload
+from tests.commands import command, last_json
+from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
+from tests.sites import FIRST_START_S, Site, hourly
+from venclient.models import Load
+from venclient.verification import sampled
+
+MARCH_S = 1_740_787_200  # 2025-03-01T00:00Z
+AT = MARCH_S + 3600
+
+
+@pytest.fixture
+def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
+    """Two VENs of two loads each, over three months, uploaded."""
+    site = new_site(loads=4, points=1500, vens=2)
+    site.register(vtn)
+    site.upload(vtn)
+    return site
+
+
+def _verify(site: Site, vtn: ReferenceVtn, folder: Path, *more: str, returns: int) -> dict[str, Any]:
+    options = ["--db", site.db, "--h5", site.h5, "--ledger", site.ledger, "--token", vtn.token]
+    finished = command("verify", *options, "--vtn-url", vtn.base_url, *more, "--json", cwd=folder)
+    assert finished.returncode == returns, finished.stderr
+    return last_json(finished) if returns < 2 else {"error": finished.stderr}
+
+
+def test_what_arrived_whole_passes_with_a_record_of_every_month(vtn: ReferenceVtn, site: Site, tmp_path: Path) -> None:
+    told = _verify(site, vtn, tmp_path, returns=0)
+    assert (told["passed"], told["loads"], told["equal"]) == (True, 4, 4)
+    assert told["points_in_file"] == told["points_in_vtn"] == 6000
+    record = json.loads((tmp_path / told["record"]).read_text())
+    assert record["meter_file"]["sha256"] == hashlib.sha256(site.h5.read_bytes()).hexdigest()
+    for load in record["loads"]:
+        assert [month["month"] for month in load["months"]] == [202501, 202502, 202503]
+        assert all(month["file"] == month["vtn"] and month["vtn"]["digest"] for month in load["months"])
+        assert sum(month["file"]["points"] for month in load["months"]) == 1500
+    assert hashlib.sha256((tmp_path / told["record"]).read_bytes()).hexdigest() in (
+        (tmp_path / told["page"]).read_text()
+    )
+
+
+def test_a_point_altered_in_the_store_is_found_named_and_repaired(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path
+) -> None:
+    load = site.loads[1]
+    was = dict(site.rows(load).tolist())[AT]
+    vtn.alter_point(load.vtn_resource_id, AT, 4711.5)
+    told = _verify(site, vtn, tmp_path, returns=1)
+    assert (told["equal"], told["differing"], told["repaired"]) == (3, 1, 0)
+    (found,) = told["not_equal"]
+    assert found["load_id"] == load.load_id
+    assert [month["month"] for month in found["months"] if month["state"] != "equal"] == [202503]
+    (difference,) = found["differences"]
+    assert difference == {
+        "interval_start": "2025-03-01T01:00:00Z", "file": f"{was} W, GOOD, 3600 s", "vtn": "4711.5 W, GOOD, 3600 s",
+    }  # fmt: skip
+    page = (tmp_path / told["page"]).read_text()
+    assert "4711.5 W" in page
+    assert load.load_id in page
+    assert sum(result.points_sent for result in site.upload(vtn).values()) == 0, "only --repair changes the ledger"
+
+    assert _verify(site, vtn, tmp_path, "--repair", returns=1)["repaired"] == 1
+    in_march = int((site.rows(load)[:, 0] >= MARCH_S).sum())
+    assert {id_: result.points_sent for id_, result in site.upload(vtn).items() if result.points_sent} == {
+        load.load_id: in_march
+    }
+    assert _verify(site, vtn, tmp_path, returns=0)["passed"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "in_vtn"),
+    [
+        ("DELETE FROM points WHERE start = ? AND", None),
+        ("UPDATE points SET quality_code = 'BAD' WHERE start = ? AND", "BAD"),
+        ("UPDATE points SET interval_s = 60 WHERE start = ? AND", "intervals that differ"),
+    ],
+    ids=["lost", "quality", "interval"],
+)
+def test_whatever_is_not_as_in_the_file_is_found(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, sql: str, in_vtn: str | None
+) -> None:
+    vtn.tamper(f"{sql} {OF_RESOURCE}", AT, site.loads[0].vtn_resource_id)
+    (found,) = _verify(site, vtn, tmp_path, returns=1)["not_equal"]
+    told = {point["interval_start"]: point["vtn"] for point in found["differences"]}
+    if in_vtn is None:
+        assert told == {"2025-03-01T01:00:00Z": None}
+    else:
+        assert any(in_vtn in text for text in told.values())
+
+
+def test_a_point_that_the_file_does_not_have_is_found(vtn: ReferenceVtn, site: Site, tmp_path: Path) -> None:
+    load = site.loads[0]
+    vtn.tamper(f"UPDATE points SET start = start + 1800 WHERE start = ? AND {OF_RESOURCE}", AT, load.vtn_resource_id)
+    told = _verify(site, vtn, tmp_path, returns=1)
+    assert told["points_besides"] == 1
+    assert "No upload takes them away" in (tmp_path / told["page"]).read_text()
+
+
+def test_what_was_not_sent_yet_is_no_difference(vtn: ReferenceVtn, site: Site, tmp_path: Path) -> None:
+    load = site.loads[0]
+    _append(site, load, 100)
+    told = _verify(site, vtn, tmp_path, "--repair", returns=1)
+    assert (told["differing"], told["not_sent"], told["repaired"]) == (0, 1, 0)
+    assert site.upload(vtn)[load.load_id].points_sent == 100
+    assert _verify(site, vtn, tmp_path, returns=0)["passed"]
+
+
+def test_what_the_ledger_says_to_be_there_and_is_not_is_a_difference_though_more_is_to_come(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path
+) -> None:
+    load = site.loads[0]
+    _append(site, load, 100)
+    vtn.alter_point(load.vtn_resource_id, AT, 1.25)
+    assert _verify(site, vtn, tmp_path, returns=1)["differing"] == 1
+
+
+def test_a_load_that_cannot_be_read_is_told_and_the_others_are_verified(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path
+) -> None:
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", site.loads[0].load_id)
+    told = _verify(site, vtn, tmp_path, returns=1)
+    assert (told["equal"], told["unread"]) == (3, 1)
+    assert "H5 meter 'meter_404' not found" in told["not_equal"][0]["error"]
+
+
+def test_a_long_series_is_read_back_in_parts(vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path) -> None:
+    site = new_site(loads=1)
+    site.register(vtn)
+    times = FIRST_START_S + 60.0 * np.arange(120_001)
+    site.write_rows(site.loads[0], np.stack([times, np.arange(120_001.0)], axis=1))
+    site.upload(vtn)
+    assert _verify(site, vtn, tmp_path, returns=0)["points_in_vtn"] == 120_001
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_vtn_without_the_read_call_gets_a_clear_answer(site: Site, tmp_path: Path, status: int) -> None:
+    with _vtn_without_read_call(status) as base_url:
+        options = ["--db", site.db, "--h5", site.h5, "--ledger", site.ledger, "--token", "t", "--vtn-url", base_url]
+        finished = command("verify", *options, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert f"This VTN does not tell what it has: GET /report_data is answered {status}" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not list((tmp_path / "reports").iterdir())
+
+
+def test_a_sample_takes_some_of_every_ven_and_the_same_for_the_same_seed() -> None:
+    loads = [Load(f"l{n}", f"Town {n // 40}", "r", "House", "load_0", "Base", "m", f"v{n}") for n in range(120)]
+    few = sampled(loads, 5, seed=1)
+    assert len(few) == 6
+    assert {load.ven for load in few} == {"Town 0", "Town 1", "Town 2"}
+    assert few == sampled(loads, 5, seed=1)
+    assert few != sampled(loads, 5, seed=2)
+    assert len(sampled(loads, 0.01, seed=1)) == 3
+
+
+def test_the_flow_ends_completed_when_all_is_equal_and_failed_when_not(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect: SyncPrefectClient
+) -> None:
+    with given_options(
+        vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db), meter_file=site.h5,
+        ledger_url=str(site.ledger), loads_per_task=1,
+    ):  # fmt: skip
+        state = verify_upload(return_state=True)
+        assert state.is_completed()
+        assert state.message == "6,000 points of 4 loads compared: all there, all as in the file"
+        assert verify_upload(sample=50, return_state=True).message == (
+            "3,000 points of 2 loads compared: all there, all as in the file"
+        )
+        vtn.alter_point(site.loads[0].vtn_resource_id, AT, 4711.5)
+        state = verify_upload(repair=True, return_state=True)
+    assert state.is_failed()
+    assert "3 of 4 loads are as in the file, 1 differ: 1 are sent again by the next" in str(state.message)
+    assert site.upload(vtn)[site.loads[0].load_id].points_sent > 0
+
+
+def _append(site: Site, load: Load, points: int) -> None:
+    rows = site.rows(load)
+    later = hourly(points, first_start_s=int(rows[-1, 0]) + 3600)
+    site.write_rows(load, np.concatenate([rows, later]))
+
+
+@contextmanager
+def _vtn_without_read_call(status: int) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_read = self.path.startswith("/report_data")
+            self.send_response(status if is_read else 200)
+            self.end_headers()
+            self.wfile.write(b'{"detail": "no"}' if is_read else b"[]")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,18 @@
+"""Pages for people: one self-contained HTML file each, with nothing to load from elsewhere."""
+
+from importlib.resources import files
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+_environment = Environment(
+    loader=FunctionLoader(lambda name: (files(__name__) / name).read_text(encoding="utf-8")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def page(template: str, **values: object) -> str:
+    """The template of this folder, filled in."""
+    return _environment.get_template(template).render(values)

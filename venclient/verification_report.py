@@ -1,0 +1,164 @@
+"""The report of a verification: a record with every load and month (JSON), and a page for people (HTML)."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from venclient.errors import ConfigurationError
+from venclient.pages import page
+from venclient.verification import LoadVerdict, cannot_be_read
+
+LOADS_TOLD = 200
+JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationSummary:
+    """What came of a verification, in numbers, and where its report is.
+
+    `not_equal`: the first loads that are not; `not_told`: how many more there are.
+    """
+
+    passed: bool
+    loads: int
+    equal: int
+    differing: int
+    not_sent: int
+    unread: int
+    points_in_file: int
+    points_in_vtn: int
+    points_besides: int
+    repaired: int
+    not_told: int
+    record: str
+    page: str
+    not_equal: tuple[LoadVerdict, ...]
+
+
+class VerificationReport:
+    """A report in the making: verdicts are written as they come, from any thread, and kept only where they are told.
+
+    `scope`: which loads it is about, in words. Use it with `with`, and `finish()` it within; what is not finished
+    leaves nothing behind. Raises `ConfigurationError` where it cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, vtn_base_url: str, meter_file: Path, scope: str) -> None:
+        self._at = datetime.now(UTC)
+        self._record = folder / f"verification-{self._at:%Y%m%dT%H%M%SZ}.json"
+        self._lock = Lock()
+        self._states: Counter[str] = Counter()
+        self._sums: Counter[str] = Counter()
+        self._by_ven: dict[str, Counter[str]] = defaultdict(Counter)
+        self._told: list[LoadVerdict] = []
+        self._every_status_is_404 = True
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._part = self._record.with_suffix(".part")
+            self._out = self._part.open("wb")
+            with meter_file.open("rb") as content:
+                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            raise ConfigurationError(f"The report cannot be written to {folder}: {error}") from error
+        self._header: dict[str, Any] = {
+            "verified_at": f"{self._at:%Y-%m-%dT%H:%M:%SZ}",
+            "version": version("bulk-upload"),
+            "vtn": vtn_base_url,
+            "meter_file": {"path": str(meter_file), "bytes": meter_file.stat().st_size, "sha256": sha256},
+            "scope": scope,
+        }
+        self._out.write(orjson.dumps(self._header)[:-1] + b',"loads":[')
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._out.close()
+        self._part.unlink(missing_ok=True)
+
+    def add(self, verdict: LoadVerdict, *, is_repaired: bool = False) -> None:
+        """Count a load and write it down."""
+        encoded = orjson.dumps(asdict(verdict), option=JSON_OPTIONS)
+        with self._lock:
+            self._out.write((b",\n" if self._sums["loads"] else b"\n") + encoded)
+            of_ven = {"loads": 1, verdict.state: 1, "file": verdict.points_in_file, "vtn": verdict.points_in_vtn}
+            self._by_ven[verdict.ven].update(of_ven)
+            self._sums.update(of_ven | {"besides": verdict.besides, "repaired": int(is_repaired)})
+            self._every_status_is_404 &= verdict.status == 404
+            if verdict.state != "equal" and len(self._told) < LOADS_TOLD:
+                self._told.append(verdict)
+
+    def finish(self) -> VerificationSummary:
+        """Write the record and its page; raises `ConfigurationError` when the VTN cannot be read at all."""
+        if self._sums["loads"] and self._every_status_is_404:
+            raise ConfigurationError(cannot_be_read(f"404 for every load: {self._told[0].error}"))
+        summary = self._summary()
+        numbers = {name: value for name, value in asdict(summary).items() if name not in ("not_equal", "not_told")}
+        self._out.write(b'\n],"summary":' + orjson.dumps(numbers) + b"}\n")
+        self._out.close()
+        self._part.rename(self._record)
+        self._record.with_suffix(".html").write_text(
+            page(
+                "verification.html",
+                title="Verification of the upload",
+                report=self._header,
+                summary=summary,
+                vens=sorted(self._by_ven.items()),
+                told=summary.not_equal,
+                record_name=self._record.name,
+                record_sha256=hashlib.sha256(self._record.read_bytes()).hexdigest(),
+            ),
+            encoding="utf-8",
+        )
+        return summary
+
+    def _summary(self) -> VerificationSummary:
+        sums = self._sums
+        return VerificationSummary(
+            passed=sums["equal"] == sums["loads"],
+            loads=sums["loads"],
+            equal=sums["equal"],
+            differing=sums["differs"],
+            not_sent=sums["not sent"],
+            unread=sums["unread"],
+            points_in_file=sums["file"],
+            points_in_vtn=sums["vtn"],
+            points_besides=sums["besides"],
+            repaired=sums["repaired"],
+            not_told=sums["loads"] - sums["equal"] - len(self._told),
+            record=str(self._record),
+            page=str(self._record.with_suffix(".html")),
+            not_equal=tuple(self._told),
+        )
+
+
+def scope_in_words(loads: int, vens: Sequence[str] | None, sample: float, seed: int) -> str:
+    """Which loads are verified, for the report."""
+    whose = f"of {', '.join(vens)}" if vens else "of all VENs"
+    which = f"a sample of {sample:g} % of each VEN (seed {seed})" if sample < 100 else "every registered load"
+    return f"{loads:,}: {which} {whose}"
+
+
+def in_words(summary: VerificationSummary) -> str:
+    """What came of it, in a sentence, and what to do next."""
+    if summary.passed:
+        return f"{summary.points_in_file:,} points of {summary.loads:,} loads compared: all there, all as in the file"
+    parts = {"differ": summary.differing, "are not sent to their end": summary.not_sent, "not read": summary.unread}
+    found = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+    if summary.repaired:
+        then = f"{summary.repaired:,} are sent again by the next `bulk-upload run`"
+    elif summary.differing:
+        then = "`bulk-upload verify --repair` lets the next run send again what differs"
+    else:
+        then = "`bulk-upload run` sends the rest"
+    return f"{summary.equal:,} of {summary.loads:,} loads are as in the file, {found}: {then}. See {summary.page}"
