@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from cli import demo, register, run, sample_data, status, verify, vtn
+from cli import check, demo, register, run, sample_data, status, verify, vtn
 from venclient.errors import ConfigurationError
 
 HELP = """Upload historical meter data of OpenADR VENs to a VTN: resumable to the point, exact, unattended.
@@ -16,6 +16,8 @@ HELP = """Upload historical meter data of OpenADR VENs to a VTN: resumable to th
 First steps:
 
     bulk-upload demo                  everything once, on this machine
+
+    bulk-upload check                 what an upload would find in the meter file
 
     bulk-upload register              make the loads known to the VTN
 
@@ -37,6 +39,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("sample-data")(sample_data.sample_data)
 app.command("vtn")(vtn.vtn)
+app.command("check")(check.check)
 app.command("register")(register.register)
 app.command("run")(run.run)
 app.command("status")(status.status)

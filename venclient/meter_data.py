@@ -68,6 +68,14 @@ class MeterFile:
             self._recent.put(key, known)
         return known
 
+    def has(self, meter: str, component: str) -> bool:
+        """Whether there is a power dataset of this component, of use or not."""
+        try:
+            self._dataset(meter, component)
+        except PermanentError:
+            return False
+        return True
+
     def rows(self, meter: str, component: str) -> NDArray[np.generic]:
         """The dataset as it stands: (N, 2), timestamp and power. Raises `PermanentError` when it is of no use."""
         dataset = self._dataset(meter, component)

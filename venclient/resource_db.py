@@ -44,6 +44,12 @@ LOADS = table(
 )
 # An empty string in vtn_resource_id is not a registration (contracts §1).
 IS_REGISTERED = func.coalesce(LOADS.c.vtn_resource_id, "") != ""
+# What registration leaves out: disabled or suspended.
+IS_LEFT_OUT = (
+    (func.coalesce(RESOURCES.c.enabled, 1) == 0)
+    | (func.coalesce(RESOURCES.c.registration_status, "") == "SUSPENDED")
+    | (func.coalesce(LOADS.c.registration_status, "") == "SUSPENDED")
+)
 LOADS_OF_RESOURCES = LOADS.join(RESOURCES, LOADS.c.resource_id == RESOURCES.c.resource_id)
 
 
@@ -113,6 +119,10 @@ class ResourceDatabase:
         """The registered loads of these VENs (of all), by VEN, resource and component (contracts §1)."""
         return self._loads(IS_REGISTERED, _is_of(vens))
 
+    def all_loads(self, vens: Sequence[str] | None = None) -> list[Load]:
+        """The loads of these VENs (of all) that are registered or can be, in the same order."""
+        return self._loads(IS_REGISTERED | ~IS_LEFT_OUT, _is_of(vens))
+
     def loads_of_ids(self, load_ids: Sequence[str]) -> list[Load]:
         """The registered loads with these `load_id`s, in the same order."""
         return self._loads(IS_REGISTERED, LOADS.c.load_id.in_(load_ids))
@@ -139,7 +149,6 @@ class ResourceDatabase:
 
     def unregistered(self, vens: Sequence[str] | None = None) -> list[UnregisteredLoad]:
         """The loads of these VENs (of all) without an id, in the order of `loads`; also those not to be registered."""
-        is_suspended = (RESOURCES.c.registration_status == "SUSPENDED") | (LOADS.c.registration_status == "SUSPENDED")
         query = (
             select(
                 LOADS.c.load_id,
@@ -155,7 +164,7 @@ class ResourceDatabase:
                 RESOURCES.c.location,
                 RESOURCES.c.address,
                 RESOURCES.c.ven,
-                case((is_suspended, False), (func.coalesce(RESOURCES.c.enabled, 1) == 0, False), else_=True),
+                ~IS_LEFT_OUT,
             )
             .select_from(LOADS_OF_RESOURCES)
             .where(~IS_REGISTERED, _is_of(vens))
