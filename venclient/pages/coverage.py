@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from venclient.checking import CheckedSeries, Days, LoadCheck
@@ -18,11 +20,10 @@ from venclient.pages import page
 
 COVERED = LinearSegmentedColormap.from_list("covered", ["#f3b0aa", "#cfe0f1", "#2b6cb0"])
 COVERED.set_bad("#d5d8db")
-INCHES_A_LOAD = 0.17
-NAMED_LOADS = 80
-DRAWN_LOADS = 400
+NAMED_LOADS = 200  # of one VEN; more of them are rows without a name
+NAMED_ROW_PX, ROW_PX = 14, 4
+MONTHS_NAMED = 26
 UNUSABLE_TOLD = 200
-DPI = 110
 
 Placed = list[tuple[LoadCheck, Days | None]]
 
@@ -34,12 +35,13 @@ def coverage_page(
 ) -> str:
     """One self-contained page; `on_picture(done, total)` hears of the progress."""
     placed = [(check, series.days) for series in checked for check in series.loads]
-    by_ven, by_meter = _grouped(placed, lambda check: check.ven), _meters(checked)
+    by_ven, by_meter = _vens(placed), _meters(checked)
     first, last, outside = _window([series.days.day for series in checked if series.days is not None])
     total = len(by_ven) + len(by_meter)
-    maps, curves = [], []
+    maps: list[Map] = []
+    curves: list[tuple[str, str, str]] = []
     for ven, loads in by_ven.items():
-        maps.append((ven, _map(loads, first, last)))
+        maps.append(_map(ven, loads, first, last))
         on_picture(len(maps), total)
     for meter, series in by_meter.items():
         curves.append((meter, _sharers(series), _curves(series, first, last)))
@@ -55,16 +57,17 @@ def coverage_page(
         unusable=[check for check, _ in placed if check.error],
         told=UNUSABLE_TOLD,
         days_outside=outside,
+        months=_months(first, last),
         maps=maps,
         curves=curves,
     )
 
 
-def _grouped(placed: Placed, key: Callable[[LoadCheck], str]) -> dict[str, Placed]:
-    groups: dict[str, Placed] = {}
-    for check, days in placed:
-        groups.setdefault(key(check), []).append((check, days))
-    return dict(sorted(groups.items()))
+def _vens(placed: Placed) -> dict[str, Placed]:
+    vens: dict[str, Placed] = {}
+    for check, days in sorted(placed, key=lambda one: (one[0].ven, one[0].name)):
+        vens.setdefault(check.ven, []).append((check, days))
+    return vens
 
 
 def _meters(checked: Sequence[CheckedSeries]) -> dict[str, list[CheckedSeries]]:
@@ -93,7 +96,17 @@ def _window(days: Sequence[NDArray[np.int64]]) -> tuple[int, int, int]:
     return int(near.min()), int(near.max()), len(every) - len(near)
 
 
-def _map(loads: Placed, first: int, last: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Map:
+    """The coverage of one VEN: a picture of one pixel a load and day, and what stands beside and below it."""
+
+    ven: str
+    names: list[str]
+    row_px: int
+    image: str
+
+
+def _map(ven: str, loads: Placed, first: int, last: int) -> Map:
     shares = np.zeros((len(loads), last - first + 1), dtype=np.float32)
     for row, (check, days) in enumerate(loads):
         if days is None or check.error:
@@ -101,32 +114,28 @@ def _map(loads: Placed, first: int, last: int) -> str:
         else:
             drawn = (days.day >= first) & (days.day <= last)
             shares[row, days.day[drawn] - first] = days.share[drawn]
-    rows = min(len(loads), DRAWN_LOADS)
-    figure = Figure(figsize=(11.5, 0.9 + INCHES_A_LOAD * rows), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    # The lowest share of the rows that a picture's row stands for: a gap in one of them is not lost.
-    bands = np.linspace(0, len(loads), rows, endpoint=False).astype(int)
-    axes.imshow(
-        np.minimum.reduceat(shares, bands, axis=0),
-        aspect="auto",
-        interpolation="none",
-        cmap=COVERED,
-        vmin=0,
-        vmax=1,
-        extent=(first - 0.5, last + 0.5, rows - 0.5, -0.5),
-    )
-    _date_axis(axes, first, last)
-    if len(loads) <= NAMED_LOADS:
-        axes.set_yticks(range(rows), [check.name for check, _ in loads], fontsize=7, parse_math=False)
-    else:
-        axes.set_yticks([])
-        axes.set_ylabel(f"{len(loads):,} loads")
-    return _png(figure)
+    image = BytesIO()
+    imsave(image, COVERED(np.ma.masked_invalid(shares), bytes=True), format="png")
+    names = [check.name for check, _ in loads]
+    return Map(ven, names, NAMED_ROW_PX if len(loads) <= NAMED_LOADS else ROW_PX, _base64(image))
+
+
+def _months(first: int, last: int) -> list[tuple[str, float]]:
+    """Where months begin, in per cent of the width; years, where there are many."""
+    days = np.arange(first, last + 1).astype("datetime64[D]")
+    begins = np.flatnonzero(days == days.astype("datetime64[M]"))
+    is_short = len(begins) <= MONTHS_NAMED
+    texts = [(int(place), days[place].item()) for place in begins]
+    return [
+        (f"{day:%b}" if is_short and day.month > 1 else f"{day:%Y}", 100 * place / len(days))
+        for place, day in texts
+        if is_short or day.month == 1
+    ]
 
 
 def _curves(series: Sequence[CheckedSeries], first: int, last: int) -> str:
-    figure = Figure(figsize=(11.5, 2.6), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(11.5, 2.4), dpi=90)
+    axes = figure.add_axes((0.07, 0.14, 0.76, 0.82))
     for each in sorted(series, key=lambda one: one.loads[0].load_component):
         if each.days is not None:
             days, load = each.days, each.loads[0]
@@ -137,7 +146,9 @@ def _curves(series: Sequence[CheckedSeries], first: int, last: int) -> str:
     axes.set_ylabel("W")
     axes.grid(visible=True, color="#e5e9ed", linewidth=0.6)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
-    return _png(figure)
+    image = BytesIO()
+    figure.savefig(image, format="png")
+    return _base64(image)
 
 
 def _date_axis(axes: Axes, first: int, last: int) -> None:
@@ -147,7 +158,5 @@ def _date_axis(axes: Axes, first: int, last: int) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
-def _png(figure: Figure) -> str:
-    image = BytesIO()
-    figure.savefig(image, format="png")
+def _base64(image: BytesIO) -> str:
     return base64.b64encode(image.getvalue()).decode()
