@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from cli import check, demo, register, run, sample_data, status, verify, vtn
+from cli import check, demo, plan, register, run, sample_data, status, verify, vtn
 from venclient.errors import ConfigurationError
 
 HELP = """Upload historical meter data of OpenADR VENs to a VTN: resumable to the point, exact, unattended.
@@ -20,6 +20,8 @@ First steps:
     bulk-upload check                 what an upload would find in the meter file
 
     bulk-upload register              make the loads known to the VTN
+
+    bulk-upload plan                  what a run would send, and how long it would take
 
     bulk-upload run --limit 3         try three loads
 
@@ -41,6 +43,7 @@ app.command("sample-data")(sample_data.sample_data)
 app.command("vtn")(vtn.vtn)
 app.command("check")(check.check)
 app.command("register")(register.register)
+app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)

@@ -27,15 +27,16 @@ def run(
     ledger: options.LedgerUrl = None,
     vtn_url: options.VtnUrl = None,
     token: options.Token = None,
-    chunk_size: Annotated[
-        int | None, typer.Option("--chunk-size", help="Points a request, up to 50,000. [env: BULK_UPLOAD_CHUNK_SIZE]")
-    ] = None,
+    chunk_size: options.ChunkSize = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
             "--batch-size", help="Points the VTN writes at a time, up to 10,000. [env: BULK_UPLOAD_BATCH_SIZE]"
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be sent, and send nothing: `bulk-upload plan`.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Upload what the VTN does not have yet.
@@ -53,6 +54,7 @@ def run(
 
         bulk-upload run --vtn-url http://127.0.0.1:8444/openadr3 --json
     """
+    from cli.plan import tell_plan
     from cli.progress_bar import shown_progress
     from config.settings import Settings, given_options
     from tasks.run import opened_run
@@ -64,6 +66,9 @@ def run(
     try:
         with given_options(**paths, **sizes):
             settings = Settings.load()
+            if dry_run:
+                tell_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
+                return
             with opened_run(settings) as opened:  # What is missing is told at once, not after Prefect has started.
                 select_batches(opened.resources, ven, limit, settings.loads_per_task)
             with shown_progress():

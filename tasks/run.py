@@ -71,7 +71,7 @@ def opened_run(settings: Settings) -> Iterator[Run]:
     with ExitStack() as stack:
         resources = ResourceDatabase(settings.resources_db)
         stack.callback(resources.close)
-        meters = stack.enter_context(MeterFile(settings.meter_file, QualityRules.parse(settings.quality_rules)))
+        meters = stack.enter_context(open_meters(settings))
         vtn = stack.enter_context(open_vtn(settings))
         ledger = stack.enter_context(Ledger(settings.ledger_url, vtn.base_url))
         vtn.check()
@@ -112,6 +112,11 @@ def open_vtn(settings: Settings) -> VtnClient:
         attempts=settings.attempts,
         retry_wait_s=settings.retry_wait_s,
     )
+
+
+def open_meters(settings: Settings) -> MeterFile:
+    """The meter file of these settings, with their rules for quality codes."""
+    return MeterFile(settings.meter_file, QualityRules.parse(settings.quality_rules))
 
 
 def vtn_url(settings: Settings) -> str:

@@ -134,6 +134,11 @@ class Site:
             del meters[_path(load)]
             meters.create_dataset(_path(load), data=rows, **options)
 
+    def append(self, load: Load, points: int) -> None:
+        """Let this load's series grow by so many hours."""
+        rows = self.rows(load)
+        self.write_rows(load, np.concatenate([rows, hourly(points, first_start_s=int(rows[-1, 0]) + 3600)]))
+
     def upload(
         self, vtn: ReferenceVtn, *, chunk_size: int = 50_000, threads: int = 4, rules: QualityRules = ALL_GOOD
     ) -> dict[str, LoadResult]:

@@ -279,7 +279,9 @@ def test_a_load_that_nobody_knows_is_told(site: Site, tmp_path: Path) -> None:
     assert "No load '4711'" in finished.stderr
 
 
-@pytest.mark.parametrize("name", ["", "demo", "sample-data", "vtn", "register", "run", "status"])
+@pytest.mark.parametrize(
+    "name", ["", "demo", "sample-data", "vtn", "check", "register", "plan", "run", "status", "verify"]
+)
 def test_help_shows_an_example(name: str, tmp_path: Path) -> None:
     finished = command(*filter(None, [name]), "--help", cwd=tmp_path)
     assert finished.returncode == 0

@@ -17,7 +17,7 @@ from config.settings import given_options
 from flows.verify_upload import verify_upload
 from tests.commands import command, last_json
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
-from tests.sites import FIRST_START_S, Site, hourly
+from tests.sites import FIRST_START_S, Site
 from venclient.models import Load
 from venclient.verification import sampled
 
@@ -115,7 +115,7 @@ def test_a_point_that_the_file_does_not_have_is_found(vtn: ReferenceVtn, site: S
 
 def test_what_was_not_sent_yet_is_no_difference(vtn: ReferenceVtn, site: Site, tmp_path: Path) -> None:
     load = site.loads[0]
-    _append(site, load, 100)
+    site.append(load, 100)
     told = _verify(site, vtn, tmp_path, "--repair", returns=1)
     assert (told["differing"], told["not_sent"], told["repaired"]) == (0, 1, 0)
     assert site.upload(vtn)[load.load_id].points_sent == 100
@@ -126,7 +126,7 @@ def test_what_the_ledger_says_to_be_there_and_is_not_is_a_difference_though_more
     vtn: ReferenceVtn, site: Site, tmp_path: Path
 ) -> None:
     load = site.loads[0]
-    _append(site, load, 100)
+    site.append(load, 100)
     vtn.alter_point(load.vtn_resource_id, AT, 1.25)
     assert _verify(site, vtn, tmp_path, returns=1)["differing"] == 1
 
@@ -188,12 +188,6 @@ def test_the_flow_ends_completed_when_all_is_equal_and_failed_when_not(
     assert state.is_failed()
     assert "3 of 4 loads are as in the file, 1 differ: 1 are sent again by the next" in str(state.message)
     assert site.upload(vtn)[site.loads[0].load_id].points_sent > 0
-
-
-def _append(site: Site, load: Load, points: int) -> None:
-    rows = site.rows(load)
-    later = hourly(points, first_start_s=int(rows[-1, 0]) + 3600)
-    site.write_rows(load, np.concatenate([rows, later]))
 
 
 @contextmanager

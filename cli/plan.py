@@ -1,0 +1,119 @@
+"""`bulk-upload plan`, and what `run --dry-run` does."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from cli import options
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from venclient.planning import LoadPlan, Plan
+
+FAILURES_TOLD = 5
+
+
+def plan(
+    ven: options.Vens = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many loads.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only loads that their last run left failed.")] = False,
+    db: options.Db = None,
+    h5: options.H5 = None,
+    ledger: options.LedgerUrl = None,
+    vtn_url: options.VtnUrl = None,
+    chunk_size: options.ChunkSize = None,
+    as_json: options.Json = False,
+) -> None:
+    """Tell what a run would send and why, and how long it would take; nothing is sent, and no VTN asked.
+
+    A load is new, was never sent, failed last time, was left unfinished, has grown, or had a month corrected. The time
+    is reckoned at the rate of earlier runs to this VTN, or at 4,000 points/s before the first.
+
+    Examples:
+
+        bulk-upload plan
+
+        bulk-upload plan --ven Aalborg --json
+    """
+    from config.settings import Settings
+
+    settings = Settings.load(resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, chunk_size=chunk_size)
+    tell_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
+
+
+def tell_plan(
+    settings: "Settings", *, vens: Sequence[str] | None, limit: int | None, only_failed: bool, as_json: bool
+) -> None:
+    """Work out a plan and print it."""
+    from cli.progress_bar import counting_bar
+    from tasks.run import open_meters, vtn_url
+    from venclient.batches import select_batches
+    from venclient.ledger import Ledger
+    from venclient.planning import ASSUMED_POINTS_PER_SECOND, Plan, plan_loads
+    from venclient.resource_db import ResourceDatabase
+
+    database = ResourceDatabase(settings.resources_db)
+    with open_meters(settings) as meters, Ledger(settings.ledger_url, vtn_url(settings)) as ledger:
+        only = ledger.failed() if only_failed else None
+        selection = select_batches(database, vens, limit, settings.loads_per_task, only)
+        loads = [load for batch in selection.batches for load in database.loads_of_ids(batch.load_ids)]
+        with counting_bar("Planning", "loads") as on_load:
+            planned = list(plan_loads(loads, meters, ledger, settings.chunk_size, on_load))
+        measured = ledger.points_per_second()
+    whole = Plan()
+    for each in planned:
+        whole.add(each)
+    rate = measured or ASSUMED_POINTS_PER_SECOND
+    if as_json:
+        typer.echo(orjson.dumps(_as_json(whole, planned, rate, is_measured=measured is not None)).decode())
+    else:
+        _print(whole, planned, rate, is_measured=measured is not None)
+
+
+def _as_json(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_measured: bool) -> dict[str, object]:
+    to_send = [
+        {
+            "load_id": each.load.load_id,
+            "ven": each.load.ven,
+            "load_component": each.load.load_component,
+            "reason": each.reason,
+            "points": each.points,
+            "months": each.months,
+            "error": each.error,
+        }
+        for each in planned
+        if each.points or each.error
+    ]
+    timing = {"seconds": whole.points / rate, "points_per_second": rate, "rate_is_measured": is_measured}
+    return {**asdict(whole), **timing, "to_send": to_send}
+
+
+def _print(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_measured: bool) -> None:
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("why")
+    for name in ("loads", "points"):
+        table.add_column(name, justify="right")
+    for reason, count in Counter(whole.loads_by_reason).most_common():
+        table.add_row(reason, f"{count:,}", f"{whole.points_by_reason[reason]:,}")
+    if whole.points:
+        Console().print(table)
+    at = f"{rate:,.0f} points/s, {'as measured' if is_measured else 'assumed: no run to this VTN was measured yet'}"
+    typer.echo(
+        f"{whole.loads_to_send:,} of {whole.loads:,} loads have something to send: {whole.points:,} points in "
+        f"{whole.requests:,} requests, {decimal(whole.bytes)}, about {timedelta(seconds=round(whole.points / rate))} "
+        f"h at {at}"
+    )
+    failing = [each for each in planned if each.error]
+    for each in failing[:FAILURES_TOLD]:
+        typer.echo(f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}", err=True)
+    if len(failing) > FAILURES_TOLD:
+        typer.echo(f"… and {len(failing) - FAILURES_TOLD:,} more: `bulk-upload check` tells which", err=True)

@@ -1,0 +1,96 @@
+"""Promises about plans: what a run would send and why is what it then sends."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import command, last_json, run_options
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+from venclient.ledger import Ledger
+
+
+@pytest.fixture
+def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
+    """One VEN of six loads, over three months, registered."""
+    site = new_site(loads=6, points=1500)
+    site.register(vtn)
+    return site
+
+
+def _plan(site: Site, vtn: ReferenceVtn, folder: Path, *more: str) -> dict[str, Any]:
+    options = ["--db", site.db, "--h5", site.h5, "--ledger", site.ledger, "--vtn-url", vtn.base_url]
+    finished = command("plan", *options, *more, "--json", cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    return last_json(finished)
+
+
+def test_before_the_first_run_everything_is_new_at_the_guides_rate(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path
+) -> None:
+    told = _plan(site, vtn, tmp_path, "--chunk-size", "1000")
+    assert (told["loads"], told["loads_to_send"], told["points"], told["requests"]) == (6, 6, 9000, 12)
+    assert told["loads_by_reason"] == {"new": 6}
+    assert 110 <= told["bytes"] / told["points"] <= 125
+    assert (told["points_per_second"], told["rate_is_measured"], told["seconds"]) == (4000, False, 9000 / 4000)
+
+
+def test_each_load_has_its_reason_and_the_run_sends_just_that(vtn: ReferenceVtn, site: Site, tmp_path: Path) -> None:
+    grown, corrected, failed, unfinished, never_sent, new = site.loads
+    site.execute("UPDATE loads SET vtn_resource_id = NULL WHERE load_id = ?", new.load_id)
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", failed.load_id)
+    site.upload(vtn)
+    site.execute("UPDATE loads SET h5_meter_id = ? WHERE load_id = ?", failed.h5_meter_id, failed.load_id)
+    site.execute("UPDATE loads SET vtn_resource_id = ? WHERE load_id = ?", new.vtn_resource_id, new.load_id)
+    site.append(grown, 24)
+    rows = site.rows(corrected)
+    rows[0, 1] += 1
+    site.write_rows(corrected, rows)
+    with Ledger(str(site.ledger), vtn.base_url) as ledger:
+        ledger.forget(unfinished, [202502])
+        ledger.forget(never_sent, [202501, 202502, 202503])
+
+    told = _plan(site, vtn, tmp_path)
+    assert {each["load_id"]: (each["reason"], each["points"]) for each in told["to_send"]} == {
+        grown.load_id: ("grown", 24),
+        corrected.load_id: ("corrected month", 16 * 24 + 16),
+        failed.load_id: ("failed last time", 1500),
+        unfinished.load_id: ("unfinished", 28 * 24),
+        never_sent.load_id: ("never sent", 1500),
+        new.load_id: ("new", 1500),
+    }
+    assert sum(result.points_sent for result in site.upload(vtn).values()) == told["points"]
+    assert _plan(site, vtn, tmp_path)["points"] == 0
+
+
+def test_a_dry_run_says_the_same_and_sends_nothing(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    seen = len(vtn.log())
+    finished = command("run", *run_options(site, vtn), "--dry-run", "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 0, finished.stderr
+    assert last_json(finished) == _plan(site, vtn, tmp_path)
+    finished = command("run", *run_options(site, vtn), "--dry-run", cwd=tmp_path, prefect_url=prefect_url)
+    assert "6 of 6 loads have something to send: 9,000 points in 6 requests" in finished.stdout
+    assert len(vtn.log()) == seen
+
+
+def test_the_rate_is_that_of_earlier_runs(vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str) -> None:
+    ran = last_json(command("run", *run_options(site, vtn), "--json", cwd=tmp_path, prefect_url=prefect_url))
+    told = _plan(site, vtn, tmp_path)
+    assert told["rate_is_measured"]
+    assert told["points_per_second"] == pytest.approx(ran["points_per_second"], rel=0.01)
+
+
+def test_a_load_that_would_fail_is_told_and_the_others_are_planned(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path
+) -> None:
+    (lost, *_) = site.loads
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
+    told = _plan(site, vtn, tmp_path)
+    assert (told["loads_failing"], told["loads_to_send"]) == (1, 5)
+    (failing,) = [each for each in told["to_send"] if each["error"]]
+    assert failing["load_id"] == lost.load_id
+    assert "H5 meter 'meter_404' not found" in failing["error"]

@@ -1,0 +1,122 @@
+"""What a run would send and why, from the file and the ledger; nothing is sent."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from venclient.chunks import Pending, cut, encode, pending
+from venclient.errors import PermanentError
+from venclient.ledger import Entry, Ledger
+from venclient.meter_data import MeterFile
+from venclient.models import Load, MeterSeries
+
+# What the guide's VTN takes, where no run has been measured yet.
+ASSUMED_POINTS_PER_SECOND = 4_000.0
+LOADS_AT_A_TIME = 500
+
+# Of a load, the first that is true. unfinished: its last run was stopped half-way, or a verification made the ledger
+# forget a month.
+Reason = Literal["new", "failed last time", "never sent", "corrected month", "unfinished", "grown"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What a run would send of one load, and why; no reason: nothing. `error`: it would fail, for this reason."""
+
+    load: Load
+    reason: Reason | None
+    points: int = 0
+    requests: int = 0
+    bytes: int = 0
+    months: tuple[int, ...] = ()
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """A run in numbers. `loads_by_reason` counts loads, `points_by_reason` points."""
+
+    loads: int = 0
+    loads_to_send: int = 0
+    loads_failing: int = 0
+    points: int = 0
+    requests: int = 0
+    bytes: int = 0
+    loads_by_reason: dict[str, int] = field(default_factory=dict)
+    points_by_reason: dict[str, int] = field(default_factory=dict)
+
+    def add(self, load: LoadPlan) -> None:
+        """Count one more load."""
+        self.loads += 1
+        self.loads_failing += load.error is not None
+        self.points += load.points
+        self.requests += load.requests
+        self.bytes += load.bytes
+        if load.points and load.reason:
+            self.loads_to_send += 1
+            for by_reason, count in ((self.loads_by_reason, 1), (self.points_by_reason, load.points)):
+                by_reason[load.reason] = by_reason.get(load.reason, 0) + count
+
+
+def plan_loads(
+    loads: Sequence[Load],
+    meters: MeterFile,
+    ledger: Ledger,
+    chunk_size: int,
+    on_load: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Iterator[LoadPlan]:
+    """What a run would do with each of these loads; `on_load(done, total)` hears of the progress."""
+    sizes = _Sizes(chunk_size)
+    for begin in range(0, len(loads), LOADS_AT_A_TIME):
+        part = loads[begin : begin + LOADS_AT_A_TIME]
+        entries = ledger.entries(part)
+        for done, load in enumerate(part, start=begin + 1):
+            yield _load_plan(load, entries.get(load.vtn_resource_id), meters, sizes)
+            on_load(done, len(loads))
+
+
+def _load_plan(load: Load, entry: Entry | None, meters: MeterFile, sizes: "_Sizes") -> LoadPlan:
+    try:
+        series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
+    except PermanentError as error:
+        return LoadPlan(load, None, error=str(error))
+    rests = pending(series, entry.marks if entry else {})
+    if not rests:
+        return LoadPlan(load, None)
+    requests, size = sizes.of(load, series, rests)
+    return LoadPlan(
+        load=load,
+        reason=_reason(entry, rests),
+        points=sum(rest.points for rest in rests),
+        requests=requests,
+        bytes=size,
+        months=tuple(rest.month.number for rest in rests),
+    )
+
+
+def _reason(entry: Entry | None, rests: Sequence[Pending]) -> Reason:
+    if entry is None:
+        return "new"
+    if entry.state == "failed":
+        return "failed last time"
+    if not entry.marks:
+        return "never sent"
+    is_corrected = any(rest.begin == rest.month.begin and rest.month.number in entry.marks for rest in rests)
+    if is_corrected:
+        return "corrected month"
+    return "unfinished" if entry.state == "pending" else "grown"
+
+
+class _Sizes:
+    """How many requests and bytes the rest of a series makes; loads that share a meter share the answer."""
+
+    def __init__(self, chunk_size: int) -> None:
+        self._chunk_size = chunk_size
+        self._known: dict[tuple[object, ...], tuple[int, int]] = {}
+
+    def of(self, load: Load, series: MeterSeries, rests: list[Pending]) -> tuple[int, int]:
+        key = (load.h5_meter_id, load.load_component, load.capacity_w, *((r.month.number, r.begin) for r in rests))
+        if key not in self._known:
+            sizes = [len(encode(chunk)) for chunk in cut(series, rests, self._chunk_size)]
+            self._known[key] = len(sizes), sum(sizes)
+        return self._known[key]
