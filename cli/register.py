@@ -43,10 +43,7 @@ def register(
     if as_json:
         typer.echo(orjson.dumps(asdict(registration)).decode())
     else:
-        typer.echo(
-            f"{registration.registered:,} loads registered, {len(registration.failures)} failed, "
-            f"{registration.left_out} left out (their resources are disabled or suspended)"
-        )
+        typer.echo(str(registration))
     for failure in registration.failures[:FAILURES_TOLD]:
         typer.echo(failure, err=True)
     sys.exit(1 if registration.failures else 0)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,16 +19,28 @@ ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
-def test_each_deployment_names_a_flow_that_is_there(
-    deployment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"].partition(":")[2])
+def test_each_deployment_names_a_flow_that_is_there_and_parameters_that_it_has(
+    deployment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     flow: Flow[..., object] = load_flow_from_entrypoint(deployment["entrypoint"])
-    assert flow.name == "bulk-upload"
-    assert flow.parameters.properties["chunk_size"]["default"] == 50_000
-    assert flow.parameters.properties["batch_size"]["default"] == 5_000
+    assert deployment.get("parameters", {}).keys() <= flow.parameters.properties.keys()
     assert deployment["description"]
+
+
+def test_deployments_have_the_names_that_people_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    names = {f"{load_flow_from_entrypoint(each['entrypoint']).name}/{each['name']}" for each in DEPLOYMENTS}
+    assert names == {"bulk-upload/all-vens", "register-loads/all-vens", "verify-upload/weekly"}
+
+
+def test_an_upload_has_the_sizes_of_the_guide_as_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    properties = load_flow_from_entrypoint("flows/bulk_upload.py:bulk_upload").parameters.properties
+    assert {name: properties[name]["default"] for name in ("chunk_size", "batch_size")} == {
+        "chunk_size": 50_000, "batch_size": 5_000,
+    }  # fmt: skip
 
 
 @pytest.fixture

@@ -1,9 +1,14 @@
 """Promises of registration: every load gets an id, none gets two, and the user's file changes in three columns only."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.commands import command, last_json
+from prefect.client.orchestration import SyncPrefectClient
+
+from config.settings import given_options
+from flows.register_loads import register_loads
+from tests.commands import command, last_json, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, client
 from venclient.registration import register, resource_body
@@ -134,9 +139,54 @@ def test_a_load_that_the_vtn_refuses_gives_exit_code_1(vtn: ReferenceVtn, new_si
     assert "422" in finished.stderr
 
 
-def _known(vtn: ReferenceVtn, site: Site) -> dict[str, str]:
-    """The VTN's id by external id, of the VENs of this site."""
+def test_killed_at_any_moment_it_goes_on_where_it_was_and_no_resource_is_made_twice(
+    vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path
+) -> None:
+    site = new_site(loads=1200, points=1, vens=3)
+    options = ["register", "--db", site.db, "--vtn-url", vtn.base_url, "--token", vtn.token]
+    kills = 0
+    for registered in (1, 250, 600, 900):
+        process = start(*options, cwd=tmp_path)
+        while process.poll() is None and len(site.loads) < registered:
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+        kills += len(site.loads) < 1200
+    assert kills >= 3
+    finished = command(*options, "--json", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert last_json(finished)["registered"] > 0
+    in_database = {f"{load.resource_id}_{load.load_component}": load.vtn_resource_id for load in site.loads}
+    assert len(in_database) == 1200
+    assert _known(vtn, site) == in_database
+    assert len(_all_known(vtn, site)) == 1200
+
+
+def test_the_flow_registers_every_ven_and_says_what_was_refused(
+    vtn: ReferenceVtn, new_site: NewSite, prefect: SyncPrefectClient
+) -> None:
+    site = new_site(loads=12, vens=2)
+    site.execute("UPDATE resources SET location = '{' WHERE id = 1")
+    with given_options(vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db)):
+        state = register_loads(return_state=True)
+        assert state.is_failed()
+        assert str(state.message).startswith("6 loads registered, 6 failed, 0 left out")
+        assert "location are not JSON" in str(state.message)
+        site.execute("UPDATE resources SET location = '{}'")
+        state = register_loads(return_state=True)
+    assert state.is_completed()
+    assert str(state.message).startswith("6 loads registered, 0 failed")
+    assert len(_known(vtn, site)) == 12
+
+
+def _all_known(vtn: ReferenceVtn, site: Site) -> list[dict[str, str]]:
+    """The VTN's resources of the VENs of this site."""
     vens = [str(ven) for (ven,) in site.execute("SELECT DISTINCT ven FROM resources")]
     with vtn.session() as session:
         answers = [session.get(f"{vtn.base_url}/resources", params={"ven_name": ven}).json() for ven in vens]
-    return {resource["external_resource_id"]: resource["id"] for answer in answers for resource in answer}
+    return [resource for answer in answers for resource in answer]
+
+
+def _known(vtn: ReferenceVtn, site: Site) -> dict[str, str]:
+    """The VTN's id by external id, of the VENs of this site."""
+    return {resource["external_resource_id"]: resource["id"] for resource in _all_known(vtn, site)}

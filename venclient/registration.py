@@ -28,6 +28,12 @@ class Registration:
     left_out: int
     failures: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return (
+            f"{self.registered:,} loads registered, {len(self.failures):,} failed, {self.left_out:,} left out "
+            "(their resources are disabled or suspended)"
+        )
+
 
 def register(
     database: ResourceDatabase,

@@ -1,0 +1,50 @@
+"""The flow `register-loads`: VENs and their loads made known to the VTN."""
+
+from typing import Any, cast
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from config.settings import Settings
+from tasks.register import opened_registrar, register_ven
+from tasks.reports import noted_only
+from tasks.run import refuse_passwords
+from venclient.registration import Registration
+
+VENS_AT_A_TIME = 4
+FAILURES_TOLD = 3
+FAILURES_LISTED = 100
+
+
+@flow(name="register-loads", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(VENS_AT_A_TIME)))
+def register_loads(
+    vens: list[str] | None = None, resources_db: str | None = None, vtn_url: str | None = None
+) -> State[Registration]:
+    """Make VENs and their loads known to the VTN, and write its ids into the resources database.
+
+    Loads that have an id are left alone, so that a run that was stopped is simply started again. It ends Completed
+    when every load has an id, and Failed when the VTN refused one; the others are registered either way.
+
+    Args:
+        vens: the VENs to register; all of them when empty.
+        resources_db: resources database (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_RESOURCES_DB.
+        vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
+    """
+    refuse_passwords(resources_db)
+    with opened_registrar(Settings.load(resources_db=resources_db, vtn_url=vtn_url)) as registrar:
+        waiting = [outline.ven for outline in registrar.resources.vens(vens) if outline.unregistered]
+        parts = register_ven.map(waiting).result()
+    whole = Registration(
+        registered=sum(part.registered for part in parts),
+        left_out=sum(part.left_out for part in parts),
+        failures=tuple(failure for part in parts for failure in part.failures),
+    )
+    told = f"{whole}" if not whole.failures else f"{whole}: {'; '.join(whole.failures[:FAILURES_TOLD])}"
+    with noted_only():
+        lines = [f"**{whole}**", "", *(f"- {failure}" for failure in whole.failures[:FAILURES_LISTED])]
+        create_markdown_artifact("\n".join(lines), key="register-loads-summary")
+    return Failed(message=told, data=whole) if whole.failures else Completed(message=told, data=whole)

@@ -1,0 +1,52 @@
+"""The loads of one VEN made known to the VTN, as one Prefect task."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from config.settings import Settings
+from tasks.run import open_vtn
+from tasks.upload import is_unforeseen
+from venclient.registration import Registration, register
+from venclient.resource_db import ResourceDatabase
+from venclient.vtn import VtnClient
+
+
+@dataclass(frozen=True, slots=True)
+class Registrar:
+    """What all registrations of a run go through."""
+
+    resources: ResourceDatabase
+    vtn: VtnClient
+    concurrency: int
+
+    def register(self, ven: str) -> Registration:
+        """Register the loads of one VEN that have no id yet."""
+        return register(self.resources, self.vtn, [ven], concurrency=self.concurrency)
+
+
+_current: ContextVar[Registrar] = ContextVar("registrar")
+
+
+@contextmanager
+def opened_registrar(settings: Settings) -> Iterator[Registrar]:
+    """Open all that a registration needs; raises `ConfigurationError` if a part of it is missing."""
+    with ExitStack() as stack:
+        resources = ResourceDatabase(settings.resources_db)
+        stack.callback(resources.close)
+        vtn = stack.enter_context(open_vtn(settings))
+        vtn.check()
+        registrar = Registrar(resources, vtn, settings.concurrency)
+        before = _current.set(registrar)
+        stack.callback(_current.reset, before)
+        yield registrar
+
+
+@task(task_run_name="{ven}", cache_policy=NO_CACHE, retries=1, retry_condition_fn=is_unforeseen)
+def register_ven(ven: str) -> Registration:
+    """Register the loads of this VEN. Raises `ConfigurationError` for what ends the run; a load that fails does not."""
+    return _current.get().register(ven)
