@@ -31,8 +31,6 @@ class StoredPoints(NamedTuple):
 class ReferenceVtn:
     """A context manager; `port` is 0 until the first start, and then stays what it was."""
 
-    token = "static-test-token"
-
     def __init__(
         self,
         store: Path,
@@ -40,12 +38,14 @@ class ReferenceVtn:
         adopt: Path | None = None,
         client_id: str = "test-client",
         client_secret: str = "test-secret",
+        token: str = "static-test-token",
         token_lifetime_s: float = 3600,
         switches: bool = True,
     ) -> None:
         self.store = store
         self.client_id = client_id
         self.client_secret = client_secret
+        self.token = token
         self.port = 0
         self._options = ["--store", str(store), "--client-id", client_id, "--client-secret", client_secret]
         self._options += ["--token", self.token, "--token-lifetime", str(token_lifetime_s)]

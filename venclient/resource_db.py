@@ -192,6 +192,19 @@ class ResourceDatabase:
                 "The ids that could not be written are asked for again by the next `bulk-upload register`"
             ) from error
 
+    def get_ven_list(self) -> list[str]:
+        """The names of all VENs that have loads (the guide's call)."""
+        return [outline.ven for outline in self.vens()]
+
+    @contextmanager
+    def get_connection(self) -> Iterator[Any]:
+        """A DB-API connection that can only read, for questions of one's own (the guide's call)."""
+        connection = self._engine.raw_connection()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()

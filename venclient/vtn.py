@@ -59,6 +59,10 @@ class VtnClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every thread's session."""
         self._wire.close()
 
     @property

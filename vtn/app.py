@@ -57,7 +57,8 @@ def create_app(store: Store, tokens: Tokens, *, with_switches: bool = False) -> 
     app.state.store = store
     app.state.tokens = tokens
     app.add_exception_handler(ClientDisconnect, _client_is_gone)
-    app.include_router(calls)
+    app.include_router(calls, prefix=BASE_PATH)
+    app.include_router(calls)  # for clients that were given the address without a path
     app.add_api_route(TOKEN_PATH, issue_token, methods=["POST"])
     if not with_switches:
         return app
@@ -80,7 +81,7 @@ async def _store(request: Request) -> Store:
 CallerOf = Annotated[Caller, Depends(_caller)]
 StoreOf = Annotated[Store, Depends(_store)]
 
-calls = APIRouter(prefix=BASE_PATH)
+calls = APIRouter()
 
 
 @calls.post("/report_data/bulk")

@@ -1,0 +1,151 @@
+"""Promises of the guide: its examples run as they are written there, but for where `ResourceDatabase` comes from."""
+
+import asyncio
+import logging
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.reference_vtn import ROOT, ReferenceVtn
+from tests.sites import Site
+from venclient import ResourceDatabase
+from venclient.client import VENManager
+from venclient.errors import ConfigurationError
+
+GUIDE = ROOT.parent / "shared" / "bulk-upload-guide.md"
+GUIDES_ADDRESS = "http://localhost:8000"
+
+
+@pytest.fixture(scope="module")
+def guides_vtn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReferenceVtn]:
+    """A VTN that takes the guide's token."""
+    with ReferenceVtn(tmp_path_factory.mktemp("vtn") / "vtn.db", token="your-token") as vtn:
+        yield vtn
+
+
+@pytest.fixture
+def site(guides_vtn: ReferenceVtn, tmp_path: Path) -> Site:
+    """Seven VENs, one of them Aalborg, registered, where the guide has the files; the working directory is there."""
+    site = Site(tmp_path / "config", loads=14, points=100, vens=7)
+    (tmp_path / "config" / "examplemeterdata").mkdir()
+    site.h5 = site.h5.rename(tmp_path / "config" / "examplemeterdata" / "load_data.h5")
+    site.execute("UPDATE resources SET ven = 'Aalborg' WHERE ven = (SELECT ven FROM resources ORDER BY id LIMIT 1)")
+    site.register(guides_vtn)
+    return site
+
+
+def _example(heading: str, vtn: ReferenceVtn) -> str:
+    """The code below a heading of the guide, with the VTN's address and the package of `ResourceDatabase`."""
+    if not GUIDE.is_file():
+        pytest.skip("../shared/bulk-upload-guide.md is not here")
+    found = re.search(rf"### {heading}.*?```\w+\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert found, heading
+    return found[1].replace(GUIDES_ADDRESS, vtn.origin).replace("from resource_db import", "from venclient import")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("python3 test_bulk_upload.py --token YOUR_TOKEN --limit 3", "3 of 3 loads done, 0 failed: 300 points"),
+        ("python3 test_bulk_upload.py --token YOUR_TOKEN --ven Aalborg", "2 of 2 loads done, 0 failed: 200 points"),
+        ("python3 test_meter_data_loading.py --limit 10", "10 loads with 10 series: 10 can be uploaded"),
+    ],
+)
+def test_the_guides_scripts_run(
+    guides_vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str, command: str, said: str
+) -> None:
+    if GUIDE.is_file():
+        assert command in GUIDE.read_text()
+    script, *options = command.replace("YOUR_TOKEN", "your-token").split()[1:]
+    finished = subprocess.run(
+        [sys.executable, str(ROOT / script), *options], cwd=tmp_path, text=True, capture_output=True, check=False,
+        env=os.environ | {"PREFECT_API_URL": prefect_url, "VTN_SERVER_ADDRESS": guides_vtn.base_url},
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert said in finished.stdout
+
+
+def test_example_2_uploads_one_ven(guides_vtn: ReferenceVtn, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(_example("Example 2", guides_vtn), {})
+    assert "Uploaded 200 points" in capsys.readouterr().out
+    site.assert_stored(guides_vtn, [load for load in site.loads if load.ven == "Aalborg"])
+
+
+def test_example_3_uploads_the_first_five_vens(
+    guides_vtn: ReferenceVtn, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(_example("Example 3", guides_vtn), {"asyncio": asyncio, "VENManager": VENManager})
+    assert capsys.readouterr().out.count("✓ 2/2 loads uploaded") == 5
+    first_five = sorted({load.ven for load in site.loads})[:5]
+    site.assert_stored(guides_vtn, [load for load in site.loads if load.ven in first_five])
+
+
+def test_example_4_registers_and_uploads_from_a_main_program(guides_vtn: ReferenceVtn, site: Site) -> None:
+    site.execute("UPDATE loads SET vtn_resource_id = NULL")
+    namespace: dict[str, Any] = {}
+    body = textwrap.indent(_example("Example 4", guides_vtn), "    ")
+    exec(f"async def main(manager, vens_to_process):\n{body}", namespace)
+
+    async def run() -> None:
+        manager = VENManager(guides_vtn.base_url, "your-token")
+        await namespace["main"](manager, ResourceDatabase("./config/resources.db").get_ven_list())
+        assert "Aalborg" in manager.vens
+        await manager.cleanup()
+
+    asyncio.run(run())
+    assert len(site.loads) == 14
+    site.assert_stored(guides_vtn)
+
+
+def test_the_guides_question_to_the_database_is_answered(site: Site) -> None:
+    db = ResourceDatabase("./config/resources.db")
+    with db.get_connection() as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT COUNT(*) FROM loads WHERE vtn_resource_id IS NOT NULL")
+        assert cursor.fetchone()[0] == 14
+
+
+def test_the_answer_is_the_guides_dictionary_and_a_second_call_sends_nothing(
+    guides_vtn: ReferenceVtn, site: Site
+) -> None:
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE id = 1")
+    first, second, limited = _uploads(guides_vtn, {}, {}, {"limit_loads": 1})
+    assert first == {
+        "success": False, "ven_id": "Aalborg", "total_loads": 2, "successful": 1, "failed": 1,
+        "total_points_uploaded": 100,
+    }  # fmt: skip
+    assert second["total_points_uploaded"] == 0
+    assert limited["total_loads"] == 1
+
+
+def test_a_ven_without_registered_loads_is_told(
+    guides_vtn: ReferenceVtn, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.execute("UPDATE loads SET vtn_resource_id = NULL")
+    with caplog.at_level(logging.ERROR, logger="venclient"):
+        (told,) = _uploads(guides_vtn, {})
+    assert (told["success"], told["total_loads"]) == (False, 0)
+    assert "No loads with VTN resource IDs found for VEN 'Aalborg'" in caplog.text
+
+
+def test_a_ven_that_nobody_knows_is_an_error(guides_vtn: ReferenceVtn, site: Site) -> None:
+    with pytest.raises(ConfigurationError, match="VEN 'Atlantis' has no loads"):
+        _uploads(guides_vtn, {"ven_id": "Atlantis"})
+
+
+def _uploads(vtn: ReferenceVtn, *calls: dict[str, Any]) -> list[dict[str, object]]:
+    async def run() -> list[dict[str, object]]:
+        manager = VENManager(vtn_base_url=vtn.base_url, bearer_token="your-token")
+        try:
+            return [await manager.bulk_upload_historical_meterdata(**{"ven_id": "Aalborg"} | call) for call in calls]
+        finally:
+            await manager.cleanup()
+
+    return asyncio.run(run())
