@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check bench setup lock clean
+.PHONY: demo test check bench docs setup lock clean
 
 demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
 	$(BIN)/bulk-upload demo
@@ -19,6 +19,9 @@ check: $(INSTALLED)  ## Style, types, and who may import whom
 
 bench: $(INSTALLED)  ## Measured ratios, each against a peer in the same run
 	$(BIN)/python -m benchmarks.encoding
+
+docs: $(INSTALLED)  ## The pages of docs/ as HTML, in docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
 
 setup: $(INSTALLED)  ## Only install
 

@@ -14,6 +14,7 @@ from venclient.errors import ConfigurationError
 
 LISTED_WHOLE = 100
 WIDTH_OF_FILES = 160
+PAGE_NAME = "coverage.html"
 
 
 def check(
@@ -64,6 +65,8 @@ def check(
             f"{len(checks):,} loads with {len(checked):,} series: {len(checks) - len(failing):,} can be uploaded, "
             f"{len(failing):,} cannot"
         )
+        if plot is not None:
+            typer.echo(f"Pictures: {plot / PAGE_NAME}")
     sys.exit(1 if failing else 0)
 
 
@@ -75,10 +78,9 @@ def _write_page(folder: Path, checked: list[CheckedSeries], meter_file: Path) ->
         content = coverage_page(checked, meter_file, on_picture)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "coverage.html").write_text(content, encoding="utf-8")
+        (folder / PAGE_NAME).write_text(content, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"The page cannot be written to {folder}: {error}") from error
-    typer.echo(f"Pictures: {folder / 'coverage.html'}", err=True)
 
 
 def _as_json(check: LoadCheck) -> dict[str, object]:

@@ -110,7 +110,7 @@ def _print(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_meas
     typer.echo(
         f"{whole.loads_to_send:,} of {whole.loads:,} loads have something to send: {whole.points:,} points in "
         f"{whole.requests:,} requests, {decimal(whole.bytes)}, about {timedelta(seconds=round(whole.points / rate))} "
-        f"h at {at}"
+        f"(h:mm:ss) at {at}"
     )
     failing = [each for each in planned if each.error]
     for each in failing[:FAILURES_TOLD]:

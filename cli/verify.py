@@ -39,7 +39,7 @@ def verify(
 
         bulk-upload verify --ven Aalborg --sample 5
 
-        bulk-upload verify --repair && bulk-upload run
+        bulk-upload verify --repair; bulk-upload run
     """
     from cli.progress_bar import counting_bar
     from config.settings import Settings
