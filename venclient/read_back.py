@@ -15,6 +15,7 @@ from venclient.vtn import VtnClient
 
 # As many points of the file as a request may ask for: an answer is about 7 MB.
 POINTS_A_REQUEST = 50_000
+MAX_CODES = 256
 # Where VTNs end that keep nanoseconds in 64 bits, as InfluxDB does.
 END_OF_NANOSECONDS_S = 9_214_646_400  # 2262-01-01T00:00Z
 
@@ -32,21 +33,23 @@ def read_back(vtn: VtnClient, vtn_resource_id: str, like: MeterSeries) -> MeterS
     `interval_s` is 0 where the points do not agree on one. Raises `PermanentError` for an answer that is no list of
     points, and what `VtnClient` raises.
     """
-    points = [
-        point
-        for begin_s, end_s in _spans(like)
-        for point in _decoded(vtn.points(vtn_resource_id, _iso(begin_s), _iso(end_s)))
-        if begin_s <= point.interval_start.timestamp() < end_s  # some VTNs mean `end` to be within
-    ]
+    points: list[_Point] = []
+    for begin_s, end_s in _spans(like):
+        answer = _decoded(vtn.points(vtn_resource_id, _iso(begin_s), _iso(end_s)))
+        # Some VTNs mean `end` to be within.
+        points += [point for point in answer if begin_s <= point.interval_start.timestamp() < end_s]
     codes = tuple(dict.fromkeys(point.quality_code for point in points))
+    if len(codes) > MAX_CODES:
+        raise PermanentError(f"The VTN tells {len(codes):,} different quality codes of one resource")
     start_s = np.array([round(point.interval_start.timestamp()) for point in points], dtype=np.int64)
-    end_s = np.array([round(point.interval_end.timestamp()) for point in points], dtype=np.int64)
+    end_s_of = np.array([round(point.interval_end.timestamp()) for point in points], dtype=np.int64)
     order = np.argsort(start_s, kind="stable")
-    intervals = np.unique(end_s - start_s)
+    intervals = np.unique(end_s_of - start_s)
+    place = {code: index for index, code in enumerate(codes)}
     series = MeterSeries(
         start_s=start_s[order],
         power_w=np.array([point.value for point in points], dtype=np.float64)[order],
-        quality=np.array([codes.index(point.quality_code) for point in points], dtype=np.uint8)[order],
+        quality=np.array([place[point.quality_code] for point in points], dtype=np.uint8)[order],
         codes=codes,
         interval_s=int(intervals[0]) if len(intervals) == 1 else 0,
         months=(),
