@@ -12,14 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from pydantic import SecretStr
 
 from config.settings import given_options
 from flows.verify_upload import verify_upload
 from tests.commands import command, last_json
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
-from tests.sites import FIRST_START_S, Site
+from tests.sites import FIRST_START_S, Site, hourly
+from venclient.chunks import cut, encode, pending
+from venclient.cleaning import clean
+from venclient.errors import PermanentError
 from venclient.models import Load
+from venclient.read_back import read_back
+from venclient.tokens import GivenToken
 from venclient.verification import sampled
+from venclient.vtn import VtnClient
 
 MARCH_S = 1_740_787_200  # 2025-03-01T00:00Z
 AT = MARCH_S + 3600
@@ -149,9 +156,37 @@ def test_a_long_series_is_read_back_in_parts(vtn: ReferenceVtn, new_site: Callab
     assert _verify(site, vtn, tmp_path, returns=0)["points_in_vtn"] == 120_001
 
 
+def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("venclient.read_back.POINTS_A_REQUEST", 30)
+    series = clean(hourly(100))
+    told = [point for chunk in cut(series, pending(series, {}), 50_000) for point in json.loads(encode(chunk))]
+    with (
+        _other_vtn(200, json.dumps(told[::-1])) as base_url,
+        VtnClient(base_url, GivenToken(SecretStr("token"))) as vtn,
+    ):
+        stored = read_back(vtn, "any", series)
+    assert stored.start_s.tolist() == series.start_s.tolist()
+    assert stored.months == series.months
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["{}", '[{"interval_start": "yesterday"}]', '[{"interval_start": "2025-01-15T08:00:00", "interval_end": '
+     '"2025-01-15T09:00:00", "value": 1, "quality_code": "GOOD"}]'],
+    ids=["object", "no time", "no zone"],
+)  # fmt: skip
+def test_what_is_no_list_of_points_is_told(answer: str) -> None:
+    with (
+        _other_vtn(200, answer) as base_url,
+        VtnClient(base_url, GivenToken(SecretStr("token"))) as vtn,
+        pytest.raises(PermanentError, match="is not a list of points"),
+    ):
+        read_back(vtn, "any", clean(hourly(100)))
+
+
 @pytest.mark.parametrize("status", [404, 405, 501])
 def test_a_vtn_without_the_read_call_gets_a_clear_answer(site: Site, tmp_path: Path, status: int) -> None:
-    with _vtn_without_read_call(status) as base_url:
+    with _other_vtn(status, '{"detail": "no"}') as base_url:
         options = ["--db", site.db, "--h5", site.h5, "--ledger", site.ledger, "--token", "t", "--vtn-url", base_url]
         finished = command("verify", *options, cwd=tmp_path)
     assert finished.returncode == 2
@@ -191,13 +226,15 @@ def test_the_flow_ends_completed_when_all_is_equal_and_failed_when_not(
 
 
 @contextmanager
-def _vtn_without_read_call(status: int) -> Iterator[str]:
+def _other_vtn(status: int, answer: str) -> Iterator[str]:
+    """A VTN that gives one and the same answer to whoever reads back, and knows no resources."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             is_read = self.path.startswith("/report_data")
             self.send_response(status if is_read else 200)
             self.end_headers()
-            self.wfile.write(b'{"detail": "no"}' if is_read else b"[]")
+            self.wfile.write(answer.encode() if is_read else b"[]")
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
