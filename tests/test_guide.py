@@ -113,10 +113,12 @@ def test_the_guides_question_to_the_database_is_answered(site: Site) -> None:
 
 
 def test_the_answer_is_the_guides_dictionary_and_a_second_call_sends_nothing(
-    guides_vtn: ReferenceVtn, site: Site
+    guides_vtn: ReferenceVtn, site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE id = 1")
-    first, second, limited = _uploads(guides_vtn, {}, {}, {"limit_loads": 1})
+    with caplog.at_level(logging.INFO, logger="venclient"):
+        first, second, limited = _uploads(guides_vtn, {}, {}, {"limit_loads": 1})
+    assert "[2/2]   ✓ Complete: 100 points uploaded" in caplog.text
     assert first == {
         "success": False, "ven_id": "Aalborg", "total_loads": 2, "successful": 1, "failed": 1,
         "total_points_uploaded": 100,

@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from sqlalchemy import create_engine, text
 
 from config.settings import given_options
 from flows.register_loads import register_loads
@@ -177,6 +179,44 @@ def test_the_flow_registers_every_ven_and_says_what_was_refused(
     assert state.is_completed()
     assert str(state.message).startswith("6 loads registered, 0 failed")
     assert len(_known(vtn, site)) == 12
+
+
+@pytest.mark.parametrize("disabled", [0, "false", "False", "0", False], ids=repr)
+def test_disabled_is_understood_however_it_is_written(new_site: NewSite, disabled: object) -> None:
+    site = new_site(loads=12)
+    site.execute("UPDATE resources SET enabled = ? WHERE id = 1", disabled)
+    site.execute("UPDATE resources SET enabled = NULL WHERE id = 2")
+    waiting = ResourceDatabase(str(site.db)).unregistered()
+    assert [load.is_enabled for load in waiting].count(False) == 6
+
+
+def test_a_resources_database_on_postgresql_is_read_and_written(
+    vtn: ReferenceVtn, new_site: NewSite, postgresql_url: str
+) -> None:
+    site = new_site(loads=12, vens=2)
+    with create_engine(postgresql_url).begin() as postgresql:
+        for table, primary_key in (("resources", "resource_id"), ("loads", "load_id")):
+            rows = _rows(site, table)
+            columns = ", ".join(
+                f"{name} {'boolean' if name == 'enabled' else 'timestamp' if name.endswith('_at') else 'text'}"
+                f"{' PRIMARY KEY' if name == primary_key else ''}"
+                for name in rows[0]
+                if name != "id"
+            )
+            postgresql.execute(text(f"CREATE TABLE {table} ({columns})"))
+            names = [name for name in rows[0] if name != "id"]
+            insert = text(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(f':{n}' for n in names)})")
+            postgresql.execute(insert, [{**row, "enabled": bool(row.get("enabled"))} for row in rows])
+        postgresql.execute(
+            text("UPDATE resources SET enabled = false WHERE resource_id = (SELECT min(resource_id) FROM resources)")
+        )
+    database = ResourceDatabase(postgresql_url)
+    with client(vtn) as vtn_client:
+        registration = register(database, vtn_client)
+    assert (registration.registered, registration.left_out, registration.failures) == (6, 6, ())
+    assert len(database.loads()) == 6
+    assert database.ambiguous_ids() == frozenset()
+    database.close()
 
 
 def _all_known(vtn: ReferenceVtn, site: Site) -> list[dict[str, str]]:

@@ -9,7 +9,21 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, column, func, select, table, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    String,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    select,
+    table,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 
 from venclient.capacities import capacity_w
@@ -44,11 +58,12 @@ LOADS = table(
 )
 # An empty string in vtn_resource_id is not a registration (contracts §1).
 IS_REGISTERED = func.coalesce(LOADS.c.vtn_resource_id, "") != ""
-# What registration leaves out: disabled or suspended.
+# What registration leaves out: disabled or suspended. A boolean is a number, a text or a type of its own, as the
+# database has it.
 IS_LEFT_OUT = (
-    (func.coalesce(RESOURCES.c.enabled, 1) == 0)
-    | (func.coalesce(RESOURCES.c.registration_status, "") == "SUSPENDED")
-    | (func.coalesce(LOADS.c.registration_status, "") == "SUSPENDED")
+    func.lower(func.coalesce(cast(RESOURCES.c.enabled, String), "")).in_(["0", "0.0", "f", "false", "n", "no", "off"])
+    | (func.upper(func.coalesce(RESOURCES.c.registration_status, "")) == "SUSPENDED")
+    | (func.upper(func.coalesce(LOADS.c.registration_status, "")) == "SUSPENDED")
 )
 LOADS_OF_RESOURCES = LOADS.join(RESOURCES, LOADS.c.resource_id == RESOURCES.c.resource_id)
 
