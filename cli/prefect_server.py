@@ -63,6 +63,7 @@ def prefect_server(port: int, *, shows_ui: bool) -> Iterator[str]:
             stdout=output,
             stderr=output,
             preexec_fn=_end_with_parent,
+            start_new_session=True,  # Ctrl-C is for this process, which ends the server when it has no more to tell it
         )
         try:
             _wait_until_healthy(server, url)

@@ -1,6 +1,5 @@
 """`bulk-upload run`."""
 
-import logging
 import os
 import signal
 import sys
@@ -60,11 +59,11 @@ def run(
     from tasks.run import opened_run
     from venclient.batches import select_batches
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _stop)
     paths = {"resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "bearer_token": token}
-    sizes = {"chunk_size": chunk_size, "batch_size": batch_size}
     try:
-        with given_options(**paths, **sizes):
+        with given_options(**paths, chunk_size=chunk_size, batch_size=batch_size):
             settings = Settings.load()
             if dry_run:
                 tell_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
@@ -73,7 +72,13 @@ def run(
                 select_batches(opened.resources, ven, limit, settings.loads_per_task)
             with shown_progress():
                 # Addresses and the token stay out of the run's parameters, which Prefect shows.
-                summary, message = _run_flow(vens=ven, limit_loads=limit, only_failed=failed, **sizes)
+                summary, message = _run_flow(
+                    vens=ven,
+                    limit_loads=limit,
+                    only_failed=failed,
+                    chunk_size=settings.chunk_size,
+                    batch_size=settings.batch_size,
+                )
     except KeyboardInterrupt:
         typer.echo("Stopped. What the VTN acknowledged is recorded: run it again to go on.", err=True)
         sys.exit(INTERRUPTED)
@@ -81,10 +86,21 @@ def run(
     sys.exit(0 if summary.success else 1)
 
 
+def _stop(_signal: int, _frame: object) -> None:
+    """Let the requests in flight finish; the second time, do not wait for them."""
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _stop_at_once)
+    typer.echo("\nStopping when the requests in flight are through; once more stops at once …", err=True)
+    raise KeyboardInterrupt
+
+
+def _stop_at_once(_signal: int, _frame: object) -> None:
+    os._exit(INTERRUPTED)
+
+
 def _run_flow(**parameters: object) -> "tuple[Summary, str]":
     """What came of the run, and the message of its final state."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Our own lines say it better.
-    logging.getLogger("stamina").setLevel(logging.ERROR)
     from cli.prefect_server import prefect_api
     from flows.bulk_upload import Summary, bulk_upload
 

@@ -3,19 +3,20 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from pydantic import Field
 
 from config.settings import Settings
 from tasks.loads import select_loads
 from tasks.progress import Snapshot
 from tasks.reports import publish_summary, publish_ven_table, reported_progress
-from tasks.run import Run, RunEndedError, opened_run, refuse_passwords
+from tasks.run import DatabaseParameter, Run, opened_run, refuse_passwords
 from tasks.upload import upload_batch
 from venclient.batches import Selection
 from venclient.errors import ConfigurationError
@@ -23,6 +24,8 @@ from venclient.errors import ConfigurationError
 log = logging.getLogger(__name__)
 
 REASONS_TOLD = 3
+# Batches in progress at a time: enough to keep the run's pool of threads fed where VENs are small.
+BATCHES_AT_A_TIME = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +49,16 @@ class Summary:
         return self.successful == self.total_loads
 
 
-# Batches in progress at a time: enough to keep the run's pool of threads fed where VENs are small.
-BATCHES_AT_A_TIME = 8
-
-
 @flow(name="bulk-upload", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)))
 def bulk_upload(
     vens: list[str] | None = None,
-    limit_loads: int | None = None,
+    limit_loads: Annotated[int, Field(ge=1)] | None = None,
     only_failed: bool = False,
-    chunk_size: int = 50_000,
-    batch_size: int = 5_000,
-    resources_db: str | None = None,
+    chunk_size: Annotated[int, Field(ge=1, le=50_000)] = 50_000,
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 5_000,
+    resources_db: DatabaseParameter = None,
     meter_file: str | None = None,
-    ledger_url: str | None = None,
+    ledger_url: DatabaseParameter = None,
     vtn_url: str | None = None,
 ) -> State[Summary]:
     """Upload what the VTN does not have yet of the historical meter data.
@@ -78,44 +77,44 @@ def bulk_upload(
         ledger_url: ledger (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_LEDGER_URL.
         vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
     """
-    refuse_passwords(resources_db, ledger_url)
-    settings = Settings.load(
-        **_but_defaults(chunk_size=chunk_size, batch_size=batch_size),
-        resources_db=resources_db,
-        meter_file=meter_file,
-        ledger_url=ledger_url,
-        vtn_url=vtn_url,
-    )
-    with opened_run(settings) as run:
-        selection = select_loads(vens, limit_loads, settings.loads_per_task, only_failed)
-        run.progress.expect(selection.loads)
-        if selection.unregistered:
-            log.warning(
-                "%d loads are not registered with the VTN and are left out: `bulk-upload register` registers them",
-                selection.unregistered,
-            )
-        with reported_progress(run.progress):
-            batches = upload_batch.map(selection.batches)
-            batches.wait()
-        return _end(run, selection, batches)
+    try:
+        refuse_passwords(resources_db, ledger_url)
+        settings = Settings.load(
+            chunk_size=chunk_size,
+            batch_size=batch_size,
+            resources_db=resources_db,
+            meter_file=meter_file,
+            ledger_url=ledger_url,
+            vtn_url=vtn_url,
+        )
+        with opened_run(settings) as run:
+            return _upload(run, select_loads(vens, limit_loads, settings.loads_per_task, only_failed))
+    except ConfigurationError as error:
+        return Failed(message=str(error), data=error)
 
 
-def _but_defaults(**parameters: int) -> dict[str, int]:
-    """A parameter left at its default leaves the word to the environment."""
-    return {name: value for name, value in parameters.items() if value != Settings.model_fields[name].default}
+def _upload(run: Run, selection: Selection) -> State[Summary]:
+    run.progress.expect(selection.loads)
+    if selection.unregistered:
+        log.warning(
+            "%d loads are not registered with the VTN and are left out: `bulk-upload register` registers them",
+            selection.unregistered,
+        )
+    with reported_progress(run.progress):
+        upload_batch.map(selection.batches).wait()
+    return _end(run, selection)
 
 
-def _end(run: Run, selection: Selection, batches: Sequence[PrefectFuture[None]]) -> State[Summary]:
+def _end(run: Run, selection: Selection) -> State[Summary]:
     for ven, results in run.ven_results.unfinished().items():
         publish_ven_table(ven, results)
     snapshot = run.progress.snapshot()
     if snapshot.points_sent:
         run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
-    publish_summary(snapshot, selection.unregistered)
-    ended_by = _what_ended_it(batches)
+    publish_summary(snapshot, selection)
     summary = _summary(snapshot, selection)
-    if ended_by or not summary.success:
-        return Failed(message=_why_not_done(summary, ended_by), data=summary)
+    if not summary.success:
+        return Failed(message=_why_not_done(summary, run.ended_by), data=summary)
     return Completed(
         message=f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
         f"{summary.points_already_there:,} already there",
@@ -123,25 +122,13 @@ def _end(run: Run, selection: Selection, batches: Sequence[PrefectFuture[None]])
     )
 
 
-def _what_ended_it(batches: Sequence[PrefectFuture[None]]) -> ConfigurationError | None:
-    """What kept batches from beginning, should there be any; what nobody foresaw is raised."""
-    causes: list[ConfigurationError] = []
-    for batch in batches:
-        outcome = batch.state.result(raise_on_failure=False)
-        if isinstance(outcome, ConfigurationError):
-            causes.append(outcome)
-        elif isinstance(outcome, BaseException):
-            raise outcome
-    return min(causes, key=lambda cause: isinstance(cause, RunEndedError), default=None)
-
-
-def _why_not_done(summary: Summary, ended_by: ConfigurationError | None) -> str:
+def _why_not_done(summary: Summary, ended_by: Sequence[ConfigurationError]) -> str:
     reasons = "; ".join(summary.failures[:REASONS_TOLD])
     failed = f"{summary.failed} of {summary.total_loads} loads failed" + (f": {reasons}" if reasons else "")
     left = summary.total_loads - summary.successful - summary.failed
     if not left:
         return failed
-    why = ended_by or "the loads table no longer has them as it did when the run began"
+    why = ended_by[0] if ended_by else "their tasks tell why, or the loads table no longer has them"
     return f"Ended early, {left} of {summary.total_loads} loads are left for the next run: {why}" + (
         f". {failed}" if summary.failed else ""
     )

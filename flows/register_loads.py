@@ -12,7 +12,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from config.settings import Settings
 from tasks.register import opened_registrar, register_ven
 from tasks.reports import noted_only
-from tasks.run import refuse_passwords
+from tasks.run import DatabaseParameter, refuse_passwords
+from venclient.errors import ConfigurationError
 from venclient.registration import Registration
 
 VENS_AT_A_TIME = 4
@@ -22,7 +23,7 @@ FAILURES_LISTED = 100
 
 @flow(name="register-loads", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(VENS_AT_A_TIME)))
 def register_loads(
-    vens: list[str] | None = None, resources_db: str | None = None, vtn_url: str | None = None
+    vens: list[str] | None = None, resources_db: DatabaseParameter = None, vtn_url: str | None = None
 ) -> State[Registration]:
     """Make VENs and their loads known to the VTN, and write its ids into the resources database.
 
@@ -34,13 +35,16 @@ def register_loads(
         resources_db: resources database (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_RESOURCES_DB.
         vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
     """
-    refuse_passwords(resources_db)
-    with opened_registrar(Settings.load(resources_db=resources_db, vtn_url=vtn_url)) as registrar:
-        waiting = [outline.ven for outline in registrar.resources.vens(vens) if outline.unregistered]
-        parts = register_ven.map(waiting).result()
+    try:
+        refuse_passwords(resources_db)
+        with opened_registrar(Settings.load(resources_db=resources_db, vtn_url=vtn_url)) as registrar:
+            outlines = registrar.resources.vens(vens)
+            parts = register_ven.map([outline.ven for outline in outlines if outline.unregistered]).result()
+    except ConfigurationError as error:
+        return Failed(message=str(error), data=error)
     whole = Registration(
         registered=sum(part.registered for part in parts),
-        left_out=sum(part.left_out for part in parts),
+        left_out=sum(outline.left_out for outline in outlines),
         failures=tuple(failure for part in parts for failure in part.failures),
     )
     told = f"{whole}" if not whole.failures else f"{whole}: {'; '.join(whole.failures[:FAILURES_TOLD])}"

@@ -3,7 +3,7 @@
 import logging
 import secrets
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -11,11 +11,13 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from pydantic import Field
 
 from config.settings import Settings
 from tasks.reports import noted_only
-from tasks.run import opened_run, refuse_passwords
+from tasks.run import DatabaseParameter, Run, opened_run, refuse_passwords
 from tasks.verify import reported_to, select_sample, verify_batch
+from venclient.errors import ConfigurationError
 from venclient.verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
 
 log = logging.getLogger(__name__)
@@ -27,12 +29,12 @@ LOADS_TOLD = 20
 @flow(name="verify-upload", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)))
 def verify_upload(
     vens: list[str] | None = None,
-    sample: float = 100.0,
+    sample: Annotated[float, Field(gt=0, le=100)] = 100.0,
     repair: bool = False,
     report_dir: str = "reports",
-    resources_db: str | None = None,
+    resources_db: DatabaseParameter = None,
     meter_file: str | None = None,
-    ledger_url: str | None = None,
+    ledger_url: DatabaseParameter = None,
     vtn_url: str | None = None,
 ) -> State[VerificationSummary]:
     """Read back what the VTN has, and compare count, sum and digest of every load and month with the meter file.
@@ -49,26 +51,33 @@ def verify_upload(
         ledger_url: ledger (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_LEDGER_URL.
         vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
     """
-    refuse_passwords(resources_db, ledger_url)
-    settings = Settings.load(resources_db=resources_db, meter_file=meter_file, ledger_url=ledger_url, vtn_url=vtn_url)
-    seed = secrets.randbelow(1_000_000)
-    with opened_run(settings) as run:
-        selection = select_sample(run, vens, sample, seed, settings.loads_per_task)
-        with VerificationReport(
-            Path(report_dir),
-            vtn_base_url=run.uploader.vtn.base_url,
-            meter_file=settings.meter_file,
-            scope=scope_in_words(selection.loads, vens, sample, seed),
-        ) as report:
-            with reported_to(report):
-                batches = verify_batch.map(selection.batches, repair)
-                for batch in batches:
-                    batch.result()
-            summary = report.finish()
+    try:
+        refuse_passwords(resources_db, ledger_url)
+        settings = Settings.load(
+            resources_db=resources_db, meter_file=meter_file, ledger_url=ledger_url, vtn_url=vtn_url
+        )
+        with opened_run(settings) as run:
+            summary = _verify(run, settings, vens, sample, repair, Path(report_dir))
+    except ConfigurationError as error:
+        return Failed(message=str(error), data=error)
     told = in_words(summary)
     with noted_only():
         create_markdown_artifact(_markdown(summary, told), key="verify-upload-summary")
     return Completed(message=told, data=summary) if summary.passed else Failed(message=told, data=summary)
+
+
+def _verify(
+    run: Run, settings: Settings, vens: list[str] | None, sample: float, repair: bool, folder: Path
+) -> VerificationSummary:
+    seed = secrets.randbelow(1_000_000)
+    selection = select_sample(run, vens, sample, seed, settings.loads_per_task)
+    scope = scope_in_words(selection.loads, vens, sample, seed)
+    with VerificationReport(
+        folder, vtn_base_url=run.uploader.vtn.base_url, meter_file=settings.meter_file, scope=scope
+    ) as report:
+        with reported_to(report):
+            verify_batch.map(selection.batches, repair).result()
+        return report.finish()
 
 
 def _markdown(summary: VerificationSummary, told: str) -> str:

@@ -10,7 +10,6 @@ from prefect.cache_policies import NO_CACHE
 
 from config.settings import Settings
 from tasks.run import open_vtn
-from tasks.upload import is_unforeseen
 from venclient.registration import Registration, register
 from venclient.resource_db import ResourceDatabase
 from venclient.vtn import VtnClient
@@ -46,7 +45,7 @@ def opened_registrar(settings: Settings) -> Iterator[Registrar]:
         yield registrar
 
 
-@task(task_run_name="{ven}", cache_policy=NO_CACHE, retries=1, retry_condition_fn=is_unforeseen)
+@task(task_run_name="{ven}", cache_policy=NO_CACHE)
 def register_ven(ven: str) -> Registration:
     """Register the loads of this VEN. Raises `ConfigurationError` for what ends the run; a load that fails does not."""
     return _current.get().register(ven)

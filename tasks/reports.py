@@ -23,6 +23,7 @@ from prefect.exceptions import PrefectException
 from slugify import slugify
 
 from tasks.progress import RunProgress, Snapshot, tell_watcher
+from venclient.batches import Selection
 from venclient.models import LoadResult
 
 log = logging.getLogger(__name__)
@@ -68,26 +69,31 @@ def publish_ven_table(ven: str, results: list[LoadResult]) -> None:
         create_table_artifact(rows, key=artifact_key(ven), description=description)
 
 
-def publish_summary(snapshot: Snapshot, unregistered: int) -> None:
+def publish_summary(snapshot: Snapshot, selection: Selection) -> None:
     """The summary artifact of the run."""
     with noted_only():
-        create_markdown_artifact(summary_markdown(snapshot, unregistered), key="bulk-upload-summary")
+        create_markdown_artifact(summary_markdown(snapshot, selection), key="bulk-upload-summary")
 
 
-def summary_markdown(snapshot: Snapshot, unregistered: int) -> str:
+def summary_markdown(snapshot: Snapshot, selection: Selection) -> str:
     """The run in one table, and the first reasons for what failed."""
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items()) or "0"
     facts = {
         "Loads done": f"{snapshot.successful:,} of {snapshot.total_loads:,}",
         "Loads failed": f"{snapshot.failed:,}",
-        "Loads left out, not registered": f"{unregistered:,}",
+        "Loads not registered": f"{selection.unregistered:,}",
+        "Loads disabled or suspended": f"{selection.left_out:,}",
         "Points uploaded": f"{snapshot.points_sent:,}",
         "Points already there": f"{snapshot.points_already_there:,}",
         "Rows dropped": dropped,
         "Seconds": f"{snapshot.seconds:,.1f}",
         "Points a second": f"{snapshot.points_per_second:,.0f}",
     }
-    lines = ["| | |", "| --- | ---: |", *(f"| {name} | {value} |" for name, value in facts.items())]
+    lines = [
+        "| what | this run |",
+        "| --- | ---: |",
+        *(f"| {name} | {value} |" for name, value in facts.items()),
+    ]
     if snapshot.failures:
         lines += ["", "First failures:", "", *(f"- {failure}" for failure in snapshot.failures)]
     return "\n".join(lines)
@@ -102,7 +108,7 @@ def artifact_key(ven: str) -> str:
 
 def _row(result: LoadResult) -> dict[str, object]:
     return {
-        "load": f"{result.load.name} ({result.load.load_id})",
+        "load": result.load.name,
         "state": result.state,
         "points sent": result.points_sent,
         "already there": result.points_already_there,
@@ -112,6 +118,7 @@ def _row(result: LoadResult) -> dict[str, object]:
         "seconds": round(result.seconds, 2),
         "points/s": round(result.points_per_second),
         "error": result.error or "",
+        "load_id": result.load.load_id,
     }
 
 

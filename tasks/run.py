@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
+
+from pydantic import Field
 
 from config.settings import Settings
 from tasks.progress import RunProgress, VenResults
 from venclient.databases import has_password, shown
-from venclient.errors import ConfigurationError
+from venclient.errors import ConfigurationError, StoppedError
 from venclient.ledger import Ledger
 from venclient.meter_data import MeterFile
 from venclient.quality import QualityRules
@@ -23,35 +25,39 @@ from venclient.upload import Uploader
 from venclient.vtn import VtnClient
 
 T = TypeVar("T")
+# A path or an SQLAlchemy URL as a flow's parameter: Prefect refuses one with a password before it would be stored.
+DatabaseParameter = Annotated[
+    str | None, Field(json_schema_extra={"pattern": r"^(?:[^@?]*|[^@?]*://[^:@/?]+@[^@?]*)$"})
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run in this process. `pool` sends: its threads are the requests that can be in flight."""
+    """One run in this process.
+
+    `pool` sends: its threads are the requests that can be in flight. `ended_by`: what no load gets past, should it
+    occur.
+    """
 
     resources: ResourceDatabase
     uploader: Uploader
     progress: RunProgress
     ven_results: VenResults
     pool: ThreadPoolExecutor
+    ended_by: list[ConfigurationError] = field(default_factory=list)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Queue a call, in a copy of the caller's context, so that its log lines are the caller's task's."""
         try:
             return self.pool.submit(copy_context().run, call)
         except RuntimeError as error:  # the pool is shut down
-            raise RunEndedError from error
+            raise StoppedError("The run ended before this began: the next takes it up") from error
 
-    def end(self) -> None:
-        """Let what is in flight finish, and leave what has not begun to the next run."""
+    def end(self, cause: ConfigurationError) -> None:
+        """Let the requests in flight finish, and leave what was not sent to the next run."""
+        self.ended_by.append(cause)
+        self.uploader.vtn.stop()
         self.pool.shutdown(wait=False, cancel_futures=True)
-
-
-class RunEndedError(ConfigurationError):
-    """The run ended, for a reason told elsewhere, before this could begin."""
-
-    def __init__(self) -> None:
-        super().__init__("The run ended before this began: the next run takes it up")
 
 
 _current: ContextVar[Run] = ContextVar("run")
@@ -66,7 +72,7 @@ def current_run() -> Run:
 def opened_run(settings: Settings) -> Iterator[Run]:
     """Open all that a run needs; raises `ConfigurationError` before anything is sent if a part of it is missing.
 
-    On the way out, requests in flight are waited for, and what has not begun is left for the next run.
+    On the way out, requests in flight are waited for, and what was not sent is left for the next run.
     """
     with ExitStack() as stack:
         resources = ResourceDatabase(settings.resources_db)
@@ -87,6 +93,7 @@ def opened_run(settings: Settings) -> Iterator[Run]:
         )
         pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="upload")
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        stack.callback(vtn.stop)
         run = Run(resources, uploader, progress, VenResults(), pool)
         before = _current.set(run)
         stack.callback(_current.reset, before)

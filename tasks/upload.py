@@ -2,16 +2,18 @@
 
 import logging
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from functools import partial
 
-from prefect import Task, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
 from tasks.reports import publish_ven_table
-from tasks.run import Run, RunEndedError, current_run
+from tasks.run import Run, current_run
 from venclient.batches import Batch
-from venclient.errors import ConfigurationError, VenClientError
+from venclient.errors import ConfigurationError, StoppedError
 from venclient.ledger import Entry
 from venclient.models import Load, LoadResult
 from venclient.upload import upload_load
@@ -19,51 +21,52 @@ from venclient.upload import upload_load
 log = logging.getLogger(__name__)
 
 
-def is_unforeseen(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
-    """What the library raises, it has tried often enough; anything else may be a worker that was lost."""
-    return not isinstance(state.result(raise_on_failure=False), VenClientError)
-
-
-@task(task_run_name="{batch}", cache_policy=NO_CACHE, retries=1, retry_condition_fn=is_unforeseen)
-def upload_batch(batch: Batch) -> None:
+@task(task_run_name="{batch}", cache_policy=NO_CACHE)
+def upload_batch(batch: Batch) -> State[None]:
     """Upload the loads of this batch, as many at a time as the run has threads, and count each as it ends.
 
-    Raises `ConfigurationError` for what ends the run; a load that fails does not.
+    It ends Failed when loads failed or were left; the run's tally says which.
     """
     run = current_run()
-    loads = run.resources.loads_of_ids(batch.load_ids)
-    entries = run.uploader.ledger.entries(loads)
-    futures = [
-        run.submit(partial(_upload_counted, run, load, entries.get(load.vtn_resource_id, Entry()), f"[{n}/{batch.of}]"))
-        for n, load in enumerate(loads, start=batch.first)
-    ]
-    results, ended_by = _gather(futures)
+    try:
+        results = _upload(run, batch)
+    except ConfigurationError as error:
+        run.end(error)
+        results = []
     complete = run.ven_results.add(batch.ven, results, batch.of)
     if complete is not None:
         publish_ven_table(batch.ven, complete)
-    if ended_by is not None:
-        raise ended_by
+    failed = sum(result.state == "failed" for result in results)
+    left = len(batch.load_ids) - len(results)
+    points = sum(result.points_sent for result in results)
+    told = f"{batch}: {len(results) - failed} done, {failed} failed, {left} left, {points:,} points sent"
+    log.info("%s", told)
+    return Failed(message=told) if failed or left else Completed(message=told)
 
 
-def _gather(futures: list[Future[LoadResult]]) -> tuple[list[LoadResult], ConfigurationError | None]:
-    """The results there are, and what ended the run before the others."""
+def _upload(run: Run, batch: Batch) -> list[LoadResult]:
+    """The results of those loads that the run did not end before."""
+    loads = run.resources.loads_of_ids(batch.load_ids)
+    entries = run.uploader.ledger.entries(loads)
+    futures: list[Future[LoadResult]] = []
     results: list[LoadResult] = []
-    ended_by: ConfigurationError | None = None
+    with suppress(StoppedError):
+        for number, load in enumerate(loads, start=batch.first):
+            entry = entries.get(load.vtn_resource_id, Entry())
+            futures.append(run.submit(partial(_upload_counted, run, load, entry, f"[{number}/{batch.of}]")))
     for future in futures:
-        try:
+        with suppress(StoppedError, CancelledError, ConfigurationError):  # the last is in run.ended_by
             results.append(future.result())
-        except CancelledError:
-            ended_by = ended_by or RunEndedError()
-        except ConfigurationError as error:
-            ended_by = error
-    return results, ended_by
+    return results
 
 
 def _upload_counted(run: Run, load: Load, entry: Entry, label: str) -> LoadResult:
     try:
         result = upload_load(load, entry, run.uploader, label=label)
-    except ConfigurationError:
-        run.end()  # No other load would get past it.
+    except StoppedError:
+        raise
+    except ConfigurationError as error:
+        run.end(error)  # No other load would get past it.
         raise
     except Exception as error:  # A fault of ours in one load must not take the others with it.
         reason = f"Unexpected {type(error).__name__}: {error}"

@@ -9,7 +9,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.run import Run, current_run
-from tasks.upload import is_unforeseen
 from venclient.batches import Batch, Selection, select_batches
 from venclient.ledger import Entry
 from venclient.models import Load
@@ -29,7 +28,7 @@ def reported_to(report: VerificationReport) -> Iterator[None]:
         _report.reset(before)
 
 
-@task(task_run_name="{batch}", cache_policy=NO_CACHE, retries=1, retry_condition_fn=is_unforeseen)
+@task(task_run_name="{batch}", cache_policy=NO_CACHE)
 def verify_batch(batch: Batch, repair: bool) -> None:
     """Compare the loads of this batch with the VTN; with `repair`, the next run sends again what differs."""
     verify_loads(current_run(), batch, repair=repair)

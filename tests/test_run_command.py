@@ -114,20 +114,43 @@ def test_stopped_it_ends_soon_records_what_was_acknowledged_and_goes_on(
 ) -> None:
     site = new_site(loads=20, points=1000)
     site.register(no_faults)
-    no_faults.switch(points_per_second=2000)
+    no_faults.switch(points_per_second=100)
     seen = len(no_faults.log())
-    run = start("run", *run_options(site, no_faults), cwd=tmp_path, prefect_url=prefect_url)
+    options = [*run_options(site, no_faults), "--chunk-size", "50"]
+    run = start("run", *options, cwd=tmp_path, prefect_url=prefect_url)
     while len(no_faults.log()) < seen + 6:
         time.sleep(0.05)
     run.send_signal(ending)
+    in_all = len(no_faults.log())
     _, errors = run.communicate(timeout=20)
     assert run.returncode == 130, errors
     assert "run it again to go on" in errors
+    assert len(no_faults.log()) <= in_all + 4, "none after those in flight"
     acknowledged = sum(request.stored for request in no_faults.log(after=seen))
     no_faults.switch()
     finished = command("run", *run_options(site, no_faults), "--json", cwd=tmp_path, prefect_url=prefect_url)
     assert last_json(finished)["points_already_there"] == acknowledged
     site.assert_stored(no_faults)
+
+
+def test_ctrl_c_in_a_terminal_stops_a_run_that_brought_its_own_prefect_server(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = new_site(loads=40, points=1000, vens=20)
+    site.register(no_faults)
+    no_faults.switch(points_per_second=1000)
+    seen = len(no_faults.log())
+    run = start(
+        "run", *run_options(site, no_faults), cwd=tmp_path, group=True, PREFECT_HOME=str(tmp_path / "prefect")
+    )  # fmt: skip
+    while len(no_faults.log()) < seen + 6:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does it: to every process of the group
+    _, errors = run.communicate(timeout=30)
+    assert run.returncode == 130, errors
+    assert "Stopped. What the VTN acknowledged is recorded" in errors
+    assert "EventsWorker" not in errors
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,23 @@
 """Promises about the wire: what is tried again, what is not, whose token is sent, and what is never shown."""
 
+import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
-import stamina
 from pydantic import SecretStr
+from tenacity import sleep_using_event
 
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import client, hourly
 from venclient.chunks import cut, encode, pending
 from venclient.cleaning import clean
-from venclient.errors import ConfigurationError, PermanentError, TransientError
+from venclient.errors import ConfigurationError, PermanentError, StoppedError, TokenServerError, TransientError
 from venclient.tokens import ClientCredentials, GivenToken
 from venclient.vtn import VtnClient
 
@@ -60,14 +65,81 @@ def test_attempts_end_and_the_last_reason_is_told(no_faults: ReferenceVtn) -> No
     assert failure.value.answers == ("500",) * 4
 
 
-def test_retry_after_is_waited_for(no_faults: ReferenceVtn) -> None:
+def test_retry_after_is_waited_for(no_faults: ReferenceVtn, monkeypatch: pytest.MonkeyPatch) -> None:
     resource = no_faults.add_resource()
     no_faults.switch(script=["503", "429"], retry_after_s=1)
-    stamina.set_testing(False)
+    monkeypatch.setattr("venclient.vtn.sleep_using_event", sleep_using_event)
     started = time.monotonic()
     with client(no_faults) as vtn:
         vtn.upload(resource, _body(), POINTS, 5_000)
     assert time.monotonic() - started >= 2
+
+
+def test_told_to_stop_it_waits_for_no_retry_after_and_sends_nothing_more(
+    no_faults: ReferenceVtn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = no_faults.add_resource()
+    no_faults.switch(script=["503"], retry_after_s=600)
+    monkeypatch.setattr("venclient.vtn.sleep_using_event", sleep_using_event)
+    seen = len(no_faults.log())
+    with client(no_faults) as vtn, ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(vtn.upload, resource, _body(), POINTS, 5_000)
+        while len(no_faults.log()) == seen:
+            time.sleep(0.02)
+        vtn.stop()
+        with pytest.raises(StoppedError):
+            upload.result(timeout=5)
+        with pytest.raises(StoppedError):
+            vtn.upload(resource, _body(), POINTS, 5_000)
+    assert len(no_faults.log()) == seen + 1
+
+
+def test_a_load_that_the_vtn_never_gets_done_is_that_loads_trouble(
+    no_faults: ReferenceVtn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("venclient.vtn.AWAY_AFTER_S", -1.0)  # however long the others had no answer
+    resource = no_faults.add_resource()
+    no_faults.switch(rate=1.0, kinds=["500", "503", "short"], seed=1)
+    with client(no_faults) as vtn, pytest.raises(TransientError):
+        vtn.upload(resource, _body(), POINTS, 5_000)
+
+
+@pytest.mark.parametrize("expires_in", [None, "3600.0", "abc", 0, -5, [1], "3600", 3600, 1e400])
+def test_a_token_is_taken_whatever_is_said_of_its_life(expires_in: object) -> None:
+    with _token_server((200, {"access_token": "good", "token_type": "Bearer", "expires_in": expires_in})) as url:
+        tokens = ClientCredentials(url, "id", SecretStr("secret"))
+        assert [tokens.token(), tokens.token()] == ["good", "good"]
+
+
+def test_a_token_server_that_refuses_for_a_moment_is_asked_again() -> None:
+    good = (200, {"access_token": "good"})
+    with _token_server(good, (401, {"error": "invalid_client"}), (400, {"error": "temporarily_unavailable"})) as url:
+        tokens = ClientCredentials(url, "id", SecretStr("secret"))
+        assert tokens.token() == "good"
+        tokens.renew("good")
+        for _ in range(2):
+            with pytest.raises(TokenServerError):
+                tokens.token()
+
+
+def test_a_token_server_that_refuses_at_once_ends_the_run() -> None:
+    with _token_server((401, {"error": "invalid_client"})) as url, pytest.raises(ConfigurationError, match="OAUTH"):
+        ClientCredentials(url, "id", SecretStr("secret")).token()
+
+
+def test_a_token_server_that_is_away_is_told_at_the_start(vtn: ReferenceVtn) -> None:
+    with _token_server((503, {})) as url:
+        tokens = ClientCredentials(url, "id", SecretStr("secret"))
+        with VtnClient(vtn.base_url, tokens) as vtn_client, pytest.raises(ConfigurationError, match="No token"):
+            vtn_client.check()
+
+
+def test_an_address_where_no_vtn_is_is_told_at_the_start(vtn: ReferenceVtn) -> None:
+    with (
+        VtnClient(f"{vtn.base_url}/wrong", GivenToken(SecretStr(vtn.token))) as vtn_client,
+        pytest.raises(ConfigurationError, match="There is no VTN at"),
+    ):
+        vtn_client.check()
 
 
 def test_threads_that_wait_for_a_token_fetch_it_once_and_renew_it_once(tmp_path: Path) -> None:
@@ -147,6 +219,35 @@ def test_an_error_survives_pickling() -> None:
         error.answers = ("503", "500")
         copy = pickle.loads(pickle.dumps(error))
         assert (str(copy), copy.args, copy.__dict__) == (str(error), error.args, error.__dict__)
+
+
+@contextmanager
+def _token_server(*answers: tuple[int, object]) -> Iterator[str]:
+    """A token server that gives these answers, and the last one from then on."""
+    left = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            status, answer = left.pop(0) if len(left) > 1 else left[0]
+            body = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/token"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 class _CountedCredentials(ClientCredentials):

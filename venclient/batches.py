@@ -18,15 +18,20 @@ class Batch:
     load_ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.ven} {self.first}–{self.first + len(self.load_ids) - 1} of {self.of}"  # noqa: RUF001 - a range
+        return f"{self.ven} {self.first}-{self.first + len(self.load_ids) - 1} of {self.of}"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a run takes on, and how many loads it leaves out because the VTN does not know them."""
+    """What a run takes on.
+
+    `unregistered`: how many loads it leaves out because the VTN does not know them yet; `left_out`: how many because
+    they are disabled or suspended.
+    """
 
     batches: list[Batch]
     unregistered: int
+    left_out: int
 
     @property
     def loads(self) -> int:
@@ -50,11 +55,13 @@ def select_batches(
     registered = database.loads(vens)
     if not registered:
         raise ConfigurationError(_nothing_registered(chosen, vens))
+    if limit_loads is not None and limit_loads < 1:
+        raise ConfigurationError(f"limit_loads is {limit_loads}: give 1 or more, or leave it out")
     loads = [load for load in registered if only is None or load.vtn_resource_id in only][:limit_loads]
     batches: list[Batch] = []
     for ven, of_ven in groupby(loads, key=lambda load: load.ven):
         batches += _batches(ven, [load.load_id for load in of_ven], loads_per_batch)
-    return Selection(batches, sum(ven.unregistered for ven in chosen))
+    return Selection(batches, sum(ven.unregistered for ven in chosen), sum(ven.left_out for ven in chosen))
 
 
 def _batches(ven: str, load_ids: Sequence[str], loads_per_batch: int) -> Iterator[Batch]:

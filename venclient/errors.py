@@ -1,9 +1,11 @@
 """The errors of `venclient`, in one tree:
 
     VenClientError
-    ├── TransientError       tried again: 408, 425, 429, 5xx, connection, timeout, an unreadable 201
-    ├── PermanentError       this load ends, the next goes on: 400, 403, 404, 422, a bad dataset
-    └── ConfigurationError   the run ends: no token, wrong secret, a file or the VTN is missing
+    ├── TransientError        tried again: 408, 425, 429, 5xx, connection, timeout, an unreadable 201
+    │   └── TokenServerError  the same, from the token server
+    ├── PermanentError        this load ends, the next goes on: 400, 403, 404, 422, a bad dataset
+    ├── ConfigurationError    the run ends: no token, wrong secret, a file or the VTN is missing
+    └── StoppedError          the run was told to stop: what was not sent waits for the next
 
 Messages say what, which one, and what to do next. All arguments go to `Exception`, so that errors survive pickling.
 """
@@ -27,6 +29,10 @@ class TransientError(VenClientError):
         self.retry_after_s = retry_after_s
 
 
+class TokenServerError(TransientError):
+    """The token server is away or in trouble; `status` stays None, since it is not the VTN's."""
+
+
 class PermanentError(VenClientError):
     """What no further attempt gets past: the load ends, the others go on."""
 
@@ -37,3 +43,7 @@ class PermanentError(VenClientError):
 
 class ConfigurationError(VenClientError):
     """What the operator has to set right before any load can go on."""
+
+
+class StoppedError(VenClientError):
+    """The run was told to stop before this was sent."""

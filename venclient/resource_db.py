@@ -70,11 +70,12 @@ LOADS_OF_RESOURCES = LOADS.join(RESOURCES, LOADS.c.resource_id == RESOURCES.c.re
 
 @dataclass(frozen=True, slots=True)
 class VenOutline:
-    """A VEN and its loads in numbers."""
+    """A VEN and its loads in numbers. `unregistered`: those to be registered; `left_out`: those not to be."""
 
     ven: str
     registered: int
     unregistered: int
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +118,15 @@ class ResourceDatabase:
     def vens(self, names: Sequence[str] | None = None) -> list[VenOutline]:
         """The VENs of these names (all that have loads, by name); raises `ConfigurationError` for a name unknown."""
         registered = func.sum(case((IS_REGISTERED, 1), else_=0))
+        left_out = func.sum(case((~IS_REGISTERED & IS_LEFT_OUT, 1), else_=0))
         query = (
-            select(RESOURCES.c.ven, registered, func.count())
+            select(RESOURCES.c.ven, registered, func.count() - registered - left_out, left_out)
             .select_from(LOADS_OF_RESOURCES)
             .where(_is_of(None))
             .group_by(RESOURCES.c.ven)
             .order_by(RESOURCES.c.ven)
         )
-        known = {str(ven): VenOutline(str(ven), done, count - done) for ven, done, count in self._rows(query)}
+        known = {str(ven): VenOutline(str(ven), *map(int, counts)) for ven, *counts in self._rows(query)}
         for name in names or ():
             if name not in known:
                 raise ConfigurationError(_unknown_ven(name, known, self.name))

@@ -1,6 +1,8 @@
 """Where the bearer token comes from: given outright, or fetched with OAuth 2 client credentials (contracts §4)."""
 
+import math
 import time
+from contextlib import suppress
 from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -10,11 +12,13 @@ from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from pydantic import SecretStr
 
-from venclient.errors import ConfigurationError, TransientError
+from venclient.errors import ConfigurationError, TokenServerError, VenClientError
+from venclient.retry_after import retry_after_s
 
 FETCH_TIMEOUT_S = 30.0
 # A token is renewed this long before it expires, or a tenth of its life before, whichever is less.
 LEEWAY_S = 60.0
+REFUSED_FOR_A_MOMENT_S = 20.0
 
 
 class TokenSource(Protocol):
@@ -47,8 +51,8 @@ class GivenToken:
 class ClientCredentials:
     """A token from the token server, fetched once for all threads that wait for it, and again before it expires.
 
-    `token()` raises `TransientError` while the token server is away, and `ConfigurationError` when it refuses the
-    client id or the secret.
+    `token()` raises `TokenServerError` while the token server is away, and `ConfigurationError` when it refuses the
+    client id or the secret: at once where it never gave a token, and after some time where it did.
     """
 
     def __init__(self, token_url: str, client_id: str, client_secret: SecretStr) -> None:
@@ -58,6 +62,8 @@ class ClientCredentials:
         self._lock = Lock()
         self._token: str | None = None
         self._renew_at = 0.0
+        self._refused_since: float | None = None
+        self._has_given = False
 
     def token(self) -> str:
         """The token to send now."""
@@ -78,40 +84,57 @@ class ClientCredentials:
         try:
             answer = self._ask()
         except requests.RequestException as error:
-            raise TransientError(f"Token server {self._token_url} does not answer: {type(error).__name__}") from error
+            raise TokenServerError(f"Token server {self._token_url} does not answer: {type(error).__name__}") from error
         except OAuthError as error:
             raise self._refused(str(error.error)) from error
         token = answer.get("access_token_jwt") or answer.get("access_token")
         if not isinstance(token, str) or not _fits_header(token):
             raise self._refused("no access_token in its answer")
+        self._has_given, self._refused_since = True, None
         return token, _seconds(answer.get("expires_in"))
 
     def _ask(self) -> dict[str, Any]:
         # RFC 6749 §2.3.1 has id and secret percent-encoded before they go into HTTP Basic; authlib sends them as given.
         client_id = quote(self._client_id, safe="")
         client_secret = quote(self._client_secret.get_secret_value(), safe="")
-        with OAuth2Session(client_id, client_secret, token_endpoint_auth_method="client_secret_basic") as session:
-            session.register_compliance_hook("access_token_response", self._checked)
-            answer: dict[str, Any] = session.fetch_token(
-                self._token_url, grant_type="client_credentials", timeout=FETCH_TIMEOUT_S, allow_redirects=False
-            )
-            return answer
+        answers: list[dict[str, Any]] = []
 
-    def _checked(self, response: requests.Response) -> requests.Response:
+        def keep(response: requests.Response) -> requests.Response:
+            answers.append(self._checked(response))
+            return response
+
+        with OAuth2Session(client_id, client_secret, token_endpoint_auth_method="client_secret_basic") as session:
+            session.register_compliance_hook("access_token_response", keep)
+            # An expires_in that is no integer is more than authlib can read, and no reason to go without the token.
+            with suppress(ValueError, TypeError, OverflowError):
+                session.fetch_token(
+                    self._token_url, grant_type="client_credentials", timeout=FETCH_TIMEOUT_S, allow_redirects=False
+                )
+        return answers[-1]
+
+    def _checked(self, response: requests.Response) -> dict[str, Any]:
         status = response.status_code
-        if status == 429 or status >= 500:
-            raise TransientError(f"Token server {self._token_url} answers {status}", status)
+        try:
+            answer = response.json()
+        except requests.JSONDecodeError:
+            answer = None
+        error = answer.get("error") if isinstance(answer, dict) else None
+        if status == 429 or status >= 500 or error == "temporarily_unavailable":
+            raise TokenServerError(
+                f"Token server {self._token_url} answers {status}", retry_after_s=retry_after_s(response)
+            )
         if status != 200:
             raise self._refused(f"status {status}")
-        try:
-            is_object = isinstance(response.json(), dict)
-        except requests.JSONDecodeError:
-            is_object = False
-        if not is_object:
-            raise TransientError(f"Token server {self._token_url} answers something that is not a JSON object", status)
-        return response
+        if not isinstance(answer, dict):
+            raise TokenServerError(f"Token server {self._token_url} answers something that is not a JSON object")
+        return answer
 
-    def _refused(self, why: str) -> ConfigurationError:
+    def _refused(self, why: str) -> VenClientError:
+        """One that gave a token before may be out of step for a moment."""
+        now = time.monotonic()
+        self._refused_since = self._refused_since or now
+        if self._has_given and now - self._refused_since < REFUSED_FOR_A_MOMENT_S:
+            return TokenServerError(f"Token server {self._token_url} gives no fresh token: {why}")
         return ConfigurationError(
             f"Token server {self._token_url} gives no token: {why}. "
             "Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
@@ -119,11 +142,12 @@ class ClientCredentials:
 
 
 def _seconds(expires_in: object) -> float:
-    """A token whose life is not told is used until the VTN refuses it."""
+    """A token whose life is not told, or is no life at all, is used until the VTN refuses it."""
     try:
-        return float(str(expires_in))
+        life_s = float(str(expires_in))
     except ValueError:
-        return float("inf")
+        return math.inf
+    return life_s if life_s > 0 else math.inf
 
 
 def _fits_header(token: str) -> bool:

@@ -37,7 +37,8 @@ def upload_load(load: Load, entry: Entry, uploader: Uploader, *, label: str = "[
     """Send what the VTN does not have of this load yet; `entry` is what the ledger knows of it.
 
     A load that cannot be sent, or not to its end, comes back as failed with the reason; what the VTN acknowledged
-    until then stays recorded. Raises `ConfigurationError` for what no other load would get past either.
+    until then stays recorded. Raises `ConfigurationError` for what no other load would get past either, and
+    `StoppedError` before the next request when the run was told to stop.
     """
     tally = _Tally()
     log.info("%s Uploading %s", label, load.name)
@@ -46,7 +47,7 @@ def upload_load(load: Load, entry: Entry, uploader: Uploader, *, label: str = "[
     except (PermanentError, TransientError) as error:
         tally.retries += max(len(error.answers) - 1, 0)
         uploader.ledger.settle(load, "failed", str(error), error.answers, tally.seconds)
-        log.error("%s   Load %s failed: %s", label, load.load_id, error)
+        log.error("%s   Load %s (%s) failed: %s", label, load.load_id, load.name, error)
         return tally.result(load, "failed", str(error))
     return tally.result(load, "done")
 

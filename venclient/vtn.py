@@ -3,16 +3,31 @@
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from threading import Event
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import orjson
 import requests
-import stamina
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
 
-from venclient.errors import ConfigurationError, PermanentError, TransientError, VenClientError
+from venclient.errors import (
+    ConfigurationError,
+    PermanentError,
+    StoppedError,
+    TokenServerError,
+    TransientError,
+    VenClientError,
+)
 from venclient.models import Receipt
 from venclient.tokens import TokenSource
 from venclient.wire import Wire, answer_of
@@ -22,8 +37,10 @@ log = logging.getLogger(__name__)
 # No VTN known is slower than this; the time that a request may take grows with its points.
 SLOWEST_POINTS_PER_SECOND = 500
 RETRY_WAIT_MAX_S = 60.0
-# When no request of any thread has gone through for this long, it is not this load that is the trouble.
+# When the VTN has answered nothing for this long, to no thread, it is not this load that is the trouble.
 AWAY_AFTER_S = 60.0
+# What stands before a VTN answers when the VTN itself does not.
+GATEWAYS_ANSWER = frozenset({502, 503, 504})
 ATTEMPTS_TO_FIND_IT = 3
 
 T = TypeVar("T")
@@ -35,7 +52,7 @@ class VtnClient:
     Every call is tried again, up to `attempts` times, while it fails with a `TransientError`, after waits that double
     from `retry_wait_s` seconds to a minute, or as long as the VTN's Retry-After says. Then the last error is raised:
     `TransientError`, `PermanentError` for what the VTN refuses, or `ConfigurationError` where the token is refused or
-    the VTN has taken nothing from any thread for a minute.
+    the VTN has answered nothing to any thread for a minute. After `stop()` it is `StoppedError`.
     """
 
     def __init__(
@@ -50,8 +67,9 @@ class VtnClient:
         self._wire = Wire(base_url, tokens)
         self._timeout_s = timeout_s
         self._attempts = attempts
-        self._retry_wait_s = retry_wait_s
-        self._last_success = time.monotonic()
+        self._backoff = wait_exponential_jitter(multiplier=retry_wait_s, max=RETRY_WAIT_MAX_S, jitter=retry_wait_s)
+        self._stopped = Event()
+        self._last_answer = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +78,10 @@ class VtnClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def stop(self) -> None:
+        """Let requests in flight finish and send no other: calls raise `StoppedError` from now on."""
+        self._stopped.set()
 
     def close(self) -> None:
         """Close every thread's session."""
@@ -73,14 +95,25 @@ class VtnClient:
     def check(self) -> None:
         """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token."""
         try:
-            self._retried(lambda: self._get("/resources", {"external_resource_id": "-"}), ATTEMPTS_TO_FIND_IT)
+            self._retried(self._look_up_nothing, ATTEMPTS_TO_FIND_IT)
+        except TokenServerError as error:
+            raise ConfigurationError(
+                f"No token. {error}. Start it, or correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
+            ) from error
         except TransientError as error:
+            if error.status == 401:
+                self._end_what_is_hopeless(error)
             if error.status is None:
                 raise ConfigurationError(
                     f"The VTN is not there. {error}. Start it, or correct --vtn-url or VTN_SERVER_ADDRESS"
                 ) from error
             log.warning("The VTN is there, but in trouble: %s", error)
         except PermanentError as error:
+            if error.status == 404:
+                raise ConfigurationError(
+                    f"There is no VTN at {self.base_url}: GET /resources is answered {error}. "
+                    "Correct --vtn-url or VTN_SERVER_ADDRESS"
+                ) from error
             log.debug("The VTN is there; what it says of a look-up does not matter for an upload: %s", error)
 
     def upload(self, vtn_resource_id: str, body: bytes, points: int, batch_size: int) -> Receipt:
@@ -113,7 +146,9 @@ class VtnClient:
         def post() -> object:
             response, content = self._post("/resources", orjson.dumps(resource))
             # One known server says with a 500 what others say with a 409.
-            exists = response.status_code == 409 or (response.status_code == 500 and b"existing resource" in content)
+            exists = response.status_code == 409 or (
+                response.status_code == 500 and b"existing resource" in content.lower()
+            )
             return _field(_json_or_none(content) if exists else answer_of(response, content), "id")
 
         created, _ = self._retried(post)
@@ -147,55 +182,76 @@ class VtnClient:
     def _retried(self, call: Callable[[], T], attempts: int | None = None) -> tuple[T, tuple[str, ...]]:
         """What the call returns, and what the attempts before came to; an error carries all of them."""
         refusals: list[str] = []
+        retrying = Retrying(
+            retry=retry_if_exception_type(TransientError),
+            stop=stop_after_attempt(attempts or self._attempts) | stop_when_event_set(self._stopped),
+            wait=self._wait_s,
+            sleep=sleep_using_event(self._stopped),
+            reraise=True,
+        )
+
+        def attempt() -> T:
+            if self._stopped.is_set():
+                raise StoppedError("The run was told to stop: what is left waits for the next")
+            try:
+                answer = call()
+            except (TransientError, PermanentError) as error:
+                refusals.append(str(error.status or "no-answer"))
+                if error.status is not None and error.status not in GATEWAYS_ANSWER:
+                    self._last_answer = time.monotonic()
+                raise
+            self._last_answer = time.monotonic()
+            return answer
+
         try:
-            for attempt in stamina.retry_context(
-                on=_wait_before_next,
-                attempts=attempts or self._attempts,
-                timeout=None,
-                wait_initial=self._retry_wait_s,
-                wait_max=RETRY_WAIT_MAX_S,
-                wait_jitter=self._retry_wait_s,
-            ):
-                with attempt, _noted(refusals):
-                    answer = call()
-                    self._last_success = time.monotonic()
-                    return answer, tuple(refusals)
-        except VenClientError as error:
+            return retrying(attempt), tuple(refusals)
+        except TransientError as error:
             error.answers = tuple(refusals)
-            if isinstance(error, TransientError):
+            if self._stopped.is_set():
+                raise StoppedError("The run was told to stop: what is left waits for the next") from error
+            if attempts is None:
                 self._end_what_is_hopeless(error)
             raise
-        raise AssertionError("a last attempt returns or raises")
+        except VenClientError as error:
+            error.answers = tuple(refusals)
+            raise
+
+    def _wait_s(self, state: RetryCallState) -> float:
+        """How long to wait before the next attempt: as the server asks, or longer each time."""
+        error = state.outcome.exception() if state.outcome else None
+        wait_s = self._backoff(state)
+        if isinstance(error, TransientError) and error.retry_after_s is not None:
+            # Threads that were all told the same Retry-After must not come back in the same instant.
+            wait_s = error.retry_after_s + random.uniform(0, 0.25)
+        level = logging.WARNING if state.attempt_number >= ATTEMPTS_TO_FIND_IT else logging.INFO
+        log.log(level, "  Attempt %d failed, the next in %.1f s: %s", state.attempt_number, wait_s, error)
+        return wait_s
 
     def _end_what_is_hopeless(self, error: TransientError) -> None:
+        """A load that the VTN does not get done fails alone; a VTN that is away, or takes no token, ends the run."""
         if error.status == 401:
             raise ConfigurationError(
                 f"The VTN refuses the token ({error}). Give a fresh one with --token or VTN_BEARER_TOKEN, "
                 "or check the OAuth client"
             ) from error
-        silent_s = time.monotonic() - self._last_success
-        if silent_s > AWAY_AFTER_S:
+        silent_s = time.monotonic() - self._last_answer
+        if silent_s > AWAY_AFTER_S and not self._answers():
             raise ConfigurationError(
                 f"The VTN has taken nothing for {silent_s:.0f} s ({error}). Start again when it is back"
             ) from error
 
+    def _answers(self) -> bool:
+        """Whether the VTN answers a small question, be it with a refusal."""
+        try:
+            self._retried(self._look_up_nothing, ATTEMPTS_TO_FIND_IT)
+        except TransientError as error:
+            return error.status is not None and error.status not in GATEWAYS_ANSWER
+        except PermanentError:
+            return True
+        return True
 
-@contextmanager
-def _noted(refusals: list[str]) -> Iterator[None]:
-    try:
-        yield
-    except (TransientError, PermanentError) as error:
-        refusals.append(str(error.status or "no-answer"))
-        raise
-
-
-def _wait_before_next(error: Exception) -> bool | float:
-    """Whether to try again (True: after stamina's back-off), or after how many seconds; a word in the log."""
-    if not isinstance(error, TransientError):
-        return False
-    log.info("  Trying again after: %s", error)
-    # Threads that were all told the same Retry-After must not come back in the same instant.
-    return True if error.retry_after_s is None else error.retry_after_s + random.uniform(0, 0.25)
+    def _look_up_nothing(self) -> Any:
+        return self._get("/resources", {"external_resource_id": "-"})
 
 
 def _field(answer: object, name: str) -> object:

@@ -1,7 +1,5 @@
 """One request to the VTN and its answer: session, token, timeout, and what a status means."""
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from threading import Lock, local
 from typing import Any
 
@@ -10,14 +8,18 @@ import requests
 from requests.auth import AuthBase
 
 from venclient.errors import PermanentError, TransientError
+from venclient.retry_after import retry_after_s
 from venclient.tokens import TokenSource
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 64 * 2**20
-MAX_RETRY_AFTER_S = 600.0
 # A 401 that reaches a caller has outlived a fresh token: tried again, since servers under load give it for no reason.
 TRIED_AGAIN = frozenset({401, 408, 425, 429})
 NOT_IMPLEMENTED = 501
+HINTS = {
+    404: ". Is this the VTN that the loads were registered with? A reference VTN learns them by `vtn --adopt`",
+    413: ". Send fewer points a request: --chunk-size",
+}
 
 
 class Wire:
@@ -65,12 +67,12 @@ class Wire:
                 stream=True,
             ) as response:
                 return response, _content(response)
-        except requests.Timeout as error:
+        except requests.ReadTimeout as error:
             raise TransientError(
                 f"Timeout after {timeout_s:.0f} seconds without an answer: "
                 "send fewer points a request (--chunk-size), or be more patient (BULK_UPLOAD_TIMEOUT_S)"
             ) from error
-        except requests.ConnectionError as error:
+        except (requests.ConnectionError, requests.Timeout) as error:
             raise TransientError(f"No connection to {self.base_url}: {_root_cause(error)}") from error
         except requests.RequestException as error:
             raise TransientError(f"An answer that cannot be read: {type(error).__name__}") from error
@@ -97,10 +99,9 @@ def answer_of(response: requests.Response, content: bytes) -> Any:
             raise TransientError(
                 f"{status}, but the answer is not JSON: {_excerpt(response, content)}", status
             ) from error
-    hint = ". Send fewer points a request: --chunk-size" if status == 413 else ""
-    message = f"{status} - {_excerpt(response, content)}{hint}"
+    message = f"{status} - {_excerpt(response, content)}{HINTS.get(status, '')}"
     if (status >= 500 and status != NOT_IMPLEMENTED) or status in TRIED_AGAIN:
-        raise TransientError(message, status, _retry_after_s(response))
+        raise TransientError(message, status, retry_after_s(response))
     raise PermanentError(message, status)
 
 
@@ -134,18 +135,6 @@ def _excerpt(response: requests.Response, content: bytes) -> str:
     """The start of an answer for a message, without the token should a server echo it."""
     text = " ".join(content[:4096].decode(errors="replace").replace(_token_in(response), "***").split())
     return text[:200] or response.reason or "no content"
-
-
-def _retry_after_s(response: requests.Response) -> float | None:
-    """Retry-After in seconds from now, given as seconds or as a date (RFC 9110 §10.2.3)."""
-    text = response.headers.get("Retry-After", "").strip()
-    if not text:
-        return None
-    try:
-        seconds = float(text) if text.isdigit() else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):  # TypeError: a date without a zone
-        return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
 def _root_cause(error: BaseException) -> str:
