@@ -25,6 +25,7 @@ def demo() -> None:
     with prefect_server(free_port(), shows_ui=False) as url:
         tour(folder, f"{url}/api")
     typer.secho("\nDone. Where to look next:", fg=typer.colors.GREEN)
+    typer.echo(f"  all files of this demo       {folder} (may be deleted)")
     typer.echo(
         f"  the runs in the Prefect UI   PREFECT_HOME={folder / 'prefect'} .venv/bin/prefect server start\n"
         "                               then http://127.0.0.1:4200/runs\n"

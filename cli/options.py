@@ -22,6 +22,7 @@ Token = Annotated[
     str | None, typer.Option("--token", help="A bearer token, in place of the OAuth client. [env: VTN_BEARER_TOKEN]")
 ]
 ChunkSize = Annotated[
-    int | None, typer.Option("--chunk-size", help="Points a request, up to 50,000. [env: BULK_UPLOAD_CHUNK_SIZE]")
+    int | None,
+    typer.Option("--chunk-size", help="Points a request. [env: BULK_UPLOAD_CHUNK_SIZE]", min=1, max=50_000),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of standard output.")]

@@ -30,6 +30,7 @@ def prefect_api() -> Iterator[None]:
         _require_healthy(configured)
         yield
         return
+    sys.stderr.write("Starting a Prefect server for this run (about 10 s; PREFECT_API_URL names one that is there) …\n")
     with prefect_server(free_port(), shows_ui=False) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
         yield
 

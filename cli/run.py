@@ -30,7 +30,7 @@ def run(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            "--batch-size", help="Points the VTN writes at a time, up to 10,000. [env: BULK_UPLOAD_BATCH_SIZE]"
+            "--batch-size", help="Points the VTN writes at a time. [env: BULK_UPLOAD_BATCH_SIZE]", min=1, max=10_000
         ),
     ] = None,
     dry_run: Annotated[
@@ -41,7 +41,7 @@ def run(
     """Upload what the VTN does not have yet.
 
     Stopped or killed, run it again: it goes on where it was. Exit code 0 when every load is done, 1 when loads failed
-    (the others are done), 2 when it could not start or go on.
+    or are left (the others are done), 2 when it could not start, 130 when it was stopped by Ctrl-C or SIGTERM.
 
     Examples:
 
@@ -102,13 +102,15 @@ def _run_flow(**parameters: object) -> "tuple[Summary, str]":
     """What came of the run, and the message of its final state."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Our own lines say it better.
     from cli.prefect_server import prefect_api
-    from flows.bulk_upload import Summary, bulk_upload
+    from flows.bulk_upload import IncompleteError, Summary, bulk_upload
 
     given = {name: value for name, value in parameters.items() if value is not None}
     with prefect_api():
         state = bulk_upload(**given, return_state=True)
         outcome = state.result(raise_on_failure=False)
-    if isinstance(outcome, BaseException):
+    if isinstance(outcome, IncompleteError):
+        return outcome.summary, str(outcome)
+    if isinstance(outcome, Exception):
         raise outcome
     assert isinstance(outcome, Summary)
     return outcome, state.message or ""
@@ -127,6 +129,8 @@ def _as_json(summary: "Summary") -> dict[str, object]:
 
 
 def _in_words(summary: "Summary") -> str:
+    if not summary.total_loads:
+        return "No load is failed: there is nothing to do"
     return (
         f"{summary.successful:,} of {summary.total_loads:,} loads done, {summary.failed:,} failed: "
         f"{summary.total_points_uploaded:,} points uploaded, {summary.points_already_there:,} already there, "

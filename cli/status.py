@@ -11,6 +11,8 @@ import typer
 from cli import options
 from venclient.standing import LoadStory, UploadStanding
 
+FAILURES_TOLD = 10
+
 
 def status(
     ven: options.Vens = None,
@@ -46,16 +48,23 @@ def status(
         _tell(asdict(story)) if as_json else _print_story(story)
         return
     standing = upload_standing(database, read_standings(settings.ledger_url, settings.vtn_url), ven)
-    _tell(asdict(standing)) if as_json else _print(standing)
+    _tell(_as_json(standing)) if as_json else _print(standing)
 
 
 def _tell(answer: dict[str, object]) -> None:
     typer.echo(orjson.dumps(answer, option=orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS).decode())
 
 
+def _as_json(standing: UploadStanding) -> dict[str, object]:
+    vens = [{name: value for name, value in asdict(ven).items() if name != "unregistered"} for ven in standing.vens]
+    unregistered = sum(ven.unregistered for ven in standing.vens)
+    return {"vens": vens, "loads": [asdict(load) for load in standing.loads], "unregistered": unregistered}
+
+
 def _print(standing: UploadStanding) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     table.add_column("VEN")
@@ -64,12 +73,18 @@ def _print(standing: UploadStanding) -> None:
     table.add_column("last change", no_wrap=True)
     for ven in standing.vens:
         numbers = (ven.loads, ven.done, ven.failed, ven.pending, ven.points, ven.unregistered)
-        table.add_row(ven.ven, *(f"{number:,}" for number in numbers), _minute(ven.last_at))
+        table.add_row(
+            Text(ven.ven), *(f"{number:,}" for number in numbers), f"{ven.last_at:%d %b %H:%M}Z" if ven.last_at else ""
+        )
     console = Console()
     console.print(table)
-    for load in standing.loads:
-        if load.error:
-            console.print(f"Load {load.load_id} ({load.ven}): {load.error}", markup=False, highlight=False)
+    failed = [load for load in standing.loads if load.error]
+    for load in failed[:FAILURES_TOLD]:
+        console.print(f"Load {load.load_id} ({load.ven}): {load.error}", markup=False, highlight=False)
+    if len(failed) > FAILURES_TOLD:
+        console.print(f"… and {len(failed) - FAILURES_TOLD:,} more that failed: --json has them all", highlight=False)
+    if failed:
+        console.print("`bulk-upload run --failed` takes up only these", highlight=False)
 
 
 def _print_story(story: LoadStory) -> None:

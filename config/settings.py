@@ -3,18 +3,24 @@
 The guide's four names stand as they are; all others begin with `BULK_UPLOAD_`.
 """
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from venclient.errors import ConfigurationError
 from venclient.quality import QualityRules
+
+log = logging.getLogger(__name__)
 
 
 def _http_address(address: str | None) -> str | None:
@@ -25,6 +31,9 @@ def _http_address(address: str | None) -> str | None:
         raise ValueError("give an address such as http://127.0.0.1:8444/openadr3")
     if parts.username or parts.password:
         raise ValueError("a user name or password in the address would be shown: leave it out")
+    if parts.query or parts.fragment:
+        raise ValueError("the address goes on with a path such as /resources: leave out what follows ? or #")
+    parts.port  # noqa: B018 - raises ValueError for a port that is none
     return address.rstrip("/")
 
 
@@ -86,9 +95,24 @@ class Settings(BaseSettings):
         Raises `ConfigurationError` with all faults at once.
         """
         try:
+            cls._tell_unknown_names()
             return cls(**(_given.get() or {}) | {name: value for name, value in options.items() if value is not None})
         except ValidationError as error:
             raise ConfigurationError("; ".join(_in_words(fault) for fault in error.errors())) from None
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(
+                f"{Path('.env').absolute()} is not UTF-8: {error.reason}. Save it as that"
+            ) from error
+
+    @classmethod
+    def _tell_unknown_names(cls) -> None:
+        """A name that is nearly one of ours is a slip that would go unseen."""
+        known = [environment_name(field) for field in cls.model_fields]
+        for name in {*os.environ, *dotenv_values(".env")}:
+            if name in known or not name.startswith(("BULK_UPLOAD_", "VTN_", "OAUTH")):
+                continue
+            for near in get_close_matches(name, known, n=1):
+                log.warning("%s is no setting; did you mean %s?", name, near)
 
 
 _given: ContextVar[dict[str, Any] | None] = ContextVar("given", default=None)

@@ -21,7 +21,7 @@ from tasks.upload import upload_batch
 from venclient.batches import Selection
 from venclient.errors import ConfigurationError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name
 
 REASONS_TOLD = 3
 # Batches in progress at a time: enough to keep the run's pool of threads fed where VENs are small.
@@ -47,6 +47,17 @@ class Summary:
     def success(self) -> bool:
         """Whether every load of the run is done."""
         return self.successful == self.total_loads
+
+
+class IncompleteError(Exception):
+    """Loads failed or are left: what a run that ends Failed raises where its result is asked for."""
+
+    def __init__(self, message: str, summary: Summary) -> None:
+        super().__init__(message, summary)
+        self.summary = summary
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @flow(name="bulk-upload", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)))
@@ -114,7 +125,8 @@ def _end(run: Run, selection: Selection) -> State[Summary]:
     publish_summary(snapshot, selection)
     summary = _summary(snapshot, selection)
     if not summary.success:
-        return Failed(message=_why_not_done(summary, run.ended_by), data=summary)
+        message = _why_not_done(summary, run.ended_by)
+        return Failed(message=message, data=IncompleteError(message, summary))
     return Completed(
         message=f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
         f"{summary.points_already_there:,} already there",

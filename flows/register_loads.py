@@ -51,4 +51,4 @@ def register_loads(
     with noted_only():
         lines = [f"**{whole}**", "", *(f"- {failure}" for failure in whole.failures[:FAILURES_LISTED])]
         create_markdown_artifact("\n".join(lines), key="register-loads-summary")
-    return Failed(message=told, data=whole) if whole.failures else Completed(message=told, data=whole)
+    return Failed(message=told) if whole.failures else Completed(message=told, data=whole)

@@ -1,6 +1,5 @@
 """The flow `verify-upload`: what the VTN has, laid beside the meter file."""
 
-import logging
 import secrets
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -19,8 +18,6 @@ from tasks.run import DatabaseParameter, Run, opened_run, refuse_passwords
 from tasks.verify import reported_to, select_sample, verify_batch
 from venclient.errors import ConfigurationError
 from venclient.verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
-
-log = logging.getLogger(__name__)
 
 BATCHES_AT_A_TIME = 8
 LOADS_TOLD = 20
@@ -63,7 +60,7 @@ def verify_upload(
     told = in_words(summary)
     with noted_only():
         create_markdown_artifact(_markdown(summary, told), key="verify-upload-summary")
-    return Completed(message=told, data=summary) if summary.passed else Failed(message=told, data=summary)
+    return Completed(message=told, data=summary) if summary.passed else Failed(message=told)
 
 
 def _verify(

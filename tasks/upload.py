@@ -40,7 +40,6 @@ def upload_batch(batch: Batch) -> State[None]:
     left = len(batch.load_ids) - len(results)
     points = sum(result.points_sent for result in results)
     told = f"{batch}: {len(results) - failed} done, {failed} failed, {left} left, {points:,} points sent"
-    log.info("%s", told)
     return Failed(message=told) if failed or left else Completed(message=told)
 
 

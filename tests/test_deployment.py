@@ -3,13 +3,19 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
 from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import Log
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 
 from tests.reference_vtn import ReferenceVtn
@@ -85,11 +91,54 @@ def test_a_run_of_the_deployment_uploads_every_ven(vtn: ReferenceVtn, site: Site
     site.assert_stored(vtn)
 
 
-def _prefect(environment: dict[str, str], *arguments: str) -> str:
+@pytest.mark.usefixtures("worker")
+def test_the_log_of_a_run_has_what_came_of_each_batch_and_what_is_wrong(
+    site: Site, environment: dict[str, str], prefect: SyncPrefectClient, vtn: ReferenceVtn
+) -> None:
+    lost, other, *_ = site.loads
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
+    site.execute("UPDATE loads SET vtn_resource_id = NULL WHERE load_id = ?", other.load_id)
+    watched = _prefect(environment, "deployment", "run", "bulk-upload/all-vens", "--watch", returns=1)
+    assert "Failed" in watched
+    told = "\n".join(log.message for log in _logs_of_last_run(prefect))
+    assert "2 done, 1 failed, 0 left, 400 points sent" in told or "1 done, 1 failed, 0 left, 200 points sent" in told
+    assert "H5 meter 'meter_404' not found" in told
+    assert "1 loads are not registered with the VTN and are left out" in told
+    assert "TypeError" not in told
+    assert vtn.client_secret not in told
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_password_in_a_parameter_is_refused_before_it_is_stored(
+    environment: dict[str, str], prefect: SyncPrefectClient
+) -> None:
+    before = _last_run(prefect)
+    for address in ("postgresql://me:hush@127.0.0.1/x", "postgresql://127.0.0.1/x?password=hush"):
+        parameter = f"ledger_url={address}"
+        _prefect(environment, "deployment", "run", "bulk-upload/all-vens", "--param", parameter, returns=1)
+    assert _last_run(prefect) == before
+
+
+def _last_run(prefect: SyncPrefectClient) -> UUID:
+    return prefect.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)[0].id
+
+
+def _logs_of_last_run(prefect: SyncPrefectClient) -> list[Log]:
+    """Once the last of them has come: they are sent a moment after they were written."""
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[_last_run(prefect)]))
+    give_up_at = time.monotonic() + 20
+    logs: list[Log] = []
+    while time.monotonic() < give_up_at and not any("Finished in state" in log.message for log in logs):
+        time.sleep(0.5)
+        logs = prefect.read_logs(of_run)
+    return logs
+
+
+def _prefect(environment: dict[str, str], *arguments: str, returns: int = 0) -> str:
     finished = subprocess.run(
         _command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert finished.returncode == returns, finished.stdout + finished.stderr
     return finished.stdout
 
 

@@ -20,6 +20,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import Artifact, State
+from prefect.exceptions import ParameterTypeError
 
 from config.settings import given_options
 from flows.bulk_upload import bulk_upload
@@ -109,7 +110,7 @@ def test_loads_travel_in_batches_that_tell_what_they_do(prefect: SyncPrefectClie
     state = bulk_upload(vens=[ven], return_state=True)
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[_run_id(state)]))
     names = {run.name for run in prefect.read_task_runs(flow_run_filter=of_run)}
-    assert {f"{ven} 1–2 of 5", f"{ven} 3–4 of 5", f"{ven} 5–5 of 5"} <= names  # noqa: RUF001
+    assert {f"{ven} 1-2 of 5", f"{ven} 3-4 of 5", f"{ven} 5-5 of 5"} <= names
 
 
 def test_only_the_vens_and_loads_asked_for_are_uploaded(vtn: ReferenceVtn, site: Site) -> None:
@@ -118,6 +119,16 @@ def test_only_the_vens_and_loads_asked_for_are_uploaded(vtn: ReferenceVtn, site:
     assert bulk_upload(vens=[ven], limit_loads=3, return_state=True).is_completed()
     wanted = [load.vtn_resource_id for load in site.loads if load.ven == ven][:3]
     assert sorted(request.resource_id or "" for request in vtn.log(after=seen)) == sorted(wanted)
+
+
+def test_the_parameters_that_prefect_shows_are_those_that_hold(
+    vtn: ReferenceVtn, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BULK_UPLOAD_CHUNK_SIZE", "100")
+    monkeypatch.setenv("BULK_UPLOAD_BATCH_SIZE", "7")
+    seen = len(vtn.log())
+    assert bulk_upload(return_state=True).is_completed()
+    assert {(request.points, request.batch_size) for request in vtn.log(after=seen)} == {(300, "5000")}
 
 
 def test_no_token_shows_in_parameters_logs_artifacts_or_states(
@@ -181,11 +192,13 @@ def test_a_vtn_that_goes_away_for_good_ends_the_run_and_the_next_goes_on(
         ({"vens": ["Atlantis"]}, "VEN 'Atlantis' has no loads"),
         ({"meter_file": "nowhere.h5"}, "Meter file nowhere.h5 not found"),
         ({"resources_db": "nowhere.db"}, "Resources database nowhere.db not found"),
-        ({"chunk_size": 60_000}, "BULK_UPLOAD_CHUNK_SIZE"),
+        ({"chunk_size": 60_000}, "chunk_size: Input should be less than or equal to 50000"),
+        ({"limit_loads": 0}, "limit_loads: Input should be greater than or equal to 1"),
         ({"vtn_url": "http://127.0.0.1:9/openadr3"}, "The VTN is not there"),
         ({"ledger_url": "postgresql://me:hush@127.0.0.1/x"}, r"me:\*\*\*@127.0.0.1/x has a password in it"),
+        ({"ledger_url": "postgresql://h/x?user=me&password=hush"}, r"password=\*\*\*&user=me has a password in it"),
     ],
-    ids=["unknown VEN", "no meter file", "no database", "chunk size", "no VTN", "password"],
+    ids=["unknown VEN", "no meter file", "no database", "chunk size", "no load", "no VTN", "password", "query"],
 )
 @pytest.mark.usefixtures("site")
 def test_what_is_missing_fails_the_run_before_anything_is_sent(
@@ -194,8 +207,9 @@ def test_what_is_missing_fails_the_run_before_anything_is_sent(
     seen = len(vtn.log())
     state = bulk_upload(**parameters, return_state=True)
     assert state.is_failed()
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises((ConfigurationError, ParameterTypeError), match=message):
         state.result()
+    assert "hush" not in str(state.message)
     assert len(vtn.log()) == seen
 
 

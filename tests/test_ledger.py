@@ -116,6 +116,25 @@ def test_a_database_that_the_ledger_cannot_use_is_refused(url: str) -> None:
         Ledger(url, VTN)
 
 
+def test_a_path_of_any_characters_is_one_and_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "we?ird #1 %20.db"
+    with Ledger(str(path), VTN) as ledger:
+        ledger.settle(_load(), "done")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert read_standings(str(path), VTN)["vtn-1"].state == "done"
+
+
+@pytest.mark.parametrize(
+    "name", ["file/ledger.db", "folder", "x" * 5000, ":memory:", "sqlite://", "postgresql://a@:x/y"]
+)
+def test_a_place_where_no_ledger_can_be_is_told(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigurationError):
+        Ledger(name, VTN)
+
+
 def test_standings_need_no_address_where_there_is_one_vtn_and_make_no_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     assert read_standings(str(path), None) == {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
 from config.settings import given_options
@@ -13,8 +14,11 @@ from flows.register_loads import register_loads
 from tests.commands import command, last_json, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, client
+from tests.small_server import Answer, answering
 from venclient.registration import register, resource_body
 from venclient.resource_db import ResourceDatabase
+from venclient.tokens import GivenToken
+from venclient.vtn import VtnClient
 
 NewSite = Callable[..., Site]
 WRITTEN = {"vtn_resource_id", "registration_status", "updated_at"}
@@ -74,7 +78,7 @@ def test_one_load_that_cannot_be_described_does_not_stop_the_others(vtn: Referen
     site.execute("UPDATE resources SET capacities = '{max' WHERE id = 1")
     registration = site.register(vtn)
     assert registration.registered == 6
-    assert "capacities are not JSON" in registration.failures[0]
+    assert "capacities: not JSON" in registration.failures[0]
 
 
 def test_a_load_is_described_as_the_contract_has_it(new_site: NewSite) -> None:
@@ -173,7 +177,7 @@ def test_the_flow_registers_every_ven_and_says_what_was_refused(
         state = register_loads(return_state=True)
         assert state.is_failed()
         assert str(state.message).startswith("6 loads registered, 6 failed, 0 left out")
-        assert "location are not JSON" in str(state.message)
+        assert "location: not JSON" in str(state.message)
         site.execute("UPDATE resources SET location = '{}'")
         state = register_loads(return_state=True)
     assert state.is_completed()
@@ -217,6 +221,32 @@ def test_a_resources_database_on_postgresql_is_read_and_written(
     assert len(database.loads()) == 6
     assert database.ambiguous_ids() == frozenset()
     database.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(409, {"id": "vtn-7"}), (500, {"detail": "Existing resource found", "id": "vtn-7"}), (409, {"detail": "exists"})],
+    ids=["409 with id", "500 with words", "409 alone"],
+)
+def test_a_resource_that_exists_gives_its_id_however_the_vtn_says_so(new_site: NewSite, answer: Answer) -> None:
+    site = new_site(loads=1)
+    (load,) = ResourceDatabase(str(site.db)).unregistered()
+    known = [{"id": "vtn-7", "external_resource_id": f"{load.resource_id}_load_0"}]
+
+    def vtn(method: str, path: str) -> Answer:
+        return answer if method == "POST" and path == "/resources" else (200, known)
+
+    with answering(vtn) as url, VtnClient(url, GivenToken(SecretStr("token"))) as vtn_client:
+        assert register(ResourceDatabase(str(site.db)), vtn_client).registered == 1
+    assert [each.vtn_resource_id for each in site.loads] == ["vtn-7"]
+
+
+def test_a_load_without_a_name_has_that_of_its_resource(new_site: NewSite) -> None:
+    site = new_site(loads=1)
+    site.execute("UPDATE loads SET load_name = NULL")
+    site.execute("UPDATE resources SET location = 'null'")
+    (load,) = ResourceDatabase(str(site.db)).unregistered()
+    assert resource_body(load)["resource_name"] == "House 0"
 
 
 def _all_known(vtn: ReferenceVtn, site: Site) -> list[dict[str, str]]:

@@ -162,9 +162,9 @@ def test_ctrl_c_in_a_terminal_stops_a_run_that_brought_its_own_prefect_server(
         ({"--vtn-url": "ftp://example"}, "VTN_SERVER_ADDRESS"),
         ({"--vtn-url": "http://user:password@127.0.0.1/"}, "leave it out"),
         ({"--token": "stale"}, "refuses the token"),
-        ({"--chunk-size": "50001"}, "BULK_UPLOAD_CHUNK_SIZE"),
+        ({"--chunk-size": "50001"}, "--chunk-size"),
         ({"--chunk-size": "many"}, "--chunk-size"),
-        ({"--batch-size": "0"}, "BULK_UPLOAD_BATCH_SIZE"),
+        ({"--batch-size": "0"}, "--batch-size"),
         ({"--limit": "0"}, "--limit"),
         ({"--ven": "Atlantis"}, "VEN 'Atlantis' has no loads in"),
         ({"--ledger": "mysql://x/y"}, "postgresql://"),
@@ -294,6 +294,13 @@ def test_status_tells_the_whole_story_of_a_load(
     told = command("status", *of_load, cwd=tmp_path).stdout
     assert "503, 201: 100 points in" in told
     assert "not sent: H5 meter 'meter_404' not found" in told
+
+
+def test_a_ven_of_any_name_is_shown_as_it_is(site: Site, tmp_path: Path) -> None:
+    site.execute("UPDATE resources SET ven = '[/red]br[acket]' WHERE id = 1")
+    finished = command("status", "--db", site.db, "--ledger", site.ledger, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "[/red]br[acket]" in finished.stdout
 
 
 def test_a_load_that_nobody_knows_is_told(site: Site, tmp_path: Path) -> None:

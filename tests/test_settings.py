@@ -48,3 +48,26 @@ def test_the_example_file_names_every_setting_with_its_default() -> None:
     for name in Settings.model_fields:
         if environment_name(name).startswith("BULK_UPLOAD_"):
             assert Settings.load(**{name: told[environment_name(name)]}) == Settings.load(), name
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:99999/x", "http://127.0.0.1:abc/x", "http://127.0.0.1/x?y=1", "http://127.0.0.1/x#y"],
+)
+def test_an_address_that_cannot_be_one_is_told(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="VTN_SERVER_ADDRESS"):
+        Settings.load(vtn_url=address)
+
+
+def test_a_name_that_is_nearly_a_setting_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / ".env").write_text("BULK_UPLOAD_CHUNKSIZE=5\nVTN_SERVER_ADRESS=http://127.0.0.1\nVTN_STORE=x\n")
+    Settings.load()
+    assert "BULK_UPLOAD_CHUNKSIZE is no setting; did you mean BULK_UPLOAD_CHUNK_SIZE?" in caplog.text
+    assert "VTN_SERVER_ADRESS is no setting; did you mean VTN_SERVER_ADDRESS?" in caplog.text
+    assert len(caplog.records) == 2
+
+
+def test_an_env_file_in_another_encoding_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("OAUTH_CLIENT_SECRET=hæmmelig\n".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        Settings.load()

@@ -1,13 +1,9 @@
 """Promises about the wire: what is tried again, what is not, whose token is sent, and what is never shown."""
 
-import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from pydantic import SecretStr
@@ -15,6 +11,7 @@ from tenacity import sleep_using_event
 
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import client, hourly
+from tests.small_server import Answer, answering
 from venclient.chunks import cut, encode, pending
 from venclient.cleaning import clean
 from venclient.errors import ConfigurationError, PermanentError, StoppedError, TokenServerError, TransientError
@@ -221,33 +218,10 @@ def test_an_error_survives_pickling() -> None:
         assert (str(copy), copy.args, copy.__dict__) == (str(error), error.args, error.__dict__)
 
 
-@contextmanager
-def _token_server(*answers: tuple[int, object]) -> Iterator[str]:
+def _token_server(*answers: Answer) -> AbstractContextManager[str]:
     """A token server that gives these answers, and the last one from then on."""
     left = list(answers)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            status, answer = left.pop(0) if len(left) > 1 else left[0]
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/token"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return answering(lambda _method, _path: left.pop(0) if len(left) > 1 else left[0])
 
 
 class _CountedCredentials(ClientCredentials):

@@ -31,12 +31,12 @@ def capacity_w(text: str | None) -> float | None:
 def json_object(text: str | None, what: str) -> dict[str, Any]:
     """The JSON object in a column of the resources table; raises `PermanentError` where it is none."""
     try:
-        value = json.loads(text) if text else {}
+        value = json.loads(text) if text else None
     except json.JSONDecodeError as error:
-        raise PermanentError(f"The resource's {what} are not JSON ({error}): correct the resources row") from error
-    if not isinstance(value, dict):
-        raise PermanentError(f"The resource's {what} are not a JSON object: correct the resources row")
-    return value
+        raise PermanentError(f"The resource's {what}: not JSON ({error}). Correct the resources row") from error
+    if value is not None and not isinstance(value, dict):
+        raise PermanentError(f"The resource's {what}: not a JSON object. Correct the resources row")
+    return value or {}
 
 
 def _snake_case(name: str) -> str:

@@ -75,7 +75,7 @@ def _interval_s(start_s: NDArray[np.int64]) -> int:
         return SINGLE_ROW_INTERVAL_S
     steps, counts = np.unique(np.diff(start_s), return_counts=True)
     interval_s = int(steps[counts.argmax()])
-    if start_s[-1] + interval_s > END_OF_YEAR_9999_S:
+    if start_s[-1] + interval_s >= END_OF_YEAR_9999_S:
         raise PermanentError(f"An interval of {interval_s} s from the last timestamp on ends after the year 9999")
     return interval_s
 

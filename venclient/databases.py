@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -13,26 +14,41 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from venclient.errors import ConfigurationError
 
 BUSY_TIMEOUT_S = 30
+HIDDEN = "***"
 
 
 def sqlite_path(path_or_url: str) -> Path | None:
-    """The file, when it is SQLite that is named; None for another database."""
+    """The file, when it is SQLite that is named; None for another database.
+
+    Raises `ConfigurationError` for SQLite without a file, which every connection would see as another database.
+    """
     if "://" not in path_or_url:
-        return Path(path_or_url)
-    url = _url(path_or_url)
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+        database: str | None = path_or_url
+    else:
+        url = _url(path_or_url)
+        if url.get_backend_name() != "sqlite":
+            return None
+        database = url.database
+    if not database or database == ":memory:":
+        raise ConfigurationError(f"'{path_or_url}' names no file: give a path, or a postgresql:// address")
+    return Path(database)
 
 
 def shown(path_or_url: str) -> str:
-    """The path or URL as it may stand in a message: without its password."""
+    """The path or URL as it may stand in a message: without its passwords."""
     if "://" not in path_or_url:
         return path_or_url
-    return _url(path_or_url).render_as_string(hide_password=True)
+    url = _url(path_or_url)
+    hidden = url.update_query_dict({name: HIDDEN for name in url.query if _is_secret(name)})
+    return hidden.render_as_string(hide_password=True).replace(quote(HIDDEN), HIDDEN)
 
 
 def has_password(path_or_url: str) -> bool:
     """Whether showing the address would show a password."""
-    return "://" in path_or_url and _url(path_or_url).password is not None
+    if "://" not in path_or_url:
+        return False
+    url = _url(path_or_url)
+    return url.password is not None or any(_is_secret(name) for name in url.query)
 
 
 def open_engine(path_or_url: str) -> Engine:
@@ -41,7 +57,17 @@ def open_engine(path_or_url: str) -> Engine:
     if path is None:
         with _usable(path_or_url):
             return create_engine(path_or_url, pool_pre_ping=True)
-    return create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
+    return create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_S})
+
+
+def is_there(path: Path, what: str) -> bool:
+    """Whether there is a file; raises `ConfigurationError` for what is there and is none."""
+    try:
+        if path.is_dir():
+            raise ConfigurationError(f"{what} {path} is a directory: name the file in it")
+        return path.is_file()
+    except OSError as error:
+        raise ConfigurationError(f"{what} {str(path)[:200]} cannot be looked for: {error.strerror}") from error
 
 
 def open_read_only(path_or_url: str) -> Engine:
@@ -72,11 +98,15 @@ def _url(path_or_url: str) -> URL:
         return make_url(path_or_url)
 
 
+def _is_secret(name: str) -> bool:
+    return "pass" in name.lower()
+
+
 @contextmanager
 def _usable(path_or_url: str) -> Iterator[None]:
     try:
         yield
-    except (ArgumentError, ImportError) as error:  # ImportError: a database whose driver is not installed
+    except (ArgumentError, ValueError, ImportError) as error:  # ImportError: a database whose driver is not installed
         scheme = path_or_url.partition("://")[0]
         raise ConfigurationError(
             f"A {scheme}:// address is of no use here ({type(error).__name__}): give a path, or a postgresql:// address"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, Table, delete, select
 from sqlalchemy.schema import CreateTable
 
-from venclient.databases import open_engine, shown, sqlite_path, use_write_ahead_log
+from venclient.databases import is_there, open_engine, shown, sqlite_path, use_write_ahead_log
 from venclient.errors import ConfigurationError
 from venclient.ledger_tables import INSERTS, MARKS, METADATA, REQUESTS, RUNS, UPLOADS, VTNS, Upsert, faults_told
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt
@@ -46,7 +47,7 @@ class Ledger:
         path = sqlite_path(path_or_url)
         self._engine = open_engine(path_or_url)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_room(path)
             use_write_ahead_log(self._engine)
         if self._engine.dialect.name not in INSERTS:
             raise ConfigurationError(f"Ledger {self.name}: use SQLite or PostgreSQL, not {self._engine.dialect.name}")
@@ -194,6 +195,15 @@ class Ledger:
     def _writing(self) -> Iterator[Connection]:
         with faults_told(self.name, "written"), self._turn, self._engine.begin() as connection:
             yield connection
+
+
+def _make_room(path: Path) -> None:
+    """The folder of a ledger that is not there yet."""
+    is_there(path, "Ledger")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"Ledger {path} cannot be made: {error}. Name another place with --ledger") from error
 
 
 def _now_us() -> int:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from venclient.cleaning import ALL_GOOD, clean
+from venclient.databases import is_there
 from venclient.errors import ConfigurationError, PermanentError
 from venclient.models import MeterSeries
 from venclient.quality import QualityRules
@@ -37,7 +38,7 @@ class MeterFile:
     def __init__(self, path: Path, rules: QualityRules = ALL_GOOD) -> None:
         self.path = path
         self._rules = rules
-        if not path.is_file():
+        if not is_there(path, "Meter file"):
             raise ConfigurationError(
                 f"Meter file {path} not found: name it with --h5 or BULK_UPLOAD_METER_FILE, "
                 "or make a sample with `bulk-upload sample-data`"
@@ -45,7 +46,9 @@ class MeterFile:
         try:
             self._file = h5py.File(path, "r", locking="best-effort")
         except OSError as error:
-            raise ConfigurationError(f"Meter file {path} cannot be opened as HDF5: {error}") from error
+            raise ConfigurationError(
+                f"Meter file {path} cannot be opened as HDF5: {error}. Restore it from its source"
+            ) from error
         self._recent = _RecentSeries(CACHED_POINTS)
 
     def __enter__(self) -> Self:

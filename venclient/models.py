@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 LoadState = Literal["done", "failed", "pending"]
 
 
+def load_title(resource_name: str | None, load_name: str | None) -> str:
+    """What people call a load, of the names that it has."""
+    return " - ".join(name for name in (resource_name, load_name) if name)
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """A row of the loads table with its resource's name, VEN and capacity (in W, where it is known)."""
@@ -27,7 +32,7 @@ class Load:
     @property
     def name(self) -> str:
         """What people call it: `Ljt Holiday Inn - Base Load`."""
-        return f"{self.resource_name} - {self.load_name}"
+        return load_title(self.resource_name, self.load_name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ Ids are written as they come, in small transactions. A registration that was kil
 VTN had created by then answers with its id when it is asked for again, so that no resource is created twice.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from typing import Any
 
 from venclient.capacities import capacities, json_object
 from venclient.errors import PermanentError, TransientError
+from venclient.models import load_title
 from venclient.resource_db import ResourceDatabase, UnregisteredLoad
 from venclient.vtn import VtnClient
-
-log = logging.getLogger(__name__)
 
 LOADS_PER_TRANSACTION = 100
 
@@ -87,7 +85,6 @@ def _create_resource(vtn: VtnClient, load: UnregisteredLoad, ven: _Outcome) -> _
     try:
         return _Outcome(id=vtn.create_resource(resource_body(load)))
     except (PermanentError, TransientError) as error:
-        log.error("Load %s is not registered: %s", load.load_id, error)
         return _Outcome(error=f"Load {load.load_id}: {error}")
 
 
@@ -104,7 +101,7 @@ def resource_body(load: UnregisteredLoad) -> dict[str, Any]:
     }
     return {
         "id": load.load_id,
-        "resource_name": f"{load.resource_name} - {load.load_name}",
+        "resource_name": load_title(load.resource_name, load.load_name),
         "resource_type": load.resource_type,
         "ven_name": load.ven,
         "external_resource_id": f"{load.resource_id}_{load.load_component}",

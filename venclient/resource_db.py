@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from venclient.capacities import capacity_w
-from venclient.databases import open_engine, open_read_only, shown, sqlite_path
+from venclient.databases import is_there, open_engine, open_read_only, shown, sqlite_path
 from venclient.errors import ConfigurationError
 from venclient.models import Load
 
@@ -107,7 +107,7 @@ class ResourceDatabase:
     def __init__(self, path_or_url: str) -> None:
         self.name = shown(path_or_url)
         path = sqlite_path(path_or_url)
-        if path is not None and not path.is_file():
+        if path is not None and not is_there(path, "Resources database"):
             raise ConfigurationError(
                 f"Resources database {path} not found: name it with --db or BULK_UPLOAD_RESOURCES_DB, "
                 "or make a sample with `bulk-upload sample-data`"

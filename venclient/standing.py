@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, func, select
 
-from venclient.databases import open_read_only, shown, sqlite_path
+from venclient.databases import is_there, open_read_only, shown, sqlite_path
 from venclient.errors import ConfigurationError
 from venclient.ledger_tables import MARKS, REQUESTS, UPLOADS, VTNS, faults_told
 from venclient.models import Load, LoadState
@@ -175,7 +175,7 @@ def _ven_standing(outline: VenOutline, loads: list[Standing]) -> VenStanding:
 def _opened(path_or_url: str, vtn_base_url: str | None) -> Iterator[tuple[Connection, int | None] | None]:
     """The ledger and its number for this VTN; nothing where there is no ledger yet."""
     path = sqlite_path(path_or_url)
-    if path is not None and not path.is_file():
+    if path is not None and not is_there(path, "Ledger"):
         yield None
         return
     engine = open_read_only(path_or_url)
