@@ -15,6 +15,7 @@ from tests.commands import command, last_json, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, client
 from tests.small_server import Answer, answering
+from venclient.errors import ConfigurationError
 from venclient.registration import register, resource_body
 from venclient.resource_db import ResourceDatabase
 from venclient.tokens import GivenToken
@@ -124,6 +125,37 @@ def test_an_old_database_without_the_meter_column_and_with_more_columns_is_regis
     site.execute("ALTER TABLE resources ADD COLUMN something_else TEXT")
     assert "h5_meter_id" not in _rows(site, "resources")[0]
     assert site.register(vtn).registered == 4
+
+
+OPTIONAL = {
+    "resources": [
+        "resource_name", "resource_type", "resource_sub_type", "meter_point_id", "capacities", "location", "address",
+        "enabled", "reporting", "registration_status", "connection_id",
+    ],
+    "loads": ["load_name", "registration_status", "created_at", "updated_at"],
+}  # fmt: skip
+
+
+def test_a_database_with_nothing_but_what_is_needed_is_registered_and_uploaded(
+    vtn: ReferenceVtn, new_site: NewSite
+) -> None:
+    site = new_site()
+    for table, columns in OPTIONAL.items():
+        for column in columns:
+            site.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    assert site.register(vtn).registered == 4
+    assert {result.state for result in site.upload(vtn).values()} == {"done"}
+    site.assert_stored(vtn)
+
+
+def test_a_column_that_is_needed_is_named(new_site: NewSite) -> None:
+    site = new_site()
+    site.execute("ALTER TABLE loads DROP COLUMN load_component")
+    with pytest.raises(ConfigurationError, match=r"no column loads\.load_component"):
+        ResourceDatabase(str(site.db)).loads()
+    site.execute("DROP TABLE loads")
+    with pytest.raises(ConfigurationError, match="no table loads"):
+        ResourceDatabase(str(site.db)).loads()
 
 
 def test_the_command_registers_the_vens_asked_for(vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path) -> None:

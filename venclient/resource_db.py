@@ -7,21 +7,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
+    ColumnClause,
     ColumnElement,
     Connection,
     Row,
-    Select,
-    String,
     bindparam,
     case,
-    cast,
-    column,
     func,
     select,
-    table,
     update,
 )
 from sqlalchemy.exc import DBAPIError
@@ -30,42 +27,16 @@ from venclient.capacities import capacity_w
 from venclient.databases import is_there, open_engine, open_read_only, shown, sqlite_path
 from venclient.errors import ConfigurationError
 from venclient.models import Load
-
-RESOURCES = table(
-    "resources",
-    column("resource_id"),
-    column("resource_name"),
-    column("resource_type"),
-    column("resource_sub_type"),
-    column("meter_point_id"),
-    column("capacities"),
-    column("location"),
-    column("address"),
-    column("ven"),
-    column("enabled"),
-    column("registration_status"),
+from venclient.resource_tables import (
+    IS_LEFT_OUT,
+    IS_REGISTERED,
+    LOADS,
+    LOADS_OF_RESOURCES,
+    RESOURCES,
+    Rows,
+    absent_columns,
+    without,
 )
-LOADS = table(
-    "loads",
-    column("load_id"),
-    column("resource_id"),
-    column("load_component"),
-    column("load_name"),
-    column("h5_meter_id"),
-    column("vtn_resource_id"),
-    column("registration_status"),
-    column("updated_at"),
-)
-# An empty string in vtn_resource_id is not a registration (contracts §1).
-IS_REGISTERED = func.coalesce(LOADS.c.vtn_resource_id, "") != ""
-# What registration leaves out: disabled or suspended. A boolean is a number, a text or a type of its own, as the
-# database has it.
-IS_LEFT_OUT = (
-    func.lower(func.coalesce(cast(RESOURCES.c.enabled, String), "")).in_(["0", "0.0", "f", "false", "n", "no", "off"])
-    | (func.upper(func.coalesce(RESOURCES.c.registration_status, "")) == "SUSPENDED")
-    | (func.upper(func.coalesce(LOADS.c.registration_status, "")) == "SUSPENDED")
-)
-LOADS_OF_RESOURCES = LOADS.join(RESOURCES, LOADS.c.resource_id == RESOURCES.c.resource_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +162,15 @@ class ResourceDatabase:
 
     def write_ids(self, ids: Mapping[str, str]) -> None:
         """Write the VTN's ids into the loads table, by `load_id`, in one transaction."""
-        statement = (
-            update(LOADS)
-            .where(LOADS.c.load_id == bindparam("of_load"))
-            .values(
-                vtn_resource_id=bindparam("id"), registration_status="APPROVED", updated_at=func.current_timestamp()
-            )
-        )
         if not ids:
             return
+        values = {
+            LOADS.c.vtn_resource_id: bindparam("id"),
+            LOADS.c.registration_status: "APPROVED",
+            LOADS.c.updated_at: func.current_timestamp(),
+        }
+        values = {name: value for name, value in values.items() if name not in self._absent}
+        statement = update(LOADS).where(LOADS.c.load_id == bindparam("of_load")).values(values)
         try:
             with self._writer.begin() as connection:
                 connection.execute(statement, [{"of_load": load_id, "id": id_} for load_id, id_ in ids.items()])
@@ -249,7 +220,13 @@ class ResourceDatabase:
             for *texts, capacities in self._rows(query)
         ]
 
-    def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+    @cached_property
+    def _absent(self) -> frozenset[ColumnClause[Any]]:
+        with self._reading() as connection:
+            return absent_columns(connection, self.name)
+
+    def _rows(self, query: Rows) -> Sequence[Row[*tuple[Any, ...]]]:
+        query = without(self._absent, query)
         with self._reading() as connection:
             return connection.execute(query).all()
 
@@ -259,10 +236,7 @@ class ResourceDatabase:
             with self._engine.connect() as connection:
                 yield connection
         except DBAPIError as error:
-            raise ConfigurationError(
-                f"Resources database {self.name} cannot be read: {error.orig}. "
-                "It needs the tables loads and resources of the user's layout"
-            ) from error
+            raise ConfigurationError(f"Resources database {self.name} cannot be read: {error.orig}") from error
 
 
 def _text(value: object) -> str:
