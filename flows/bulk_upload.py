@@ -120,7 +120,7 @@ def _end(run: Run, selection: Selection) -> State[Summary]:
     for ven, results in run.ven_results.unfinished().items():
         publish_ven_table(ven, results)
     snapshot = run.progress.snapshot()
-    if snapshot.points_sent:
+    if snapshot.points_sent and not run.ended_by:
         run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
     publish_summary(snapshot, selection)
     summary = _summary(snapshot, selection)
