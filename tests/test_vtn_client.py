@@ -131,12 +131,14 @@ def test_a_token_server_that_is_away_is_told_at_the_start(vtn: ReferenceVtn) -> 
             vtn_client.check()
 
 
-def test_an_address_where_no_vtn_is_is_told_at_the_start(vtn: ReferenceVtn) -> None:
-    with (
-        VtnClient(f"{vtn.base_url}/wrong", GivenToken(SecretStr(vtn.token))) as vtn_client,
-        pytest.raises(ConfigurationError, match="There is no VTN at"),
-    ):
+def test_an_address_with_a_wrong_path_is_told_at_the_start_and_with_each_load(
+    vtn: ReferenceVtn, caplog: pytest.LogCaptureFixture
+) -> None:
+    with VtnClient(f"{vtn.base_url}/wrong", GivenToken(SecretStr(vtn.token))) as vtn_client:
         vtn_client.check()
+        assert "is this the VTN's base address?" in caplog.text
+        with pytest.raises(PermanentError, match="and its base address"):
+            vtn_client.upload("any", _body(), POINTS, 5_000)
 
 
 def test_threads_that_wait_for_a_token_fetch_it_once_and_renew_it_once(tmp_path: Path) -> None:

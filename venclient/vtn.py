@@ -109,12 +109,8 @@ class VtnClient:
                 ) from error
             log.warning("The VTN is there, but in trouble: %s", error)
         except PermanentError as error:
-            if error.status == 404:
-                raise ConfigurationError(
-                    f"There is no VTN at {self.base_url}: GET /resources is answered {error}. "
-                    "Correct --vtn-url or VTN_SERVER_ADDRESS"
-                ) from error
-            log.debug("The VTN is there; what it says of a look-up does not matter for an upload: %s", error)
+            # An upload can do without this call; but it is also what a wrong path in the address looks like.
+            log.warning("%s/resources is answered %s: is this the VTN's base address?", self.base_url, error)
 
     def upload(self, vtn_resource_id: str, body: bytes, points: int, batch_size: int) -> Receipt:
         """Send the encoded points of one resource; returns once the VTN has acknowledged every one of them."""

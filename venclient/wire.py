@@ -17,7 +17,8 @@ MAX_ANSWER_BYTES = 64 * 2**20
 TRIED_AGAIN = frozenset({401, 408, 425, 429})
 NOT_IMPLEMENTED = 501
 HINTS = {
-    404: ". Is this the VTN that the loads were registered with? A reference VTN learns them by `vtn --adopt`",
+    404: ". Is this the VTN that the loads were registered with, and its base address? "
+    "A reference VTN learns their ids by `bulk-upload vtn --adopt`",
     413: ". Send fewer points a request: --chunk-size",
 }
 
