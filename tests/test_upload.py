@@ -98,6 +98,14 @@ def test_a_gap_filled_later_sends_its_month_and_a_correction_stopped_half_way_go
     site.assert_stored(vtn)
 
 
+def test_rows_left_out_are_counted_also_where_none_is_left(vtn: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site(loads=1)
+    site.register(vtn)
+    site.write_rows(site.loads[0], np.full((7, 2), [1_736_928_000.0, np.nan]))
+    (result,) = site.upload(vtn).values()
+    assert (result.state, dict(result.dropped)) == ("failed", {"NaN": 7})
+
+
 def test_a_load_that_failed_keeps_what_was_acknowledged_and_the_others_finish(
     vtn: ReferenceVtn, new_site: NewSite, no_faults: ReferenceVtn
 ) -> None:

@@ -40,7 +40,7 @@ def clean(rows: NDArray[np.generic], rules: QualityRules = ALL_GOOD, capacity_w:
     dropped["duplicate timestamp"] = int(keep.sum()) - len(start_s)
     dropped = {reason: count for reason, count in dropped.items() if count}
     if not len(start_s):
-        raise PermanentError(f"No usable rows: {_in_words(dropped) or 'the dataset is empty'}")
+        raise PermanentError(f"No usable rows: {_in_words(dropped) or 'the dataset is empty'}", dropped=dropped)
     power_w, quality = rules.applied(power_w, capacity_w)
     series = MeterSeries(start_s, power_w, quality, rules.codes, _interval_s(start_s), (), dropped)
     return replace(series, months=months_of(series))

@@ -10,6 +10,9 @@
 Messages say what, which one, and what to do next. All arguments go to `Exception`, so that errors survive pickling.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class VenClientError(Exception):
     """Any error that `venclient` raises on purpose; `answers`: what each attempt at the call came to, such as `503`."""
@@ -34,11 +37,14 @@ class TokenServerError(TransientError):
 
 
 class PermanentError(VenClientError):
-    """What no further attempt gets past: the load ends, the others go on."""
+    """What no further attempt gets past: the load ends, the others go on. `dropped`: rows left out, by reason."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message, status)
+    def __init__(
+        self, message: str, status: int | None = None, dropped: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        super().__init__(message, status, dict(dropped))
         self.status = status
+        self.dropped = dict(dropped)
 
 
 class ConfigurationError(VenClientError):

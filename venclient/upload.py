@@ -46,6 +46,8 @@ def upload_load(load: Load, entry: Entry, uploader: Uploader, *, label: str = "[
         _send_pending(load, entry, uploader, tally, label)
     except (PermanentError, TransientError) as error:
         tally.retries += max(len(error.answers) - 1, 0)
+        if isinstance(error, PermanentError) and error.dropped:
+            tally.dropped = error.dropped
         uploader.ledger.settle(load, "failed", str(error), error.answers, tally.seconds)
         log.error("%s   Load %s (%s) failed: %s", label, load.load_id, load.name, error)
         return tally.result(load, "failed", str(error))
