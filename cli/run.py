@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import orjson
 import typer
@@ -12,9 +12,12 @@ import typer
 from cli import options
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
     from flows.bulk_upload import Summary
 
 INTERRUPTED = 128 + signal.SIGINT
+STOPPED = "Stopped. What the VTN acknowledged is recorded: run it again to go on."
 
 
 def run(
@@ -53,14 +56,15 @@ def run(
 
         bulk-upload run --vtn-url http://127.0.0.1:8444/openadr3 --json
     """
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Our own lines say it better.
     from cli.plan import tell_plan
     from cli.progress_bar import shown_progress
     from config.settings import Settings, given_options
     from tasks.run import opened_run
     from venclient.batches import select_batches
 
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     paths = {"resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "bearer_token": token}
     try:
         with given_options(**paths, chunk_size=chunk_size, batch_size=batch_size):
@@ -72,7 +76,7 @@ def run(
                 select_batches(opened.resources, ven, limit, settings.loads_per_task)
             with shown_progress():
                 # Addresses and the token stay out of the run's parameters, which Prefect shows.
-                summary, message = _run_flow(
+                state = _run_flow(
                     vens=ven,
                     limit_loads=limit,
                     only_failed=failed,
@@ -80,46 +84,42 @@ def run(
                     batch_size=settings.batch_size,
                 )
     except KeyboardInterrupt:
-        typer.echo("Stopped. What the VTN acknowledged is recorded: run it again to go on.", err=True)
+        typer.echo(STOPPED, err=True)
         sys.exit(INTERRUPTED)
-    _tell(summary, message, as_json=as_json)
-    sys.exit(0 if summary.success else 1)
+    sys.exit(_tell(state, as_json=as_json))
 
 
 def _stop(_signal: int, _frame: object) -> None:
-    """Let the requests in flight finish; the second time, do not wait for them."""
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, _stop_at_once)
-    typer.echo("\nStopping when the requests in flight are through; once more stops at once …", err=True)
+    """While nothing is being sent; while something is, the flow lets the requests in flight finish."""
     raise KeyboardInterrupt
 
 
-def _stop_at_once(_signal: int, _frame: object) -> None:
-    os._exit(INTERRUPTED)
-
-
-def _run_flow(**parameters: object) -> "tuple[Summary, str]":
-    """What came of the run, and the message of its final state."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Our own lines say it better.
+def _run_flow(**parameters: object) -> "State[Summary]":
+    """The final state of a run."""
     from cli.prefect_server import prefect_api
-    from flows.bulk_upload import IncompleteError, Summary, bulk_upload
+    from flows.bulk_upload import bulk_upload
 
     given = {name: value for name, value in parameters.items() if value is not None}
     with prefect_api():
-        state = bulk_upload(**given, return_state=True)
-        outcome = state.result(raise_on_failure=False)
+        return cast("State[Summary]", bulk_upload(**given, return_state=True))  # typed as if State were its result
+
+
+def _tell(state: "State[Summary]", *, as_json: bool) -> int:
+    """Say what came of the run; the exit code that says it too."""
+    from flows.bulk_upload import IncompleteError, Summary
+
+    outcome: object = state.result(raise_on_failure=False)
     if isinstance(outcome, IncompleteError):
-        return outcome.summary, str(outcome)
-    if isinstance(outcome, Exception):
+        outcome = outcome.summary
+    if not isinstance(outcome, Summary):
+        assert isinstance(outcome, Exception)
         raise outcome
-    assert isinstance(outcome, Summary)
-    return outcome, state.message or ""
-
-
-def _tell(summary: "Summary", message: str, *, as_json: bool) -> None:
-    if not summary.success:
-        typer.echo(message, err=True)
-    typer.echo(orjson.dumps(_as_json(summary)).decode() if as_json else _in_words(summary))
+    if not outcome.success:
+        typer.echo(state.message, err=True)
+    if state.is_cancelled():
+        typer.echo(STOPPED, err=True)
+    typer.echo(orjson.dumps(_as_json(outcome)).decode() if as_json else _in_words(outcome))
+    return INTERRUPTED if state.is_cancelled() else int(not outcome.success)
 
 
 def _as_json(summary: "Summary") -> dict[str, object]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     )
     concurrency: int = Field(4, ge=1, le=64, description="requests in flight at a time")
     loads_per_task: int = Field(50, ge=1, le=1_000, description="loads of one VEN in a Prefect task, at most")
+    when_busy: Literal["leave", "wait"] = Field(
+        "leave", description="what a run does when another uploads the same VENs: `leave`, or `wait` for it to end"
+    )
     timeout_s: float = Field(
         30.0, gt=0, description="how long the VTN may take for an answer, and 1 s more for every 500 points"
     )

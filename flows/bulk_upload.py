@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import Annotated, Any, cast
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
-from prefect.states import Completed, Failed
+from prefect.futures import PrefectFuture, wait
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -17,9 +20,10 @@ from tasks.loads import select_loads
 from tasks.progress import Snapshot
 from tasks.reports import publish_summary, publish_ven_table, reported_progress
 from tasks.run import DatabaseParameter, Run, opened_run, refuse_passwords
+from tasks.stopping import next_deadline, stopped_at, stopped_by_signals
 from tasks.upload import upload_batch
-from venclient.batches import Selection
-from venclient.errors import ConfigurationError
+from venclient.batches import Batch, Selection
+from venclient.errors import BusyError, ConfigurationError, StoppedError
 
 log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name
 
@@ -65,6 +69,7 @@ def bulk_upload(
     vens: list[str] | None = None,
     limit_loads: Annotated[int, Field(ge=1)] | None = None,
     only_failed: bool = False,
+    deadline: str | None = None,
     chunk_size: Annotated[int, Field(ge=1, le=50_000)] = 50_000,
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 5_000,
     resources_db: DatabaseParameter = None,
@@ -74,13 +79,15 @@ def bulk_upload(
 ) -> State[Summary]:
     """Upload what the VTN does not have yet of the historical meter data.
 
-    Stopped or killed, start it again: it goes on where it was. It ends Completed when every load is done, and Failed
-    when one is not; either way every load that could be done is.
+    Stopped or killed, start it again: it goes on where it was. It ends Completed when every load is done, Failed when
+    one is not, though every load that could be done is, and Cancelled when it was stopped, or when another run uploads
+    the same VENs; what is left waits for the next run.
 
     Args:
         vens: the VENs to upload; all of them when empty.
         limit_loads: only the first so many loads, to try things out.
         only_failed: only loads that their last run left failed.
+        deadline: when to stop, as `06:00 Europe/Copenhagen`: the first such time after the scheduled start.
         chunk_size: points a request, at most 50,000.
         batch_size: points that the VTN writes at a time, at most 10,000.
         resources_db: resources database (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_RESOURCES_DB.
@@ -98,8 +105,16 @@ def bulk_upload(
             ledger_url=ledger_url,
             vtn_url=vtn_url,
         )
-        with opened_run(settings) as run:
-            return _upload(run, select_loads(vens, limit_loads, settings.loads_per_task, only_failed))
+        stops_at = next_deadline(deadline, flow_run.scheduled_start_time) if deadline else None
+        with ExitStack() as stack:
+            run = stack.enter_context(opened_run(settings))
+            stack.enter_context(stopped_by_signals(run.stop))
+            stack.enter_context(stopped_at(stops_at, run.stop))
+            selection = select_loads(vens, limit_loads, settings.loads_per_task, only_failed)
+            run.lease({batch.ven for batch in selection.batches}, waits=settings.when_busy == "wait")
+            return _upload(run, selection)
+    except (BusyError, StoppedError) as error:
+        return Cancelled(message=str(error), data=error)
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)
 
@@ -112,8 +127,22 @@ def _upload(run: Run, selection: Selection) -> State[Summary]:
             selection.unregistered,
         )
     with reported_progress(run.progress):
-        upload_batch.map(selection.batches).wait()
+        _upload_batches(run, selection.batches)
     return _end(run, selection)
+
+
+def _upload_batches(run: Run, batches: Sequence[Batch]) -> None:
+    """Start each batch when there is room for it, so that a run that is stopped has not begun the others."""
+    room = BoundedSemaphore(BATCHES_AT_A_TIME)
+    futures: list[PrefectFuture[Any]] = []
+    for batch in batches:
+        room.acquire()
+        if run.stopping.is_set():
+            break
+        future = upload_batch.submit(batch)
+        future.add_done_callback(lambda _: room.release())
+        futures.append(future)
+    wait(futures)
 
 
 def _end(run: Run, selection: Selection) -> State[Summary]:
@@ -124,26 +153,32 @@ def _end(run: Run, selection: Selection) -> State[Summary]:
         run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
     publish_summary(snapshot, selection)
     summary = _summary(snapshot, selection)
-    if not summary.success:
-        message = _why_not_done(summary, run.ended_by)
-        return Failed(message=message, data=IncompleteError(message, summary))
-    return Completed(
-        message=f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
-        f"{summary.points_already_there:,} already there",
-        data=summary,
-    )
+    if summary.success:
+        return Completed(
+            message=f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
+            f"{summary.points_already_there:,} already there",
+            data=summary,
+        )
+    message = _why_not_done(summary, run)
+    if run.stopped_by and not run.ended_by:
+        return Cancelled(message=message, data=summary)
+    return Failed(message=message, data=IncompleteError(message, summary))
 
 
-def _why_not_done(summary: Summary, ended_by: Sequence[ConfigurationError]) -> str:
+def _why_not_done(summary: Summary, run: Run) -> str:
     reasons = "; ".join(summary.failures[:REASONS_TOLD])
     failed = f"{summary.failed} of {summary.total_loads} loads failed" + (f": {reasons}" if reasons else "")
     left = summary.total_loads - summary.successful - summary.failed
     if not left:
         return failed
-    why = ended_by[0] if ended_by else "their tasks tell why, or the loads table no longer has them"
-    return f"Ended early, {left} of {summary.total_loads} loads are left for the next run: {why}" + (
-        f". {failed}" if summary.failed else ""
-    )
+    told = f"{left} of {summary.total_loads} loads are left for the next run"
+    if run.ended_by:
+        told = f"Ended early, {told}: {run.ended_by[0]}"
+    elif run.stopped_by:
+        told = f"Stopped by {run.stopped_by[0]}: {told}"
+    else:
+        told = f"Ended early, {told}: their tasks tell why, or the loads table no longer has them"
+    return f"{told}. {failed}" if summary.failed else told
 
 
 def _summary(snapshot: Snapshot, selection: Selection) -> Summary:

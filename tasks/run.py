@@ -1,28 +1,38 @@
-"""What the tasks of one run share in their process: connections, a pool of threads, the tally.
+"""What the tasks of one run share in their process: connections, a pool of threads, the lease, the tally.
 
 Nothing of this crosses a task's border: the flow opens it, and each task finds it in its context.
 """
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
+from threading import Event, Timer
 from typing import Annotated, TypeVar
 
+from prefect.runtime import flow_run
 from pydantic import Field
 
 from config.settings import Settings
 from tasks.progress import RunProgress, VenResults
 from venclient.databases import has_password, shown
 from venclient.errors import ConfigurationError, StoppedError
+from venclient.lease import Writer
 from venclient.ledger import Ledger
 from venclient.meter_data import MeterFile
+from venclient.process_identity import on_this_machine
 from venclient.quality import QualityRules
 from venclient.resource_db import ResourceDatabase
 from venclient.tokens import ClientCredentials, GivenToken, TokenSource
 from venclient.upload import Uploader
 from venclient.vtn import VtnClient
+
+log = logging.getLogger(__name__)
+
+# How long a run that was told to stop waits for the requests in flight. Prefect kills what it cancels after 30 s.
+GRACE_S = 20.0
 
 T = TypeVar("T")
 # A path or an SQLAlchemy URL as a flow's parameter: Prefect refuses one with a password before it would be stored.
@@ -36,7 +46,7 @@ class Run:
     """One run in this process.
 
     `pool` sends: its threads are the requests that can be in flight. `ended_by`: what no load gets past, should it
-    occur.
+    occur; `stopped_by`: what the run was told to stop by. `resting`: what is given back when nothing is in flight.
     """
 
     resources: ResourceDatabase
@@ -44,7 +54,16 @@ class Run:
     progress: RunProgress
     ven_results: VenResults
     pool: ThreadPoolExecutor
+    resting: ExitStack
+    stopping: Event = field(default_factory=Event)
     ended_by: list[ConfigurationError] = field(default_factory=list)
+    stopped_by: list[str] = field(default_factory=list)
+
+    def lease(self, vens: Collection[str], *, waits: bool) -> None:
+        """Become the one run that may write for these VENs; raises `BusyError` where another is, or waits for it."""
+        writer = Writer(str(flow_run.id), on_this_machine(f"Flow run '{flow_run.name}'"))
+        held = self.uploader.ledger.leased(vens, writer, waits=waits, stopped=self.stopping)
+        self.resting.enter_context(held)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Queue a call, in a copy of the caller's context, so that its log lines are the caller's task's."""
@@ -54,10 +73,24 @@ class Run:
             raise StoppedError("The run ended before this began: the next takes it up") from error
 
     def end(self, cause: ConfigurationError) -> None:
-        """Let the requests in flight finish, and leave what was not sent to the next run."""
+        """What no load gets past has occurred: let the requests in flight finish, and leave the rest."""
         self.ended_by.append(cause)
+        self._wind_down()
+
+    def stop(self, reason: str) -> None:
+        """Let the requests in flight finish, for 20 s at most, and leave what was not sent to the next run."""
+        self.stopped_by.append(reason)
+        log.warning("Stopped by %s: requests in flight have %.0f s, the rest waits for the next run", reason, GRACE_S)
+        self._wind_down()
+
+    def _wind_down(self) -> None:
+        self.stopping.set()
         self.uploader.vtn.stop()
         self.pool.shutdown(wait=False, cancel_futures=True)
+        cut = Timer(GRACE_S, self.uploader.vtn.cut)
+        cut.daemon = True
+        cut.start()
+        self.resting.callback(cut.cancel)
 
 
 _current: ContextVar[Run] = ContextVar("run")
@@ -80,6 +113,7 @@ def opened_run(settings: Settings) -> Iterator[Run]:
         meters = stack.enter_context(open_meters(settings))
         vtn = stack.enter_context(open_vtn(settings))
         ledger = stack.enter_context(Ledger(settings.ledger_url, vtn.base_url))
+        resting = stack.enter_context(ExitStack())
         vtn.check()
         progress = RunProgress()
         uploader = Uploader(
@@ -94,7 +128,7 @@ def opened_run(settings: Settings) -> Iterator[Run]:
         pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="upload")
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         stack.callback(vtn.stop)
-        run = Run(resources, uploader, progress, VenResults(), pool)
+        run = Run(resources, uploader, progress, VenResults(), pool, resting)
         before = _current.set(run)
         stack.callback(_current.reset, before)
         yield run

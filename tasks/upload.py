@@ -8,7 +8,7 @@ from functools import partial
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from tasks.reports import publish_ven_table
 from tasks.run import Run, current_run
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def upload_batch(batch: Batch) -> State[None]:
     """Upload the loads of this batch, as many at a time as the run has threads, and count each as it ends.
 
-    It ends Failed when loads failed or were left; the run's tally says which.
+    It ends Failed when loads failed or got lost, Cancelled when the run was stopped; the run's tally says which.
     """
     run = current_run()
     try:
@@ -40,7 +40,9 @@ def upload_batch(batch: Batch) -> State[None]:
     left = len(batch.load_ids) - len(results)
     points = sum(result.points_sent for result in results)
     told = f"{batch}: {len(results) - failed} done, {failed} failed, {left} left, {points:,} points sent"
-    return Failed(message=told) if failed or left else Completed(message=told)
+    if failed or (left and not run.stopped_by):
+        return Failed(message=told)
+    return Cancelled(message=told) if left else Completed(message=told)
 
 
 def _upload(run: Run, batch: Batch) -> list[LoadResult]:

@@ -1,9 +1,11 @@
 """Promises of prefect.yaml: what it names is there, and `prefect deployment run bulk-upload/all-vens` uploads."""
 
 import os
+import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"].partition(":")[2])
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["description"][:20])
 def test_each_deployment_names_a_flow_that_is_there_and_parameters_that_it_has(
     deployment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,7 +40,14 @@ def test_each_deployment_names_a_flow_that_is_there_and_parameters_that_it_has(
 def test_deployments_have_the_names_that_people_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     names = {f"{load_flow_from_entrypoint(each['entrypoint']).name}/{each['name']}" for each in DEPLOYMENTS}
-    assert names == {"bulk-upload/all-vens", "register-loads/all-vens", "verify-upload/weekly"}
+    assert names == {
+        "bulk-upload/all-vens", "bulk-upload/nightly", "register-loads/all-vens", "verify-upload/weekly",
+    }  # fmt: skip
+
+
+def test_deployments_have_the_version_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {each["version"] for each in DEPLOYMENTS} == {project["version"]}
 
 
 def test_an_upload_has_the_sizes_of_the_guide_as_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +98,29 @@ def test_a_run_of_the_deployment_uploads_every_ven(vtn: ReferenceVtn, site: Site
     watched = _prefect(environment, "deployment", "run", "bulk-upload/all-vens", "--watch")
     assert "Completed" in watched
     site.assert_stored(vtn)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_nightly_run_is_skipped_while_the_full_one_runs(
+    no_faults: ReferenceVtn, site: Site, environment: dict[str, str], prefect: SyncPrefectClient
+) -> None:
+    no_faults.switch(points_per_second=40)
+    seen = len(no_faults.log())
+    _prefect(environment, "deployment", "run", "bulk-upload/all-vens")
+    full = _last_run(prefect)
+    while len(no_faults.log()) < seen + 2:
+        time.sleep(0.2)
+    skipped = _prefect(environment, "deployment", "run", "bulk-upload/nightly", "--watch", returns=1)
+    assert "Cancelled" in skipped
+    state = prefect.read_flow_run(_last_run(prefect)).state
+    assert state
+    assert re.search(r"Flow run '[\w-]+' on .* is uploading them. Start again when it has ended", state.message or "")
+    no_faults.switch()
+    while not (state := prefect.read_flow_run(full).state) or not state.is_final():
+        time.sleep(0.2)
+    assert state.is_completed()
+    site.assert_stored(no_faults)
+    assert len(no_faults.log(after=seen)) == len(site.loads)
 
 
 @pytest.mark.usefixtures("worker")

@@ -9,12 +9,15 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 from pydantic import SecretStr
 
+from venclient.lease import Writer
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Load, LoadResult
+from venclient.process_identity import on_this_machine
 from venclient.registration import Registration, register
 from venclient.resource_db import ResourceDatabase
 from venclient.tokens import GivenToken
@@ -33,7 +36,8 @@ class VENManager:
 
     `vens`: the names of the VENs that this manager has registered. `ledger_url`: a path or an SQLAlchemy URL;
     `concurrency`: requests in flight at a time, all calls together. Every method raises `ConfigurationError` for what
-    the operator has to set right: no such file, no such VEN, a VTN that is not there or refuses the token.
+    the operator has to set right: no such file, no such VEN, a VTN that is not there or refuses the token, another run
+    that uploads the same VEN (`BusyError`).
     """
 
     def __init__(self, vtn_base_url: str, bearer_token: str, *, ledger_url: str = LEDGER, concurrency: int = 4) -> None:
@@ -119,7 +123,12 @@ class VENManager:
             log.error("No loads with VTN resource IDs found for VEN '%s': register_resources() registers them", ven_id)
             return []
         self._vtn.check()
-        with MeterFile(h5_file_path) as meters, Ledger(self._ledger_url, self._vtn.base_url) as ledger:
+        writer = Writer(str(uuid4()), on_this_machine("A VENManager"))
+        with (
+            MeterFile(h5_file_path) as meters,
+            Ledger(self._ledger_url, self._vtn.base_url) as ledger,
+            ledger.leased([ven_id], writer),
+        ):
             uploader = Uploader(meters, ledger, self._vtn, chunk_size, batch_size, ambiguous_ids)
             entries = ledger.entries(loads)
 

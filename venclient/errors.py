@@ -5,6 +5,7 @@
     │   └── TokenServerError  the same, from the token server
     ├── PermanentError        this load ends, the next goes on: 400, 403, 404, 422, a bad dataset
     ├── ConfigurationError    the run ends: no token, wrong secret, a file or the VTN is missing
+    │   └── BusyError         another run writes for the same VENs
     └── StoppedError          the run was told to stop: what was not sent waits for the next
 
 Messages say what, which one, and what to do next. All arguments go to `Exception`, so that errors survive pickling.
@@ -49,6 +50,10 @@ class PermanentError(VenClientError):
 
 class ConfigurationError(VenClientError):
     """What the operator has to set right before any load can go on."""
+
+
+class BusyError(ConfigurationError):
+    """Another run may write for these VENs, and this one may not."""
 
 
 class StoppedError(VenClientError):

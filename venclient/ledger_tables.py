@@ -65,6 +65,27 @@ RUNS = Table(
     Column("seconds", Float, nullable=False),
     sqlite_with_rowid=False,
 )
+# Runs that write. A row's number is the run's fencing token: whoever takes over has a higher one.
+WRITERS = Table(
+    "writers",
+    METADATA,
+    Column("writer_id", Integer, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("parent_run_id", Text),
+    Column("title", Text, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("beat", Integer, nullable=False),  # rises for as long as the run lives
+    sqlite_autoincrement=True,
+)
+# Who may write for a VEN.
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("ven", String, primary_key=True),
+    Column("writer_id", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
 
 
 @contextmanager

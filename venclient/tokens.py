@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from venclient.errors import ConfigurationError, TokenServerError, VenClientError
 from venclient.retry_after import retry_after_s
 
-FETCH_TIMEOUT_S = 30.0
+FETCH_TIMEOUT_S = 15.0
 # A token is renewed this long before it expires, or a tenth of its life before, whichever is less.
 LEEWAY_S = 60.0
 REFUSED_FOR_A_MOMENT_S = 20.0

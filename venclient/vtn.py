@@ -83,6 +83,11 @@ class VtnClient:
         """Let requests in flight finish and send no other: calls raise `StoppedError` from now on."""
         self._stopped.set()
 
+    def cut(self) -> None:
+        """Stop, and do not wait for requests in flight either: what becomes of them is not known."""
+        self.stop()
+        self._wire.cut()
+
     def close(self) -> None:
         """Close every thread's session."""
         self._wire.close()

@@ -9,6 +9,7 @@ from requests.auth import AuthBase
 
 from venclient.errors import PermanentError, TransientError
 from venclient.retry_after import retry_after_s
+from venclient.sockets import Sockets
 from venclient.tokens import TokenSource
 
 CONNECT_TIMEOUT_S = 10.0
@@ -31,6 +32,7 @@ class Wire:
         self._tokens = tokens
         self._thread = local()
         self._sessions: list[requests.Session] = []
+        self._sockets = Sockets()
         self._lock = Lock()
 
     def exchange(
@@ -47,6 +49,10 @@ class Wire:
         if response.status_code == 401 and self._tokens.renew(_token_in(response)):
             response, content = self._send(method, path, params, body, timeout_s)
         return response, content
+
+    def cut(self) -> None:
+        """End what is in flight, in every thread, with a `TransientError`; so does whatever is sent from now on."""
+        self._sockets.cut()
 
     def close(self) -> None:
         """Close every thread's session."""
@@ -83,6 +89,7 @@ class Wire:
         if session is None:
             session = requests.Session()
             session.auth = _Bearer(self._tokens)
+            self._sockets.watch(session)
             session.headers["Accept"] = "application/json"
             self._thread.session = session
             with self._lock:

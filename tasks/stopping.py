@@ -1,0 +1,84 @@
+"""What stops a run before its end: a signal, or a deadline."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
+from threading import Event, Thread, current_thread, main_thread
+from zoneinfo import ZoneInfo
+
+from venclient.errors import ConfigurationError
+
+LOOK_EVERY_S = 0.5
+
+Stop = Callable[[str], None]
+
+
+@contextmanager
+def stopped_by_signals(stop: Stop) -> Iterator[None]:
+    """Within, SIGTERM and Ctrl-C call `stop`; a second one ends the process at once.
+
+    A cancelled flow run is told by SIGTERM.
+    """
+    if current_thread() is not main_thread():  # where signals never arrive
+        yield
+        return
+
+    def on_signal(number: int, _frame: object) -> None:
+        for each in before:
+            signal.signal(each, _end_at_once)
+        # What stops a run takes locks, which this very thread may hold.
+        Thread(target=copy_context().run, args=(stop, signal.Signals(number).name), name="stop").start()
+
+    heard = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextmanager
+def stopped_at(deadline: datetime | None, stop: Stop) -> Iterator[None]:
+    """Within, call `stop` once it is this late."""
+    if deadline is None:
+        yield
+        return
+    ended = Event()
+
+    def watch() -> None:
+        while datetime.now(UTC) < deadline:
+            if ended.wait(LOOK_EVERY_S):
+                return
+        stop(f"the deadline at {deadline:%H:%M %Z}")
+
+    thread = Thread(target=copy_context().run, args=(watch,), name="deadline", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def next_deadline(text: str, after: datetime) -> datetime:
+    """The first time after `after` that a clock shows `06:00 Europe/Copenhagen` (without a time zone: in UTC).
+
+    Raises `ConfigurationError` for a text that is no such time.
+    """
+    clock, _, zone = text.strip().partition(" ")
+    try:
+        local = after.astimezone(ZoneInfo(zone.strip() or "UTC"))
+        at = datetime.strptime(clock, "%H:%M:%S" if clock.count(":") > 1 else "%H:%M").time()  # noqa: DTZ007
+    except (ValueError, OSError, KeyError) as error:
+        raise ConfigurationError(f"deadline: {text!r} is no time such as '06:00 Europe/Copenhagen'") from error
+    deadline = datetime.combine(local.date(), at, local.tzinfo)
+    # Adding a day keeps the wall clock's time where summer time begins or ends.
+    return deadline if deadline > after else deadline + timedelta(days=1)
+
+
+def _end_at_once(number: int, _frame: object) -> None:
+    os._exit(128 + number)

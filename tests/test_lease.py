@@ -1,0 +1,211 @@
+"""Promises of the lease: one writer for a VEN, whoever was killed, frozen or cut off; on SQLite and on PostgreSQL."""
+
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import pytest
+from sqlalchemy import select
+
+from tests.sites import hourly
+from venclient.chunks import cut, pending
+from venclient.cleaning import clean
+from venclient.errors import BusyError, StoppedError
+from venclient.lease import Lease, Writer
+from venclient.ledger import Ledger
+from venclient.ledger_database import LedgerDatabase
+from venclient.ledger_tables import LEASES, WRITERS
+from venclient.models import Chunk, Load, Receipt
+
+ROOT = Path(__file__).parents[1]
+HOLDS_A_LEASE = """
+import sys
+from venclient.lease import Writer
+from venclient.ledger import Ledger
+with Ledger(sys.argv[1], sys.argv[2]) as ledger:
+    with ledger.leased(["Aalborg"], Writer("other", "the other run")):
+        print("held", flush=True)
+        sys.stdin.read()
+"""
+A, B = Writer("a", "run a on here"), Writer("b", "run b on there")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "ledger.db" if request.param == "sqlite" else request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture
+def vtn_url() -> str:
+    """A VTN of the test's own, in a ledger that tests share."""
+    return f"http://{uuid.uuid4()}/openadr3"
+
+
+@pytest.fixture(autouse=True)
+def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("venclient.lease.BEAT_EVERY_S", 0.1)
+    monkeypatch.setattr("venclient.lease.GONE_AFTER_S", 1.0)
+    monkeypatch.setattr("venclient.lease.LOOK_EVERY_S", 0.05)
+
+
+@pytest.fixture
+def database(url: str, vtn_url: str) -> Iterator[LedgerDatabase]:
+    database = LedgerDatabase(url, vtn_url)
+    yield database
+    database.close()
+
+
+def _take(database: LedgerDatabase, writer: Writer, *vens: str, waits: bool = False) -> Lease:
+    """A lease that is taken and not renewed: what a frozen run looks like to others."""
+    lease = Lease(database, writer)
+    lease.acquire(vens, waits=waits, stopped=Event())
+    return lease
+
+
+@contextmanager
+def _running(database: LedgerDatabase, writer: Writer, *vens: str) -> Iterator[Lease]:
+    """A lease that is renewed, until the end of the run."""
+    lease = _take(database, writer, *vens)
+    with lease.kept():
+        yield lease
+    lease.release()
+
+
+def test_a_second_run_leaves_and_says_who_is_there(database: LedgerDatabase) -> None:
+    with _running(database, A, "Aalborg", "Odense"):
+        with pytest.raises(BusyError, match=r"Odense: run a on here is uploading it.*BULK_UPLOAD_WHEN_BUSY=wait"):
+            _take(database, B, "Odense", "Aarhus")
+        _take(database, B, "Aarhus").release()
+    _take(database, B, "Odense", "Aarhus")
+
+
+def test_one_that_waits_goes_on_when_the_other_has_ended(database: LedgerDatabase) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with _running(database, A, "Aalborg") as first:
+            waiting = pool.submit(_take, database, B, "Aalborg", waits=True)
+            time.sleep(1.5)  # longer than a run without a beat is waited for
+            assert not waiting.done()
+        assert waiting.result(timeout=5).token > first.token
+
+
+def test_one_that_waits_can_be_stopped(database: LedgerDatabase) -> None:
+    stopped = Event()
+    stopped.set()
+    with _running(database, A, "Aalborg"), pytest.raises(StoppedError):
+        Lease(database, B).acquire(["Aalborg"], waits=True, stopped=stopped)
+
+
+def test_of_two_that_start_at_once_one_writes(database: LedgerDatabase) -> None:
+    vens = [f"Town {number}" for number in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        tries = [pool.submit(_start, database, Writer(str(number), f"run {number}"), vens) for number in range(8)]
+    assert sum(attempt.exception() is None for attempt in tries) == 1
+
+
+def _start(database: LedgerDatabase, writer: Writer, vens: list[str]) -> None:
+    with _running(database, writer, *vens):
+        time.sleep(2)  # the others see it live
+
+
+@pytest.fixture
+def frozen(url: str, vtn_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    """The ledger of run A, which holds Aalborg and does not show that it lives."""
+    monkeypatch.setattr("venclient.lease.BEAT_EVERY_S", 3600.0)
+    with Ledger(url, vtn_url) as ledger, ledger.leased(["Aalborg"], A):
+        yield ledger
+
+
+@pytest.fixture
+def successor(url: str, vtn_url: str, frozen: Ledger) -> Iterator[Ledger]:
+    """The ledger of run B, which has taken Aalborg over."""
+    began = time.monotonic()
+    with Ledger(url, vtn_url) as ledger, ledger.leased(["Aalborg"], B):
+        assert time.monotonic() - began > 1, "it was waited for"
+        yield ledger
+
+
+def test_a_frozen_run_loses_its_lease_and_can_record_nothing_any_more(frozen: Ledger, successor: Ledger) -> None:
+    load, (chunk, *_) = _load(), _chunks()
+    with pytest.raises(BusyError, match=r"Another run \(writer \d+\) has taken over the VEN 'Aalborg'"):
+        frozen.acknowledge(load, chunk, _receipt(chunk))
+    with pytest.raises(BusyError):
+        frozen.settle(load, "failed", "too late")
+    assert successor.entries([load]) == {}
+    successor.acknowledge(load, chunk, _receipt(chunk))
+    assert successor.entries([load])[load.vtn_resource_id].marks
+
+
+def test_what_a_frozen_run_sent_late_and_differently_is_sent_again(frozen: Ledger, successor: Ledger) -> None:
+    load, (old, *_), (new, *_) = _load(), _chunks(seed=1), _chunks(seed=2)
+    successor.acknowledge(load, new, _receipt(new))
+    with pytest.raises(BusyError):
+        frozen.acknowledge(load, new, _receipt(new))
+    assert successor.entries([load])[load.vtn_resource_id].marks, "the same: nothing to do"
+    with pytest.raises(BusyError):
+        frozen.acknowledge(load, old, _receipt(old))
+    assert not successor.entries([load])[load.vtn_resource_id].marks
+
+
+def test_a_run_that_was_killed_on_this_machine_is_in_nobody_s_way(
+    url: str, vtn_url: str, database: LedgerDatabase
+) -> None:
+    command = [sys.executable, "-c", HOLDS_A_LEASE, url, vtn_url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("venclient.lease.GONE_AFTER_S", 10.0)
+            with pytest.raises(BusyError, match="the other run is uploading it"):
+                _take(database, A, "Aalborg")
+            other.kill()
+            began = time.monotonic()
+            _take(database, A, "Aalborg")
+            assert time.monotonic() - began < 1
+
+
+def test_parts_of_a_run_take_from_it_and_are_left_alone_when_it_starts_again(database: LedgerDatabase) -> None:
+    whole, part, other = Writer("whole", "the whole"), Writer("1", "a part", "whole"), Writer("2", "another", "whole")
+    _take(database, whole, "Aalborg", "Odense")
+    with _running(database, part, "Aalborg"):
+        with pytest.raises(BusyError, match="a part is uploading it"):
+            _take(database, other, "Aalborg")
+        _take(database, whole, "Aalborg", "Odense")
+
+
+def test_an_earlier_start_of_the_same_run_is_waited_for(database: LedgerDatabase) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with _running(database, A, "Aalborg"):
+            again = pool.submit(_take, database, A, "Aalborg")
+            time.sleep(0.5)
+            assert not again.done()
+        again.result(timeout=5)
+
+
+def test_runs_that_ended_leave_nothing_behind(database: LedgerDatabase, vtn_url: str) -> None:
+    killed, done = Writer(vtn_url, "killed"), Writer(vtn_url + "/b", "done")
+    _take(database, killed, "Odense")
+    with _running(database, done, "Odense", "Aalborg"):
+        pass
+    of_both = WRITERS.c.run_id.in_([killed.run_id, done.run_id])
+    with database.reading() as connection:
+        assert connection.execute(select(LEASES).where(LEASES.c.vtn_id == database.vtn_id)).all() == []
+        assert connection.execute(select(WRITERS).where(of_both)).all() == []
+
+
+def _load() -> Load:
+    return Load(str(uuid.uuid4()), "Aalborg", "r", "House", "load_0", "Base Load", "meter_1", f"vtn-{uuid.uuid4()}")
+
+
+def _chunks(seed: int = 1) -> list[Chunk]:
+    series = clean(hourly(100, seed=seed))
+    return list(cut(series, pending(series, {}), 1000))
+
+
+def _receipt(chunk: Chunk) -> Receipt:
+    return Receipt(len(chunk), ("201",), 0.5)

@@ -1,0 +1,149 @@
+"""Promises of a run that is stopped: what is in flight is recorded, the rest is left, and it says so as Cancelled."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.sorting import FlowRunSort
+
+from config.settings import given_options
+from flows.bulk_upload import bulk_upload
+from tasks.progress import Snapshot, watched_by
+from tasks.stopping import next_deadline
+from tests.commands import command, run_options, start
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+from venclient.errors import ConfigurationError
+
+
+@pytest.fixture
+def slow_vtn(no_faults: ReferenceVtn) -> ReferenceVtn:
+    """A VTN that takes half a second for a load."""
+    no_faults.switch(points_per_second=600)
+    return no_faults
+
+
+@pytest.fixture
+def site(slow_vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
+    site = new_site(loads=60, points=300)
+    site.register(slow_vtn)
+    return site
+
+
+def _in(seconds: float) -> str:
+    return f"{datetime.now(UTC) + timedelta(seconds=seconds):%H:%M:%S}"
+
+
+@pytest.fixture
+def settings(site: Site, vtn: ReferenceVtn) -> Iterator[None]:
+    """What is set for runs in this process."""
+    with given_options(
+        vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db), meter_file=site.h5,
+        ledger_url=str(site.ledger), loads_per_task=5,
+    ):  # fmt: skip
+        yield
+
+
+@pytest.mark.usefixtures("prefect", "settings")
+def test_at_its_deadline_a_run_stops_softly_and_says_what_is_left(slow_vtn: ReferenceVtn, site: Site) -> None:
+    seen = len(slow_vtn.log())
+    state = bulk_upload(deadline=_in(3), return_state=True)
+    assert state.is_cancelled()
+    sent = len(slow_vtn.log()) - seen
+    assert 0 < sent < 60
+    left = 60 - sent
+    assert (state.message or "").startswith("Stopped by the deadline at ")
+    assert f"{left} of 60 loads are left for the next run" in (state.message or "")
+    slow_vtn.switch()
+    again = bulk_upload(return_state=True)
+    assert again.message == f"60 loads done: {left * 300:,} points uploaded, {sent * 300:,} already there"
+    site.assert_stored(slow_vtn)
+
+
+@pytest.mark.usefixtures("prefect", "settings")
+def test_requests_that_take_too_long_are_cut_off(
+    slow_vtn: ReferenceVtn, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.run.GRACE_S", 1.0)
+    slow_vtn.switch(points_per_second=3)
+    began = time.monotonic()
+    state = bulk_upload(deadline=_in(2), return_state=True)
+    assert state.is_cancelled()
+    assert time.monotonic() - began < 15
+    slow_vtn.switch()
+    assert bulk_upload(return_state=True).is_completed()
+    site.assert_stored(slow_vtn)
+
+
+@pytest.mark.usefixtures("prefect", "settings")
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_a_run_as_cancelled(slow_vtn: ReferenceVtn, site: Site, ending: signal.Signals) -> None:
+    def signal_once(now: Snapshot) -> None:
+        if now.points_sent and not told:
+            told.append(now)
+            os.kill(os.getpid(), ending)
+
+    told: list[Snapshot] = []
+    seen = len(slow_vtn.log())
+    with watched_by(signal_once):
+        state = bulk_upload(return_state=True)
+    assert state.is_cancelled()
+    assert f"Stopped by {ending.name}: " in (state.message or "")
+    slow_vtn.switch()
+    acknowledged = sum(request.stored for request in slow_vtn.log(after=seen))
+    assert (bulk_upload(return_state=True).message or "").endswith(f" {acknowledged:,} already there")
+    site.assert_stored(slow_vtn)
+
+
+def test_a_second_run_leaves_with_exit_code_2_and_says_who_is_there(
+    slow_vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str, prefect: SyncPrefectClient
+) -> None:
+    seen = len(slow_vtn.log())
+    first = start("run", *run_options(site, slow_vtn), cwd=tmp_path, prefect_url=prefect_url)
+    while len(slow_vtn.log()) < seen + 4:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.1)
+    second = command("run", *run_options(site, slow_vtn), cwd=tmp_path, prefect_url=prefect_url)
+    assert second.returncode == 2, second.stderr
+    assert f"(process {first.pid}) is uploading it" in second.stderr
+    assert "Traceback" not in second.stderr
+    (last,) = prefect.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+    assert last.state
+    assert last.state.is_cancelled()
+
+    waiting = start(
+        "run", *run_options(site, slow_vtn), cwd=tmp_path, prefect_url=prefect_url, BULK_UPLOAD_WHEN_BUSY="wait"
+    )
+    assert first.wait() == 0
+    output, errors = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, errors
+    assert "60 of 60 loads done, 0 failed: 0 points uploaded, 18,000 already there" in output
+    assert len(slow_vtn.log(after=seen)) == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "after", "expected"),
+    [
+        ("06:00 Europe/Copenhagen", "2026-01-10T01:00:00+00:00", "2026-01-10T05:00:00+00:00"),
+        ("06:00 Europe/Copenhagen", "2026-07-10T00:00:00+00:00", "2026-07-10T04:00:00+00:00"),
+        ("06:00 Europe/Copenhagen", "2026-01-10T05:00:00+00:00", "2026-01-11T05:00:00+00:00"),
+        ("06:00 Europe/Copenhagen", "2026-03-28T06:00:00+00:00", "2026-03-29T04:00:00+00:00"),
+        ("01:00 America/New_York", "2026-01-10T03:00:00+00:00", "2026-01-10T06:00:00+00:00"),
+        ("23:30", "2026-01-10T23:00:00+00:00", "2026-01-10T23:30:00+00:00"),
+        ("23:30:15", "2026-01-10T23:31:00+00:00", "2026-01-11T23:30:15+00:00"),
+    ],
+    ids=["winter", "summer", "just passed", "the night that loses an hour", "the day before there", "UTC", "seconds"],
+)
+def test_the_deadline_is_the_next_time_that_the_clock_shows_it(text: str, after: str, expected: str) -> None:
+    assert next_deadline(text, datetime.fromisoformat(after)) == datetime.fromisoformat(expected)
+
+
+@pytest.mark.parametrize("text", ["", "6", "25:00", "06:00 Copenhagen", "06:00 ../../etc/passwd", "06:00 Europe"])
+def test_a_deadline_that_is_no_time_is_told(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no time such as '06:00 Europe/Copenhagen'"):
+        next_deadline(text, datetime.now(UTC))

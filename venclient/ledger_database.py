@@ -1,0 +1,80 @@
+"""The database behind the ledger, for one VTN: SQLite or PostgreSQL, any number of threads and processes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from threading import Lock
+
+from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.schema import CreateTable
+
+from venclient.databases import is_there, open_engine, shown, sqlite_path, use_write_ahead_log
+from venclient.errors import ConfigurationError
+from venclient.ledger_tables import INSERTS, METADATA, VTNS, Upsert, faults_told
+
+TABLES_ARE_MADE = 20_250_101  # any number, as long as every process that makes them locks the same
+
+
+class LedgerDatabase:
+    """Transactions on the ledger's tables, which are made where they are missing; `vtn_id` is this VTN's number.
+
+    Raises `ConfigurationError` when the database cannot be opened, read or written.
+    """
+
+    def __init__(self, path_or_url: str, vtn_base_url: str) -> None:
+        self.name = shown(path_or_url)
+        path = sqlite_path(path_or_url)
+        self._engine = open_engine(path_or_url)
+        if path is not None:
+            _make_room(path)
+            use_write_ahead_log(self._engine)
+        self.is_sqlite = self._engine.dialect.name == "sqlite"
+        if self._engine.dialect.name not in INSERTS:
+            raise ConfigurationError(f"Ledger {self.name}: use SQLite or PostgreSQL, not {self._engine.dialect.name}")
+        self.insert = INSERTS[self._engine.dialect.name]
+        # SQLite has one writer at a time; threads that queue here do not have to poll for their turn.
+        self._turn = Lock() if self.is_sqlite else nullcontext()
+        self.vtn_id = self._open(vtn_base_url)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read with."""
+        with faults_told(self.name, "read"), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction: committed at the end, rolled back when an error leaves it."""
+        with faults_told(self.name, "written"), self._turn, self._engine.begin() as connection:
+            yield connection
+
+    def upsert(self, table: Table) -> Upsert:
+        """An insert that overwrites the row with the same key."""
+        insert = self.insert(table)
+        key = [column.name for column in table.primary_key]
+        rest = {column.name: insert.excluded[column.name] for column in table.c if not column.primary_key}
+        return insert.on_conflict_do_update(index_elements=key, set_=rest)
+
+    def _open(self, vtn_base_url: str) -> int:
+        insert = self.insert(VTNS).values(base_url=vtn_base_url).on_conflict_do_nothing()
+        with self.writing() as connection:
+            if not self.is_sqlite:  # PostgreSQL fails where two make the same table at once
+                connection.execute(select(func.pg_advisory_xact_lock(TABLES_ARE_MADE)))
+            for table in METADATA.sorted_tables:
+                connection.execute(CreateTable(table, if_not_exists=True))
+            connection.execute(insert)
+            vtn_id: int = connection.execute(select(VTNS.c.vtn_id).where(VTNS.c.base_url == vtn_base_url)).scalar_one()
+            return vtn_id
+
+
+def _make_room(path: Path) -> None:
+    """The folder of a ledger that is not there yet."""
+    is_there(path, "Ledger")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"Ledger {path} cannot be made: {error}. Name another place with --ledger") from error
