@@ -52,7 +52,7 @@ def tell_plan(
     """Work out a plan and print it."""
     from cli.progress_bar import counting_bar
     from tasks.run import open_meters, vtn_url
-    from venclient.batches import select_batches
+    from venclient.batches import select_loads
     from venclient.ledger import Ledger
     from venclient.planning import ASSUMED_POINTS_PER_SECOND, Plan, plan_loads
     from venclient.resource_db import ResourceDatabase
@@ -60,11 +60,11 @@ def tell_plan(
     database = ResourceDatabase(settings.resources_db)
     with open_meters(settings) as meters, Ledger(settings.ledger_url, vtn_url(settings)) as ledger:
         only = ledger.failed() if only_failed else None
-        selection = select_batches(database, vens, limit, settings.loads_per_task, only)
-        loads = [load for batch in selection.batches for load in database.loads_of_ids(batch.load_ids)]
+        loads = select_loads(database, vens, limit, only).loads
         with counting_bar("Planning", "loads") as on_load:
-            planned = list(plan_loads(loads, meters, ledger, settings.chunk_size, on_load))
+            plans = {each.load: each for each in plan_loads(loads, meters, ledger, settings.chunk_size, on_load)}
         measured = ledger.points_per_second()
+    planned = [plans[load] for load in loads]
     whole = Plan()
     for each in planned:
         whole.add(each)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from tasks.progress import Snapshot, watched_by
 
+WAIT_TOLD = 60
 OUR_LOGGERS = ("venclient", "tasks", "flows")
 
 
@@ -40,12 +42,11 @@ def _bar(console: Console) -> Iterator[None]:
     columns = (
         TextColumn("Uploading"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("loads · {task.fields[points]} points · {task.fields[rate]}/s · left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[loads]} loads · {task.fields[points]} points · {task.fields[rate]}/s · "),
+        TextColumn("{task.fields[left]} left{task.fields[waits]}", markup=False),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("upload", total=None, points="0", rate="0")
+        task = bar.add_task("upload", total=1.0, loads="0", points="0", rate="0", left="-:--:--", waits="")
 
         def show(now: Snapshot) -> None:
             _advance(bar, task, now)
@@ -55,9 +56,11 @@ def _bar(console: Console) -> Iterator[None]:
 
 
 def _advance(bar: Progress, task: TaskID, now: Snapshot) -> None:
-    through = now.successful + now.failed
-    points, rate = f"{now.points_sent:,}", f"{now.points_per_second:,.0f}"
-    bar.update(task, completed=through, total=now.total_loads, points=points, rate=rate)
+    through = f"{now.successful + now.failed:,}/{now.total_loads:,}"
+    points, rate = f"{now.points_sent:,} of {now.points_to_send:,}", f"{now.points_per_second_now:,.0f}"
+    left = "-:--:--" if now.seconds_left is None else f"{timedelta(seconds=round(now.seconds_left))}"
+    waits = f" · waiting: {now.waiting_for[:WAIT_TOLD]}" if now.waiting_for else ""
+    bar.update(task, completed=now.share, loads=through, points=points, rate=rate, left=left, waits=waits)
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def run(
     from cli.progress_bar import shown_progress
     from config.settings import Settings, given_options
     from tasks.run import opened_run
-    from venclient.batches import select_batches
+    from venclient.batches import select_loads
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -73,7 +73,7 @@ def run(
                 tell_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
                 return
             with opened_run(settings) as opened:  # What is missing is told at once, not after Prefect has started.
-                select_batches(opened.resources, ven, limit, settings.loads_per_task)
+                select_loads(opened.resources, ven, limit)
             with shown_progress():
                 # Addresses and the token stay out of the run's parameters, which Prefect shows.
                 state = _run_flow(

@@ -16,13 +16,13 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
 from config.settings import Settings
-from tasks.loads import select_loads
+from tasks.plan import Work, plan_upload
 from tasks.progress import Snapshot
 from tasks.reports import publish_summary, publish_ven_table, reported_progress
 from tasks.run import DatabaseParameter, Run, opened_run, refuse_passwords
 from tasks.stopping import next_deadline, stopped_at, stopped_by_signals
 from tasks.upload import upload_batch
-from venclient.batches import Batch, Selection
+from venclient.batches import Batch
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 
 log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name
@@ -110,25 +110,24 @@ def bulk_upload(
             run = stack.enter_context(opened_run(settings))
             stack.enter_context(stopped_by_signals(run.stop))
             stack.enter_context(stopped_at(stops_at, run.stop))
-            selection = select_loads(vens, limit_loads, settings.loads_per_task, only_failed)
-            run.lease({batch.ven for batch in selection.batches}, waits=settings.when_busy == "wait")
-            return _upload(run, selection)
+            waits = settings.when_busy == "wait"
+            planned = plan_upload(vens, limit_loads, only_failed, settings.loads_per_task, waits)
+            return _upload(run, planned.result())
     except (BusyError, StoppedError) as error:
         return Cancelled(message=str(error), data=error)
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)
 
 
-def _upload(run: Run, selection: Selection) -> State[Summary]:
-    run.progress.expect(selection.loads)
-    if selection.unregistered:
+def _upload(run: Run, work: Work) -> State[Summary]:
+    if work.unregistered:
         log.warning(
             "%d loads are not registered with the VTN and are left out: `bulk-upload register` registers them",
-            selection.unregistered,
+            work.unregistered,
         )
     with reported_progress(run.progress):
-        _upload_batches(run, selection.batches)
-    return _end(run, selection)
+        _upload_batches(run, work.batches)
+    return _end(run, work)
 
 
 def _upload_batches(run: Run, batches: Sequence[Batch]) -> None:
@@ -145,14 +144,14 @@ def _upload_batches(run: Run, batches: Sequence[Batch]) -> None:
     wait(futures)
 
 
-def _end(run: Run, selection: Selection) -> State[Summary]:
+def _end(run: Run, work: Work) -> State[Summary]:
     for ven, results in run.ven_results.unfinished().items():
         publish_ven_table(ven, results)
     snapshot = run.progress.snapshot()
     if snapshot.points_sent and not run.ended_by:
         run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
-    publish_summary(snapshot, selection)
-    summary = _summary(snapshot, selection)
+    publish_summary(snapshot, work, run.progress.throughput)
+    summary = _summary(snapshot, work)
     if summary.success:
         return Completed(
             message=f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
@@ -181,7 +180,7 @@ def _why_not_done(summary: Summary, run: Run) -> str:
     return f"{told}. {failed}" if summary.failed else told
 
 
-def _summary(snapshot: Snapshot, selection: Selection) -> Summary:
+def _summary(snapshot: Snapshot, work: Work) -> Summary:
     return Summary(
         total_loads=snapshot.total_loads,
         successful=snapshot.successful,
@@ -191,6 +190,6 @@ def _summary(snapshot: Snapshot, selection: Selection) -> Summary:
         points_dropped=snapshot.dropped.total(),
         seconds=round(snapshot.seconds, 3),
         points_per_second=round(snapshot.points_per_second, 1),
-        unregistered=selection.unregistered,
+        unregistered=work.unregistered,
         failures=snapshot.failures,
     )

@@ -16,6 +16,7 @@ from config.settings import Settings
 from tasks.reports import noted_only
 from tasks.run import DatabaseParameter, Run, opened_run, refuse_passwords
 from tasks.verify import reported_to, select_sample, verify_batch
+from venclient.batches import batches_of
 from venclient.errors import ConfigurationError
 from venclient.verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
 
@@ -67,13 +68,13 @@ def _verify(
     run: Run, settings: Settings, vens: list[str] | None, sample: float, repair: bool, folder: Path
 ) -> VerificationSummary:
     seed = secrets.randbelow(1_000_000)
-    selection = select_sample(run, vens, sample, seed, settings.loads_per_task)
-    scope = scope_in_words(selection.loads, vens, sample, seed)
+    loads = select_sample(run, vens, sample, seed)
+    scope = scope_in_words(len(loads), vens, sample, seed)
     with VerificationReport(
         folder, vtn_base_url=run.uploader.vtn.base_url, meter_file=settings.meter_file, scope=scope
     ) as report:
         with reported_to(report):
-            verify_batch.map(selection.batches, repair).result()
+            verify_batch.map(list(batches_of(loads, settings.loads_per_task)), repair).result()
         return report.finish()
 
 

@@ -1,54 +1,91 @@
-"""How far the run is: counted by every thread, read by the progress artifact and the command line's bar."""
+"""How far the run is: counted by every thread, read by Prefect's artifacts and the command line's bar."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
+from tasks.throughput import Throughput
 from venclient.models import LoadResult, Receipt
+from venclient.planning import LoadPlan
 
 FAILURES_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The run in numbers, at one moment."""
+    """The run in numbers, at one moment.
+
+    `points_to_send`: as planned before the first request; `points_given_up`: those of them that belong to failed loads.
+    `points_per_second_now`: over the last two minutes, pauses left out. `waiting_for`: what keeps everything waiting.
+    """
 
     total_loads: int = 0
     successful: int = 0
     failed: int = 0
+    total_vens: int = 0
+    vens_done: int = 0
+    vens_failed: tuple[str, ...] = ()
+    points_to_send: int = 0
     points_sent: int = 0
+    points_given_up: int = 0
     points_already_there: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     failures: tuple[str, ...] = ()
     seconds: float = 0.0
+    points_per_second_now: float = 0.0
+    waiting_for: str | None = None
 
     @property
     def share(self) -> float:
-        """Of all loads, those that are through: 0 to 1."""
-        return (self.successful + self.failed) / self.total_loads if self.total_loads else 0.0
+        """Of the points to send, those that are dealt with, or of the loads where there are none: 0 to 1."""
+        if self.successful + self.failed == self.total_loads:
+            return 1.0 if self.total_loads else 0.0
+        return min(1.0, (self.points_sent + self.points_given_up) / self.points_to_send) if self.points_to_send else 0.0
 
     @property
     def points_per_second(self) -> float:
         """Points sent a second, over the whole run."""
         return self.points_sent / self.seconds if self.seconds else 0.0
 
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at the present rate; None while there is no rate to go by."""
+        left = self.points_to_send - self.points_sent - self.points_given_up
+        return max(left, 0) / self.points_per_second_now if self.points_per_second_now else None
+
 
 class RunProgress:
-    """The run's tally, for any number of threads."""
+    """The run's tally, for any number of threads.
 
-    def __init__(self) -> None:
+    `waiting_for` tells what requests wait for, if they do.
+    """
+
+    def __init__(self, waiting_for: Callable[[], str | None] = lambda: None) -> None:
         self._lock = Lock()
         self._started = time.monotonic()
+        self._waiting_for = waiting_for
         self._now = Snapshot()
+        self._loads_left: Counter[str] = Counter()
+        self._points_left: dict[str, int] = {}
+        self.throughput = Throughput()
 
-    def expect(self, loads: int) -> None:
-        """How many loads the run has."""
+    def expect(self, plans: Iterable[LoadPlan]) -> None:
+        """What the run has before it."""
         with self._lock:
-            self._now = replace(self._now, total_loads=loads)
+            for plan in plans:
+                self._loads_left[plan.load.ven] += 1
+                if plan.points:
+                    self._points_left[plan.load.load_id] = plan.points
+            self._now = replace(
+                self._now,
+                total_loads=self._loads_left.total(),
+                total_vens=len(self._loads_left),
+                points_to_send=sum(self._points_left.values()),
+            )
 
     def count_receipt(self, receipt: Receipt) -> None:
         """A request that the VTN has acknowledged."""
@@ -58,24 +95,36 @@ class RunProgress:
     def count_load(self, result: LoadResult) -> None:
         """A load that is through."""
         with self._lock:
-            now = self._now
+            now, load = self._now, result.load
             failed = result.state == "failed"
-            told = now.failures
-            if failed and len(told) < FAILURES_TOLD:
-                told = (*told, f"Load {result.load.load_id} ({result.load.name}): {result.error}")
+            failures, vens_failed = now.failures, now.vens_failed
+            if failed and len(failures) < FAILURES_TOLD:
+                failures = (*failures, f"Load {load.load_id} ({load.name}): {result.error}")
+            if failed and load.ven not in vens_failed:
+                vens_failed = (*vens_failed, load.ven)
+            self._loads_left[load.ven] -= 1
+            ven_is_done = not self._loads_left[load.ven] and load.ven not in vens_failed
+            planned = self._points_left.pop(load.load_id, 0)
             self._now = replace(
                 now,
                 successful=now.successful + (not failed),
                 failed=now.failed + failed,
+                vens_done=now.vens_done + ven_is_done,
+                vens_failed=vens_failed,
+                points_given_up=now.points_given_up + max(planned - result.points_sent, 0) * failed,
                 points_already_there=now.points_already_there + result.points_already_there,
                 dropped=now.dropped + Counter(result.dropped),
-                failures=told,
+                failures=failures,
             )
 
     def snapshot(self) -> Snapshot:
         """The numbers as they are now."""
         with self._lock:
-            return replace(self._now, seconds=time.monotonic() - self._started)
+            now, seconds = self._now, time.monotonic() - self._started
+        rate, waits = self.throughput.measured(seconds, now.points_sent, is_waiting=self._waiting_for() is not None)
+        return replace(
+            now, seconds=seconds, points_per_second_now=rate, waiting_for=self._waiting_for() if waits else None
+        )
 
 
 Watcher = Callable[[Snapshot], None]
@@ -104,14 +153,20 @@ class VenResults:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._expected: dict[str, int] = {}
         self._results: dict[str, list[LoadResult]] = {}
 
-    def add(self, ven: str, results: list[LoadResult], of: int) -> list[LoadResult] | None:
-        """Add a batch; with the last of the VEN's `of` results, all of them, which are then forgotten here."""
+    def expect(self, ven: str, loads: int) -> None:
+        """How many results the VEN has."""
+        with self._lock:
+            self._expected[ven] = loads
+
+    def add(self, ven: str, results: list[LoadResult]) -> list[LoadResult] | None:
+        """Add some; with the last of the VEN, all of its results, which are then forgotten here."""
         with self._lock:
             all_of_ven = self._results.setdefault(ven, [])
             all_of_ven.extend(results)
-            return self._results.pop(ven) if len(all_of_ven) >= of else None
+            return self._results.pop(ven) if len(all_of_ven) >= self._expected[ven] else None
 
     def unfinished(self) -> dict[str, list[LoadResult]]:
         """The VENs of which some results are in, and some will not come."""

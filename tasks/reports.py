@@ -1,12 +1,14 @@
-"""What a person sees of a run in Prefect: a progress artifact, a table for each VEN, a summary.
+"""What a person sees of a run in Prefect: a progress bar and a page of numbers, a table for each VEN, a summary.
 
 A report that Prefect does not take is a line in the log, and no reason to stop sending.
 """
 
 import logging
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from threading import Event, Thread
 from typing import cast
@@ -19,45 +21,58 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 from slugify import slugify
 
+from tasks.plan import Work
 from tasks.progress import RunProgress, Snapshot, tell_watcher
-from venclient.batches import Selection
+from tasks.throughput import Throughput
 from venclient.models import LoadResult
 
 log = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 0.5
-WATCHES_PER_UPDATE = 6
+UPDATE_EVERY_S = 3.0
+LAST_CALL_S = 10.0
+VENS_NAMED = 5
 
 
 @contextmanager
 def reported_progress(progress: RunProgress) -> Iterator[None]:
-    """Keep the run's progress artifact, and whoever watches, up to date for as long as the run lasts.
+    """Keep two artifacts, a progress bar and a page of numbers, and whoever watches, up to date while the run lasts.
 
-    The cost is a call every few seconds, whatever the number of loads.
+    The cost is two calls every few seconds, whatever the number of loads.
     """
+    artifacts = _create_artifacts(progress.snapshot())
+
+    def update() -> None:
+        now = progress.snapshot()
+        with noted_only():
+            _update(artifacts, now)
+
+    with repeated(WATCH_EVERY_S, lambda: tell_watcher(progress.snapshot())), repeated(UPDATE_EVERY_S, update):
+        yield
+
+
+@contextmanager
+def repeated(every_s: float, call: Callable[[], None]) -> Iterator[None]:
+    """Within, call it every so many seconds, in a thread; and once at the end."""
     ended = Event()
-    artifact_id = _create_progress(progress.snapshot())
 
-    def report() -> None:
-        beat = 0
-        while not ended.wait(WATCH_EVERY_S):
-            beat += 1
-            tell_watcher(progress.snapshot())
-            if beat % WATCHES_PER_UPDATE == 0:
-                _update_progress(artifact_id, progress.snapshot())
-        tell_watcher(progress.snapshot())
-        _update_progress(artifact_id, progress.snapshot())
+    def repeat() -> None:
+        while not ended.wait(every_s):
+            call()
+        call()
 
-    thread = Thread(target=copy_context().run, args=(report,), name="progress", daemon=True)
+    thread = Thread(target=copy_context().run, args=(repeat,), name="progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(LAST_CALL_S)
 
 
 def publish_ven_table(ven: str, results: list[LoadResult]) -> None:
@@ -69,34 +84,53 @@ def publish_ven_table(ven: str, results: list[LoadResult]) -> None:
         create_table_artifact(rows, key=artifact_key(ven), description=description)
 
 
-def publish_summary(snapshot: Snapshot, selection: Selection) -> None:
-    """The summary artifact of the run."""
+def publish_summary(snapshot: Snapshot, work: Work, throughput: Throughput) -> None:
+    """The summary artifact of the run, with a picture of its throughput."""
     with noted_only():
-        create_markdown_artifact(summary_markdown(snapshot, selection), key="bulk-upload-summary")
+        create_markdown_artifact(summary_markdown(snapshot, work, throughput), key="bulk-upload-summary")
 
 
-def summary_markdown(snapshot: Snapshot, selection: Selection) -> str:
-    """The run in one table, and the first reasons for what failed."""
+def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput) -> str:
+    """The run in one table, the first reasons for what failed, and points a second over time."""
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items()) or "0"
     facts = {
         "Loads done": f"{snapshot.successful:,} of {snapshot.total_loads:,}",
         "Loads failed": f"{snapshot.failed:,}",
-        "Loads not registered": f"{selection.unregistered:,}",
-        "Loads disabled or suspended": f"{selection.left_out:,}",
+        "Loads not registered": f"{work.unregistered:,}",
+        "Loads disabled or suspended": f"{work.left_out:,}",
         "Points uploaded": f"{snapshot.points_sent:,}",
         "Points already there": f"{snapshot.points_already_there:,}",
         "Rows dropped": dropped,
         "Seconds": f"{snapshot.seconds:,.1f}",
         "Points a second": f"{snapshot.points_per_second:,.0f}",
     }
-    lines = [
-        "| what | this run |",
-        "| --- | ---: |",
-        *(f"| {name} | {value} |" for name, value in facts.items()),
-    ]
+    lines = _table("this run", facts)
     if snapshot.failures:
         lines += ["", "First failures:", "", *(f"- {failure}" for failure in snapshot.failures)]
+    if snapshot.points_sent:
+        picture = b64encode(throughput.svg().encode()).decode()
+        lines += ["", f"![points a second over time](data:image/svg+xml;base64,{picture})"]
     return "\n".join(lines)
+
+
+def progress_markdown(now: Snapshot) -> str:
+    """What a person who looks in wants to know."""
+    through = now.successful + now.failed
+    vens_left = now.total_vens - now.vens_done - len(now.vens_failed)
+    named = ", ".join(now.vens_failed[:VENS_NAMED]) + (" …" if len(now.vens_failed) > VENS_NAMED else "")
+    facts = {
+        "VENs done": f"{now.vens_done:,} of {now.total_vens:,}",
+        "VENs with failed loads": f"{len(now.vens_failed):,}" + (f" ({named})" if named else ""),
+        "VENs pending": f"{vens_left:,}",
+        "Loads done": f"{now.successful:,} of {now.total_loads:,}",
+        "Loads failed": f"{now.failed:,}",
+        "Loads pending": f"{now.total_loads - through:,}",
+        "Points sent": f"{now.points_sent:,} of {now.points_to_send:,} ({100 * now.share:.1f} %)",
+        "Points a second now": f"{now.points_per_second_now:,.0f}",
+        "Time left": _time_left(now),
+        "Waiting for": now.waiting_for or "nothing",
+    }
+    return "\n".join(_table(f"{datetime.now(UTC):%H:%M:%S} UTC", facts))
 
 
 def artifact_key(ven: str) -> str:
@@ -122,24 +156,44 @@ def _row(result: LoadResult) -> dict[str, object]:
     }
 
 
-def _create_progress(snapshot: Snapshot) -> UUID | None:
+def _create_artifacts(now: Snapshot) -> tuple[UUID, UUID] | None:
     with noted_only():
-        created = create_progress_artifact(0.0, key="bulk-upload-progress", description=_in_words(snapshot))
-        return cast(UUID, created)  # typed for async callers too
+        bar = create_progress_artifact(100 * now.share, key="bulk-upload-progress", description=_in_words(now))
+        page = create_markdown_artifact(progress_markdown(now), key="bulk-upload-live")
+        return cast(UUID, bar), cast(UUID, page)  # typed for async callers too
     return None
 
 
-def _update_progress(artifact_id: UUID | None, snapshot: Snapshot) -> None:
-    if artifact_id is not None:
-        with noted_only():
-            update_progress_artifact(artifact_id, progress=100 * snapshot.share, description=_in_words(snapshot))
+def _update(artifacts: tuple[UUID, UUID] | None, now: Snapshot) -> None:
+    if artifacts is not None:
+        bar, page = artifacts
+        update_progress_artifact(bar, progress=100 * now.share, description=_in_words(now))
+        with get_client(sync_client=True) as client:
+            client.update_artifact(page, ArtifactUpdate(data=progress_markdown(now)))
 
 
-def _in_words(snapshot: Snapshot) -> str:
+def _in_words(now: Snapshot) -> str:
     return (
-        f"{snapshot.successful + snapshot.failed:,} of {snapshot.total_loads:,} loads, {snapshot.failed:,} failed; "
-        f"{snapshot.points_sent:,} points sent, {snapshot.points_per_second:,.0f} a second"
+        f"{now.successful + now.failed:,} of {now.total_loads:,} loads, {now.failed:,} failed; "
+        f"{now.points_sent:,} of {now.points_to_send:,} points sent, {now.points_per_second_now:,.0f} a second"
     )
+
+
+def _time_left(now: Snapshot) -> str:
+    if now.share == 1 or not now.points_to_send:
+        return "none"
+    if now.seconds_left is None:
+        return "not known yet"
+    ends_at = datetime.now(UTC) + timedelta(seconds=now.seconds_left)
+    return f"{timedelta(seconds=round(now.seconds_left))} (h:mm:ss), until {ends_at:%Y-%m-%d %H:%M} UTC"
+
+
+def _table(heading: str, facts: Mapping[str, str]) -> list[str]:
+    return [f"| | {heading} |", "| --- | ---: |", *(f"| {name} | {_cell(value)} |" for name, value in facts.items())]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def opened_run(settings: Settings) -> Iterator[Run]:
         ledger = stack.enter_context(Ledger(settings.ledger_url, vtn.base_url))
         resting = stack.enter_context(ExitStack())
         vtn.check()
-        progress = RunProgress()
+        progress = RunProgress(lambda: vtn.waiting_for)
         uploader = Uploader(
             meters,
             ledger,

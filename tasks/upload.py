@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from tasks.events import load_failed, load_paused, loads_done
 from tasks.reports import publish_ven_table
 from tasks.run import Run, current_run
 from venclient.batches import Batch
@@ -33,13 +34,14 @@ def upload_batch(batch: Batch) -> State[None]:
     except ConfigurationError as error:
         run.end(error)
         results = []
-    complete = run.ven_results.add(batch.ven, results, batch.of)
+    complete = run.ven_results.add(batch.ven, results)
     if complete is not None:
         publish_ven_table(batch.ven, complete)
-    failed = sum(result.state == "failed" for result in results)
-    left = len(batch.load_ids) - len(results)
+    done = [result for result in results if result.state == "done"]
+    loads_done(batch, done)
+    failed, left = len(results) - len(done), len(batch.load_ids) - len(results)
     points = sum(result.points_sent for result in results)
-    told = f"{batch}: {len(results) - failed} done, {failed} failed, {left} left, {points:,} points sent"
+    told = f"{batch}: {len(done)} done, {failed} failed, {left} left, {points:,} points sent"
     if failed or (left and not run.stopped_by):
         return Failed(message=told)
     return Cancelled(message=told) if left else Completed(message=told)
@@ -65,6 +67,7 @@ def _upload_counted(run: Run, load: Load, entry: Entry, label: str) -> LoadResul
     try:
         result = upload_load(load, entry, run.uploader, label=label)
     except StoppedError:
+        load_paused(load)
         raise
     except ConfigurationError as error:
         run.end(error)  # No other load would get past it.
@@ -75,4 +78,6 @@ def _upload_counted(run: Run, load: Load, entry: Entry, label: str) -> LoadResul
         run.uploader.ledger.settle(load, "failed", reason)
         result = LoadResult(load, "failed", error=reason)
     run.progress.count_load(result)
+    if result.state == "failed":
+        load_failed(result)
     return result

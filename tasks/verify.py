@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.run import Run, current_run
-from venclient.batches import Batch, Selection, select_batches
+from venclient.batches import Batch, select_loads
 from venclient.ledger import Entry
 from venclient.models import Load
 from venclient.verification import LoadVerdict, sampled, verify_load
@@ -43,12 +43,12 @@ def verify_loads(run: Run, batch: Batch, *, repair: bool) -> None:
         future.result()
 
 
-def select_sample(run: Run, vens: list[str] | None, percent: float, seed: int, loads_per_task: int) -> Selection:
-    """So many percent of the registered loads of these VENs (of all), in batches that a task can carry."""
+def select_sample(run: Run, vens: list[str] | None, percent: float, seed: int) -> list[Load]:
+    """So many percent of the registered loads of these VENs (of all)."""
     only = None
     if percent < 100:
         only = {load.vtn_resource_id for load in sampled(run.resources.loads(vens), percent, seed)}
-    return select_batches(run.resources, vens, None, loads_per_task, only)
+    return select_loads(run.resources, vens, None, only).loads
 
 
 def _verified(run: Run, load: Load, entries: dict[str, Entry], repair: bool, report: VerificationReport) -> None:

@@ -104,7 +104,7 @@ def test_a_run_of_the_deployment_uploads_every_ven(vtn: ReferenceVtn, site: Site
 def test_a_nightly_run_is_skipped_while_the_full_one_runs(
     no_faults: ReferenceVtn, site: Site, environment: dict[str, str], prefect: SyncPrefectClient
 ) -> None:
-    no_faults.switch(points_per_second=40)
+    no_faults.switch(points_per_second=15)
     seen = len(no_faults.log())
     _prefect(environment, "deployment", "run", "bulk-upload/all-vens")
     full = _last_run(prefect)

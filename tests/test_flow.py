@@ -3,12 +3,16 @@
 import json
 import re
 import sqlite3
+import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -29,6 +33,7 @@ from tasks.reports import artifact_key
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.errors import ConfigurationError
+from venclient.models import Load
 
 
 @pytest.fixture
@@ -70,12 +75,62 @@ def test_each_ven_has_a_table_with_a_row_a_load(prefect: SyncPrefectClient, site
         assert {"load", "seconds", "points/s", "error"} <= rows[0].keys()
 
 
-def test_the_progress_artifact_ends_at_100_and_the_summary_tells_the_totals(
+def test_progress_and_live_numbers_are_one_artifact_each_and_the_summary_has_the_totals_and_a_picture(
     prefect: SyncPrefectClient, site: Site
 ) -> None:
-    artifacts = _artifacts(prefect, bulk_upload(return_state=True))
+    state = bulk_upload(return_state=True)
+    artifacts = _artifacts(prefect, state)
     assert artifacts["bulk-upload-progress"].data == 100
-    assert "| Points uploaded | 3,000 |" in str(artifacts["bulk-upload-summary"].data)
+    live = str(artifacts["bulk-upload-live"].data)
+    for line in ("| VENs done | 2 of 2 |", "| Loads pending | 0 |", "| Points sent | 3,000 of 3,000 (100.0 %) |"):
+        assert line in live
+    assert "| Time left | none |" in live
+    summary = str(artifacts["bulk-upload-summary"].data)
+    assert "| Points uploaded | 3,000 |" in summary
+    picture = re.search(r"!\[points a second over time\]\(data:image/svg\+xml;base64,([^)]+)\)", summary)
+    assert picture
+    assert b"</svg>" in b64decode(picture[1])
+    keys = [artifact.key for artifact in _all_artifacts(prefect, state)]
+    assert len(set(keys)) == len(keys), "updated in place"
+
+
+def test_the_totals_are_exact_before_the_first_request(vtn: ReferenceVtn, site: Site) -> None:
+    assert bulk_upload(limit_loads=4, return_state=True).is_completed()
+    seen: list[Snapshot] = []
+    with watched_by(seen.append):
+        bulk_upload()
+    first = seen[0]
+    assert (first.total_loads, first.total_vens, first.points_to_send) == (10, 2, 1800)
+    assert {snapshot.points_to_send for snapshot in seen} == {1800}
+
+
+def test_loads_that_have_nothing_to_send_take_no_task_and_no_report(prefect: SyncPrefectClient, site: Site) -> None:
+    bulk_upload(return_state=True)
+    state = bulk_upload(return_state=True)
+    assert state.message == "10 loads done: 0 points uploaded, 3,000 already there"
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[_run_id(state)]))
+    assert [run.name for run in prefect.read_task_runs(flow_run_filter=of_run)] == ["Plan"]
+    assert not [key for key in _artifacts(prefect, state) if key.startswith("ven-")]
+
+
+def test_loads_are_events_by_how_they_end(
+    vtn: ReferenceVtn, no_faults: ReferenceVtn, site: Site, prefect_url: str
+) -> None:
+    lost, *others = site.loads
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
+    bulk_upload(return_state=True)
+    failed = _events(prefect_url, "bulk-upload.load.failed", lost)
+    assert failed["resource"]["prefect.resource.name"] == lost.name
+    assert "H5 meter 'meter_404' not found" in failed["payload"]["error"]
+    done = _events(prefect_url, "bulk-upload.load.done", others[0])
+    assert done["resource"]["prefect.resource.name"] == others[0].ven
+
+
+def test_a_load_that_is_stopped_half_way_is_an_event(no_faults: ReferenceVtn, site: Site, prefect_url: str) -> None:
+    no_faults.switch(points_per_second=100)
+    deadline = f"{datetime.now(UTC) + timedelta(seconds=3):%H:%M:%S}"
+    assert bulk_upload(chunk_size=50, deadline=deadline, return_state=True).is_cancelled()
+    assert any(_events(prefect_url, "bulk-upload.load.paused", load, wait_s=1) for load in site.loads)
 
 
 def test_whoever_watches_sees_the_run_move(no_faults: ReferenceVtn, site: Site) -> None:
@@ -235,5 +290,22 @@ def _run_id(state: State[Any]) -> UUID:
 
 
 def _artifacts(prefect: SyncPrefectClient, state: State[Any]) -> dict[str, Artifact]:
-    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[_run_id(state)]))
-    return {str(artifact.key): artifact for artifact in prefect.read_artifacts(artifact_filter=of_run)}
+    return {str(artifact.key): artifact for artifact in _all_artifacts(prefect, state)}
+
+
+def _all_artifacts(prefect: SyncPrefectClient, state: State[Any]) -> list[Artifact]:
+    return prefect.read_artifacts(
+        artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[_run_id(state)]))
+    )
+
+
+def _events(prefect_url: str, name: str, load: Load, wait_s: float = 15) -> Any:
+    """The event of this name about a load, once it has come; else nothing."""
+    about = {"any_resource": {"id": [f"bulk-upload.load.{load.load_id}"]}, "event": {"name": [name]}}
+    give_up_at = time.monotonic() + wait_s
+    while time.monotonic() < give_up_at:
+        answer = httpx.post(f"{prefect_url}/events/filter", json={"filter": about}, timeout=10).json()
+        if answer["events"]:
+            return answer["events"][0]
+        time.sleep(0.3)
+    return None

@@ -1,16 +1,17 @@
 """Which loads a run takes, in batches of one VEN each."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from venclient.errors import ConfigurationError
+from venclient.models import Load
 from venclient.resource_db import ResourceDatabase, VenOutline
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some loads of one VEN, by their `load_id`: from the `first` on of the `of` that the run takes of it."""
+    """Some loads of one VEN, by their `load_id`: from the `first` on of the `of` that are dealt with in batches."""
 
     ven: str
     first: int
@@ -29,21 +30,15 @@ class Selection:
     they are disabled or suspended.
     """
 
-    batches: list[Batch]
+    loads: list[Load]
     unregistered: int
     left_out: int
 
-    @property
-    def loads(self) -> int:
-        """How many loads the batches hold."""
-        return sum(len(batch.load_ids) for batch in self.batches)
 
-
-def select_batches(
+def select_loads(
     database: ResourceDatabase,
-    vens: Sequence[str] | None,
-    limit_loads: int | None,
-    loads_per_batch: int,
+    vens: Sequence[str] | None = None,
+    limit_loads: int | None = None,
     only: Collection[str] | None = None,
 ) -> Selection:
     """The registered loads of these VENs (of all), the first `limit_loads` of them.
@@ -58,15 +53,15 @@ def select_batches(
     if limit_loads is not None and limit_loads < 1:
         raise ConfigurationError(f"limit_loads is {limit_loads}: give 1 or more, or leave it out")
     loads = [load for load in registered if only is None or load.vtn_resource_id in only][:limit_loads]
-    batches: list[Batch] = []
+    return Selection(loads, sum(ven.unregistered for ven in chosen), sum(ven.left_out for ven in chosen))
+
+
+def batches_of(loads: Iterable[Load], loads_per_batch: int) -> Iterator[Batch]:
+    """These loads, in order of their VENs, in batches of one VEN each."""
     for ven, of_ven in groupby(loads, key=lambda load: load.ven):
-        batches += _batches(ven, [load.load_id for load in of_ven], loads_per_batch)
-    return Selection(batches, sum(ven.unregistered for ven in chosen), sum(ven.left_out for ven in chosen))
-
-
-def _batches(ven: str, load_ids: Sequence[str], loads_per_batch: int) -> Iterator[Batch]:
-    for begin in range(0, len(load_ids), loads_per_batch):
-        yield Batch(ven, begin + 1, len(load_ids), tuple(load_ids[begin : begin + loads_per_batch]))
+        load_ids = [load.load_id for load in of_ven]
+        for begin in range(0, len(load_ids), loads_per_batch):
+            yield Batch(ven, begin + 1, len(load_ids), tuple(load_ids[begin : begin + loads_per_batch]))
 
 
 def _nothing_registered(chosen: list[VenOutline], vens: Sequence[str] | None) -> str:

@@ -135,6 +135,12 @@ class Ledger:
             if error is not None:
                 self._write_request(connection, load, 0, seconds, answers, error)
 
+    def settle_all(self, loads: Sequence[Load]) -> None:
+        """The VTN has all that there is of these loads of one VEN."""
+        if loads:
+            with self._writing_of(loads[0]) as connection:
+                connection.execute(self._database.upsert(UPLOADS), [self._state(load, "done", None) for load in loads])
+
     def forget(self, load: Load, months: Collection[int]) -> None:
         """These months are not with the VTN as they should be: the next run sends them again."""
         with self._database.writing() as connection:
@@ -162,8 +168,10 @@ class Ledger:
             connection.execute(delete(MARKS).where(*self._of(MARKS, [load.vtn_resource_id]), or_(*others)))
 
     def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None) -> None:
-        row = {**self._key(load), "state": state, "error": error, "settled_at_s": int(time.time())}
-        connection.execute(self._database.upsert(UPLOADS), row)
+        connection.execute(self._database.upsert(UPLOADS), self._state(load, state, error))
+
+    def _state(self, load: Load, state: LoadState, error: str | None) -> dict[str, object]:
+        return {**self._key(load), "state": state, "error": error, "settled_at_s": int(time.time())}
 
     def _write_request(
         self,

@@ -1,6 +1,6 @@
 """What a run would send and why, from the file and the ledger; nothing is sent."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,7 +8,7 @@ from venclient.chunks import Pending, cut, encode, pending
 from venclient.errors import PermanentError
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
-from venclient.models import Load, MeterSeries
+from venclient.models import Load, LoadState, MeterSeries
 
 # What the guide's VTN takes, where no run has been measured yet.
 ASSUMED_POINTS_PER_SECOND = 4_000.0
@@ -21,11 +21,17 @@ Reason = Literal["new", "failed last time", "never sent", "corrected month", "un
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """What a run would send of one load, and why; no reason: nothing. `error`: it would fail, for this reason."""
+    """What a run would send of one load, and why; no reason: nothing. `error`: it would fail, for this reason.
+
+    `state`: how its last run left it. `dropped`: rows that are left out, by reason.
+    """
 
     load: Load
-    reason: Reason | None
+    reason: Reason | None = None
+    state: LoadState = "pending"
     points: int = 0
+    points_already_there: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
     requests: int = 0
     bytes: int = 0
     months: tuple[int, ...] = ()
@@ -62,32 +68,38 @@ def plan_loads(
     loads: Sequence[Load],
     meters: MeterFile,
     ledger: Ledger,
-    chunk_size: int,
+    chunk_size: int | None = None,
     on_load: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Iterator[LoadPlan]:
-    """What a run would do with each of these loads; `on_load(done, total)` hears of the progress."""
-    sizes = _Sizes(chunk_size)
+    """What a run would do with each of these loads, in an order in which each series is read once.
+
+    Without a chunk size, requests and bytes are not counted; `on_load(done, total)` hears of the progress.
+    """
+    by_series = sorted(loads, key=lambda load: (load.h5_meter_id, load.load_component, load.capacity_w or 0.0))
+    sizes = _Sizes(chunk_size) if chunk_size else None
     for begin in range(0, len(loads), LOADS_AT_A_TIME):
-        part = loads[begin : begin + LOADS_AT_A_TIME]
+        part = by_series[begin : begin + LOADS_AT_A_TIME]
         entries = ledger.entries(part)
         for done, load in enumerate(part, start=begin + 1):
             yield _load_plan(load, entries.get(load.vtn_resource_id), meters, sizes)
             on_load(done, len(loads))
 
 
-def _load_plan(load: Load, entry: Entry | None, meters: MeterFile, sizes: "_Sizes") -> LoadPlan:
+def _load_plan(load: Load, entry: Entry | None, meters: MeterFile, sizes: "_Sizes | None") -> LoadPlan:
     try:
         series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
     except PermanentError as error:
-        return LoadPlan(load, None, error=str(error))
+        return LoadPlan(load, error=str(error))
     rests = pending(series, entry.marks if entry else {})
-    if not rests:
-        return LoadPlan(load, None)
-    requests, size = sizes.of(load, series, rests)
+    points = sum(rest.points for rest in rests)
+    requests, size = sizes.of(load, series, rests) if sizes and rests else (0, 0)
     return LoadPlan(
         load=load,
-        reason=_reason(entry, rests),
-        points=sum(rest.points for rest in rests),
+        reason=_reason(entry, rests) if rests else None,
+        state=entry.state if entry else "pending",
+        points=points,
+        points_already_there=len(series) - points,
+        dropped=series.dropped,
         requests=requests,
         bytes=size,
         months=tuple(rest.month.number for rest in rests),

@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from threading import Event
+from threading import Event, get_ident
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -70,6 +70,7 @@ class VtnClient:
         self._backoff = wait_exponential_jitter(multiplier=retry_wait_s, max=RETRY_WAIT_MAX_S, jitter=retry_wait_s)
         self._stopped = Event()
         self._last_answer = time.monotonic()
+        self._waits: dict[int, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +97,11 @@ class VtnClient:
     def base_url(self) -> str:
         """The base address, without a slash at its end."""
         return self._wire.base_url
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Why a thread waits for its next attempt, the latest of them; None when none does."""
+        return next(reversed(self._waits.copy().values()), None)
 
     def check(self) -> None:
         """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token."""
@@ -192,6 +198,7 @@ class VtnClient:
         )
 
         def attempt() -> T:
+            self._waits.pop(get_ident(), None)
             if self._stopped.is_set():
                 raise StoppedError("The run was told to stop: what is left waits for the next")
             try:
@@ -216,6 +223,8 @@ class VtnClient:
         except VenClientError as error:
             error.answers = tuple(refusals)
             raise
+        finally:
+            self._waits.pop(get_ident(), None)
 
     def _wait_s(self, state: RetryCallState) -> float:
         """How long to wait before the next attempt: as the server asks, or longer each time."""
@@ -225,6 +234,7 @@ class VtnClient:
             # Threads that were all told the same Retry-After must not come back in the same instant.
             wait_s = error.retry_after_s + random.uniform(0, 0.25)
         level = logging.WARNING if state.attempt_number >= ATTEMPTS_TO_FIND_IT else logging.INFO
+        self._waits[get_ident()] = str(error)
         log.log(level, "  Attempt %d failed, the next in %.1f s: %s", state.attempt_number, wait_s, error)
         return wait_s
 

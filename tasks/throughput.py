@@ -1,0 +1,67 @@
+"""How fast the run is: now, without its pauses, and over time, as a picture."""
+
+import io
+from bisect import bisect_left
+from itertools import pairwise
+from threading import Lock
+
+# A receipt of a slow VTN comes every few seconds.
+RECENT_S = 120.0
+# Nothing has arrived for this long, and a request waits for its next attempt: the run waits.
+PAUSE_AFTER_S = 2.0
+SAMPLES_KEPT = 600
+
+
+class Throughput:
+    """Samples of points sent over the seconds of a run, so many at most, whatever its length."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._samples = [(0.0, 0)]
+        self._spacing_s = 0.5
+        # Of late: seconds of the run without pauses, and points.
+        self._recent = [(0.0, 0)]
+        self._last = (0.0, 0)
+        self._last_arrival_s = 0.0
+
+    def measured(self, seconds: float, points: int, *, is_waiting: bool) -> tuple[float, bool]:
+        """Take a sample, `seconds` into the run; points a second of late, and whether the run pauses."""
+        with self._lock:
+            elapsed_s = max(seconds - self._last[0], 0.0)
+            if points > self._last[1]:
+                self._last_arrival_s = seconds
+            pauses = is_waiting and seconds - self._last_arrival_s > PAUSE_AFTER_S
+            active_s, _ = self._recent[-1]
+            self._recent.append((active_s + (0.0 if pauses else elapsed_s), points))
+            del self._recent[: max(bisect_left(self._recent, (active_s - RECENT_S, 0)) - 1, 0)]
+            self._last = (seconds, points)
+            self._keep(seconds, points)
+            (from_s, from_points), (to_s, to_points) = self._recent[0], self._recent[-1]
+            return (to_points - from_points) / (to_s - from_s) if to_s > from_s else 0.0, pauses
+
+    def svg(self) -> str:
+        """Points a second over the seconds of the run."""
+        from matplotlib.figure import Figure
+
+        with self._lock:
+            samples = [*self._samples, self._last] if self._last[0] > self._samples[-1][0] else self._samples
+        pairs = list(pairwise(samples))
+        rates = [(points - before) / (at - since) for (since, before), (at, points) in pairs]
+        figure = Figure(figsize=(8, 2.6), layout="constrained")
+        axes = figure.subplots()
+        if pairs:
+            axes.stairs(rates, [at for at, _ in samples], fill=True, color="#2f6db3")
+        axes.set(xlabel="seconds since the start", ylabel="points a second", ylim=(0, None))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.spines[["top", "right"]].set_visible(False)
+        picture = io.StringIO()
+        figure.savefig(picture, format="svg")
+        return picture.getvalue()
+
+    def _keep(self, seconds: float, points: int) -> None:
+        if seconds - self._samples[-1][0] < self._spacing_s:
+            return
+        self._samples.append((seconds, points))
+        if len(self._samples) > SAMPLES_KEPT:
+            self._samples = self._samples[::2]
+            self._spacing_s *= 2
