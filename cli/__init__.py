@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from cli import check, demo, plan, register, run, sample_data, status, verify, vtn
+from cli import check, demo, plan, register, run, sample_data, status, up, verify, vtn, worker
 from venclient.errors import ConfigurationError
 
 HELP = """Upload historical meter data of OpenADR VENs to a VTN: resumable to the point, exact, unattended.
@@ -16,6 +16,8 @@ HELP = """Upload historical meter data of OpenADR VENs to a VTN: resumable to th
 First steps:
 
     bulk-upload demo                  everything once, on this machine
+
+    bulk-upload up --demo             the same in the Prefect UI, to play with
 
     bulk-upload check                 what an upload would find in the meter file
 
@@ -28,6 +30,8 @@ First steps:
     bulk-upload run                   upload all; stopped or killed, run it again
 
     bulk-upload verify                read everything back and compare it with the file
+
+    bulk-upload up                    a Prefect server, a worker and the nightly run, on this machine
 """
 
 app = typer.Typer(
@@ -47,6 +51,8 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
+app.command("up")(up.up)
+app.command("worker")(worker.worker)
 
 
 def main() -> None:

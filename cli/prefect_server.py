@@ -21,45 +21,50 @@ PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
-def prefect_api() -> Iterator[None]:
-    """Within, flows run against the Prefect server that is configured, or a temporary one where none is."""
+def prefect_api(port: int | None = None) -> Iterator[str]:
+    """Within, flows run against the Prefect server that is configured, or one of their own where none is: its API.
+
+    On a port it is a whole one; else one that has what a single run needs.
+    """
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     configured = PREFECT_API_URL.value()
     if configured:
         _require_healthy(configured)
-        yield
+        yield configured
         return
-    sys.stderr.write("Starting a Prefect server for this run (about 10 s; PREFECT_API_URL names one that is there) …\n")
-    with prefect_server(free_port(), shows_ui=False) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
-        yield
+    sys.stderr.write("Starting a Prefect server (about 10 s; PREFECT_API_URL names one that is there) …\n")
+    with (
+        prefect_server(free_port() if port is None else port, whole=port is not None) as url,
+        temporary_settings({PREFECT_API_URL: f"{url}/api"}),
+    ):
+        yield f"{url}/api"
 
 
 @contextmanager
-def prefect_server(port: int, *, shows_ui: bool) -> Iterator[str]:
+def prefect_server(port: int, *, whole: bool) -> Iterator[str]:
     """Start a server on a loopback port and give its address; its runs are kept in PREFECT_HOME.
 
-    Prefect's own temporary server outlives a process that is killed; this one ends with it (on Linux).
+    A whole one has the UI, the scheduler and automations. Prefect's own temporary server outlives a process that is
+    killed; this one ends with it (on Linux).
     """
     url = f"http://127.0.0.1:{port}"
+    _require_free(port)
     environment = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-        "PREFECT_UI_ENABLED": str(int(shows_ui)),
         "PREFECT_SERVER_UI_API_URL": f"{url}/api",
-        "PREFECT__SERVER_EPHEMERAL": "1",
-        "PREFECT__SERVER_FINAL": "1",
     }
-    command = [
-        "uvicorn",
-        "--factory",
-        "prefect.server.api.server:create_app",
-        "--app-dir",
-        str(prefect.__module_path__.parent),
-    ]
+    listens_at = ["--host", "127.0.0.1", "--port", str(port)]
+    if whole:
+        command = ["prefect", "server", "start", *listens_at]
+    else:
+        environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        app = ["--factory", "prefect.server.api.server:create_app", "--app-dir", str(prefect.__module_path__.parent)]
+        command = ["uvicorn", *app, *listens_at, "--log-level", "error"]
     with tempfile.TemporaryFile() as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"],
+            [sys.executable, "-m", *command],
             env=os.environ | environment,
             stdout=output,
             stderr=output,
@@ -79,6 +84,18 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"Port {port} is taken: name another with --port, or the Prefect server there with "
+                f"PREFECT_API_URL=http://127.0.0.1:{port}/api"
+            ) from error
 
 
 def _end_with_parent() -> None:

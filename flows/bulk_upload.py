@@ -24,6 +24,7 @@ from tasks.stopping import next_deadline, stopped_at, stopped_by_signals
 from tasks.upload import upload_batch
 from venclient.batches import Batch
 from venclient.errors import BusyError, ConfigurationError, StoppedError
+from venclient.models import vens_title
 
 log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name
 
@@ -64,7 +65,20 @@ class IncompleteError(Exception):
         return str(self.args[0])
 
 
-@flow(name="bulk-upload", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)))
+def _run_name() -> str:
+    """What a run does, for the list of runs: `Aalborg, Odense and 10 more, until 06:00 Europe/Copenhagen`."""
+    given = flow_run.parameters
+    name = vens_title(given["vens"]) if given["vens"] else "All VENs"
+    name += ", failed loads only" if given["only_failed"] else ""
+    name += f", first {given['limit_loads']} loads" if given["limit_loads"] else ""
+    return name + (f", until {given['deadline']}" if given["deadline"] else "")
+
+
+@flow(
+    name="bulk-upload",
+    flow_run_name=_run_name,
+    task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)),
+)
 def bulk_upload(
     vens: list[str] | None = None,
     limit_loads: Annotated[int, Field(ge=1)] | None = None,

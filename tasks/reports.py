@@ -29,14 +29,13 @@ from slugify import slugify
 from tasks.plan import Work
 from tasks.progress import RunProgress, Snapshot, tell_watcher
 from tasks.throughput import Throughput
-from venclient.models import LoadResult
+from venclient.models import LoadResult, vens_title
 
 log = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 0.5
 UPDATE_EVERY_S = 3.0
 LAST_CALL_S = 10.0
-VENS_NAMED = 5
 
 
 @contextmanager
@@ -117,10 +116,10 @@ def progress_markdown(now: Snapshot) -> str:
     """What a person who looks in wants to know."""
     through = now.successful + now.failed
     vens_left = now.total_vens - now.vens_done - len(now.vens_failed)
-    named = ", ".join(now.vens_failed[:VENS_NAMED]) + (" …" if len(now.vens_failed) > VENS_NAMED else "")
     facts = {
         "VENs done": f"{now.vens_done:,} of {now.total_vens:,}",
-        "VENs with failed loads": f"{len(now.vens_failed):,}" + (f" ({named})" if named else ""),
+        "VENs with failed loads": f"{len(now.vens_failed):,}"
+        + (f" ({vens_title(now.vens_failed)})" if now.vens_failed else ""),
         "VENs pending": f"{vens_left:,}",
         "Loads done": f"{now.successful:,} of {now.total_loads:,}",
         "Loads failed": f"{now.failed:,}",

@@ -88,7 +88,7 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))
-        with prefect_server(free_port(), shows_ui=False) as url:
+        with prefect_server(free_port(), whole=False) as url:
             yield f"{url}/api"
             APILogHandler().flush()  # the last log lines, before the server is gone
 

@@ -114,7 +114,7 @@ def test_a_nightly_run_is_skipped_while_the_full_one_runs(
     assert "Cancelled" in skipped
     state = prefect.read_flow_run(_last_run(prefect)).state
     assert state
-    assert re.search(r"Flow run '[\w-]+' on .* is uploading them. Start again when it has ended", state.message or "")
+    assert re.search(r"Flow run 'All VENs' on .* is uploading them. Start again when it has ended", state.message or "")
     no_faults.switch()
     while not (state := prefect.read_flow_run(full).state) or not state.is_final():
         time.sleep(0.2)

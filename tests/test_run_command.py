@@ -310,7 +310,7 @@ def test_a_load_that_nobody_knows_is_told(site: Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "demo", "sample-data", "vtn", "check", "register", "plan", "run", "status", "verify"]
+    "name", ["", "demo", "sample-data", "vtn", "check", "register", "plan", "run", "status", "verify", "up", "worker"]
 )
 def test_help_shows_an_example(name: str, tmp_path: Path) -> None:
     finished = command(*filter(None, [name]), "--help", cwd=tmp_path)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.ledger_database import LedgerDatabase
 from venclient.ledger_tables import LEASES, WRITERS
+from venclient.models import vens_title
 from venclient.process_identity import has_ended, this_process
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 BEAT_EVERY_S = 2.0
 GONE_AFTER_S = 30.0
 LOOK_EVERY_S = 0.5
-VENS_TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,5 @@ class _InTheWay(Exception):  # noqa: N818 - no error: it takes back what was beg
 
 def _busy(holders: Sequence[Holder]) -> str:
     vens = sorted({holder.ven for holder in holders})
-    told = ", ".join(vens[:VENS_TOLD]) + (f" and {len(vens) - VENS_TOLD} more" if len(vens) > VENS_TOLD else "")
     titles = ", ".join(sorted({holder.writer.title for holder in holders}))
-    return f"{told}: {titles} is uploading {'it' if len(vens) == 1 else 'them'}"
+    return f"{vens_title(vens)}: {titles} is uploading {'it' if len(vens) == 1 else 'them'}"

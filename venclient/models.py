@@ -1,11 +1,13 @@
 """The values that travel from the loads table to the VTN: frozen, typed, one for each step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+VENS_NAMED = 3
 
 LoadState = Literal["done", "failed", "pending"]
 
@@ -13,6 +15,12 @@ LoadState = Literal["done", "failed", "pending"]
 def load_title(resource_name: str | None, load_name: str | None) -> str:
     """What people call a load, of the names that it has."""
     return " - ".join(name for name in (resource_name, load_name) if name)
+
+
+def vens_title(vens: Sequence[str]) -> str:
+    """Some VENs by name, and how many more: `Aalborg, Aarhus, Odense and 9 more`."""
+    named = ", ".join(vens[:VENS_NAMED])
+    return f"{named} and {len(vens) - VENS_NAMED} more" if len(vens) > VENS_NAMED else named
 
 
 @dataclass(frozen=True, slots=True)

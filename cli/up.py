@@ -1,0 +1,117 @@
+"""`bulk-upload up`: all of Prefect that one machine needs, in one command."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from venclient.errors import ConfigurationError
+
+PROJECT = Path(__file__).parents[1]
+POOL = "uploads"
+
+
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="With sample data and a VTN, in a folder of their own.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the Prefect server.", min=1, max=65_535)] = 4200,
+) -> None:
+    """Run a Prefect server, a worker and the deployments, until Ctrl-C: uploads from the Prefect UI, and at night.
+
+    Where PREFECT_API_URL names a server, that one is used. Ctrl-C lets a run finish its requests in flight; what is
+    left waits for the next.
+
+    Examples:
+
+        bulk-upload up --demo
+
+        bulk-upload up --port 4300
+    """
+    from cli.worker import run_worker, told_to_stop
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ExitStack() as stack:
+        environment = stack.enter_context(_demo()) if demo else _environment()
+        from cli.prefect_server import prefect_api
+
+        api_url = stack.enter_context(prefect_api(port))
+        environment["PREFECT_API_URL"] = api_url
+        _make_pool()
+        _deploy(environment)
+        typer.echo(_next_steps(api_url))
+        with told_to_stop() as stop:
+            exit_code = run_worker(["--pool", POOL], environment, stop)
+    typer.echo("Ended. What the VTN acknowledged is recorded: start it again to go on.")
+    sys.exit(exit_code)
+
+
+@contextmanager
+def _demo() -> Iterator[dict[str, str]]:
+    """Sample data, registered with a VTN that runs within; the environment of runs that shall upload it."""
+    from demo.stage import Stage
+
+    folder = Path(tempfile.mkdtemp(prefix="bulk-upload-demo-"))
+    os.environ["PREFECT_HOME"] = str(folder / "prefect")
+    typer.echo(f"Everything of this demo is in {folder}, which may be deleted afterwards.")
+    stage = Stage.in_folder(folder)
+    stage.run("sample-data")
+    with stage.vtn():
+        stage.run("register")
+        yield stage.environment
+
+
+def _environment() -> dict[str, str]:
+    """The environment of runs in another folder than this one: what is set here, and paths in full."""
+    from config.settings import Settings, environment_name
+    from venclient.databases import sqlite_path
+
+    settings = Settings.load()
+    given = {field: getattr(settings, field) for field in settings.model_fields_set}
+    texts = {
+        field: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for field, value in given.items()
+    }
+    texts["meter_file"] = str(settings.meter_file.absolute())
+    for field in ("resources_db", "ledger_url"):
+        path = sqlite_path(getattr(settings, field))
+        if path is not None:
+            texts[field] = str(path.absolute())
+    return os.environ | {environment_name(field): text for field, text in texts.items()}
+
+
+def _make_pool() -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template))
+
+
+def _deploy(environment: Mapping[str, str]) -> None:
+    """Put the deployments of prefect.yaml on the server."""
+    if not (PROJECT / "prefect.yaml").is_file():
+        raise ConfigurationError(f"{PROJECT} has no prefect.yaml: run this from a checkout of the project")
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    deployed = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    if deployed.returncode:
+        raise ConfigurationError(f"The deployments could not be made: {(deployed.stderr or deployed.stdout).strip()}")
+
+
+def _next_steps(api_url: str) -> str:
+    prefect = Path(sys.executable).parent / "prefect"
+    return f"""
+Prefect UI:       {api_url.removesuffix("/api")}
+Start an upload:  there, under Deployments; or in another terminal
+                  PREFECT_API_URL={api_url} {prefect} deployment run bulk-upload/all-vens
+Ctrl-C ends it.
+"""

@@ -1,0 +1,82 @@
+"""A folder with sample data and a VTN, and commands that know where they are."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import typer
+
+from venclient.errors import ConfigurationError
+
+CLIENT_ID = "demo-client"
+CLIENT_SECRET = "demo-secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the files are, and the environment of the commands."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> Self:
+        """The files are to be in this folder."""
+        settings = {
+            "BULK_UPLOAD_RESOURCES_DB": str(folder / "resources.db"),
+            "BULK_UPLOAD_METER_FILE": str(folder / "load_data.h5"),
+            "BULK_UPLOAD_LEDGER_URL": str(folder / "ledger.db"),
+            "OAUTH_CLIENT_ID": CLIENT_ID,
+            "OAUTH_CLIENT_SECRET": CLIENT_SECRET,
+        }
+        return cls(folder, os.environ | settings)
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's path."""
+        return self.environment["BULK_UPLOAD_LEDGER_URL"]
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Show a command as a user would type it, and start it."""
+        typer.secho(f"\n$ bulk-upload {' '.join(arguments)}", bold=True)
+        return subprocess.Popen([sys.executable, "-m", "cli", *arguments], env=self.environment, text=True, **options)
+
+    def run(self, *arguments: str) -> str:
+        """Run a command to its end and show what it says; raises `ConfigurationError` when it fails."""
+        process = self.start(*arguments, stdout=subprocess.PIPE, stderr=self.errors())
+        output, _ = process.communicate()
+        typer.echo(output.strip())
+        if process.returncode:
+            raise ConfigurationError(
+                f"The demo stopped: that command ended with {process.returncode}, see {self.folder}"
+            )
+        return output
+
+    def errors(self) -> Any:
+        """Standard error as it is on a terminal, for the progress bar; else a file beside the rest."""
+        return None if sys.stderr.isatty() else (self.folder / "commands.log").open("a")
+
+    @contextmanager
+    def vtn(self) -> Iterator[None]:
+        """Within, the reference VTN runs on a free port, and the commands know its addresses."""
+        store = str(self.folder / "vtn.db")
+        # Ctrl-C is for this process, which ends the VTN last.
+        process = self.start("vtn", "--port", "0", "--store", store, stdout=subprocess.PIPE, start_new_session=True)
+        try:
+            assert process.stdout is not None
+            ready = process.stdout.readline().strip()
+            if not ready:
+                raise ConfigurationError("The demo stopped: the VTN did not start")
+            typer.echo(ready)
+            base_url = ready.split()[3]
+            self.environment["VTN_SERVER_ADDRESS"] = base_url
+            self.environment["OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"] = base_url.replace("/openadr3", "/oauth/token")
+            yield
+        finally:
+            process.terminate()
+            process.wait()

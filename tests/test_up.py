@@ -1,0 +1,112 @@
+"""Promises of `bulk-upload up`: one command for one machine, from the first run to a clean end."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cli.prefect_server import free_port
+from tests.commands import command, start
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+
+
+@contextmanager
+def _up(cwd: Path, *options: str, **environment: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command, started as in a terminal, and the address of its Prefect API once it has told it."""
+    port = free_port()
+    up = start("up", "--port", str(port), *options, cwd=cwd, group=True, **environment)
+    assert up.stdout
+    told = ""
+    try:
+        while "Ctrl-C ends it" not in told:
+            line = up.stdout.readline()
+            assert line, told + up.communicate()[1]
+            told += line
+        assert f"http://127.0.0.1:{port}\n" in told
+        yield up, f"http://127.0.0.1:{port}/api"
+    finally:
+        if up.poll() is None:
+            os.killpg(up.pid, signal.SIGKILL)
+        up.communicate()
+
+
+def _start_upload(api_url: str, *options: str, cwd: Path) -> str:
+    started = subprocess.run(
+        [sys.executable, "-m", "prefect", "deployment", "run", "bulk-upload/all-vens", *options],
+        env=os.environ | {"PREFECT_API_URL": api_url, "PREFECT_HOME": str(cwd / "client")},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return started.stdout
+
+
+def _end(up: subprocess.Popen[str]) -> str:
+    os.killpg(up.pid, signal.SIGINT)  # as a terminal does it: to every process of the group
+    output, errors = up.communicate(timeout=60)
+    assert up.returncode == 0, errors
+    return output
+
+
+def test_the_demo_is_there_with_data_a_vtn_and_prefect_and_ends_cleanly(tmp_path: Path) -> None:
+    with _up(tmp_path, "--demo", TMPDIR=str(tmp_path)) as (up, api_url):
+        assert "Completed" in _start_upload(api_url, "--watch", cwd=tmp_path)
+        assert "Ended." in _end(up)
+    (folder,) = tmp_path.glob("bulk-upload-demo-*")
+    status = command("status", "--db", folder / "resources.db", "--ledger", folder / "ledger.db", cwd=tmp_path)
+    assert all(f"{points:,}" in status.stdout for points in (358_299, 401_994, 367_038))
+    assert not _processes_that_know(folder)
+
+
+def test_ctrl_c_ends_a_run_softly_and_nothing_is_left_behind(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = new_site(loads=60, points=300)
+    site.register(no_faults)
+    no_faults.switch(points_per_second=300)
+    (tmp_path / ".env").write_text(
+        f"VTN_SERVER_ADDRESS={no_faults.base_url}\nVTN_BEARER_TOKEN={no_faults.token}\n"
+        f"BULK_UPLOAD_RESOURCES_DB={site.db.relative_to(tmp_path)}\nBULK_UPLOAD_METER_FILE={site.h5}\n"
+        f"BULK_UPLOAD_LEDGER_URL={site.ledger.relative_to(tmp_path)}\n"
+    )
+    home = tmp_path / "prefect"
+    seen = len(no_faults.log())
+    with _up(tmp_path, PREFECT_HOME=str(home)) as (up, api_url):
+        _start_upload(api_url, cwd=tmp_path)
+        while len(no_faults.log()) < seen + 8:
+            assert up.poll() is None
+            time.sleep(0.1)
+        _end(up)
+    with closing(sqlite3.connect(home / "prefect.db")) as db:
+        ((state, message),) = db.execute(
+            "SELECT state_type, message FROM flow_run JOIN flow_run_state ON flow_run_state.id = flow_run.state_id"
+            " WHERE state_type != 'SCHEDULED'"
+        )
+    assert state == "CANCELLED"
+    sent = sum(request.stored > 0 for request in no_faults.log(after=seen))
+    assert f"Stopped by SIGTERM: {60 - sent} of 60 loads are left for the next run" in message
+    assert not _processes_that_know(home)
+
+
+def test_a_port_that_is_taken_is_told(vtn: ReferenceVtn, tmp_path: Path) -> None:
+    finished = command("up", "--port", vtn.port, cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+    assert finished.returncode == 2
+    assert f"Port {vtn.port} is taken: name another with --port" in finished.stderr
+
+
+def _processes_that_know(path: Path) -> list[str]:
+    """Processes that have this path in their environment or arguments."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(path).encode() in told and process.name != str(os.getpid()):
+            found.append((process / "cmdline").read_text())
+    return found
