@@ -1,8 +1,6 @@
 """A Prefect server in a process of its own, for as long as this process lives."""
 
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,10 +12,10 @@ from contextlib import contextmanager
 import httpx
 import prefect
 
+from cli.child_process import end_with_parent
 from venclient.errors import ConfigurationError
 
 STARTUP_TIMEOUT_S = 120.0
-PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -54,6 +52,8 @@ def prefect_server(port: int, *, whole: bool) -> Iterator[str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_UI_API_URL": f"{url}/api",
+        # In memory, its default, a restart would leave the places of concurrency limits taken for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     listens_at = ["--host", "127.0.0.1", "--port", str(port)]
     if whole:
@@ -68,7 +68,7 @@ def prefect_server(port: int, *, whole: bool) -> Iterator[str]:
             env=os.environ | environment,
             stdout=output,
             stderr=output,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
             start_new_session=True,  # Ctrl-C is for this process, which ends the server when it has no more to tell it
         )
         try:
@@ -96,11 +96,6 @@ def _require_free(port: int) -> None:
                 f"Port {port} is taken: name another with --port, or the Prefect server there with "
                 f"PREFECT_API_URL=http://127.0.0.1:{port}/api"
             ) from error
-
-
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], url: str) -> None:

@@ -14,7 +14,7 @@ from cli import options
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from flows.bulk_upload import Summary
+    from flows.outcome import Summary
 
 INTERRUPTED = 128 + signal.SIGINT
 STOPPED = "Stopped. What the VTN acknowledged is recorded: run it again to go on."
@@ -106,7 +106,7 @@ def _run_flow(**parameters: object) -> "State[Summary]":
 
 def _tell(state: "State[Summary]", *, as_json: bool) -> int:
     """Say what came of the run; the exit code that says it too."""
-    from flows.bulk_upload import IncompleteError, Summary
+    from flows.outcome import IncompleteError, Summary
 
     outcome: object = state.result(raise_on_failure=False)
     if isinstance(outcome, IncompleteError):

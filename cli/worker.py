@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from cli.child_process import end_with_parent
+
 # A run gives its requests in flight 20 s; then it tells the server how it ended.
 GRACE_S = 30.0
 LOOK_EVERY_S = 0.2
@@ -55,6 +57,7 @@ def run_worker(options: list[str], environment: Mapping[str, str], stop: Event) 
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "worker", "start", *options],
         env=environment,
+        preexec_fn=end_with_parent,
         start_new_session=True,  # Ctrl-C is for this process
     )
     try:

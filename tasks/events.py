@@ -1,17 +1,21 @@
-"""Loads as Prefect events: what automations and the event feed can tell.
+"""Loads, and the run's progress, as Prefect events: what automations and the event feed can tell.
 
 `bulk-upload.load.failed` and `bulk-upload.load.paused` (stopped half-way) are one event a load. An event costs Prefect
 3 ms, so `bulk-upload.load.done` names the loads of a batch as its related resources, up to 50 an event.
+`bulk-upload.run.progress` comes once a minute while something comes of the run.
 """
 
 from collections.abc import Sequence
 
 from prefect.events import emit_event
+from prefect.runtime import flow_run
 
+from tasks.progress import Snapshot
 from venclient.batches import Batch
 from venclient.models import Load, LoadResult
 
 LOADS_AN_EVENT = 50
+PROGRESS_EVERY_S = 60.0
 
 
 def loads_done(batch: Batch, results: Sequence[LoadResult]) -> None:
@@ -35,6 +39,32 @@ def load_failed(result: LoadResult) -> None:
 def load_paused(load: Load) -> None:
     """Tell that the run was stopped while it sent this load; the next run sends the rest."""
     emit_event("bulk-upload.load.paused", resource=_resource(load), payload={"ven": load.ven})
+
+
+class ProgressEvents:
+    """`bulk-upload.run.progress`, whose resource is the flow run."""
+
+    def __init__(self) -> None:
+        self._told_at = -PROGRESS_EVERY_S
+        self._told = Snapshot()
+
+    def tell(self, now: Snapshot) -> None:
+        """Tell how far the run is, where it is further than last time."""
+        is_further = (now.points_sent, now.successful) > (self._told.points_sent, self._told.successful)
+        if not is_further or now.seconds - self._told_at < PROGRESS_EVERY_S:
+            return
+        self._told, self._told_at = now, now.seconds
+        emit_event(
+            "bulk-upload.run.progress",
+            resource={"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.name": flow_run.name},
+            payload={
+                "points_sent": now.points_sent,
+                "points_to_send": now.points_to_send,
+                "loads_done": now.successful,
+                "loads_failed": now.failed,
+                "loads": now.total_loads,
+            },
+        )
 
 
 def _resource(load: Load) -> dict[str, str]:

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from tasks.run import Run, current_run
-from venclient.batches import Batch, Selection, batches_of, select_loads
+from venclient.batches import Batch, Selection, VenWork, batches_of, select_loads
 from venclient.errors import StoppedError
 from venclient.models import LoadResult
 from venclient.planning import LoadPlan, plan_loads
@@ -17,8 +17,9 @@ from venclient.planning import LoadPlan, plan_loads
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is left to do, in batches that a task can carry, and what was left out (see `Selection`)."""
+    """What is left to do, by VEN and in batches that a task can carry, and what was left out (see `Selection`)."""
 
+    vens: list[VenWork]
     batches: list[Batch]
     unregistered: int
     left_out: int
@@ -26,11 +27,18 @@ class Work:
 
 @task(task_run_name="Plan", cache_policy=NO_CACHE)
 def plan_upload(
-    vens: list[str] | None, limit_loads: int | None, only_failed: bool, loads_per_task: int, waits: bool
+    vens: list[str] | None,
+    limit_loads: int | None,
+    only_failed: bool,
+    loads_per_task: int,
+    *,
+    waits: bool,
+    whole_vens: bool,
 ) -> State[Work]:
     """Find the registered loads of these VENs (of all) and what the VTN does not have of them; the others are done.
 
-    From here on no other run writes for these VENs.
+    From here on no other run writes for these VENs. With `whole_vens`, all loads of a VEN that has something to send
+    are left to whoever uploads it.
     """
     run = current_run()
     ambiguous_ids = run.uploader.ambiguous_ids
@@ -40,10 +48,9 @@ def plan_upload(
     plans = _plans(run, selection)
     run.progress.expect(plans)
     pending = [plan for plan in plans if plan.points or plan.error or plan.load.vtn_resource_id in ambiguous_ids]
-    _count_finished(run, plans, pending)
-    work = Work(
-        list(batches_of((plan.load for plan in pending), loads_per_task)), selection.unregistered, selection.left_out
-    )
+    vens_left = _count_finished(run, plans, pending, whole_vens=whole_vens)
+    batches = list(batches_of((plan.load for plan in pending), loads_per_task))
+    work = Work(vens_left, batches, selection.unregistered, selection.left_out)
     now = run.progress.snapshot()
     told = f"{now.total_loads:,} loads of {now.total_vens:,} VENs: {now.points_to_send:,} points to send"
     return Completed(message=told, data=work)
@@ -59,19 +66,26 @@ def _plans(run: Run, selection: Selection) -> list[LoadPlan]:
     return [plans[load.load_id] for load in selection.loads]
 
 
-def _count_finished(run: Run, plans: list[LoadPlan], pending: list[LoadPlan]) -> None:
-    """Loads of which the VTN has everything are done; a VEN that has other loads too has them in its table."""
+def _count_finished(run: Run, plans: list[LoadPlan], pending: list[LoadPlan], *, whole_vens: bool) -> list[VenWork]:
+    """Count loads of which the VTN has everything as done; what is left, where a VEN's table has its done loads too."""
     left = {plan.load.load_id for plan in pending}
+    vens_left: list[VenWork] = []
     for ven, of_ven in groupby(plans, key=lambda plan: plan.load.ven):
         planned = list(of_ven)
         finished = [plan for plan in planned if plan.load.load_id not in left]
+        is_left = len(finished) < len(planned)
+        if is_left:
+            vens_left.append(VenWork(ven, len(planned), sum(plan.points for plan in planned)))
+            if whole_vens:
+                continue
         run.uploader.ledger.settle_all([plan.load for plan in finished if plan.state != "done"])
         results = [_done(plan) for plan in finished]
         for result in results:
             run.progress.count_load(result)
-        if len(finished) < len(planned):
+        if is_left:
             run.ven_results.expect(ven, len(planned))
             run.ven_results.add(ven, results)
+    return vens_left
 
 
 def _done(plan: LoadPlan) -> LoadResult:

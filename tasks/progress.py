@@ -8,7 +8,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
+from pydantic import TypeAdapter
+
 from tasks.throughput import Throughput
+from venclient.batches import Slice
 from venclient.models import LoadResult, Receipt
 from venclient.planning import LoadPlan
 
@@ -40,9 +43,14 @@ class Snapshot:
     waiting_for: str | None = None
 
     @property
+    def is_through(self) -> bool:
+        """Whether every load is done or failed."""
+        return self.successful + self.failed == self.total_loads
+
+    @property
     def share(self) -> float:
         """Of the points to send, those that are dealt with, or of the loads where there are none: 0 to 1."""
-        if self.successful + self.failed == self.total_loads:
+        if self.is_through:
             return 1.0 if self.total_loads else 0.0
         return min(1.0, (self.points_sent + self.points_given_up) / self.points_to_send) if self.points_to_send else 0.0
 
@@ -57,9 +65,27 @@ class Snapshot:
         left = self.points_to_send - self.points_sent - self.points_given_up
         return max(left, 0) / self.points_per_second_now if self.points_per_second_now else None
 
+    def plus(self, part: "Snapshot") -> "Snapshot":
+        """With what has come of a part of the run; the totals are those of the whole already."""
+        return replace(
+            self,
+            successful=self.successful + part.successful,
+            failed=self.failed + part.failed,
+            vens_done=self.vens_done + part.vens_done,
+            vens_failed=(*self.vens_failed, *part.vens_failed),
+            points_sent=self.points_sent + part.points_sent,
+            points_given_up=self.points_given_up + part.points_given_up,
+            points_already_there=self.points_already_there + part.points_already_there,
+            dropped=self.dropped + part.dropped,
+            failures=(*self.failures, *part.failures)[:FAILURES_TOLD],
+        )
+
+
+SNAPSHOTS = TypeAdapter(Snapshot)
+
 
 class RunProgress:
-    """The run's tally, for any number of threads.
+    """The run's tally, for any number of threads; of slices that other processes upload, as these tell it.
 
     `waiting_for` tells what requests wait for, if they do.
     """
@@ -71,6 +97,7 @@ class RunProgress:
         self._now = Snapshot()
         self._loads_left: Counter[str] = Counter()
         self._points_left: dict[str, int] = {}
+        self._slices: dict[int, Snapshot] = {}
         self.throughput = Throughput()
 
     def expect(self, plans: Iterable[LoadPlan]) -> None:
@@ -117,14 +144,48 @@ class RunProgress:
                 failures=failures,
             )
 
+    def expect_slice(self, part: Slice) -> None:
+        """A slice of the run that another process is to upload."""
+        with self._lock:
+            self._slices[part.number] = Snapshot(total_loads=part.loads, waiting_for="a worker")
+
+    def count_slice(self, part: Slice, told: str) -> Snapshot:
+        """What a slice's process tells of itself, which may have begun where another ended; what it adds to the run."""
+        now = SNAPSHOTS.validate_json(told)
+        sent_before = max(part.points - now.points_to_send, 0)
+        added = replace(
+            now,
+            total_loads=part.loads,
+            successful=now.successful + part.loads - now.total_loads,
+            vens_done=now.vens_done + len(part.vens) - now.total_vens,
+            points_sent=now.points_sent + sent_before,
+            points_already_there=max(now.points_already_there - sent_before, 0),
+        )
+        with self._lock:
+            if now.total_loads:  # it knows what it has before it
+                self._slices[part.number] = added
+            return self._slices[part.number]
+
+    def told(self) -> str:
+        """The numbers as they are now, for the process that this one does a part of."""
+        return SNAPSHOTS.dump_json(self.snapshot()).decode()
+
     def snapshot(self) -> Snapshot:
         """The numbers as they are now."""
         with self._lock:
-            now, seconds = self._now, time.monotonic() - self._started
-        rate, waits = self.throughput.measured(seconds, now.points_sent, is_waiting=self._waiting_for() is not None)
-        return replace(
-            now, seconds=seconds, points_per_second_now=rate, waiting_for=self._waiting_for() if waits else None
-        )
+            now, seconds, slices = self._now, time.monotonic() - self._started, list(self._slices.values())
+        for part in slices:
+            now = now.plus(part)
+        reason = self._waiting_for() or _all_wait_for(slices)
+        rate, waits = self.throughput.measured(seconds, now.points_sent, is_waiting=reason is not None)
+        return replace(now, seconds=seconds, points_per_second_now=rate, waiting_for=reason if waits else None)
+
+
+def _all_wait_for(slices: Iterable[Snapshot]) -> str | None:
+    """What keeps every slice waiting that is not through; None when one goes on."""
+    reasons = [part.waiting_for for part in slices if not part.is_through]
+    named = sorted({reason for reason in reasons if reason is not None})
+    return "; ".join(named) if named and None not in reasons else None
 
 
 Watcher = Callable[[Snapshot], None]

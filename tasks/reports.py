@@ -26,6 +26,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 from slugify import slugify
 
+from tasks.events import ProgressEvents
 from tasks.plan import Work
 from tasks.progress import RunProgress, Snapshot, tell_watcher
 from tasks.throughput import Throughput
@@ -45,9 +46,11 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
     The cost is two calls every few seconds, whatever the number of loads.
     """
     artifacts = _create_artifacts(progress.snapshot())
+    events = ProgressEvents()
 
     def update() -> None:
         now = progress.snapshot()
+        events.tell(now)
         with noted_only():
             _update(artifacts, now)
 

@@ -6,17 +6,20 @@ Nothing of this crosses a task's border: the flow opens it, and each task finds 
 import logging
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from threading import Event, Timer
 from typing import Annotated, TypeVar
+from uuid import UUID
 
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from pydantic import Field
 
 from config.settings import Settings
 from tasks.progress import RunProgress, VenResults
+from tasks.shared_limit import shared_limit
 from venclient.databases import has_password, shown
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.lease import Writer
@@ -34,6 +37,10 @@ log = logging.getLogger(__name__)
 # How long a run that was told to stop waits for the requests in flight. Prefect kills what it cancels after 30 s.
 GRACE_S = 20.0
 
+# The state that deployments/automations.yaml gives to a run that is not heard of any more.
+LOST = "Lost"
+LOST_AT_MOST = 3
+
 T = TypeVar("T")
 # A path or an SQLAlchemy URL as a flow's parameter: Prefect refuses one with a password before it would be stored.
 DatabaseParameter = Annotated[
@@ -47,6 +54,7 @@ class Run:
 
     `pool` sends: its threads are the requests that can be in flight. `ended_by`: what no load gets past, should it
     occur; `stopped_by`: what the run was told to stop by. `resting`: what is given back when nothing is in flight.
+    `part_of`: the id of the run that this one uploads a slice for.
     """
 
     resources: ResourceDatabase
@@ -55,14 +63,16 @@ class Run:
     ven_results: VenResults
     pool: ThreadPoolExecutor
     resting: ExitStack
-    stopping: Event = field(default_factory=Event)
+    stopping: Event
+    part_of: str | None = None
     ended_by: list[ConfigurationError] = field(default_factory=list)
     stopped_by: list[str] = field(default_factory=list)
 
     def lease(self, vens: Collection[str], *, waits: bool) -> None:
         """Become the one run that may write for these VENs; raises `BusyError` where another is, or waits for it."""
-        writer = Writer(str(flow_run.id), on_this_machine(f"Flow run '{flow_run.name}'"))
-        held = self.uploader.ledger.leased(vens, writer, waits=waits, stopped=self.stopping)
+        writer = Writer(str(flow_run.id), on_this_machine(f"Flow run '{flow_run.name}'"), self.part_of)
+        tell = self.progress.told
+        held = self.uploader.ledger.leased(vens, writer, waits=waits, stopped=self.stopping, tell=tell)
         self.resting.enter_context(held)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
@@ -102,20 +112,23 @@ def current_run() -> Run:
 
 
 @contextmanager
-def opened_run(settings: Settings) -> Iterator[Run]:
+def opened_run(settings: Settings, part_of: str | None = None) -> Iterator[Run]:
     """Open all that a run needs; raises `ConfigurationError` before anything is sent if a part of it is missing.
 
-    On the way out, requests in flight are waited for, and what was not sent is left for the next run.
+    On the way out, requests in flight are waited for, and what was not sent is left for the next run. A run that is
+    part of another keeps to the limit that it shares with the other parts.
     """
     with ExitStack() as stack:
+        stopping = Event()
         resources = ResourceDatabase(settings.resources_db)
         stack.callback(resources.close)
         meters = stack.enter_context(open_meters(settings))
-        vtn = stack.enter_context(open_vtn(settings))
+        limit = stack.enter_context(shared_limit(stopping)) if part_of else None
+        vtn = stack.enter_context(open_vtn(settings, limit.turn if limit else nullcontext))
         ledger = stack.enter_context(Ledger(settings.ledger_url, vtn.base_url))
         resting = stack.enter_context(ExitStack())
         vtn.check()
-        progress = RunProgress(lambda: vtn.waiting_for)
+        progress = RunProgress(lambda: (limit and limit.waiting_for) or vtn.waiting_for)
         uploader = Uploader(
             meters,
             ledger,
@@ -128,7 +141,8 @@ def opened_run(settings: Settings) -> Iterator[Run]:
         pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="upload")
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         stack.callback(vtn.stop)
-        run = Run(resources, uploader, progress, VenResults(), pool, resting)
+        stack.callback(stopping.set)
+        run = Run(resources, uploader, progress, VenResults(), pool, resting, stopping, part_of)
         before = _current.set(run)
         stack.callback(_current.reset, before)
         yield run
@@ -144,14 +158,30 @@ def refuse_passwords(*addresses: str | None) -> None:
             )
 
 
-def open_vtn(settings: Settings) -> VtnClient:
-    """A client for the VTN of these settings; no request is made yet."""
+def refuse_endless_starts() -> None:
+    """Prefect starts a run again that was lost; what loses its machine each time may be what kills it.
+
+    Raises `ConfigurationError` when this run was lost three times.
+    """
+    lost = 0
+    with get_client(sync_client=True) as client:
+        for state in sorted(client.read_flow_run_states(UUID(str(flow_run.id))), key=lambda state: state.timestamp):
+            lost = 0 if state.is_final() else lost + (state.name == LOST)
+    if lost >= LOST_AT_MOST:
+        raise ConfigurationError(
+            f"This run was lost {lost} times, with its worker or its machine: see what they died of, and start it again"
+        )
+
+
+def open_vtn(settings: Settings, turn: Callable[[], AbstractContextManager[None]] = nullcontext) -> VtnClient:
+    """A client for the VTN of these settings, which sends points within `turn`; no request is made yet."""
     return VtnClient(
         vtn_url(settings),
         _token_source(settings),
         timeout_s=settings.timeout_s,
         attempts=settings.attempts,
         retry_wait_s=settings.retry_wait_s,
+        turn=turn,
     )
 
 

@@ -1,13 +1,17 @@
 """A batch of loads as one Prefect task."""
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
+from threading import BoundedSemaphore
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 
 from tasks.events import load_failed, load_paused, loads_done
@@ -20,6 +24,23 @@ from venclient.models import Load, LoadResult
 from venclient.upload import upload_load
 
 log = logging.getLogger(__name__)
+
+# Batches in progress at a time: enough to keep the run's pool of threads fed where VENs are small.
+BATCHES_AT_A_TIME = 8
+
+
+def upload_batches(run: Run, batches: Sequence[Batch]) -> None:
+    """Start each batch when there is room for it, so that a run that is stopped has not begun the others."""
+    room = BoundedSemaphore(BATCHES_AT_A_TIME)
+    futures: list[PrefectFuture[Any]] = []
+    for batch in batches:
+        room.acquire()
+        if run.stopping.is_set():
+            break
+        future = upload_batch.submit(batch)
+        future.add_done_callback(lambda _: room.release())
+        futures.append(future)
+    wait(futures)
 
 
 @task(task_run_name="{batch}", cache_policy=NO_CACHE)

@@ -127,7 +127,7 @@ def test_loads_are_events_by_how_they_end(
 
 
 def test_a_load_that_is_stopped_half_way_is_an_event(no_faults: ReferenceVtn, site: Site, prefect_url: str) -> None:
-    no_faults.switch(points_per_second=100)
+    no_faults.switch(points_per_second=30)
     deadline = f"{datetime.now(UTC) + timedelta(seconds=3):%H:%M:%S}"
     assert bulk_upload(chunk_size=50, deadline=deadline, return_state=True).is_cancelled()
     assert any(_events(prefect_url, "bulk-upload.load.paused", load, wait_s=1) for load in site.loads)

@@ -18,7 +18,7 @@ from venclient.chunks import cut, pending
 from venclient.cleaning import clean
 from venclient.errors import BusyError, StoppedError
 from venclient.lease import Lease, Writer
-from venclient.ledger import Ledger
+from venclient.ledger import Ledger, SignOfLife
 from venclient.ledger_database import LedgerDatabase
 from venclient.ledger_tables import LEASES, WRITERS
 from venclient.models import Chunk, Load, Receipt
@@ -50,7 +50,7 @@ def vtn_url() -> str:
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("venclient.lease.BEAT_EVERY_S", 0.1)
-    monkeypatch.setattr("venclient.lease.GONE_AFTER_S", 1.0)
+    monkeypatch.setattr("venclient.liveness.GONE_AFTER_S", 1.0)
     monkeypatch.setattr("venclient.lease.LOOK_EVERY_S", 0.05)
 
 
@@ -160,7 +160,7 @@ def test_a_run_that_was_killed_on_this_machine_is_in_nobody_s_way(
         assert other.stdout
         assert other.stdout.readline() == "held\n"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("venclient.lease.GONE_AFTER_S", 10.0)
+            patch.setattr("venclient.liveness.GONE_AFTER_S", 10.0)
             with pytest.raises(BusyError, match="the other run is uploading it"):
                 _take(database, A, "Aalborg")
             other.kill()
@@ -169,13 +169,53 @@ def test_a_run_that_was_killed_on_this_machine_is_in_nobody_s_way(
             assert time.monotonic() - began < 1
 
 
-def test_parts_of_a_run_take_from_it_and_are_left_alone_when_it_starts_again(database: LedgerDatabase) -> None:
-    whole, part, other = Writer("whole", "the whole"), Writer("1", "a part", "whole"), Writer("2", "another", "whole")
+def test_parts_of_a_run_take_from_it_and_wait_for_one_another(database: LedgerDatabase) -> None:
+    whole, part, again = Writer("whole", "the whole"), Writer("1", "a part", "whole"), Writer("2", "again", "whole")
     _take(database, whole, "Aalborg", "Odense")
     with _running(database, part, "Aalborg"):
         with pytest.raises(BusyError, match="a part is uploading it"):
-            _take(database, other, "Aalborg")
-        _take(database, whole, "Aalborg", "Odense")
+            _take(database, again, "Aalborg")
+        with pytest.raises(BusyError, match="a part is uploading it"):
+            _take(database, B, "Aalborg")
+    _take(database, again, "Aalborg")
+
+
+def test_a_run_that_starts_again_waits_for_parts_of_it_that_still_write(database: LedgerDatabase) -> None:
+    whole, part = Writer("whole", "the whole"), Writer("1", "a part", "whole")
+    with ThreadPoolExecutor(1) as pool:
+        with _running(database, part, "Aalborg"):
+            again = pool.submit(_take, database, whole, "Aalborg", "Odense")
+            time.sleep(0.5)
+            assert not again.done()
+        again.result(timeout=5)
+
+
+def test_what_a_part_told_stays_until_the_whole_has_ended(url: str, vtn_url: str) -> None:
+    words = iter(range(1000))
+    whole, part = Writer(f"{vtn_url} whole", "the whole"), Writer(f"{vtn_url} part", "a part", f"{vtn_url} whole")
+    with Ledger(url, vtn_url) as ledger:
+        with ledger.leased(["Aalborg"], whole):
+            assert ledger.sign_of_life(part.run_id) is None
+            with Ledger(url, vtn_url) as other, other.leased(["Aalborg"], part, tell=lambda: str(next(words))):
+                first = _told(ledger, part, "3")
+                assert _told(ledger, part, "5") > first
+            assert int(_sign(ledger, part).told) == next(words) - 1, "what it said last"
+        assert ledger.sign_of_life(part.run_id) is None
+
+
+def _told(ledger: Ledger, writer: Writer, word: str) -> int:
+    """The beat with which a run has said this."""
+    give_up_at = time.monotonic() + 10
+    while _sign(ledger, writer).told != word:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
+    return _sign(ledger, writer).beat
+
+
+def _sign(ledger: Ledger, writer: Writer) -> SignOfLife:
+    sign = ledger.sign_of_life(writer.run_id)
+    assert sign
+    return sign
 
 
 def test_an_earlier_start_of_the_same_run_is_waited_for(database: LedgerDatabase) -> None:

@@ -1,11 +1,11 @@
-"""Which loads a run takes, in batches of one VEN each."""
+"""Which loads a run takes, in batches of one VEN each; and slices of VENs, for several runs."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from venclient.errors import ConfigurationError
-from venclient.models import Load
+from venclient.models import Load, vens_title
 from venclient.resource_db import ResourceDatabase, VenOutline
 
 
@@ -20,6 +20,29 @@ class Batch:
 
     def __str__(self) -> str:
         return f"{self.ven} {self.first}-{self.first + len(self.load_ids) - 1} of {self.of}"
+
+
+@dataclass(frozen=True, slots=True)
+class VenWork:
+    """A VEN that a run has something to do for: all loads that it takes of it, and the points that are to be sent."""
+
+    ven: str
+    loads: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some of a run's VENs: number `number` of `of`."""
+
+    number: int
+    of: int
+    vens: tuple[str, ...]
+    loads: int
+    points: int
+
+    def __str__(self) -> str:
+        return f"Slice {self.number} of {self.of}: {vens_title(self.vens)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +85,18 @@ def batches_of(loads: Iterable[Load], loads_per_batch: int) -> Iterator[Batch]:
         load_ids = [load.load_id for load in of_ven]
         for begin in range(0, len(load_ids), loads_per_batch):
             yield Batch(ven, begin + 1, len(load_ids), tuple(load_ids[begin : begin + loads_per_batch]))
+
+
+def deal(vens: Iterable[VenWork], slices: int) -> list[Slice]:
+    """So many slices at most, with about as many points each."""
+    hands: list[list[VenWork]] = [[] for _ in range(slices)]
+    for ven in sorted(vens, key=lambda ven: (-ven.points, -ven.loads, ven.ven)):
+        min(hands, key=lambda hand: (sum(v.points for v in hand), sum(v.loads for v in hand))).append(ven)
+    dealt = [sorted(hand, key=lambda ven: ven.ven) for hand in hands if hand]
+    return [
+        Slice(number, len(dealt), tuple(v.ven for v in hand), sum(v.loads for v in hand), sum(v.points for v in hand))
+        for number, hand in enumerate(dealt, start=1)
+    ]
 
 
 def _nothing_registered(chosen: list[VenOutline], vens: Sequence[str] | None) -> str:

@@ -7,8 +7,7 @@ does.
 """
 
 import logging
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -18,13 +17,13 @@ from sqlalchemy import Connection, delete, insert, select, update
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.ledger_database import LedgerDatabase
 from venclient.ledger_tables import LEASES, WRITERS
+from venclient.liveness import GONE_AFTER_S, Liveness
 from venclient.models import vens_title
-from venclient.process_identity import has_ended, this_process
+from venclient.process_identity import this_process
 
 log = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 2.0
-GONE_AFTER_S = 30.0
 LOOK_EVERY_S = 0.5
 
 
@@ -49,43 +48,44 @@ class Holder:
 
 
 class Lease:
-    """The right of one run to write for some VENs, from `acquire` until `release`."""
+    """The right of one run to write for some VENs, from `acquire` until `release`.
 
-    def __init__(self, database: LedgerDatabase, writer: Writer) -> None:
+    `tell`: what a run that does a part of another says of itself, for that one to read; it is asked at each beat.
+    """
+
+    def __init__(self, database: LedgerDatabase, writer: Writer, tell: Callable[[], str] = lambda: "") -> None:
         self._database = database
         self._writer = writer
+        self._tell = tell
+        self._liveness = Liveness()
         row = {
             "run_id": writer.run_id,
             "parent_run_id": writer.parent_run_id,
             "title": writer.title,
             "process": this_process(),
             "beat": 0,
+            "told": "",
         }
         enrol = insert(WRITERS).values(row).returning(WRITERS.c.writer_id)
         with database.writing() as connection:
             self.token: int = connection.execute(enrol).scalar_one()
 
     def acquire(self, vens: Collection[str], *, waits: bool, stopped: Event) -> None:
-        """Take all of these VENs, once nobody is in the way: others, or an earlier start of this very run.
+        """Take all of these VENs, once nobody is in the way.
 
-        Without `waits` raises `BusyError` as soon as another run is seen to live. A holder that has not been seen to
-        live for 30 s, or whose process has ended on this machine, is not in the way, nor is a run that this one is a
-        part of. VENs that a part of this run holds are left to it. Raises `StoppedError` when `stopped` is set.
+        Without `waits` raises `BusyError` as soon as another run is seen to live; an earlier start of this very run, or
+        of its parts, is waited for. A holder that has not been seen to live for 30 s, or whose process has ended on
+        this machine, is not in the way, nor is the run that this one is a part of. Raises `StoppedError` when `stopped`
+        is set.
         """
-        seen: dict[int, tuple[int, float]] = {}
         told = False
-        while in_the_way := self._take(sorted(vens), seen):
-            alive = [holder for holder in in_the_way if seen.get(holder.writer_id, (holder.beat,))[0] != holder.beat]
+        while in_the_way := self._take(sorted(vens)):
             message = _busy(in_the_way)
-            if not waits and any(holder.writer.run_id != self._writer.run_id for holder in alive):
+            if not waits and any(self._is_stranger(h) and self._liveness.is_seen(h.writer_id) for h in in_the_way):
                 raise BusyError(f"{message}. Start again when it has ended, or let BULK_UPLOAD_WHEN_BUSY=wait wait")
             if not told:
                 log.warning("%s: waiting", message)
                 told = True
-            now = time.monotonic()
-            for holder in in_the_way:
-                if holder in alive or holder.writer_id not in seen:
-                    seen[holder.writer_id] = holder.beat, now
             if stopped.wait(LOOK_EVERY_S):
                 raise StoppedError("The run was told to stop while it waited for another")
 
@@ -98,8 +98,7 @@ class Lease:
             while not ended.wait(BEAT_EVERY_S):
                 try:
                     with self._database.writing() as connection:
-                        mine = update(WRITERS).where(WRITERS.c.writer_id == self.token)
-                        connection.execute(mine.values(beat=WRITERS.c.beat + 1))
+                        self._beat(connection)
                 except ConfigurationError as error:
                     log.warning("The lease could not be renewed: %s", error)
 
@@ -112,11 +111,15 @@ class Lease:
             thread.join()
 
     def release(self) -> None:
-        """Let others write."""
+        """Let others write. What a part of a run has told stays, until that run itself has ended."""
+        own = WRITERS.c.writer_id == self.token
         try:
             with self._database.writing() as connection:
                 connection.execute(delete(LEASES).where(LEASES.c.writer_id == self.token))
-                connection.execute(delete(WRITERS).where(WRITERS.c.writer_id == self.token))
+                if self._writer.parent_run_id is None:
+                    connection.execute(delete(WRITERS).where(own | (WRITERS.c.parent_run_id == self._writer.run_id)))
+                else:
+                    self._beat(connection)
         except ConfigurationError as error:
             log.warning("The lease could not be given back, the next run waits %.0f s for it: %s", GONE_AFTER_S, error)
 
@@ -130,7 +133,11 @@ class Lease:
                 f"(writer {self.token}), which was not seen to live: what this one sent last is not recorded"
             )
 
-    def _take(self, vens: Sequence[str], seen: Mapping[int, tuple[int, float]]) -> list[Holder]:
+    def _beat(self, connection: Connection) -> None:
+        own = update(WRITERS).where(WRITERS.c.writer_id == self.token)
+        connection.execute(own.values(beat=WRITERS.c.beat + 1, told=self._tell()))
+
+    def _take(self, vens: Sequence[str]) -> list[Holder]:
         """All of them, or none: then who is in the way."""
         if not vens:
             return []
@@ -139,21 +146,23 @@ class Lease:
             with self._database.writing() as connection:
                 connection.execute(self._database.insert(LEASES).on_conflict_do_nothing(), rows)
                 others = [holder for holder in self._holders(connection, vens) if holder.writer_id != self.token]
-                mine = [holder for holder in others if holder.writer.parent_run_id != self._writer.run_id]
-                in_the_way = [holder for holder in mine if not self._yields(holder, seen)]
+                for writer_id, beat in {holder.writer_id: holder.beat for holder in others}.items():
+                    self._liveness.look(writer_id, beat)
+                in_the_way = [holder for holder in others if not self._yields(holder)]
                 if in_the_way:
                     raise _InTheWay(in_the_way)
-                self._take_over(connection, mine)
+                self._take_over(connection, others)
         except _InTheWay as nothing_taken:
             return nothing_taken.holders
         return []
 
-    def _yields(self, holder: Holder, seen: Mapping[int, tuple[int, float]]) -> bool:
+    def _yields(self, holder: Holder) -> bool:
         """Whether this holder gives way: it is what this run is a part of, or it is gone."""
-        if holder.writer.run_id == self._writer.parent_run_id or has_ended(holder.process):
-            return True
-        beat, since = seen.get(holder.writer_id, (None, 0.0))
-        return beat == holder.beat and time.monotonic() - since > GONE_AFTER_S
+        is_parent = holder.writer.run_id == self._writer.parent_run_id
+        return is_parent or self._liveness.is_gone(holder.writer_id, holder.process)
+
+    def _is_stranger(self, holder: Holder) -> bool:
+        return self._writer.run_id not in (holder.writer.run_id, holder.writer.parent_run_id)
 
     def _holders(self, connection: Connection, vens: Sequence[str]) -> list[Holder]:
         query = (

@@ -6,7 +6,7 @@ crash between the two only sends again what the VTN overwrites with itself.
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Table, delete, or_, select
 from venclient.errors import BusyError
 from venclient.lease import Lease, Writer
 from venclient.ledger_database import LedgerDatabase
-from venclient.ledger_tables import MARKS, REQUESTS, RUNS, UPLOADS
+from venclient.ledger_tables import MARKS, REQUESTS, RUNS, UPLOADS, WRITERS
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt
 
 REQUESTS_KEPT = 30  # of each load
@@ -32,6 +32,16 @@ class Entry:
     state: LoadState = "pending"
     error: str | None = None
     marks: Mapping[int, Mark] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SignOfLife:
+    """A run that writes, as it was last heard of: see `Liveness`."""
+
+    writer_id: int
+    beat: int
+    process: str
+    told: str
 
 
 class Ledger:
@@ -56,17 +66,33 @@ class Ledger:
 
     @contextmanager
     def leased(
-        self, vens: Collection[str], writer: Writer, *, waits: bool = False, stopped: Event | None = None
+        self,
+        vens: Collection[str],
+        writer: Writer,
+        *,
+        waits: bool = False,
+        stopped: Event | None = None,
+        tell: Callable[[], str] = lambda: "",
     ) -> Iterator[Lease]:
-        """Within, only `writer` writes for these VENs; raises what `Lease.acquire` does where another does."""
-        lease = Lease(self._database, writer)
+        """Within, only `writer` writes for these VENs; raises what `Lease.acquire` does where another does.
+
+        `tell`: what others can learn of the writer from `sign_of_life`, asked every two seconds and at the end.
+        """
+        lease = Lease(self._database, writer, tell)
         try:
-            lease.acquire(vens, waits=waits, stopped=stopped or Event())
-            self._lease = lease
             with lease.kept():
+                lease.acquire(vens, waits=waits, stopped=stopped or Event())
+                self._lease = lease
                 yield lease
         finally:
             lease.release()
+
+    def sign_of_life(self, run_id: str) -> SignOfLife | None:
+        """What a run that writes, on whichever machine, has last told; None when it has not begun."""
+        query = select(WRITERS).where(WRITERS.c.run_id == run_id).order_by(WRITERS.c.writer_id.desc()).limit(1)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        return SignOfLife(row.writer_id, row.beat, row.process, row.told) if row else None
 
     def entries(self, loads: Sequence[Load]) -> dict[str, Entry]:
         """What is known of these loads, by `vtn_resource_id`; a load that is not in it was never sent."""

@@ -75,6 +75,7 @@ WRITERS = Table(
     Column("title", Text, nullable=False),
     Column("process", Text, nullable=False),
     Column("beat", Integer, nullable=False),  # rises for as long as the run lives
+    Column("told", Text, nullable=False),  # what a part of a run tells that run of itself
     sqlite_autoincrement=True,
 )
 # Who may write for a VEN.

@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from threading import Event, get_ident
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -53,6 +54,8 @@ class VtnClient:
     from `retry_wait_s` seconds to a minute, or as long as the VTN's Retry-After says. Then the last error is raised:
     `TransientError`, `PermanentError` for what the VTN refuses, or `ConfigurationError` where the token is refused or
     the VTN has answered nothing to any thread for a minute. After `stop()` it is `StoppedError`.
+
+    `turn`: points are sent within it, such as while others leave room.
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class VtnClient:
         timeout_s: float = 30.0,
         attempts: int = 10,
         retry_wait_s: float = 0.5,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._wire = Wire(base_url, tokens)
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._backoff = wait_exponential_jitter(multiplier=retry_wait_s, max=RETRY_WAIT_MAX_S, jitter=retry_wait_s)
+        self._turn = turn
         self._stopped = Event()
         self._last_answer = time.monotonic()
         self._waits: dict[int, str] = {}
@@ -128,7 +133,8 @@ class VtnClient:
         params = {"resource_id": vtn_resource_id, "batch_size": str(batch_size)}
 
         def post() -> int:
-            response, content = self._post("/report_data/bulk", body, params, points)
+            with self._turn():
+                response, content = self._post("/report_data/bulk", body, params, points)
             taken = _field(answer_of(response, content), "entries_created")
             if not isinstance(taken, int) or taken < points:
                 raise TransientError(f"The VTN says that it took {taken} of {points} points", response.status_code)

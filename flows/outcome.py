@@ -1,0 +1,127 @@
+"""How an upload ends: its final state, with what came of it in numbers and in words."""
+
+import logging
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from tasks.plan import Work
+from tasks.progress import Snapshot
+from tasks.reports import publish_summary, publish_ven_table
+from tasks.run import Run
+from venclient.errors import BusyError, ConfigurationError, StoppedError, VenClientError
+
+REASONS_TOLD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of a run. `unregistered`: loads left out because the VTN does not know them."""
+
+    total_loads: int
+    successful: int
+    failed: int
+    total_points_uploaded: int
+    points_already_there: int
+    points_dropped: int
+    seconds: float
+    points_per_second: float
+    unregistered: int
+    failures: tuple[str, ...]
+
+    @property
+    def success(self) -> bool:
+        """Whether every load of the run is done."""
+        return self.successful == self.total_loads
+
+
+class IncompleteError(Exception):
+    """Loads failed or are left: what a run that ends Failed or Cancelled raises where its result is asked for."""
+
+    def __init__(self, message: str, summary: Summary) -> None:
+        super().__init__(message, summary)
+        self.summary = summary
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def ended(run: Run, work: Work) -> State[Summary]:
+    """The final state of a run; its last reports are published."""
+    for ven, results in run.ven_results.unfinished().items():
+        publish_ven_table(ven, results)
+    snapshot = run.progress.snapshot()
+    if run.part_of is None:
+        if snapshot.points_sent and not run.ended_by:
+            run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
+        publish_summary(snapshot, work, run.progress.throughput)
+    summary = _summary(snapshot, work)
+    _hide_traceback()
+    if not summary.success:
+        message = _why_not_done(summary, run)
+        is_stopped = run.stopped_by and not run.ended_by
+        return (Cancelled if is_stopped else Failed)(message=message, data=IncompleteError(message, summary))
+    message = (
+        f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
+        f"{summary.points_already_there:,} already there"
+    )
+    if run.stopped_by and _is_cancelled():  # Prefect takes no other end from a run that was cancelled
+        return Cancelled(message=f"{message}; it was cancelled at its very end", data=IncompleteError(message, summary))
+    return Completed(message=message, data=summary)
+
+
+def not_run(error: ConfigurationError | StoppedError) -> State[Summary]:
+    """The final state of a run that this kept from starting: Cancelled where nothing is wrong."""
+    _hide_traceback()
+    is_fine = isinstance(error, (BusyError, StoppedError))
+    return (Cancelled if is_fine else Failed)(message=str(error), data=error)
+
+
+def _is_cancelled() -> bool:
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(str(flow_run.id))).state
+    return state is not None and state.is_cancelling()
+
+
+def _says_it_all(record: logging.LogRecord) -> bool:
+    """Whether a line is anything but the traceback of an end that the final state's message tells in full."""
+    return not (record.exc_info and isinstance(record.exc_info[1], (IncompleteError, VenClientError)))
+
+
+def _hide_traceback() -> None:
+    logging.getLogger("prefect.flow_runs").addFilter(_says_it_all)
+
+
+def _why_not_done(summary: Summary, run: Run) -> str:
+    reasons = "; ".join(summary.failures[:REASONS_TOLD])
+    failed = f"{summary.failed} of {summary.total_loads} loads failed" + (f": {reasons}" if reasons else "")
+    left = summary.total_loads - summary.successful - summary.failed
+    if not left:
+        return failed
+    told = f"{left} of {summary.total_loads} loads are left for the next run"
+    if run.ended_by:
+        told = f"Ended early, {told}: {run.ended_by[0]}"
+    elif run.stopped_by:
+        told = f"Stopped by {run.stopped_by[0]}: {told}"
+    else:
+        told = f"Ended early, {told}: their tasks tell why, or the loads table no longer has them"
+    return f"{told}. {failed}" if summary.failed else told
+
+
+def _summary(snapshot: Snapshot, work: Work) -> Summary:
+    return Summary(
+        total_loads=snapshot.total_loads,
+        successful=snapshot.successful,
+        failed=snapshot.failed,
+        total_points_uploaded=snapshot.points_sent,
+        points_already_there=snapshot.points_already_there,
+        points_dropped=snapshot.dropped.total(),
+        seconds=round(snapshot.seconds, 3),
+        points_per_second=round(snapshot.points_per_second, 1),
+        unregistered=work.unregistered,
+        failures=snapshot.failures,
+    )

@@ -1,0 +1,46 @@
+"""The flow `upload-slice`: some VENs of a run of `bulk-upload`, on whichever worker takes them."""
+
+from contextlib import ExitStack
+from typing import Any, cast
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from config.settings import Settings
+from flows.outcome import Summary, ended, not_run
+from tasks.plan import plan_upload
+from tasks.run import opened_run
+from tasks.stopping import stopped_by_signals
+from tasks.upload import BATCHES_AT_A_TIME, upload_batches
+from venclient.errors import ConfigurationError, StoppedError
+
+
+@flow(
+    name="upload-slice",
+    task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)),
+)
+def upload_slice(
+    vens: list[str], part_of: str, settings: dict[str, Any] | None = None, only_failed: bool = False
+) -> State[Summary]:
+    """A slice of a run of bulk-upload, which starts this by itself. To upload some VENs, start bulk-upload/all-vens.
+
+    Args:
+        vens: the VENs of this slice.
+        part_of: the id of the run that this is a part of.
+        settings: what that run was given, in place of the worker's own settings.
+        only_failed: only loads that their last run left failed.
+    """
+    try:
+        given = Settings.load(**settings or {})
+        with ExitStack() as stack:
+            run = stack.enter_context(opened_run(given, part_of))
+            stack.enter_context(stopped_by_signals(run.stop))
+            # Whoever still writes for one of these VENs is an earlier start of this very slice.
+            planned = plan_upload(vens, None, only_failed, given.loads_per_task, waits=True, whole_vens=False)
+            work = planned.result()
+            upload_batches(run, work.batches)
+            return ended(run, work)
+    except (ConfigurationError, StoppedError) as error:
+        return not_run(error)

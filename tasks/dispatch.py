@@ -1,0 +1,171 @@
+"""A run spread over workers: each slice of its VENs is a run of `upload-slice`, taken by any worker of the pool.
+
+Prefect tells when such a run has ended, and the ledger whether it lives: a worker that is killed says nothing.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import httpx
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.futures import wait
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
+
+from tasks.progress import Snapshot
+from tasks.run import Run, current_run
+from venclient.batches import Slice
+from venclient.errors import ConfigurationError
+from venclient.liveness import Liveness
+
+log = logging.getLogger(__name__)
+
+DEPLOYMENT = "upload-slice/any-worker"
+STARTS = 3
+FOLLOW_EVERY_S = 2.0
+FOLLOW_END_EVERY_S = 0.5
+# From when a worker takes a run until the run has opened what it needs, and shows that it lives.
+BEGINS_WITHIN_S = 300.0
+ENDS_WITHIN_S = 60.0
+
+
+def upload_slices(run: Run, slices: Iterable[Slice], parameters: dict[str, Any]) -> None:
+    """Have each slice uploaded by a run of its own, with these parameters, and wait until all have ended."""
+    key = str(uuid4())  # of this start of the run
+    futures = []
+    for part in slices:
+        run.progress.expect_slice(part)
+        futures.append(upload_slice_elsewhere.submit(part, key, parameters))
+    wait(futures)
+
+
+def end_earlier_slices(run: Run) -> None:
+    """Where this run was taken up again: end the runs that its start before left behind, softly."""
+    is_left = FlowRunFilter(
+        parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[UUID(str(flow_run.id))]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(not_any_=list(TERMINAL_STATES))),
+    )
+    with get_client(sync_client=True) as client:
+        left = client.read_flow_runs(flow_run_filter=is_left)
+        followed = [_Followed(client, run, each.id, each.name) for each in left]
+        for each in followed:
+            each.cancel()
+        for each in followed:
+            log.warning("%s, begun before this run was taken up again, has ended: %s", each.title, each.to_its_end())
+
+
+@task(task_run_name="{part}", cache_policy=NO_CACHE)
+def upload_slice_elsewhere(part: Slice, key: str, parameters: dict[str, Any]) -> State[None]:
+    """Start a run that uploads this slice, wait for it, and start it again where its worker was lost."""
+    run = current_run()
+    with get_client(sync_client=True) as client:
+        for start in range(1, STARTS + 1):
+            if run.stopping.is_set():
+                return Cancelled(message=f"{part}: not begun")
+            started = run_deployment(
+                DEPLOYMENT,
+                parameters={**parameters, "vens": list(part.vens), "part_of": str(flow_run.id)},
+                timeout=0,
+                idempotency_key=f"{key}-{part.number}-{start}",
+                flow_run_name=f"{part}" + (f" (start {start})" if start > 1 else ""),
+            )
+            child = cast(FlowRun, started)  # typed for async callers too
+            followed = _Followed(client, run, child.id, str(part), part)
+            state = followed.to_its_end()
+            if run.stopping.is_set() or not followed.was_lost(state):
+                break
+            log.warning("%s was lost: %s", part, state.message)
+    now = followed.counted
+    if not (now.is_through or run.stopping.is_set()):
+        run.ended_by.append(ConfigurationError(f"{part}: {state.message}"))
+    told = f"{part}: {now.successful} done, {now.failed} failed, {part.loads - now.successful - now.failed} left"
+    if now.is_through:
+        return (Failed if now.failed else Completed)(message=told)
+    return (Cancelled if state.is_cancelled() else Failed)(message=f"{told}. {state.message}")
+
+
+class _Followed:
+    """A run that uploads a slice, as its parent sees it."""
+
+    def __init__(
+        self, client: SyncPrefectClient, run: Run, run_id: UUID, title: str, part: Slice | None = None
+    ) -> None:
+        self._client = client
+        self._run = run
+        self._run_id = run_id
+        self._part = part
+        self._liveness = Liveness()
+        self._silent_since = time.monotonic()
+        self._is_cancelled = False
+        self.title = title
+        self.counted = Snapshot(total_loads=part.loads if part else 0)
+
+    def cancel(self) -> None:
+        """Ask it to stop."""
+        self._is_cancelled = True
+        self._silent_since = time.monotonic()
+        self._client.set_flow_run_state(self._run_id, Cancelling(message="the run that it is a part of has ended"))
+
+    def to_its_end(self) -> State[Any]:
+        """Its final state; Crashed where it was not seen to live any more."""
+        while True:
+            try:
+                state = self._look()
+            except httpx.HTTPError as error:
+                log.warning("%s: Prefect does not tell how it stands: %s: %s", self.title, type(error).__name__, error)
+                state = None
+            if state is not None and state.is_final():
+                return state
+            if self._run.stopping.is_set() and not self._is_cancelled:
+                self.cancel()
+            if self._is_cancelled:
+                time.sleep(FOLLOW_END_EVERY_S)
+            else:
+                self._run.stopping.wait(FOLLOW_EVERY_S)
+
+    def was_lost(self, state: State[Any]) -> bool:
+        """Whether it ended through no will of an operator's: its process died, or its worker was stopped."""
+        if state.is_cancelled():
+            history = self._client.read_flow_run_states(self._run_id)
+            return any(each.is_running() for each in history) and not any(each.name == "Cancelling" for each in history)
+        return state.is_crashed()
+
+    def _look(self) -> State[Any] | None:
+        """Its state now; what it tells of itself is counted."""
+        state = self._state()
+        sign = self._run.uploader.ledger.sign_of_life(str(self._run_id))
+        if sign is not None:
+            self._liveness.look(sign.writer_id, sign.beat)
+            if self._part is not None and sign.told:
+                self.counted = self._run.progress.count_slice(self._part, sign.told)
+            is_gone = self._liveness.is_gone(sign.writer_id, sign.process)
+        else:
+            is_waiting = state is None or state.is_scheduled()  # for a worker
+            self._silent_since = time.monotonic() if is_waiting and not self._is_cancelled else self._silent_since
+            patience_s = ENDS_WITHIN_S if self._is_cancelled else BEGINS_WITHIN_S
+            is_gone = time.monotonic() - self._silent_since > patience_s
+        if not is_gone or (state is not None and state.is_final()):
+            return state
+        state = self._state()  # it may have ended since
+        if state is not None and state.is_final():
+            return state
+        message = "Its process or its machine is gone: it is not seen to live any more"
+        lost: State[Any] = (Cancelled if self._is_cancelled else Crashed)(message=message)
+        self._client.set_flow_run_state(self._run_id, lost, force=True)
+        return lost
+
+    def _state(self) -> State[Any] | None:
+        return self._client.read_flow_run(self._run_id).state

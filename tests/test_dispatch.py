@@ -1,0 +1,79 @@
+"""Promises of slices: they share the work out evenly, and what is told of them adds up, whoever began them."""
+
+from collections import Counter
+
+import pytest
+
+from tasks.progress import SNAPSHOTS, RunProgress, Snapshot
+from venclient.batches import Slice, VenWork, deal
+
+
+def test_slices_have_about_as_many_points_each_and_every_ven_once() -> None:
+    vens = [VenWork(f"Town {number}", loads=46, points=1000 * (1 + number % 7)) for number in range(100)]
+    slices = deal(vens, 8)
+    assert [part.number for part in slices] == list(range(1, 9))
+    assert sorted(ven for part in slices for ven in part.vens) == sorted(ven.ven for ven in vens)
+    assert sum(part.points for part in slices) == sum(ven.points for ven in vens)
+    assert max(part.points for part in slices) - min(part.points for part in slices) <= 7000
+    assert {part.loads for part in slices} == {46 * len(part.vens) for part in slices}
+
+
+def test_there_are_no_empty_slices_and_no_order_of_vens_changes_them() -> None:
+    vens = [VenWork(name, 2, points) for name, points in (("A", 5), ("B", 0), ("C", 5))]
+    assert [part.vens for part in deal(vens, 8)] == [("A",), ("C",), ("B",)]
+    assert deal(reversed(vens), 2) == deal(vens, 2)
+    assert deal([], 8) == []
+
+
+@pytest.fixture
+def part() -> Slice:
+    return Slice(number=1, of=2, vens=("A", "B"), loads=10, points=1000)
+
+
+@pytest.fixture
+def progress(part: Slice) -> RunProgress:
+    progress = RunProgress()
+    progress.expect_slice(part)
+    return progress
+
+
+def _told(**numbers: object) -> str:
+    return SNAPSHOTS.dump_json(Snapshot(**numbers)).decode()  # type: ignore[arg-type]
+
+
+def test_until_a_slice_has_begun_a_worker_is_waited_for(
+    progress: RunProgress, part: Slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.throughput.PAUSE_AFTER_S", 0.0)
+    assert progress.snapshot().waiting_for == "a worker"
+    progress.count_slice(part, _told(total_loads=10))
+    assert progress.snapshot().waiting_for is None
+    progress.count_slice(part, _told(total_loads=10, waiting_for="the VTN (503)"))
+    assert progress.snapshot().waiting_for == "the VTN (503)"
+
+
+def test_a_slice_that_was_started_again_counts_what_its_first_start_sent(progress: RunProgress, part: Slice) -> None:
+    first = {"total_loads": 10, "total_vens": 2, "points_to_send": 1000}
+    progress.count_slice(part, _told(**first, successful=3, points_sent=350, dropped=Counter(nan=2)))
+    assert progress.snapshot().points_sent == 350
+    progress.count_slice(part, _told())  # the second start has not planned yet
+    assert (progress.snapshot().successful, progress.snapshot().points_sent) == (3, 350)
+    second = {"total_loads": 10, "total_vens": 2, "points_to_send": 600}
+    progress.count_slice(part, _told(**second, successful=4, points_sent=0, points_already_there=400))
+    now = progress.snapshot()
+    assert (now.successful, now.points_sent, now.points_already_there) == (4, 400, 0)
+    done = progress.count_slice(
+        part, _told(**second, successful=9, failed=1, points_sent=500, points_given_up=100, points_already_there=450)
+    )
+    assert done.is_through
+    now = progress.snapshot()
+    assert (now.successful, now.failed, now.points_sent, now.points_given_up) == (9, 1, 900, 100)
+    assert now.points_already_there == 50
+
+
+def test_a_slice_of_failed_loads_only_counts_those_that_its_first_start_has_done(
+    progress: RunProgress, part: Slice
+) -> None:
+    told = _told(total_loads=4, total_vens=1, successful=4, vens_done=1, points_to_send=300, points_sent=300)
+    done = progress.count_slice(part, told)
+    assert (done.successful, done.vens_done, done.points_sent, done.is_through) == (10, 2, 1000, True)

@@ -1,0 +1,204 @@
+"""Promises of a run that workers share: any of them may be killed, and everything arrives once and is counted right."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import AwaitingRetry, Cancelling
+
+from cli.prefect_server import free_port, prefect_server
+from tests.commands import ROOT
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+
+VENS = 12
+LOADS = 48
+POINTS = 200
+
+
+@dataclass
+class Machines:
+    """A Prefect server with the deployments, and two workers, each as on a machine of its own."""
+
+    environment: dict[str, str]
+    prefect: SyncPrefectClient
+    workers: list[subprocess.Popen[bytes]]
+
+    def start(self, *parameters: str) -> UUID:
+        """Start `bulk-upload/all-vens` as a user does; the run's id."""
+        options = [option for parameter in parameters for option in ("--param", parameter)]
+        told = _prefect(self.environment, "deployment", "run", "bulk-upload/all-vens", *options)
+        return UUID(told.split("UUID: ")[1].split()[0])
+
+    def run(self, run_id: UUID) -> FlowRun:
+        """The run as Prefect knows it."""
+        return self.prefect.read_flow_run(run_id)
+
+    def state_at_the_end(self, run_id: UUID) -> State[object]:
+        """Wait until the run has ended."""
+        give_up_at = time.monotonic() + 240
+        while not (state := self.run(run_id).state) or not state.is_final():
+            assert time.monotonic() < give_up_at, state
+            time.sleep(0.5)
+        return state
+
+    def workers_by(self, run_id: UUID) -> list[subprocess.Popen[bytes]]:
+        """The worker whose machine this run is on, and the other."""
+        pid = int((self.run(run_id).infrastructure_pid or "").rpartition(":")[2])
+        return sorted(self.workers, key=lambda worker: pid not in _with_all_below(worker.pid))
+
+
+@contextmanager
+def _machines(home: Path, environment: dict[str, str]) -> Iterator[Machines]:
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("PREFECT_HOME", str(home))
+        url = stack.enter_context(prefect_server(free_port(), whole=True))
+        given = os.environ | {"PREFECT_API_URL": f"{url}/api"} | environment
+        stack.enter_context(temporary_settings({PREFECT_API_URL: f"{url}/api"}))
+        client = stack.enter_context(get_client(sync_client=True))
+        _prefect(given, "work-pool", "create", "uploads", "--type", "process")
+        _prefect(given, "--no-prompt", "deploy", "--all")
+        workers = []
+        for name in ("one", "two"):
+            command = [sys.executable, "-m", "cli", "worker", "--name", name]
+            own = given | {"PREFECT_HOME": str(home / name), "PYTHONPATH": str(ROOT)}
+            workers.append(subprocess.Popen(command, env=own, start_new_session=True))
+            stack.callback(_kill, workers[-1])
+        yield Machines(given, client, workers)
+
+
+@pytest.fixture
+def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
+    site = new_site(loads=LOADS, points=POINTS, vens=VENS)
+    site.register(vtn)
+    return site
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, site: Site) -> str:
+    return str(site.ledger if request.param == "sqlite" else request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture
+def machines(no_faults: ReferenceVtn, site: Site, ledger_url: str, tmp_path: Path) -> Iterator[Machines]:
+    environment = {
+        "VTN_SERVER_ADDRESS": no_faults.base_url,
+        "OAUTH_CLIENT_ID": no_faults.client_id,
+        "OAUTH_CLIENT_SECRET": no_faults.client_secret,
+        "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": no_faults.token_url,
+        "BULK_UPLOAD_RESOURCES_DB": str(site.db),
+        "BULK_UPLOAD_METER_FILE": str(site.h5),
+        "BULK_UPLOAD_LEDGER_URL": ledger_url,
+    }
+    with _machines(tmp_path / "prefect", environment) as machines:
+        yield machines
+
+
+@pytest.mark.parametrize("victim", ["has the run", "has a slice"])
+def test_a_worker_that_is_killed_is_noticed_and_its_work_is_taken_up_again(
+    machines: Machines, no_faults: ReferenceVtn, site: Site, victim: str
+) -> None:
+    run_id, seen = _half_way(machines, no_faults)
+    with_run, other = machines.workers_by(run_id)
+    _kill(with_run if victim == "has the run" else other)
+    in_flight = no_faults.in_flight()
+    _completes(machines, run_id, no_faults, site)
+    requests = no_faults.log(after=seen)
+    assert len(requests) - len({request.resource_id for request in requests}) <= in_flight
+    assert {request.status for request in requests} <= {201, None}, "never more at a time than the VTN takes"
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_what_a_worker_leaves_that_is_stopped_another_takes_up(
+    machines: Machines, no_faults: ReferenceVtn, site: Site
+) -> None:
+    run_id, seen = _half_way(machines, no_faults)
+    _, other = machines.workers_by(run_id)
+    other.terminate()
+    assert other.wait(timeout=40) == 0
+    _completes(machines, run_id, no_faults, site)
+    assert len(no_faults.log(after=seen)) == LOADS, "no load twice"
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_run_that_is_cancelled_ends_with_its_slices_and_a_retry_sends_the_rest(
+    machines: Machines, no_faults: ReferenceVtn, site: Site
+) -> None:
+    run_id, seen = _half_way(machines, no_faults)
+    machines.prefect.set_flow_run_state(run_id, Cancelling())  # as the UI does
+    assert machines.state_at_the_end(run_id).is_cancelled()
+    slices = machines.prefect.read_flow_runs(
+        flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run_id]))
+    )
+    assert slices
+    assert all(_is_final(part) for part in slices)
+    assert no_faults.in_flight() == 0
+    sent = len(no_faults.log(after=seen))
+    assert sent < LOADS
+    time.sleep(10)  # until the worker has taken note of the end
+    machines.prefect.set_flow_run_state(run_id, AwaitingRetry(), force=False)
+    time.sleep(1)
+    _completes(machines, run_id, no_faults, site)
+    assert len(no_faults.log(after=seen)) == LOADS, "no load twice"
+
+
+def _half_way(machines: Machines, vtn: ReferenceVtn) -> tuple[UUID, int]:
+    """A run that workers share, when a third has arrived; and how many requests the VTN had seen before it."""
+    vtn.switch(points_per_second=200, max_in_flight=8)
+    seen = len(vtn.log())
+    run_id = machines.start("dispatch=workers", "slices=4")
+    while sum(request.stored for request in vtn.log(after=seen)) < LOADS * POINTS / 3:
+        assert not _is_final(machines.run(run_id))
+        time.sleep(0.2)
+    return run_id, seen
+
+
+def _completes(machines: Machines, run_id: UUID, vtn: ReferenceVtn, site: Site) -> None:
+    vtn.switch(points_per_second=4000, max_in_flight=8)
+    state = machines.state_at_the_end(run_id)
+    assert state.is_completed(), state.message
+    assert (state.message or "").startswith(f"{LOADS} loads done: ")
+    site.assert_stored(vtn)
+
+
+def _is_final(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_final()
+
+
+def _with_all_below(pid: int) -> set[int]:
+    """A process and all that came of it, in whichever session."""
+    found = {pid}
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            found |= _with_all_below(int(child))
+    return found
+
+
+def _kill(worker: subprocess.Popen[bytes]) -> None:
+    """As when its machine loses power."""
+    for pid in _with_all_below(worker.pid) if worker.poll() is None else ():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    worker.wait()
+
+
+def _prefect(environment: dict[str, str], *arguments: str) -> str:
+    finished = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
