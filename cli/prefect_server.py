@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import httpx
 import prefect
@@ -16,6 +17,7 @@ from cli.child_process import end_with_parent
 from venclient.errors import ConfigurationError
 
 STARTUP_TIMEOUT_S = 120.0
+LAST_WORDS_S = 5.0
 
 
 @contextmanager
@@ -52,6 +54,7 @@ def prefect_server(port: int, *, whole: bool) -> Iterator[str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_UI_API_URL": f"{url}/api",
+        "PREFECT_UI_URL": url,  # in notifications
         # In memory, its default, a restart would leave the places of concurrency limits taken for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
@@ -76,6 +79,18 @@ def prefect_server(port: int, *, whole: bool) -> Iterator[str]:
             yield url
         finally:
             _stop(server)
+
+
+def end_without_prefect(exit_code: int) -> NoReturn:
+    """End this process at once where Prefect is gone: at its exit, it would try for minutes to tell what is queued."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=LAST_WORDS_S)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from cli import options
+from venclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -57,7 +58,9 @@ def run(
         bulk-upload run --vtn-url http://127.0.0.1:8444/openadr3 --json
     """
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Our own lines say it better.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")  # For a Prefect that is gone nobody waits for minutes.
     from cli.plan import tell_plan
+    from cli.prefect_server import end_without_prefect
     from cli.progress_bar import shown_progress
     from config.settings import Settings, given_options
     from tasks.run import opened_run
@@ -76,7 +79,7 @@ def run(
                 select_loads(opened.resources, ven, limit)
             with shown_progress():
                 # Addresses and the token stay out of the run's parameters, which Prefect shows.
-                state = _run_flow(
+                state, is_prefect_there = _run_flow(
                     vens=ven,
                     limit_loads=limit,
                     only_failed=failed,
@@ -86,7 +89,11 @@ def run(
     except KeyboardInterrupt:
         typer.echo(STOPPED, err=True)
         sys.exit(INTERRUPTED)
-    sys.exit(_tell(state, as_json=as_json))
+    exit_code = _tell(state, as_json=as_json)
+    if not is_prefect_there:
+        typer.echo("Prefect is gone: it does not know how this run ended. The ledger does.", err=True)
+        end_without_prefect(exit_code)
+    sys.exit(exit_code)
 
 
 def _stop(_signal: int, _frame: object) -> None:
@@ -94,14 +101,25 @@ def _stop(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run_flow(**parameters: object) -> "State[Summary]":
-    """The final state of a run."""
+def _run_flow(**parameters: object) -> tuple["State[Summary]", bool]:
+    """The final state of a run, and whether Prefect was there to take it."""
+    import httpx
+
     from cli.prefect_server import prefect_api
     from flows.bulk_upload import bulk_upload
+    from flows.outcome import outcomes
 
     given = {name: value for name, value in parameters.items() if value is not None}
-    with prefect_api():
-        return cast("State[Summary]", bulk_upload(**given, return_state=True))  # typed as if State were its result
+    with prefect_api(), outcomes() as ended:
+        try:
+            state = bulk_upload(**given, return_state=True)
+            return cast("State[Summary]", state), True  # typed as if State were its result
+        except httpx.HTTPError as error:
+            if not ended:
+                raise ConfigurationError(
+                    f"Prefect does not answer any more: {error}. What the VTN acknowledged is recorded; run it again"
+                ) from error
+            return ended[-1], False
 
 
 def _tell(state: "State[Summary]", *, as_json: bool) -> int:

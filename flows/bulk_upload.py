@@ -16,7 +16,7 @@ from flows.outcome import Summary, ended, not_run
 from tasks.dispatch import end_earlier_slices, upload_slices
 from tasks.plan import plan_upload
 from tasks.reports import reported_progress
-from tasks.run import DatabaseParameter, opened_run, refuse_endless_starts, refuse_passwords
+from tasks.run import DatabaseParameter, begun_at, opened_run, refuse_passwords
 from tasks.stopping import next_deadline, stopped_at, stopped_by_signals
 from tasks.upload import upload_batches
 from venclient.batches import deal
@@ -66,7 +66,7 @@ def bulk_upload(
         vens: the VENs to upload; all of them when empty.
         limit_loads: only the first so many loads, to try things out.
         only_failed: only loads that their last run left failed.
-        deadline: when to stop, as `06:00 Europe/Copenhagen`: the first such time after the scheduled start.
+        deadline: when to stop, as `06:00 Europe/Copenhagen`: the first such time after the scheduled start, or a retry.
         dispatch: `here`: this run uploads everything. `workers`: the VENs are dealt to runs of `upload-slice`, which
             all workers share; they need one ledger that all of them reach (PostgreSQL), and the same files.
         slices: how many such runs, at most.
@@ -88,9 +88,9 @@ def bulk_upload(
     is_dispatched = dispatch == "workers" and limit_loads is None  # a few loads are no work for many
     try:
         refuse_passwords(resources_db, ledger_url)
-        refuse_endless_starts()
         settings = Settings.load(**given)
-        stops_at = next_deadline(deadline, flow_run.scheduled_start_time) if deadline else None
+        begun = begun_at()
+        stops_at = next_deadline(deadline, begun) if deadline else None
         with ExitStack() as stack:
             run = stack.enter_context(opened_run(settings))
             stack.enter_context(stopped_by_signals(run.stop))

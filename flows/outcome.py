@@ -1,6 +1,9 @@
 """How an upload ends: its final state, with what came of it in numbers and in words."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -39,6 +42,20 @@ class Summary:
         return self.successful == self.total_loads
 
 
+_ended: ContextVar[list[State[Summary]] | None] = ContextVar("ended", default=None)
+
+
+@contextmanager
+def outcomes() -> Iterator[list[State[Summary]]]:
+    """How the runs end that are started within, also where Prefect is gone by then and takes no final state."""
+    ended: list[State[Summary]] = []
+    before = _ended.set(ended)
+    try:
+        yield ended
+    finally:
+        _ended.reset(before)
+
+
 class IncompleteError(Exception):
     """Loads failed or are left: what a run that ends Failed or Cancelled raises where its result is asked for."""
 
@@ -52,6 +69,15 @@ class IncompleteError(Exception):
 
 def ended(run: Run, work: Work) -> State[Summary]:
     """The final state of a run; its last reports are published."""
+    _hide_traceback()
+    state = _final_state(run, work)
+    told = _ended.get()
+    if told is not None:
+        told.append(state)
+    return state
+
+
+def _final_state(run: Run, work: Work) -> State[Summary]:
     for ven, results in run.ven_results.unfinished().items():
         publish_ven_table(ven, results)
     snapshot = run.progress.snapshot()
@@ -60,7 +86,6 @@ def ended(run: Run, work: Work) -> State[Summary]:
             run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
         publish_summary(snapshot, work, run.progress.throughput)
     summary = _summary(snapshot, work)
-    _hide_traceback()
     if not summary.success:
         message = _why_not_done(summary, run)
         is_stopped = run.stopped_by and not run.ended_by

@@ -24,6 +24,7 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from slugify import slugify
 
 from tasks.events import ProgressEvents
@@ -51,7 +52,7 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
     def update() -> None:
         now = progress.snapshot()
         events.tell(now)
-        with noted_only():
+        with _noted():
             _update(artifacts, now)
 
     with repeated(WATCH_EVERY_S, lambda: tell_watcher(progress.snapshot())), repeated(UPDATE_EVERY_S, update):
@@ -64,9 +65,10 @@ def repeated(every_s: float, call: Callable[[], None]) -> Iterator[None]:
     ended = Event()
 
     def repeat() -> None:
-        while not ended.wait(every_s):
+        with _few_retries():
+            while not ended.wait(every_s):
+                call()
             call()
-        call()
 
     thread = Thread(target=copy_context().run, args=(repeat,), name="progress", daemon=True)
     thread.start()
@@ -200,7 +202,20 @@ def _cell(text: str) -> str:
 
 @contextmanager
 def noted_only() -> Iterator[None]:
-    """A report that Prefect does not take is a line in the log."""
+    """A report that Prefect does not take, tried three times, is a line in the log."""
+    with _noted(), _few_retries():
+        yield
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """By default Prefect's client tries for minutes (25 ms: not for each of many calls)."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 2}):
+        yield
+
+
+@contextmanager
+def _noted() -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, PrefectException) as error:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from threading import Event, Timer
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -158,19 +159,25 @@ def refuse_passwords(*addresses: str | None) -> None:
             )
 
 
-def refuse_endless_starts() -> None:
-    """Prefect starts a run again that was lost; what loses its machine each time may be what kills it.
+def begun_at() -> datetime:
+    """When somebody let this run begin: its schedule, or who retried it after its end; not Prefect, when it was lost.
 
-    Raises `ConfigurationError` when this run was lost three times.
+    Raises `ConfigurationError` when it was lost three times since: what loses its machine each time may well kill it.
     """
+    begun: datetime | None = flow_run.scheduled_start_time
     lost = 0
     with get_client(sync_client=True) as client:
-        for state in sorted(client.read_flow_run_states(UUID(str(flow_run.id))), key=lambda state: state.timestamp):
-            lost = 0 if state.is_final() else lost + (state.name == LOST)
+        history = client.read_flow_run_states(UUID(str(flow_run.id)))
+    for state in sorted(history, key=lambda state: state.timestamp):
+        if state.is_final() and not state.is_crashed():
+            begun, lost = None, 0
+        else:
+            begun, lost = begun or state.timestamp, lost + (state.name == LOST)
     if lost >= LOST_AT_MOST:
         raise ConfigurationError(
             f"This run was lost {lost} times, with its worker or its machine: see what they died of, and start it again"
         )
+    return begun or datetime.now(UTC)
 
 
 def open_vtn(settings: Settings, turn: Callable[[], AbstractContextManager[None]] = nullcontext) -> VtnClient:

@@ -10,15 +10,20 @@ Answer = tuple[int, object]
 
 
 @contextmanager
-def answering(answer: Callable[[str, str], Answer]) -> Iterator[str]:
-    """A server on loopback, by its address; `answer(method, path)` gives a status and what is sent as JSON."""
+def answering(
+    answer: Callable[[str, str], Answer], on_body: Callable[[bytes], None] = lambda _body: None
+) -> Iterator[str]:
+    """A server on loopback, by its address; `answer(method, path)` gives a status and what is sent as JSON.
+
+    `on_body` hears what is posted.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._answer("GET")
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            on_body(self.rfile.read(int(self.headers.get("Content-Length", 0))))
             self._answer("POST")
 
         def log_message(self, *_: object) -> None:

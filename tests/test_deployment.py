@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 import yaml
 from prefect import Flow
@@ -41,7 +42,8 @@ def test_deployments_have_the_names_that_people_type(monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(ROOT)
     names = {f"{load_flow_from_entrypoint(each['entrypoint']).name}/{each['name']}" for each in DEPLOYMENTS}
     assert names == {
-        "bulk-upload/all-vens", "bulk-upload/nightly", "register-loads/all-vens", "verify-upload/weekly",
+        "bulk-upload/all-vens", "bulk-upload/nightly", "register-loads/all-vens", "upload-slice/any-worker",
+        "verify-upload/weekly",
     }  # fmt: skip
 
 
@@ -94,10 +96,17 @@ def worker(environment: dict[str, str]) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_run_of_the_deployment_uploads_every_ven(vtn: ReferenceVtn, site: Site, environment: dict[str, str]) -> None:
+def test_a_run_of_the_deployment_uploads_every_ven_and_its_progress_is_an_event(
+    vtn: ReferenceVtn, site: Site, environment: dict[str, str], prefect: SyncPrefectClient, prefect_url: str
+) -> None:
     watched = _prefect(environment, "deployment", "run", "bulk-upload/all-vens", "--watch")
     assert "Completed" in watched
     site.assert_stored(vtn)
+    about = {"event": {"name": ["bulk-upload.run.progress"]}}
+    event = httpx.post(f"{prefect_url}/events/filter", json={"filter": about}, timeout=10).json()["events"][0]
+    assert event["resource"]["prefect.resource.id"] == f"prefect.flow-run.{_last_run(prefect)}"
+    related = {each["prefect.resource.id"] for each in event["related"]}
+    assert "prefect.tag.upload" in related, "as automations expect it"
 
 
 @pytest.mark.usefixtures("worker")

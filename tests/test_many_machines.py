@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -28,9 +28,21 @@ LOADS = 48
 POINTS = 200
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A whole Prefect server with the deployments, and the environment that names it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("server")))
+        with prefect_server(free_port(), whole=True) as url:
+            environment = os.environ | {"PREFECT_API_URL": f"{url}/api"}
+            _prefect(environment, "work-pool", "create", "uploads", "--type", "process")
+            _prefect(environment, "--no-prompt", "deploy", "--all")
+            yield environment
+
+
 @dataclass
 class Machines:
-    """A Prefect server with the deployments, and two workers, each as on a machine of its own."""
+    """Two workers, each as on a machine of its own."""
 
     environment: dict[str, str]
     prefect: SyncPrefectClient
@@ -60,26 +72,6 @@ class Machines:
         return sorted(self.workers, key=lambda worker: pid not in _with_all_below(worker.pid))
 
 
-@contextmanager
-def _machines(home: Path, environment: dict[str, str]) -> Iterator[Machines]:
-    with ExitStack() as stack:
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("PREFECT_HOME", str(home))
-        url = stack.enter_context(prefect_server(free_port(), whole=True))
-        given = os.environ | {"PREFECT_API_URL": f"{url}/api"} | environment
-        stack.enter_context(temporary_settings({PREFECT_API_URL: f"{url}/api"}))
-        client = stack.enter_context(get_client(sync_client=True))
-        _prefect(given, "work-pool", "create", "uploads", "--type", "process")
-        _prefect(given, "--no-prompt", "deploy", "--all")
-        workers = []
-        for name in ("one", "two"):
-            command = [sys.executable, "-m", "cli", "worker", "--name", name]
-            own = given | {"PREFECT_HOME": str(home / name), "PYTHONPATH": str(ROOT)}
-            workers.append(subprocess.Popen(command, env=own, start_new_session=True))
-            stack.callback(_kill, workers[-1])
-        yield Machines(given, client, workers)
-
-
 @pytest.fixture
 def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
     site = new_site(loads=LOADS, points=POINTS, vens=VENS)
@@ -87,14 +79,16 @@ def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
     return site
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def ledger_url(request: pytest.FixtureRequest, site: Site) -> str:
     return str(site.ledger if request.param == "sqlite" else request.getfixturevalue("postgresql_url"))
 
 
 @pytest.fixture
-def machines(no_faults: ReferenceVtn, site: Site, ledger_url: str, tmp_path: Path) -> Iterator[Machines]:
-    environment = {
+def machines(
+    server: dict[str, str], no_faults: ReferenceVtn, site: Site, ledger_url: str, tmp_path: Path
+) -> Iterator[Machines]:
+    environment = server | {
         "VTN_SERVER_ADDRESS": no_faults.base_url,
         "OAUTH_CLIENT_ID": no_faults.client_id,
         "OAUTH_CLIENT_SECRET": no_faults.client_secret,
@@ -102,12 +96,25 @@ def machines(no_faults: ReferenceVtn, site: Site, ledger_url: str, tmp_path: Pat
         "BULK_UPLOAD_RESOURCES_DB": str(site.db),
         "BULK_UPLOAD_METER_FILE": str(site.h5),
         "BULK_UPLOAD_LEDGER_URL": ledger_url,
+        "PYTHONPATH": str(ROOT),
     }
-    with _machines(tmp_path / "prefect", environment) as machines:
-        yield machines
+    with ExitStack() as stack:
+        stack.enter_context(temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}))
+        client = stack.enter_context(get_client(sync_client=True))
+        workers = []
+        for name in ("one", "two"):
+            own = environment | {"PREFECT_HOME": str(tmp_path / name)}
+            command = [sys.executable, "-m", "cli", "worker", "--name", f"{tmp_path.name}-{name}"]
+            workers.append(subprocess.Popen(command, env=own, start_new_session=True))
+            stack.callback(_kill, workers[-1])
+        yield Machines(environment, client, workers)
 
 
-@pytest.mark.parametrize("victim", ["has the run", "has a slice"])
+@pytest.mark.parametrize(
+    ("ledger_url", "victim"),
+    [("sqlite", "has a slice"), ("postgresql", "has a slice"), ("postgresql", "has the run")],
+    indirect=["ledger_url"],
+)
 def test_a_worker_that_is_killed_is_noticed_and_its_work_is_taken_up_again(
     machines: Machines, no_faults: ReferenceVtn, site: Site, victim: str
 ) -> None:

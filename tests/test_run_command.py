@@ -233,6 +233,28 @@ def test_a_prefect_server_that_does_not_answer_is_told(vtn: ReferenceVtn, site: 
     assert "The Prefect server at http://127.0.0.1:9/api does not answer" in finished.stderr
 
 
+def test_a_prefect_server_that_is_killed_keeps_no_run_from_its_end(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = new_site(loads=40, points=300, vens=4)
+    site.register(no_faults)
+    no_faults.switch(points_per_second=300)
+    seen = len(no_faults.log())
+    run = start("run", *run_options(site, no_faults), cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+    while len(no_faults.log()) < seen + 8:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.1)
+    (server,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    os.kill(int(server), signal.SIGKILL)
+    no_faults.switch()
+    output, errors = run.communicate(timeout=100)
+    assert run.returncode == 0, errors
+    assert output.startswith("40 of 40 loads done, 0 failed: 12,000 points uploaded")
+    assert "Prefect is gone: it does not know how this run ended. The ledger does." in errors
+    assert "Traceback" not in errors
+    site.assert_stored(no_faults)
+
+
 def test_without_a_prefect_server_a_run_brings_its_own_that_dies_with_it(
     no_faults: ReferenceVtn, site: Site, tmp_path: Path
 ) -> None:

@@ -9,16 +9,21 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Paused, Running, Scheduled
 
 from config.settings import given_options
 from flows.bulk_upload import bulk_upload
 from tasks.progress import Snapshot, watched_by
+from tasks.run import begun_at
 from tasks.stopping import next_deadline
 from tests.commands import command, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.errors import ConfigurationError
+
+SCHEDULED_FOR = datetime(2026, 1, 10, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -124,6 +129,41 @@ def test_a_second_run_leaves_with_exit_code_2_and_says_who_is_there(
     assert waiting.returncode == 0, errors
     assert "60 of 60 loads done, 0 failed: 0 points uploaded, 18,000 already there" in output
     assert len(slow_vtn.log(after=seen)) == 60
+
+
+@pytest.fixture
+def begun(prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Callable[..., datetime]:
+    """Lets a run of a deployment go through these states; `begun_at` in its process then."""
+
+    def go_through(*states: State[object]) -> datetime:
+        deployment_id = prefect.create_deployment(prefect.create_flow(bulk_upload), "all-vens")
+        scheduled = Scheduled(scheduled_time=SCHEDULED_FOR)
+        run = prefect.create_flow_run_from_deployment(deployment_id, state=scheduled)
+        for state in states:
+            prefect.set_flow_run_state(run.id, state, force=True)
+        monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(run.id))
+        return begun_at()
+
+    return go_through
+
+
+def test_a_run_that_was_lost_keeps_its_deadline_and_one_that_is_retried_gets_the_next(
+    begun: Callable[..., datetime],
+) -> None:
+    lost: State[object] = Paused(name="Lost")
+    again: State[object] = AwaitingRetry()
+    assert begun(Running()) == SCHEDULED_FOR
+    assert begun(Running(), lost, again, Running(), Crashed(), AwaitingRetry(), Running()) == SCHEDULED_FOR
+    before = datetime.now(UTC)
+    retried = begun(Running(), lost, again, Running(), Cancelled(), AwaitingRetry(), Running())
+    assert before < retried < datetime.now(UTC)
+
+
+def test_a_run_that_was_lost_three_times_gives_up_until_somebody_retries_it(begun: Callable[..., datetime]) -> None:
+    once: list[State[object]] = [Running(), Paused(name="Lost"), AwaitingRetry()]
+    with pytest.raises(ConfigurationError, match="This run was lost 3 times, with its worker or its machine"):
+        begun(*once, *once, *once, Running())
+    begun(*once, *once, *once, Running(), Failed(), AwaitingRetry(), Running())
 
 
 @pytest.mark.parametrize(
