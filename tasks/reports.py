@@ -24,6 +24,7 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from slugify import slugify
 
@@ -108,7 +109,7 @@ def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput) -> 
         "Seconds": f"{snapshot.seconds:,.1f}",
         "Points a second": f"{snapshot.points_per_second:,.0f}",
     }
-    lines = _table("this run", facts)
+    lines = _table(flow_run.name, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", facts)
     if snapshot.failures:
         lines += ["", "First failures:", "", *(f"- {failure}" for failure in snapshot.failures)]
     if snapshot.points_sent:
@@ -134,7 +135,7 @@ def progress_markdown(now: Snapshot) -> str:
         "Time left": _time_left(now),
         "Waiting for": now.waiting_for or "nothing",
     }
-    return "\n".join(_table(f"{datetime.now(UTC):%H:%M:%S} UTC", facts))
+    return "\n".join(_table(flow_run.name, f"{datetime.now(UTC):%H:%M:%S} UTC", facts))
 
 
 def artifact_key(ven: str) -> str:
@@ -151,11 +152,11 @@ def _row(result: LoadResult) -> dict[str, object]:
         "points sent": result.points_sent,
         "already there": result.points_already_there,
         "dropped": ", ".join(f"{count} {reason}" for reason, count in result.dropped.items()) or 0,
+        "error": result.error or "",
         "chunks": result.chunks,
         "retries": result.retries,
         "seconds": round(result.seconds, 2),
         "points/s": round(result.points_per_second),
-        "error": result.error or "",
         "load_id": result.load.load_id,
     }
 
@@ -192,8 +193,9 @@ def _time_left(now: Snapshot) -> str:
     return f"{timedelta(seconds=round(now.seconds_left))} (h:mm:ss), until {ends_at:%Y-%m-%d %H:%M} UTC"
 
 
-def _table(heading: str, facts: Mapping[str, str]) -> list[str]:
-    return [f"| | {heading} |", "| --- | ---: |", *(f"| {name} | {_cell(value)} |" for name, value in facts.items())]
+def _table(what: str, when: str, facts: Mapping[str, str]) -> list[str]:
+    rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items()]
+    return [f"| {_cell(what)} | {when} |", "| --- | ---: |", *rows]
 
 
 def _cell(text: str) -> str:

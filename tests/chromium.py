@@ -18,9 +18,7 @@ FLAGS = [
 
 def opened(address: str, picture: Path, *, width: int = 1300, height: int = 2000) -> list[str]:
     """Open a page and write a PNG of it; what its console said, a line each. Skips where there is no Chromium."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Chromium is not installed")
+    chromium = _chromium()
     with tempfile.TemporaryDirectory() as profile:
         finished = subprocess.run(
             [chromium, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}",
@@ -28,6 +26,26 @@ def opened(address: str, picture: Path, *, width: int = 1300, height: int = 2000
             capture_output=True, text=True, timeout=120, check=True,
         )  # fmt: skip
     return [line for line in finished.stderr.splitlines() if ":CONSOLE" in line]
+
+
+def shown_text(address: str, *, until: str) -> str:
+    """The HTML of a page that builds itself, once it has this in it. Skips where there is no Chromium."""
+    chromium = _chromium()
+    for budget_ms in (3_000, 10_000, 30_000):
+        with tempfile.TemporaryDirectory() as profile:
+            command = [chromium, *FLAGS, f"--user-data-dir={profile}", "--window-size=1400,2400"]
+            command += [f"--virtual-time-budget={budget_ms}", "--dump-dom", address]
+            finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        if until in finished.stdout:
+            break
+    return finished.stdout
+
+
+def _chromium() -> str:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    return chromium
 
 
 def share_of_colour(picture: Path, red: float, green: float, blue: float) -> float:

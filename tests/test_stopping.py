@@ -137,7 +137,7 @@ def begun(prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Callab
 
     def go_through(*states: State[object]) -> datetime:
         deployment_id = prefect.create_deployment(prefect.create_flow(bulk_upload), "all-vens")
-        scheduled = Scheduled(scheduled_time=SCHEDULED_FOR)
+        scheduled: State[object] = Scheduled(scheduled_time=SCHEDULED_FOR)
         run = prefect.create_flow_run_from_deployment(deployment_id, state=scheduled)
         for state in states:
             prefect.set_flow_run_state(run.id, state, force=True)

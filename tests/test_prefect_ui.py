@@ -1,0 +1,81 @@
+"""Promises of what a person sees in the Prefect UI, in a real browser."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from cli.prefect_server import free_port, prefect_server
+from config.settings import given_options
+from flows.bulk_upload import bulk_upload
+from tasks.reports import artifact_key
+from tests.chromium import opened, share_of_colour, shown_text
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+
+BAR = (0x2F, 0x6D, 0xB3)
+
+
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a whole Prefect server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        with (
+            prefect_server(free_port(), whole=True) as url,
+            temporary_settings({PREFECT_API_URL: f"{url}/api"}),
+        ):
+            yield url
+
+
+@pytest.fixture(scope="module")
+def prefect(ui: str) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def test_a_run_its_progress_its_tables_and_its_summary_can_be_read(
+    ui: str, prefect: SyncPrefectClient, vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = new_site(loads=12, points=500, vens=2)
+    site.register(vtn)
+    lost, *others = site.loads
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
+    with given_options(
+        vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db), meter_file=site.h5,
+        ledger_url=str(site.ledger),
+    ):  # fmt: skip
+        state = bulk_upload(return_state=True)
+    run_id = state.state_details.flow_run_id
+    assert run_id
+
+    run = shown_text(f"{ui}/runs/flow-run/{run_id}", until="1 of 12 loads failed")
+    assert "All VENs" in run
+    assert f"1 of 12 loads failed: Load {lost.load_id}" in run
+    assert f"{others[-1].ven} 1-6 of 6: 6 done, 0 failed, 0 left, 3,000 points sent" in run
+
+    pages = _artifact_pages(ui, prefect, run_id)
+    assert "12 of 12 loads, 1 failed; 5,500 of 5,500 points sent" in shown_text(
+        pages["bulk-upload-progress"], until="points sent"
+    )
+    live = shown_text(pages["bulk-upload-live"], until="Points sent")
+    for told in ("VENs done", "1 of 2", f"1 ({lost.ven})", "Loads failed", "5,500 of 5,500 (100.0 %)", "Waiting for"):
+        assert told in live
+    table = shown_text(pages[artifact_key(lost.ven)], until=lost.name)
+    assert table.index("meter_404") < table.index(others[0].load_id), "what failed comes first, with its reason"
+    picture = tmp_path / "summary.png"
+    opened(pages["bulk-upload-summary"], picture)
+    assert share_of_colour(picture, *BAR) > 0.01, "throughput over time"
+
+
+def _artifact_pages(ui: str, prefect: SyncPrefectClient, run_id: UUID) -> dict[str, str]:
+    """The page of each artifact of a run, by its key."""
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+    return {
+        artifact.key or "": f"{ui}/artifacts/artifact/{artifact.id}"
+        for artifact in prefect.read_artifacts(artifact_filter=of_run)
+    }
