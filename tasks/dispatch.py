@@ -115,22 +115,21 @@ class _Followed:
 
     def cancel(self) -> None:
         """Ask it to stop."""
+        self._client.set_flow_run_state(self._run_id, Cancelling(message="The run that it is a part of ends"))
         self._is_cancelled = True
         self._silent_since = time.monotonic()
-        self._client.set_flow_run_state(self._run_id, Cancelling(message="the run that it is a part of has ended"))
 
     def to_its_end(self) -> State[Any]:
         """Its final state; Crashed where it was not seen to live any more."""
         while True:
             try:
                 state = self._look()
+                if state is not None and state.is_final():
+                    return state
+                if self._run.stopping.is_set() and not self._is_cancelled:
+                    self.cancel()
             except httpx.HTTPError as error:
                 log.warning("%s: Prefect does not tell how it stands: %s: %s", self.title, type(error).__name__, error)
-                state = None
-            if state is not None and state.is_final():
-                return state
-            if self._run.stopping.is_set() and not self._is_cancelled:
-                self.cancel()
             if self._is_cancelled:
                 time.sleep(FOLLOW_END_EVERY_S)
             else:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 import yaml
 from prefect import Flow
@@ -21,6 +20,7 @@ from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 
+from tests.prefect_events import event
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
@@ -102,10 +102,11 @@ def test_a_run_of_the_deployment_uploads_every_ven_and_its_progress_is_an_event(
     watched = _prefect(environment, "deployment", "run", "bulk-upload/all-vens", "--watch")
     assert "Completed" in watched
     site.assert_stored(vtn)
-    about = {"event": {"name": ["bulk-upload.run.progress"]}}
-    event = httpx.post(f"{prefect_url}/events/filter", json={"filter": about}, timeout=10).json()["events"][0]
-    assert event["resource"]["prefect.resource.id"] == f"prefect.flow-run.{_last_run(prefect)}"
-    related = {each["prefect.resource.id"] for each in event["related"]}
+    about = {
+        "event": {"name": ["bulk-upload.run.progress"]},
+        "resource": {"id": [f"prefect.flow-run.{_last_run(prefect)}"]},
+    }
+    related = {each["prefect.resource.id"] for each in event(prefect_url, about)["related"]}
     assert "prefect.tag.upload" in related, "as automations expect it"
 
 

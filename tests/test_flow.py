@@ -3,7 +3,6 @@
 import json
 import re
 import sqlite3
-import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -30,6 +28,7 @@ from config.settings import given_options
 from flows.bulk_upload import bulk_upload
 from tasks.progress import Snapshot, watched_by
 from tasks.reports import artifact_key
+from tests.prefect_events import event
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.errors import ConfigurationError
@@ -119,10 +118,10 @@ def test_loads_are_events_by_how_they_end(
     lost, *others = site.loads
     site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
     bulk_upload(return_state=True)
-    failed = _events(prefect_url, "bulk-upload.load.failed", lost)
+    failed = _event(prefect_url, "bulk-upload.load.failed", lost)
     assert failed["resource"]["prefect.resource.name"] == lost.name
     assert "H5 meter 'meter_404' not found" in failed["payload"]["error"]
-    done = _events(prefect_url, "bulk-upload.load.done", others[0])
+    done = _event(prefect_url, "bulk-upload.load.done", others[0])
     assert done["resource"]["prefect.resource.name"] == others[0].ven
 
 
@@ -130,7 +129,7 @@ def test_a_load_that_is_stopped_half_way_is_an_event(no_faults: ReferenceVtn, si
     no_faults.switch(points_per_second=30)
     deadline = f"{datetime.now(UTC) + timedelta(seconds=3):%H:%M:%S}"
     assert bulk_upload(chunk_size=50, deadline=deadline, return_state=True).is_cancelled()
-    assert any(_events(prefect_url, "bulk-upload.load.paused", load, wait_s=1) for load in site.loads)
+    assert any(_event(prefect_url, "bulk-upload.load.paused", load, wait_s=1) for load in site.loads)
 
 
 def test_whoever_watches_sees_the_run_move(no_faults: ReferenceVtn, site: Site) -> None:
@@ -299,13 +298,6 @@ def _all_artifacts(prefect: SyncPrefectClient, state: State[Any]) -> list[Artifa
     )
 
 
-def _events(prefect_url: str, name: str, load: Load, wait_s: float = 15) -> Any:
-    """The event of this name about a load, once it has come; else nothing."""
+def _event(prefect_url: str, name: str, load: Load, wait_s: float = 15) -> Any:
     about = {"any_resource": {"id": [f"bulk-upload.load.{load.load_id}"]}, "event": {"name": [name]}}
-    give_up_at = time.monotonic() + wait_s
-    while time.monotonic() < give_up_at:
-        answer = httpx.post(f"{prefect_url}/events/filter", json={"filter": about}, timeout=10).json()
-        if answer["events"]:
-            return answer["events"][0]
-        time.sleep(0.3)
-    return None
+    return event(prefect_url, about, wait_s)

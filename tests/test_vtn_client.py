@@ -36,8 +36,8 @@ def _body() -> bytes:
 )  # fmt: skip
 def test_a_passing_fault_is_tried_again_until_all_is_stored(no_faults: ReferenceVtn, fault: str) -> None:
     resource = no_faults.add_resource()
-    no_faults.switch(script=[fault, fault], stall_s=2)
-    with client(no_faults, timeout_s=0.3) as vtn:
+    no_faults.switch(script=[fault, fault], stall_s=10)
+    with client(no_faults, timeout_s=2 if "timeout" in fault else 30) as vtn:
         receipt = vtn.upload(resource, _body(), POINTS, 5_000)
     assert (receipt.points, receipt.retries) == (POINTS, 2)
     assert len(no_faults.points(resource).start_s) == POINTS

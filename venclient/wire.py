@@ -76,7 +76,7 @@ class Wire:
                 return response, _content(response)
         except requests.ReadTimeout as error:
             raise TransientError(
-                f"Timeout after {timeout_s:.0f} seconds without an answer: "
+                f"Timeout after {timeout_s:g} seconds without an answer: "
                 "send fewer points a request (--chunk-size), or be more patient (BULK_UPLOAD_TIMEOUT_S)"
             ) from error
         except (requests.ConnectionError, requests.Timeout) as error:

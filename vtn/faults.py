@@ -54,12 +54,14 @@ async def stall(receive: Receive, seconds: float) -> None:
 
 
 async def cut(receive: Receive, send: Send) -> None:
-    """Reset the connection, so that the client reads no end of stream but "connection reset by peer".
+    """Reset the connection, where the client has not left by itself: it reads "connection reset by peer".
 
     ASGI has no word for this: `send` has to be the server's own, a method of uvicorn's request, which holds its
     transport (as h11's does).
     """
     transport = cast(RequestResponseCycle, cast(MethodType, send).__self__).transport
+    if transport.is_closing():
+        return
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     transport.abort()
     await receive()  # uvicorn takes a request that ends before it knows of the cut for a failure
