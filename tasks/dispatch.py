@@ -37,8 +37,10 @@ DEPLOYMENT = "upload-slice/any-worker"
 STARTS = 3
 FOLLOW_EVERY_S = 2.0
 FOLLOW_END_EVERY_S = 0.5
-# From when a worker takes a run until the run has opened what it needs, and shows that it lives.
+# From when a worker takes a run until the run has opened what it needs, and shows that it lives: a pod's image may have
+# to be fetched first, a process is there at once.
 BEGINS_WITHIN_S = 300.0
+PROCESS_BEGINS_WITHIN_S = 60.0
 ENDS_WITHIN_S = 60.0
 
 
@@ -144,7 +146,8 @@ class _Followed:
 
     def _look(self) -> State[Any] | None:
         """Its state now; what it tells of itself is counted."""
-        state = self._state()
+        child = self._client.read_flow_run(self._run_id)
+        state = child.state
         sign = self._run.uploader.ledger.sign_of_life(str(self._run_id))
         if sign is not None:
             self._liveness.look(sign.writer_id, sign.beat)
@@ -152,13 +155,10 @@ class _Followed:
                 self.counted = self._run.progress.count_slice(self._part, sign.told)
             is_gone = self._liveness.is_gone(sign.writer_id, sign.process)
         else:
-            is_waiting = state is None or state.is_scheduled()  # for a worker
-            self._silent_since = time.monotonic() if is_waiting and not self._is_cancelled else self._silent_since
-            patience_s = ENDS_WITHIN_S if self._is_cancelled else BEGINS_WITHIN_S
-            is_gone = time.monotonic() - self._silent_since > patience_s
+            is_gone = self._has_not_begun(child)
         if not is_gone or (state is not None and state.is_final()):
             return state
-        state = self._state()  # it may have ended since
+        state = self._client.read_flow_run(self._run_id).state  # it may have ended since
         if state is not None and state.is_final():
             return state
         message = "Its process or its machine is gone: it is not seen to live any more"
@@ -166,5 +166,17 @@ class _Followed:
         self._client.set_flow_run_state(self._run_id, lost, force=True)
         return lost
 
-    def _state(self) -> State[Any] | None:
-        return self._client.read_flow_run(self._run_id).state
+    def _has_not_begun(self, child: FlowRun) -> bool:
+        """Whether a worker took it, and nothing came of it."""
+        if not self._is_cancelled and (child.state is None or child.state.is_scheduled()):
+            self._silent_since = time.monotonic()  # it waits for a worker, for as long as that takes
+            return False
+        silent_s = time.monotonic() - self._silent_since
+        if self._is_cancelled:
+            return silent_s > ENDS_WITHIN_S
+        return silent_s > (PROCESS_BEGINS_WITHIN_S if _is_to_be_a_process(child) else BEGINS_WITHIN_S)
+
+
+def _is_to_be_a_process(child: FlowRun) -> bool:
+    """Whether a worker took it and has not started anything for it yet, or a process (a number) that has not begun."""
+    return bool(child.state and child.state.is_pending()) and (child.infrastructure_pid or "0").isdigit()

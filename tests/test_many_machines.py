@@ -66,9 +66,14 @@ class Machines:
             time.sleep(0.5)
         return state
 
+    def slices_of(self, run_id: UUID) -> list[FlowRun]:
+        """The runs that upload its slices."""
+        of_run = FlowRunFilterParentFlowRunId(any_=[run_id])
+        return self.prefect.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=of_run))
+
     def workers_by(self, run_id: UUID) -> list[subprocess.Popen[bytes]]:
         """The worker whose machine this run is on, and the other."""
-        pid = int((self.run(run_id).infrastructure_pid or "").rpartition(":")[2])
+        pid = _pid(self.run(run_id))
         return sorted(self.workers, key=lambda worker: pid not in _with_all_below(worker.pid))
 
 
@@ -104,7 +109,8 @@ def machines(
         workers = []
         for name in ("one", "two"):
             own = environment | {"PREFECT_HOME": str(tmp_path / name)}
-            command = [sys.executable, "-m", "cli", "worker", "--name", f"{tmp_path.name}-{name}"]
+            # So few runs at a time that neither has all of them.
+            command = [sys.executable, "-m", "cli", "worker", "--name", f"{tmp_path.name}-{name}", "--limit", "3"]
             workers.append(subprocess.Popen(command, env=own, start_new_session=True))
             stack.callback(_kill, workers[-1])
         yield Machines(environment, client, workers)
@@ -129,6 +135,20 @@ def test_a_worker_that_is_killed_is_noticed_and_its_work_is_taken_up_again(
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_worker_that_is_killed_while_its_slice_begins_is_noticed_too(
+    machines: Machines, no_faults: ReferenceVtn, site: Site
+) -> None:
+    run_id = machines.start("dispatch=workers", "slices=4")
+    while not machines.slices_of(run_id):
+        time.sleep(0.1)
+    _, other = machines.workers_by(run_id)
+    while not {_pid(part) for part in machines.slices_of(run_id)} & _with_all_below(other.pid):
+        time.sleep(0.1)
+    _kill(other)
+    _completes(machines, run_id, no_faults, site)
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_what_a_worker_leaves_that_is_stopped_another_takes_up(
     machines: Machines, no_faults: ReferenceVtn, site: Site
 ) -> None:
@@ -147,9 +167,7 @@ def test_a_run_that_is_cancelled_ends_with_its_slices_and_a_retry_sends_the_rest
     run_id, seen = _half_way(machines, no_faults)
     machines.prefect.set_flow_run_state(run_id, Cancelling())  # as the UI does
     assert machines.state_at_the_end(run_id).is_cancelled()
-    slices = machines.prefect.read_flow_runs(
-        flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run_id]))
-    )
+    slices = machines.slices_of(run_id)
     assert slices
     assert all(_is_final(part) for part in slices)
     assert no_faults.in_flight() == 0
@@ -179,6 +197,10 @@ def _completes(machines: Machines, run_id: UUID, vtn: ReferenceVtn, site: Site) 
     assert state.is_completed(), state.message
     assert (state.message or "").startswith(f"{LOADS} loads done: ")
     site.assert_stored(vtn)
+
+
+def _pid(run: FlowRun) -> int:
+    return int((run.infrastructure_pid or ":0").rpartition(":")[2])
 
 
 def _is_final(run: FlowRun) -> bool:
