@@ -24,6 +24,15 @@ from prefect.deployments import run_deployment
 from prefect.futures import wait
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
+from tenacity import (
+    Retrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
 
 from tasks.progress import Snapshot
 from tasks.run import Run, current_run
@@ -35,6 +44,7 @@ log = logging.getLogger(__name__)
 
 DEPLOYMENT = "upload-slice/any-worker"
 STARTS = 3
+ASKED_FOR_S = 300.0
 FOLLOW_EVERY_S = 2.0
 FOLLOW_END_EVERY_S = 0.5
 # From when a worker takes a run until the run has opened what it needs, and shows that it lives: a pod's image may have
@@ -77,15 +87,8 @@ def upload_slice_elsewhere(part: Slice, key: str, parameters: dict[str, Any]) ->
         for start in range(1, STARTS + 1):
             if run.stopping.is_set():
                 return Cancelled(message=f"{part}: not begun")
-            started = run_deployment(
-                DEPLOYMENT,
-                parameters={**parameters, "vens": list(part.vens), "part_of": str(flow_run.id)},
-                timeout=0,
-                idempotency_key=f"{key}-{part.number}-{start}",
-                flow_run_name=f"{part}" + (f" (start {start})" if start > 1 else ""),
-            )
-            child = cast(FlowRun, started)  # typed for async callers too
-            followed = _Followed(client, run, child.id, str(part), part)
+            child_id = _started(run, part, f"{key}-{part.number}-{start}", start, parameters)
+            followed = _Followed(client, run, child_id, str(part), part)
             state = followed.to_its_end()
             if run.stopping.is_set() or not followed.was_lost(state):
                 break
@@ -97,6 +100,27 @@ def upload_slice_elsewhere(part: Slice, key: str, parameters: dict[str, Any]) ->
     if now.is_through:
         return (Failed if now.failed else Completed)(message=told)
     return (Cancelled if state.is_cancelled() else Failed)(message=f"{told}. {state.message}")
+
+
+def _started(run: Run, part: Slice, key: str, start: int, parameters: dict[str, Any]) -> UUID:
+    """The id of a new run for this slice; asked for again while Prefect is in trouble, which starts one for one key."""
+    persistent = Retrying(
+        retry=retry_if_exception_type(httpx.HTTPError),
+        stop=stop_after_delay(ASKED_FOR_S) | stop_when_event_set(run.stopping),
+        wait=wait_exponential_jitter(max=30.0),
+        sleep=sleep_using_event(run.stopping),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+        reraise=True,
+    )
+    child = persistent(
+        run_deployment,
+        DEPLOYMENT,
+        parameters={**parameters, "vens": list(part.vens), "part_of": str(flow_run.id)},
+        timeout=0,
+        idempotency_key=key,
+        flow_run_name=f"{part}" + (f" (start {start})" if start > 1 else ""),
+    )
+    return cast(FlowRun, child).id  # typed for async callers too
 
 
 class _Followed:

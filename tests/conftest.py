@@ -16,6 +16,7 @@ from cli.prefect_server import free_port, prefect_server
 from config.settings import Settings, environment_name
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
+from tests.system_postgresql import system_postgresql
 
 os.environ["DO_NOT_TRACK"] = "1"  # Prefect's usage statistics would leave the machine
 # A shell that runs the tests in the background has Ctrl-C ignored, in every process below as well.
@@ -80,6 +81,25 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = get_server(tmp_path_factory.mktemp("postgresql"))
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     server.cleanup()
+
+
+@pytest.fixture(scope="module")
+def whole_postgresql_url() -> Iterator[str | None]:
+    """A PostgreSQL that Prefect can have its tables on; None where there is none."""
+    with system_postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def whole_prefect_url(whole_postgresql_url: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API address of a Prefect server with all its parts, on PostgreSQL where there is one, as in production."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("whole-prefect")))
+        if whole_postgresql_url:
+            address = whole_postgresql_url.replace("postgresql", "postgresql+asyncpg", 1)
+            patch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", address)
+        with prefect_server(free_port(), whole=True) as url:
+            yield f"{url}/api"
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -16,7 +15,6 @@ from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running
 
-from cli.prefect_server import free_port, prefect_server
 from flows.bulk_upload import bulk_upload
 from tasks.automations import install_automations
 from tests.small_server import answering
@@ -26,14 +24,10 @@ SOON_S = 10  # Prefect takes no less
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
-    """A whole Prefect server of these tests' own."""
-    with ExitStack() as stack:
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        url = stack.enter_context(prefect_server(free_port(), whole=True))
-        stack.enter_context(temporary_settings({PREFECT_API_URL: f"{url}/api"}))
-        yield stack.enter_context(get_client(sync_client=True))
+def prefect(whole_prefect_url: str) -> Iterator[SyncPrefectClient]:
+    """A client of a whole Prefect server of these tests' own."""
+    with temporary_settings({PREFECT_API_URL: whole_prefect_url}), get_client(sync_client=True) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

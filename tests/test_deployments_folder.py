@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -91,45 +90,6 @@ def test_a_unit_reads_the_file_that_there_is_an_example_of(unit: str, file: str)
     assert _of_unit(unit, "EnvironmentFile") == [f"/etc/bulk-upload/{file}"]
     assert f"{file}.example /etc/bulk-upload/{file}" in PAGE
     assert (FOLDER / "systemd" / f"{file}.example").is_file()
-
-
-@pytest.fixture(scope="module")
-def whole_postgresql_url() -> Iterator[str | None]:
-    """A PostgreSQL as systems bring it along, with the extension that Prefect needs; None where there is none.
-
-    The one of the other tests (`postgresql_url`) comes without pg_trgm.
-    """
-    servers = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not servers:
-        yield None
-        return
-    programs, port = servers[-1].parent, free_port()
-    user = "postgres" if os.geteuid() == 0 else None  # it does not run as root
-    with TemporaryDirectory() as folder:
-        if user:
-            shutil.chown(folder, user)
-        data = f"{folder}/data"
-        quiet: dict[str, Any] = {
-            "user": user,
-            "cwd": folder,
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.DEVNULL,
-        }
-        subprocess.run([programs / "initdb", "-D", data, "-U", "prefect", "-A", "trust"], check=True, **quiet)
-        options = ["-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1"]
-        process = subprocess.Popen([programs / "postgres", "-D", data, *options], **quiet)
-        try:
-            there = ["-h", "127.0.0.1", "-p", str(port)]
-            ready = [str(programs / "pg_isready"), *there]
-            _wait_for(lambda: subprocess.run(ready, check=False, **quiet).returncode == 0, 30)
-            subprocess.run(
-                [str(programs / "createdb"), *there, "-U", "prefect", "prefect"],
-                check=True, **quiet,
-            )  # fmt: skip
-            yield f"postgresql://prefect@127.0.0.1:{port}/prefect"
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry, Cancelling
 
-from cli.prefect_server import free_port, prefect_server
 from tests.commands import ROOT
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
@@ -29,15 +28,12 @@ POINTS = 200
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A whole Prefect server with the deployments, and the environment that names it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("server")))
-        with prefect_server(free_port(), whole=True) as url:
-            environment = os.environ | {"PREFECT_API_URL": f"{url}/api"}
-            _prefect(environment, "work-pool", "create", "uploads", "--type", "process")
-            _prefect(environment, "--no-prompt", "deploy", "--all")
-            yield environment
+def server(whole_prefect_url: str) -> dict[str, str]:
+    """A whole Prefect server with the deployments: the environment that names it."""
+    environment = os.environ | {"PREFECT_API_URL": whole_prefect_url}
+    _prefect(environment, "work-pool", "create", "uploads", "--type", "process")
+    _prefect(environment, "--no-prompt", "deploy", "--all")
+    return environment
 
 
 @dataclass
