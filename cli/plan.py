@@ -62,7 +62,10 @@ def tell_plan(
         only = ledger.failed() if only_failed else None
         loads = select_loads(database, vens, limit, only).loads
         with counting_bar("Planning", "loads") as on_load:
-            plans = {each.load: each for each in plan_loads(loads, meters, ledger, settings.chunk_size, on_load)}
+            planning = plan_loads(
+                loads, meters, ledger, settings.chunk_size, retries_refused=only_failed, on_load=on_load
+            )
+            plans = {each.load: each for each in planning}
         measured = ledger.points_per_second()
     planned = [plans[load] for load in loads]
     whole = Plan()

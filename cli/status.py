@@ -68,11 +68,14 @@ def _print(standing: UploadStanding) -> None:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("VEN")
-    for name in ("loads", "done", "failed", "pending", "points", "unregistered"):
+    names = ["loads", "done", "failed", "pending", "points", "unregistered"]
+    if any(ven.refused for ven in standing.vens):
+        names.insert(-1, "refused")
+    for name in names:
         table.add_column(name, justify="right")
     table.add_column("last change", no_wrap=True)
     for ven in standing.vens:
-        numbers = (ven.loads, ven.done, ven.failed, ven.pending, ven.points, ven.unregistered)
+        numbers = (getattr(ven, name) for name in names)
         table.add_row(
             Text(ven.ven), *(f"{number:,}" for number in numbers), f"{ven.last_at:%d %b %H:%M}Z" if ven.last_at else ""
         )
@@ -103,6 +106,8 @@ def _story(story: LoadStory) -> Iterator[str]:
         yield f"  {standing.error}"
     for month in story.months:
         yield f"  {month.last_start:%Y-%m}  {month.points:>7,} points, to {_minute(month.last_start)}"
+    for point in story.refused:
+        yield f"  refused: {_minute(point.interval_start)}, {point.value} W: {point.answer}"
     for request in story.requests:
         answers = ", ".join(request.answers) or "not sent"
         came_of_it = request.error or (

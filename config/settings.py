@@ -5,22 +5,26 @@ The guide's four names stand as they are; all others begin with `BULK_UPLOAD_`.
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from venclient.errors import ConfigurationError
 from venclient.quality import QualityRules
 
 log = logging.getLogger(__name__)
+
+UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 
 
 def _http_address(address: str | None) -> str | None:
@@ -42,8 +46,21 @@ def _quality_rules(text: str) -> str:
     return text
 
 
+def _duration(given: object, in_general: ValidatorFunctionWrapHandler) -> timedelta:
+    """Seconds, a number and a unit, or whatever else is a duration for pydantic (ISO 8601, hh:mm:ss)."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)?\s*", given) if isinstance(given, str) else None
+    try:
+        duration: timedelta = in_general(float(found[1]) * UNITS_S[found[2] or "s"] if found else given)
+    except ValueError as error:
+        raise ValueError("give seconds, or a time such as 90 min or 2 h") from error
+    if duration < timedelta(0):
+        raise ValueError("give 0 or more")
+    return duration
+
+
 HttpAddress = Annotated[str | None, AfterValidator(_http_address)]
 QualityRulesText = Annotated[str, AfterValidator(_quality_rules)]
+Duration = Annotated[timedelta, WrapValidator(_duration)]
 
 
 class Settings(BaseSettings):
@@ -80,7 +97,9 @@ class Settings(BaseSettings):
     quality_rules: QualityRulesText = Field(
         "", description="quality codes other than GOOD, as `zero → ESTIMATED, NaN → MISSING 0`"
     )
-    concurrency: int = Field(4, ge=1, le=64, description="requests in flight at a time")
+    concurrency: int = Field(
+        16, ge=1, le=64, description="requests in flight at a time, at most; how many the VTN bears is found out"
+    )
     loads_per_task: int = Field(50, ge=1, le=1_000, description="loads of one VEN in a Prefect task, at most")
     when_busy: Literal["leave", "wait"] = Field(
         "leave", description="what a run does when another uploads the same VENs: `leave`, or `wait` for it to end"
@@ -90,6 +109,10 @@ class Settings(BaseSettings):
     )
     attempts: int = Field(10, ge=1, description="how often a request is tried")
     retry_wait_s: float = Field(0.5, ge=0, description="the wait before a second attempt; it doubles, up to a minute")
+    outage_patience: Duration = Field(
+        timedelta(hours=2),
+        description="how long a VTN that takes nothing is waited for: seconds, or `90 min`",
+    )
 
     @classmethod
     def load(cls, **options: Any) -> Self:

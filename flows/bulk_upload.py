@@ -92,7 +92,7 @@ def bulk_upload(
         begun = begun_at()
         stops_at = next_deadline(deadline, begun) if deadline else None
         with ExitStack() as stack:
-            run = stack.enter_context(opened_run(settings))
+            run = stack.enter_context(opened_run(settings, retries_refused=only_failed))
             stack.enter_context(stopped_by_signals(run.stop))
             stack.enter_context(stopped_at(stops_at, run.stop))
             end_earlier_slices(run)

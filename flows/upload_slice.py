@@ -35,7 +35,7 @@ def upload_slice(
     try:
         given = Settings.load(**settings or {})
         with ExitStack() as stack:
-            run = stack.enter_context(opened_run(given, part_of))
+            run = stack.enter_context(opened_run(given, part_of, retries_refused=only_failed))
             stack.enter_context(stopped_by_signals(run.stop))
             # Whoever still writes for one of these VENs is an earlier start of this very slice.
             planned = plan_upload(vens, None, only_failed, given.loads_per_task, waits=True, whole_vens=False)

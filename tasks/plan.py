@@ -47,7 +47,7 @@ def plan_upload(
     run.lease({load.ven for load in selection.loads}, waits=waits)
     plans = _plans(run, selection)
     run.progress.expect(plans)
-    pending = [plan for plan in plans if plan.points or plan.error or plan.load.vtn_resource_id in ambiguous_ids]
+    pending = [plan for plan in plans if not _is_done(plan) or plan.load.vtn_resource_id in ambiguous_ids]
     vens_left = _count_finished(run, plans, pending, whole_vens=whole_vens)
     batches = list(batches_of((plan.load for plan in pending), loads_per_task))
     work = Work(vens_left, batches, selection.unregistered, selection.left_out)
@@ -59,7 +59,9 @@ def plan_upload(
 def _plans(run: Run, selection: Selection) -> list[LoadPlan]:
     """In the order of the selection."""
     plans: dict[str, LoadPlan] = {}
-    for plan in plan_loads(selection.loads, run.uploader.meters, run.uploader.ledger):
+    uploader = run.uploader
+    planning = plan_loads(selection.loads, uploader.meters, uploader.ledger, retries_refused=uploader.retries_refused)
+    for plan in planning:
         if run.stopping.is_set():
             raise StoppedError("Stopped before anything was sent: the next run sends it")
         plans[plan.load.load_id] = plan
@@ -86,6 +88,10 @@ def _count_finished(run: Run, plans: list[LoadPlan], pending: list[LoadPlan], *,
             run.ven_results.expect(ven, len(planned))
             run.ven_results.add(ven, results)
     return vens_left
+
+
+def _is_done(plan: LoadPlan) -> bool:
+    return not (plan.points or plan.refused or plan.error)
 
 
 def _done(plan: LoadPlan) -> LoadResult:

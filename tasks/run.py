@@ -26,6 +26,7 @@ from venclient.errors import ConfigurationError, StoppedError
 from venclient.lease import Writer
 from venclient.ledger import Ledger
 from venclient.meter_data import MeterFile
+from venclient.pace import Pace
 from venclient.process_identity import on_this_machine
 from venclient.quality import QualityRules
 from venclient.resource_db import ResourceDatabase
@@ -113,11 +114,11 @@ def current_run() -> Run:
 
 
 @contextmanager
-def opened_run(settings: Settings, part_of: str | None = None) -> Iterator[Run]:
+def opened_run(settings: Settings, part_of: str | None = None, *, retries_refused: bool = False) -> Iterator[Run]:
     """Open all that a run needs; raises `ConfigurationError` before anything is sent if a part of it is missing.
 
     On the way out, requests in flight are waited for, and what was not sent is left for the next run. A run that is
-    part of another keeps to the limit that it shares with the other parts.
+    part of another keeps to the limit that it shares with the other parts. `retries_refused`: as in `Uploader`.
     """
     with ExitStack() as stack:
         stopping = Event()
@@ -125,8 +126,9 @@ def opened_run(settings: Settings, part_of: str | None = None) -> Iterator[Run]:
         stack.callback(resources.close)
         meters = stack.enter_context(open_meters(settings))
         limit = stack.enter_context(shared_limit(stopping)) if part_of else None
-        vtn = stack.enter_context(open_vtn(settings, limit.turn if limit else nullcontext))
-        ledger = stack.enter_context(Ledger(settings.ledger_url, vtn.base_url))
+        ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings)))
+        pace = Pace(settings.concurrency, ledger.learned())
+        vtn = stack.enter_context(open_vtn(settings, pace, limit.turn if limit else nullcontext))
         resting = stack.enter_context(ExitStack())
         vtn.check()
         progress = RunProgress(lambda: (limit and limit.waiting_for) or vtn.waiting_for)
@@ -137,8 +139,10 @@ def opened_run(settings: Settings, part_of: str | None = None) -> Iterator[Run]:
             chunk_size=settings.chunk_size,
             batch_size=settings.batch_size,
             ambiguous_ids=resources.ambiguous_ids(),
+            retries_refused=retries_refused,
             on_receipt=progress.count_receipt,
         )
+        stack.callback(_keep_what_was_learned, ledger, pace, progress)
         pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="upload")
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
         stack.callback(vtn.stop)
@@ -147,6 +151,14 @@ def opened_run(settings: Settings, part_of: str | None = None) -> Iterator[Run]:
         before = _current.set(run)
         stack.callback(_current.reset, before)
         yield run
+
+
+def _keep_what_was_learned(ledger: Ledger, pace: Pace, progress: RunProgress) -> None:
+    if progress.snapshot().points_sent:
+        try:
+            ledger.learn(pace.learned)
+        except ConfigurationError as error:
+            log.warning("What the VTN bears at a time is not kept for the next run: %s", error)
 
 
 def refuse_passwords(*addresses: str | None) -> None:
@@ -180,7 +192,9 @@ def begun_at() -> datetime:
     return begun or datetime.now(UTC)
 
 
-def open_vtn(settings: Settings, turn: Callable[[], AbstractContextManager[None]] = nullcontext) -> VtnClient:
+def open_vtn(
+    settings: Settings, pace: Pace | None = None, turn: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> VtnClient:
     """A client for the VTN of these settings, which sends points within `turn`; no request is made yet."""
     return VtnClient(
         vtn_url(settings),
@@ -188,6 +202,8 @@ def open_vtn(settings: Settings, turn: Callable[[], AbstractContextManager[None]
         timeout_s=settings.timeout_s,
         attempts=settings.attempts,
         retry_wait_s=settings.retry_wait_s,
+        outage_patience_s=settings.outage_patience.total_seconds(),
+        pace=pace or Pace(settings.concurrency),
         turn=turn,
     )
 

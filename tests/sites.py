@@ -25,6 +25,7 @@ from venclient.cleaning import ALL_GOOD
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Load, LoadResult
+from venclient.pace import Pace
 from venclient.quality import QualityRules
 from venclient.registration import Registration, register
 from venclient.resource_db import ResourceDatabase
@@ -140,18 +141,25 @@ class Site:
         self.write_rows(load, np.concatenate([rows, hourly(points, first_start_s=int(rows[-1, 0]) + 3600)]))
 
     def upload(
-        self, vtn: ReferenceVtn, *, chunk_size: int = 50_000, threads: int = 4, rules: QualityRules = ALL_GOOD
+        self,
+        vtn: ReferenceVtn,
+        *,
+        chunk_size: int = 50_000,
+        threads: int = 4,
+        rules: QualityRules = ALL_GOOD,
+        retries_refused: bool = False,
+        timeout_s: float = 5.0,
     ) -> dict[str, LoadResult]:
         """One run over every registered load, without Prefect; the results by `load_id`."""
         loads = self.loads
         ambiguous_ids = ResourceDatabase(str(self.db)).ambiguous_ids()
         with (
             MeterFile(self.h5, rules) as meters,
-            client(vtn) as vtn_client,
+            client(vtn, timeout_s=timeout_s, pace=Pace(threads)) as vtn_client,
             Ledger(str(self.ledger), vtn.base_url) as ledger,
             ThreadPoolExecutor(threads) as pool,
         ):
-            uploader = Uploader(meters, ledger, vtn_client, chunk_size, 5_000, ambiguous_ids)
+            uploader = Uploader(meters, ledger, vtn_client, chunk_size, 5_000, ambiguous_ids, retries_refused)
             entries = ledger.entries(loads)
             results = pool.map(
                 lambda load: upload_load(load, entries.get(load.vtn_resource_id, Entry()), uploader), loads
@@ -169,11 +177,18 @@ class Site:
             assert set(stored.quality_code) == {"GOOD"}, load
 
 
-def client(vtn: ReferenceVtn, *, oauth: bool = False, timeout_s: float = 5.0, attempts: int = 10) -> VtnClient:
+def client(
+    vtn: ReferenceVtn,
+    *,
+    oauth: bool = False,
+    timeout_s: float = 5.0,
+    attempts: int = 10,
+    pace: Pace | None = None,
+) -> VtnClient:
     """A client of this VTN, with its static token or as an OAuth client."""
     secret = SecretStr(vtn.client_secret)
     tokens = ClientCredentials(vtn.token_url, vtn.client_id, secret) if oauth else GivenToken(SecretStr(vtn.token))
-    return VtnClient(vtn.base_url, tokens, timeout_s=timeout_s, attempts=attempts, retry_wait_s=0.01)
+    return VtnClient(vtn.base_url, tokens, timeout_s=timeout_s, attempts=attempts, retry_wait_s=0.01, pace=pace)
 
 
 def _path(load: Load) -> str:

@@ -58,8 +58,8 @@ def test_every_session_of_the_page_runs_as_it_stands_there(
     }
     for step in STEPS.finditer((DOCS / f"{page}.md").read_text()):
         if step["deed"]:
-            DEEDS[step["deed"]](site, vtn)
-            environment["LOAD"] = site.loads[0].load_id
+            load = DEEDS[step["deed"]](site, vtn) or site.loads[0]
+            environment["LOAD"] = load.load_id
         else:
             _assert_session(step["session"], folder, environment)
 
@@ -148,17 +148,29 @@ def _find_the_meter(site: Site, vtn: ReferenceVtn) -> None:
     site.execute("UPDATE loads SET h5_meter_id = ? WHERE h5_meter_id = 'meter_404'", sibling.h5_meter_id)
 
 
+def _refuse_a_point(site: Site, vtn: ReferenceVtn) -> Load:
+    _correct_a_value_in_march(site, vtn)
+    vtn.switch(refuses=["2025-03-01T00:00:00Z"])
+    return _alone(site)
+
+
+def _take_everything(site: Site, vtn: ReferenceVtn) -> None:
+    vtn.switch()
+
+
 def _alone(site: Site) -> Load:
     """A load that shares its series with no other."""
     series = [(load.h5_meter_id, load.load_component) for load in site.loads]
     return next(load for load in site.loads if series.count((load.h5_meter_id, load.load_component)) == 1)
 
 
-DEEDS: dict[str, Callable[[Site, ReferenceVtn], None]] = {
+DEEDS: dict[str, Callable[[Site, ReferenceVtn], Load | None]] = {
     "upload everything": _upload_everything,
     "append a day": _append_a_day,
     "correct a value in March": _correct_a_value_in_march,
     "alter a point in the VTN": _alter_a_point,
     "lose a meter": _lose_a_meter,
     "find the meter": _find_the_meter,
+    "let the VTN refuse a point": _refuse_a_point,
+    "let the VTN take everything": _take_everything,
 }

@@ -44,7 +44,7 @@ def site(vtn: ReferenceVtn, new_site: Callable[..., Site], prefect: SyncPrefectC
         yield site
 
 
-def _settings(site: Site, vtn: ReferenceVtn) -> AbstractContextManager[None]:
+def _settings(site: Site, vtn: ReferenceVtn, **options: object) -> AbstractContextManager[None]:
     return given_options(
         vtn_url=vtn.base_url,
         bearer_token=vtn.token,
@@ -53,6 +53,7 @@ def _settings(site: Site, vtn: ReferenceVtn) -> AbstractContextManager[None]:
         ledger_url=str(site.ledger),
         retry_wait_s=0.01,
         loads_per_task=2,
+        **options,
     )
 
 
@@ -217,9 +218,8 @@ def test_a_ledger_that_fails_half_way_ends_the_run_at_once_and_says_so(
 
 
 def test_a_vtn_that_goes_away_for_good_ends_the_run_and_the_next_goes_on(
-    new_site: Callable[..., Site], prefect: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_site: Callable[..., Site], prefect: SyncPrefectClient, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("venclient.vtn.AWAY_AFTER_S", 0.0)
     with ReferenceVtn(tmp_path / "vtn.db") as vtn:
         site = new_site(loads=10, points=300)
         site.register(vtn)
@@ -229,11 +229,11 @@ def test_a_vtn_that_goes_away_for_good_ends_the_run_and_the_next_goes_on(
             if now.points_sent:
                 vtn.kill()
 
-        with _settings(site, vtn), watched_by(lose_the_vtn):
+        with _settings(site, vtn, outage_patience=1), watched_by(lose_the_vtn):
             state = bulk_upload(return_state=True)
         assert state.is_failed()
         assert "The VTN has taken nothing for" in str(state.message)
-        assert "Start again when it is back" in str(state.message)
+        assert "start again when it is back" in str(state.message)
         vtn.start()
         with _settings(site, vtn):
             assert bulk_upload(return_state=True).is_completed()

@@ -88,7 +88,7 @@ def test_a_gap_filled_later_sends_its_month_and_a_correction_stopped_half_way_go
     site.upload(vtn)
     site.write_rows(load, whole)
     seen = len(vtn.log())
-    no_faults.switch(script=[None, "400"])
+    no_faults.switch(script=[None, "403"])
     stopped = site.upload(vtn, chunk_size=200)[load.load_id]
     assert (stopped.state, stopped.points_sent) == ("failed", 200)
     no_faults.switch()
@@ -111,11 +111,11 @@ def test_a_load_that_failed_keeps_what_was_acknowledged_and_the_others_finish(
 ) -> None:
     site = new_site(loads=3, points=500)
     site.register(vtn)
-    no_faults.switch(script=[None, "422"])
+    no_faults.switch(script=[None, "404"])
     results = list(site.upload(vtn, chunk_size=100, threads=1).values())
     assert [result.state for result in results] == ["failed", "done", "done"]
     assert results[0].points_sent == 100
-    assert "422" in (results[0].error or "")
+    assert "404" in (results[0].error or "")
     rest = list(site.upload(vtn, chunk_size=100).values())
     assert [result.points_sent for result in rest] == [400, 0, 0]
     site.assert_stored(vtn)

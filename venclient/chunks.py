@@ -5,7 +5,7 @@ one byte array, and heads, values and tails are each put in their places by one 
 each text length that occurs; for tails, one for each quality code).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import local
@@ -49,22 +49,58 @@ def pending(series: MeterSeries, marks: Mapping[int, Mark]) -> list[Pending]:
     return [rest for rest in rests if rest.points]
 
 
-def cut(series: MeterSeries, rests: list[Pending], chunk_size: int) -> Iterator[Chunk]:
-    """Requests of up to `chunk_size` points, across months, oldest first."""
-    places = np.concatenate([np.arange(rest.begin, rest.month.stop) for rest in rests] or [np.arange(0)])
-    for first in range(0, len(places), chunk_size):
-        part = places[first : first + chunk_size]
+def places_of(series: MeterSeries, starts: Collection[int]) -> list[int]:
+    """Where in the series the points with these starts are; it may not have all of them."""
+    return np.flatnonzero(np.isin(series.start_s, list(starts))).tolist() if starts else []
+
+
+def besides(rests: Sequence[Pending], places: Sequence[int]) -> list[int]:
+    """Those of these places that are in none of the rests."""
+    return [place for place in places if not any(rest.begin <= place < rest.month.stop for rest in rests)]
+
+
+class Unsent:
+    """What is left to send of a series, oldest first; `again`: places of points besides, that are sent once more."""
+
+    def __init__(self, series: MeterSeries, rests: Sequence[Pending], again: Sequence[int] = ()) -> None:
+        self._series = series
+        self._rests = rests
+        of_rests = [np.arange(rest.begin, rest.month.stop) for rest in rests]
+        self._places = np.concatenate([*of_rests, np.array(again, dtype=np.int64)])
+        if again:
+            self._places.sort()
+        self._first = 0
+
+    def __len__(self) -> int:
+        return len(self._places) - self._first
+
+    def head(self, points: int) -> Chunk:
+        """The first so many points, across months, and the marks that hold once these are dealt with."""
+        part = self._places[self._first : self._first + points]
         begin, stop = int(part[0]), int(part[-1]) + 1
-        reached = [rest.month for rest in rests if rest.begin < stop and begin < rest.month.stop]
-        yield Chunk(
-            start_s=series.start_s[part],
-            power_w=series.power_w[part],
-            quality=series.quality[part],
-            codes=series.codes,
-            interval_s=series.interval_s,
-            marks=tuple(_mark(series, month, min(stop, month.stop)) for month in reached),
-            is_last=first + chunk_size >= len(places),
+        reached = [rest.month for rest in self._rests if rest.begin < stop and begin < rest.month.stop]
+        return Chunk(
+            start_s=self._series.start_s[part],
+            power_w=self._series.power_w[part],
+            quality=self._series.quality[part],
+            codes=self._series.codes,
+            interval_s=self._series.interval_s,
+            marks=tuple(_mark(self._series, month, min(stop, month.stop)) for month in reached),
+            is_last=len(part) == len(self),
         )
+
+    def drop(self, points: int) -> None:
+        """The first so many points are dealt with."""
+        self._first += points
+
+
+def cut(series: MeterSeries, rests: Sequence[Pending], chunk_size: int) -> Iterator[Chunk]:
+    """Requests of up to `chunk_size` points, across months, oldest first."""
+    unsent = Unsent(series, rests)
+    while unsent:
+        chunk = unsent.head(chunk_size)
+        yield chunk
+        unsent.drop(len(chunk))
 
 
 def encode(chunk: Chunk) -> bytes:

@@ -17,6 +17,7 @@ from venclient.lease import Writer
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Load, LoadResult
+from venclient.pace import Pace
 from venclient.process_identity import on_this_machine
 from venclient.registration import Registration, register
 from venclient.resource_db import ResourceDatabase
@@ -35,14 +36,16 @@ class VENManager:
     """VENs, their loads and their historical data, with one VTN.
 
     `vens`: the names of the VENs that this manager has registered. `ledger_url`: a path or an SQLAlchemy URL;
-    `concurrency`: requests in flight at a time, all calls together. Every method raises `ConfigurationError` for what
-    the operator has to set right: no such file, no such VEN, a VTN that is not there or refuses the token, another run
-    that uploads the same VEN (`BusyError`).
+    `concurrency`: requests in flight at a time, all calls together, at most. Every method raises `ConfigurationError`
+    for what the operator has to set right: no such file, no such VEN, a VTN that is not there or refuses the token,
+    another run that uploads the same VEN (`BusyError`).
     """
 
-    def __init__(self, vtn_base_url: str, bearer_token: str, *, ledger_url: str = LEDGER, concurrency: int = 4) -> None:
+    def __init__(
+        self, vtn_base_url: str, bearer_token: str, *, ledger_url: str = LEDGER, concurrency: int = 16
+    ) -> None:
         self.vens: set[str] = set()
-        self._vtn = VtnClient(vtn_base_url, GivenToken(SecretStr(bearer_token)))
+        self._vtn = VtnClient(vtn_base_url, GivenToken(SecretStr(bearer_token)), pace=Pace(concurrency))
         self._ledger_url = ledger_url
         self._concurrency = concurrency
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="upload")

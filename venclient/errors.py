@@ -2,8 +2,10 @@
 
     VenClientError
     ├── TransientError        tried again: 408, 425, 429, 5xx, connection, timeout, an unreadable 201
+    │   ├── TooMuchError      413, or no answer in time: fewer points may get through
     │   └── TokenServerError  the same, from the token server
-    ├── PermanentError        this load ends, the next goes on: 400, 403, 404, 422, a bad dataset
+    ├── PermanentError        this load ends, the next goes on: 403, 404, a bad dataset
+    │   └── RefusedError      400, 422, or fewer taken than were sent: some of the points may be the reason
     ├── ConfigurationError    the run ends: no token, wrong secret, a file or the VTN is missing
     │   └── BusyError         another run writes for the same VENs
     └── StoppedError          the run was told to stop: what was not sent waits for the next
@@ -33,6 +35,10 @@ class TransientError(VenClientError):
         self.retry_after_s = retry_after_s
 
 
+class TooMuchError(TransientError):
+    """The VTN did not get the request done; with fewer points it may."""
+
+
 class TokenServerError(TransientError):
     """The token server is away or in trouble; `status` stays None, since it is not the VTN's."""
 
@@ -46,6 +52,10 @@ class PermanentError(VenClientError):
         super().__init__(message, status, dict(dropped))
         self.status = status
         self.dropped = dict(dropped)
+
+
+class RefusedError(PermanentError):
+    """The VTN does not take these points, all of them or some."""
 
 
 class ConfigurationError(VenClientError):

@@ -8,18 +8,19 @@ crash between the two only sends again what the VTN overwrites with itself.
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Table, delete, or_, select
+from sqlalchemy import Connection, Table, bindparam, delete, or_, select
 
 from venclient.errors import BusyError
 from venclient.lease import Lease, Writer
 from venclient.ledger_database import LedgerDatabase
-from venclient.ledger_tables import MARKS, REQUESTS, RUNS, UPLOADS, WRITERS
-from venclient.models import Chunk, Load, LoadState, Mark, Receipt
+from venclient.ledger_tables import MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS, WRITERS
+from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
+from venclient.pace import Learned
 
 REQUESTS_KEPT = 30  # of each load
 RUNS_ASKED = 5
@@ -27,11 +28,15 @@ RUNS_ASKED = 5
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the ledger knows of one load: its marks by month, and how its last run left it."""
+    """What the ledger knows of one load: its marks by month, points that the VTN refused, how its last run left it.
+
+    Marks count a refused point like one that the VTN has: it is dealt with.
+    """
 
     state: LoadState = "pending"
     error: str | None = None
     marks: Mapping[int, Mark] = field(default_factory=dict)
+    refused: tuple[RefusedPoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +105,23 @@ class Ledger:
         with self._database.reading() as connection:
             uploads = connection.execute(select(UPLOADS).where(*self._of(UPLOADS, ids))).all()
             marks = connection.execute(select(MARKS).where(*self._of(MARKS, ids))).all()
+            refused = connection.execute(select(REFUSED).where(*self._of(REFUSED, ids))).all()
         by_id: dict[str, dict[int, Mark]] = {}
         for row in marks:
             mark = Mark(row.month, row.points, row.last_start_s, row.digest)
             by_id.setdefault(row.vtn_resource_id, {})[row.month] = mark
-        return {row.vtn_resource_id: Entry(row.state, row.error, by_id.get(row.vtn_resource_id, {})) for row in uploads}
+        refused_of: dict[str, list[RefusedPoint]] = {}
+        for row in refused:
+            refused_of.setdefault(row.vtn_resource_id, []).append(RefusedPoint(row.start_s, row.power_w, row.answer))
+        return {
+            row.vtn_resource_id: Entry(
+                row.state,
+                row.error,
+                by_id.get(row.vtn_resource_id, {}),
+                tuple(refused_of.get(row.vtn_resource_id, ())),
+            )
+            for row in uploads
+        }
 
     def failed(self) -> frozenset[str]:
         """The loads that their last run left failed, by `vtn_resource_id`."""
@@ -126,26 +143,50 @@ class Ledger:
         seconds = sum(run.seconds for run in runs)
         return sum(run.points for run in runs) / seconds if seconds else None
 
-    def acknowledge(self, load: Load, chunk: Chunk, receipt: Receipt) -> None:
-        """The VTN has this chunk: record its marks, and the load as done if it was the last."""
-        marks = [
-            {
-                **self._key(load),
-                "month": mark.month,
-                "points": mark.points,
-                "last_start_s": mark.last_start_s,
-                "digest": mark.digest,
-            }
-            for mark in chunk.marks
-        ]
+    def learned(self) -> Learned | None:
+        """What the VTN was found to bear at a time; None when there was no run yet."""
+        query = select(PACES.c.concurrency, PACES.c.chunk_size).where(PACES.c.vtn_id == self._database.vtn_id)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        return Learned(row.concurrency, row.chunk_size) if row else None
+
+    def learn(self, learned: Learned) -> None:
+        """What the VTN was found to bear at a time."""
+        row = {"vtn_id": self._database.vtn_id, **asdict(learned)}
+        with self._database.writing() as connection:
+            connection.execute(self._database.upsert(PACES), row)
+
+    def acknowledge(self, load: Load, chunk: Chunk, receipt: Receipt, accepted: Collection[int] = ()) -> None:
+        """The VTN has this chunk: record its marks, and the load as done if it was the last and none is refused.
+
+        `accepted`: starts of points among these that it refused before.
+        """
         try:
             with self._writing_of(load) as connection:
-                connection.execute(self._database.upsert(MARKS), marks)
-                self._write_state(connection, load, "done" if chunk.is_last else "pending", None)
+                self._write_marks(connection, load, chunk)
+                if accepted:
+                    self._delete_refused(connection, load, accepted)
+                is_done = chunk.is_last and not self._has_refused(connection, load)
+                self._write_state(connection, load, "done" if is_done else "pending", None)
                 self._write_request(connection, load, receipt.points, receipt.seconds, receipt.answers, None)
         except BusyError:
             self._doubt(load, chunk)
             raise
+
+    def refuse(self, load: Load, chunk: Chunk, answer: str, answers: Sequence[str] = ()) -> RefusedPoint:
+        """The VTN does not take the one point of this chunk: record where it is, and go on after it."""
+        point = RefusedPoint(int(chunk.start_s[0]), float(chunk.power_w[0]), answer)
+        with self._writing_of(load) as connection:
+            self._write_marks(connection, load, chunk)
+            connection.execute(self._database.upsert(REFUSED), {**self._key(load), **asdict(point)})
+            self._write_state(connection, load, "pending", None)
+            self._write_request(connection, load, 0, 0.0, answers, answer)
+        return point
+
+    def forget_refused(self, load: Load, starts: Collection[int]) -> None:
+        """Points with these starts are not refused any more: the meter file has others, or none."""
+        with self._writing_of(load) as connection:
+            self._delete_refused(connection, load, starts)
 
     def settle(
         self,
@@ -192,6 +233,21 @@ class Ledger:
         others = [(MARKS.c.month == mark.month) & (MARKS.c.digest != mark.digest) for mark in chunk.marks]
         with self._database.writing() as connection:
             connection.execute(delete(MARKS).where(*self._of(MARKS, [load.vtn_resource_id]), or_(*others)))
+
+    def _write_marks(self, connection: Connection, load: Load, chunk: Chunk) -> None:
+        marks = [{**self._key(load), **asdict(mark)} for mark in chunk.marks]
+        if marks:
+            connection.execute(self._database.upsert(MARKS), marks)
+
+    def _delete_refused(self, connection: Connection, load: Load, starts: Collection[int]) -> None:
+        of_load = self._of(REFUSED, [load.vtn_resource_id])
+        connection.execute(
+            delete(REFUSED).where(*of_load, REFUSED.c.start_s == bindparam("of")), [{"of": s} for s in starts]
+        )
+
+    def _has_refused(self, connection: Connection, load: Load) -> bool:
+        of_load = self._of(REFUSED, [load.vtn_resource_id])
+        return connection.execute(select(REFUSED.c.start_s).where(*of_load).limit(1)).first() is not None
 
     def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None) -> None:
         connection.execute(self._database.upsert(UPLOADS), self._state(load, state, error))

@@ -42,6 +42,17 @@ UPLOADS = Table(
     Column("settled_at_s", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+# Points that the VTN does not take: where they are in the meter file, and what it answered.
+REFUSED = Table(
+    "refused",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("vtn_resource_id", String, primary_key=True),
+    Column("start_s", BigInteger, primary_key=True),
+    Column("power_w", Float, nullable=False),
+    Column("answer", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
 # The last requests of a load: what the VTN answered to each attempt, and what came of it.
 REQUESTS = Table(
     "requests",
@@ -64,6 +75,14 @@ RUNS = Table(
     Column("points", BigInteger, nullable=False),
     Column("seconds", Float, nullable=False),
     sqlite_with_rowid=False,
+)
+# What the VTN was found to bear at a time: where the next run starts.
+PACES = Table(
+    "paces",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("concurrency", Integer, nullable=False),
+    Column("chunk_size", Integer, nullable=False),
 )
 # Runs that write. A row's number is the run's fencing token: whoever takes over has a higher one.
 WRITERS = Table(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
@@ -87,6 +88,18 @@ class Mark:
     digest: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedPoint:
+    """A point of a load that the VTN does not take, and what it answered; the point itself stays in the file."""
+
+    start_s: int
+    power_w: float
+    answer: str
+
+    def __str__(self) -> str:
+        return f"{datetime.fromtimestamp(self.start_s, UTC):%Y-%m-%dT%H:%M:%SZ} ({self.power_w} W): {self.answer}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
     """The points of one request, and the ledger marks that hold once the VTN has acknowledged it.
@@ -131,6 +144,7 @@ class LoadResult:
     state: LoadState
     points_sent: int = 0
     points_already_there: int = 0
+    points_refused: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     chunks: int = 0
     retries: int = 0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from venclient.chunks import Pending, cut, encode, pending
+from venclient.chunks import Pending, besides, cut, encode, pending, places_of
 from venclient.errors import PermanentError
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
@@ -23,7 +23,8 @@ Reason = Literal["new", "failed last time", "never sent", "corrected month", "un
 class LoadPlan:
     """What a run would send of one load, and why; no reason: nothing. `error`: it would fail, for this reason.
 
-    `state`: how its last run left it. `dropped`: rows that are left out, by reason.
+    `state`: how its last run left it. `dropped`: rows that are left out, by reason. `refused`: points of the file that
+    the VTN refused, and that are not sent now.
     """
 
     load: Load
@@ -31,6 +32,7 @@ class LoadPlan:
     state: LoadState = "pending"
     points: int = 0
     points_already_there: int = 0
+    refused: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     requests: int = 0
     bytes: int = 0
@@ -69,11 +71,14 @@ def plan_loads(
     meters: MeterFile,
     ledger: Ledger,
     chunk_size: int | None = None,
+    *,
+    retries_refused: bool = False,
     on_load: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Iterator[LoadPlan]:
     """What a run would do with each of these loads, in an order in which each series is read once.
 
-    Without a chunk size, requests and bytes are not counted; `on_load(done, total)` hears of the progress.
+    Without a chunk size, requests and bytes are not counted. `retries_refused`: as in `Uploader`. The progress is told
+    to `on_load(done, total)`.
     """
     by_series = sorted(loads, key=lambda load: (load.h5_meter_id, load.load_component, load.capacity_w or 0.0))
     sizes = _Sizes(chunk_size) if chunk_size else None
@@ -81,24 +86,29 @@ def plan_loads(
         part = by_series[begin : begin + LOADS_AT_A_TIME]
         entries = ledger.entries(part)
         for done, load in enumerate(part, start=begin + 1):
-            yield _load_plan(load, entries.get(load.vtn_resource_id), meters, sizes)
+            yield _load_plan(load, entries.get(load.vtn_resource_id), meters, sizes, retries_refused)
             on_load(done, len(loads))
 
 
-def _load_plan(load: Load, entry: Entry | None, meters: MeterFile, sizes: "_Sizes | None") -> LoadPlan:
+def _load_plan(
+    load: Load, entry: Entry | None, meters: MeterFile, sizes: "_Sizes | None", retries_refused: bool
+) -> LoadPlan:
     try:
         series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
     except PermanentError as error:
         return LoadPlan(load, error=str(error))
     rests = pending(series, entry.marks if entry else {})
     points = sum(rest.points for rest in rests)
+    refused = len(besides(rests, places_of(series, {point.start_s for point in entry.refused}))) if entry else 0
+    again = refused if retries_refused else 0
     requests, size = sizes.of(load, series, rests) if sizes and rests else (0, 0)
     return LoadPlan(
         load=load,
-        reason=_reason(entry, rests) if rests else None,
+        reason=_reason(entry, rests) if points + again else None,
         state=entry.state if entry else "pending",
-        points=points,
-        points_already_there=len(series) - points,
+        points=points + again,
+        points_already_there=len(series) - points - refused,
+        refused=refused - again,
         dropped=series.dropped,
         requests=requests,
         bytes=size,

@@ -3,16 +3,21 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from venclient.chunks import cut, encode, pending
-from venclient.errors import PermanentError, TransientError
+from venclient.chunks import Unsent, besides, encode, pending, places_of
+from venclient.errors import PermanentError, RefusedError, TooMuchError, TransientError
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
-from venclient.models import Chunk, Load, LoadResult, LoadState, Receipt
+from venclient.models import Chunk, Load, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
+from venclient.sieve import Sieve
 from venclient.vtn import VtnClient
 
 log = logging.getLogger(__name__)
+
+# So many points that the VTN refuses of a load, or so many before it took any, and not the points are the trouble.
+REFUSED_AT_MOST = 1_000
+REFUSED_FROM_THE_FIRST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +25,8 @@ class Uploader:
     """What all loads of a run go through.
 
     `chunk_size`: points a request, at most; `batch_size`: points that the VTN writes at a time; `ambiguous_ids`: what
-    `ResourceDatabase.ambiguous_ids` found; `on_receipt` hears of each request that the VTN has acknowledged, from the
-    thread that sent it.
+    `ResourceDatabase.ambiguous_ids` found; `retries_refused`: points that the VTN refused in an earlier run are sent
+    once more; `on_receipt` hears of each request that the VTN has acknowledged, from the thread that sent it.
     """
 
     meters: MeterFile
@@ -30,15 +35,17 @@ class Uploader:
     chunk_size: int
     batch_size: int
     ambiguous_ids: frozenset[str] = frozenset()
+    retries_refused: bool = False
     on_receipt: Callable[[Receipt], None] = lambda _receipt: None
 
 
 def upload_load(load: Load, entry: Entry, uploader: Uploader, *, label: str = "[1/1]") -> LoadResult:
     """Send what the VTN does not have of this load yet; `entry` is what the ledger knows of it.
 
-    A load that cannot be sent, or not to its end, comes back as failed with the reason; what the VTN acknowledged
-    until then stays recorded. Raises `ConfigurationError` for what no other load would get past either, and
-    `StoppedError` before the next request when the run was told to stop.
+    A load that cannot be sent, or not to its end, comes back as failed with the reason, and so does one of which the
+    VTN refuses points, though it has all others; what the VTN acknowledged stays recorded. Raises `ConfigurationError`
+    for what no other load would get past either, and `StoppedError` before the next request when the run was told to
+    stop.
     """
     tally = _Tally()
     log.info("%s Uploading %s", label, load.name)
@@ -63,43 +70,106 @@ def _send_pending(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally",
     series = uploader.meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
     tally.dropped = series.dropped
     log.info("%s   Loaded %d data points from H5 file", label, len(series))
+    tally.refused = _still_refused(load, entry, series, uploader.ledger)
     rests = pending(series, entry.marks)
-    to_send = sum(rest.points for rest in rests)
-    tally.points_already_there = len(series) - to_send
-    for chunk in cut(series, rests, uploader.chunk_size):
-        log.info("%s   Uploading chunk %d: %d points...", label, tally.chunks + 1, len(chunk))
-        receipt = _send(load, chunk, uploader)
-        tally.count(receipt)
-        rate = receipt.points / max(receipt.seconds, 1e-6)
-        log.info("%s   ✓ Uploaded %d/%d points (%.0f pts/sec)", label, tally.points_sent, to_send, rate)
+    refused_at = besides(rests, places_of(series, tally.refused))
+    unsent = Unsent(series, rests, refused_at if uploader.retries_refused else ())
+    to_send = len(unsent)
+    tally.points_already_there = len(series) - sum(rest.points for rest in rests) - len(refused_at)
+    _send_all(load, unsent, uploader, tally, label)
+    if tally.refused:
+        raise PermanentError(_in_words(tally.refused))
     if not to_send and entry.state != "done":
         uploader.ledger.settle(load, "done")
     there = f", {tally.points_already_there} were there already" if tally.points_already_there else ""
     log.info("%s   ✓ Complete: %d points uploaded%s", label, tally.points_sent, there)
 
 
-def _send(load: Load, chunk: Chunk, uploader: Uploader) -> Receipt:
+def _send_all(load: Load, unsent: Unsent, uploader: Uploader, tally: "_Tally", label: str) -> None:
+    """Requests as large as the VTN bears, and smaller ones around what it refuses."""
+    sieve = Sieve()
+    to_send = len(unsent)
+    while unsent:
+        chunk = unsent.head(sieve.size(min(uploader.chunk_size, uploader.vtn.pace.chunk_size)))
+        log.info("%s   Uploading chunk %d: %d points...", label, tally.chunks + 1, len(chunk))
+        try:
+            receipt = _send(load, chunk, uploader, tally)
+        except TooMuchError as error:
+            tally.note(error)
+            continue
+        except RefusedError as error:
+            tally.note(error)
+            if sieve.refused(len(chunk)):
+                _refuse(load, chunk, uploader, tally, error)
+                unsent.drop(1)
+            continue
+        sieve.taken(len(chunk))
+        unsent.drop(len(chunk))
+        rate = receipt.points / max(receipt.seconds, 1e-6)
+        log.info("%s   ✓ Uploaded %d/%d points (%.0f pts/sec)", label, tally.points_sent, to_send, rate)
+
+
+def _send(load: Load, chunk: Chunk, uploader: Uploader, tally: "_Tally") -> Receipt:
     receipt = uploader.vtn.upload(load.vtn_resource_id, encode(chunk), len(chunk), uploader.batch_size)
-    uploader.ledger.acknowledge(load, chunk, receipt)
+    receipt = replace(receipt, answers=(*tally.answers, *receipt.answers))
+    accepted = [start_s for start_s in chunk.start_s.tolist() if start_s in tally.refused] if tally.refused else []
+    uploader.ledger.acknowledge(load, chunk, receipt, accepted)
+    for start_s in accepted:
+        del tally.refused[start_s]
+    tally.count(receipt)
     uploader.on_receipt(receipt)
     return receipt
 
 
+def _refuse(load: Load, chunk: Chunk, uploader: Uploader, tally: "_Tally", error: RefusedError) -> None:
+    point = uploader.ledger.refuse(load, chunk, str(error), tally.answers)
+    tally.refused_anew += point.start_s not in tally.refused
+    tally.refused[point.start_s] = point
+    tally.answers = ()
+    log.warning("Load %s (%s): the VTN refuses %s", load.load_id, load.name, point)
+    if tally.refused_anew >= (REFUSED_AT_MOST if tally.points_sent else REFUSED_FROM_THE_FIRST):
+        raise PermanentError(f"{_in_words(tally.refused)} So many are refused that the others were not tried")
+
+
+def _still_refused(load: Load, entry: Entry, series: MeterSeries, ledger: Ledger) -> dict[int, RefusedPoint]:
+    """The points that the VTN refused, by their start; those that the meter file has no more are forgotten."""
+    refused = {point.start_s: point for point in entry.refused}
+    there = {int(series.start_s[place]) for place in places_of(series, refused)}
+    gone = set(refused) - there
+    if gone:
+        ledger.forget_refused(load, gone)
+    return {start_s: refused[start_s] for start_s in there}
+
+
+def _in_words(refused: Mapping[int, RefusedPoint]) -> str:
+    return (
+        f"The VTN refuses {len(refused):,} point{'s' if len(refused) > 1 else ''}, {refused[min(refused)]}; "
+        "`bulk-upload run --failed` sends what is refused once more."
+    )
+
+
 @dataclass(slots=True)
 class _Tally:
-    """What has come of a load so far."""
+    """What has come of a load so far. `answers`: to attempts at points that are not through yet."""
 
     points_sent: int = 0
     points_already_there: int = 0
+    refused: dict[int, RefusedPoint] = field(default_factory=dict)
+    refused_anew: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     chunks: int = 0
     retries: int = 0
+    answers: tuple[str, ...] = ()
     started: float = field(default_factory=time.monotonic)
+
+    def note(self, error: TooMuchError | RefusedError) -> None:
+        self.answers += error.answers
 
     def count(self, receipt: Receipt) -> None:
         self.points_sent += receipt.points
         self.chunks += 1
         self.retries += receipt.retries
+        self.answers = ()
 
     @property
     def seconds(self) -> float:
@@ -111,6 +181,7 @@ class _Tally:
             state=state,
             points_sent=self.points_sent,
             points_already_there=self.points_already_there,
+            points_refused=len(self.refused),
             dropped=self.dropped,
             chunks=self.chunks,
             retries=self.retries,

@@ -5,31 +5,28 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from threading import Event, get_ident
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import orjson
 import requests
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_after_attempt,
-    stop_when_event_set,
-    wait_exponential_jitter,
-)
+from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event
 
 from venclient.errors import (
     ConfigurationError,
     PermanentError,
+    RefusedError,
     StoppedError,
     TokenServerError,
+    TooMuchError,
     TransientError,
     VenClientError,
 )
+from venclient.gate import Gate, is_absence
 from venclient.models import Receipt
+from venclient.pace import Pace
 from venclient.tokens import TokenSource
 from venclient.wire import Wire, answer_of
 
@@ -38,11 +35,11 @@ log = logging.getLogger(__name__)
 # No VTN known is slower than this; the time that a request may take grows with its points.
 SLOWEST_POINTS_PER_SECOND = 500
 RETRY_WAIT_MAX_S = 60.0
-# When the VTN has answered nothing for this long, to no thread, it is not this load that is the trouble.
-AWAY_AFTER_S = 60.0
-# What stands before a VTN answers when the VTN itself does not.
-GATEWAYS_ANSWER = frozenset({502, 503, 504})
+# Threads that all wait for the same do not come back in the same instant.
+SPREAD_S = 0.25
 ATTEMPTS_TO_FIND_IT = 3
+POINTS_REFUSED = frozenset({400, 422})
+TOO_LARGE = 413
 
 T = TypeVar("T")
 
@@ -51,9 +48,10 @@ class VtnClient:
     """A VTN at its base address, for any number of threads.
 
     Every call is tried again, up to `attempts` times, while it fails with a `TransientError`, after waits that double
-    from `retry_wait_s` seconds to a minute, or as long as the VTN's Retry-After says. Then the last error is raised:
-    `TransientError`, `PermanentError` for what the VTN refuses, or `ConfigurationError` where the token is refused or
-    the VTN has answered nothing to any thread for a minute. After `stop()` it is `StoppedError`.
+    from `retry_wait_s` seconds to a minute. Then the last error is raised: `TransientError`, `PermanentError` for what
+    the VTN refuses, or `ConfigurationError` where the token is refused. All threads go through one `pace`, and wait
+    together for as long as the VTN's Retry-After says, or while it takes nothing from anyone: attempts in an outage do
+    not count, and after `outage_patience_s` it is a `ConfigurationError`. After `stop()` it is `StoppedError`.
 
     `turn`: points are sent within it, such as while others leave room.
     """
@@ -66,15 +64,18 @@ class VtnClient:
         timeout_s: float = 30.0,
         attempts: int = 10,
         retry_wait_s: float = 0.5,
+        outage_patience_s: float = 7200.0,
+        pace: Pace | None = None,
         turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self.pace = pace or Pace()
         self._wire = Wire(base_url, tokens)
         self._timeout_s = timeout_s
         self._attempts = attempts
-        self._backoff = wait_exponential_jitter(multiplier=retry_wait_s, max=RETRY_WAIT_MAX_S, jitter=retry_wait_s)
+        self._retry_wait_s = retry_wait_s
         self._turn = turn
         self._stopped = Event()
-        self._last_answer = time.monotonic()
+        self._gate = Gate(self.pace, self._stopped, patience_s=outage_patience_s, first_wait_s=retry_wait_s)
         self._waits: dict[int, str] = {}
 
     def __enter__(self) -> Self:
@@ -105,20 +106,18 @@ class VtnClient:
 
     @property
     def waiting_for(self) -> str | None:
-        """Why a thread waits for its next attempt, the latest of them; None when none does."""
-        return next(reversed(self._waits.copy().values()), None)
+        """What all threads wait for, or else why one waits for its next attempt; None when none does."""
+        return self._gate.waiting_for or next(reversed(self._waits.copy().values()), None)
 
     def check(self) -> None:
         """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token."""
         try:
-            self._retried(self._look_up_nothing, ATTEMPTS_TO_FIND_IT)
+            self._retried(self._look_up_nothing, attempts=ATTEMPTS_TO_FIND_IT)
         except TokenServerError as error:
             raise ConfigurationError(
                 f"No token. {error}. Start it, or correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
             ) from error
         except TransientError as error:
-            if error.status == 401:
-                self._end_what_is_hopeless(error)
             if error.status is None:
                 raise ConfigurationError(
                     f"The VTN is not there. {error}. Start it, or correct --vtn-url or VTN_SERVER_ADDRESS"
@@ -129,19 +128,21 @@ class VtnClient:
             log.warning("%s/resources is answered %s: is this the VTN's base address?", self.base_url, error)
 
     def upload(self, vtn_resource_id: str, body: bytes, points: int, batch_size: int) -> Receipt:
-        """Send the encoded points of one resource; returns once the VTN has acknowledged every one of them."""
+        """Send the encoded points of one resource; returns once the VTN has acknowledged every one of them.
+
+        Raises `RefusedError` where it refuses points, or took fewer than were sent, and `TooMuchError` where they were
+        too many to get through: fewer of them may fare better.
+        """
         params = {"resource_id": vtn_resource_id, "batch_size": str(batch_size)}
 
         def post() -> int:
             with self._turn():
                 response, content = self._post("/report_data/bulk", body, params, points)
-            taken = _field(answer_of(response, content), "entries_created")
-            if not isinstance(taken, int) or taken < points:
-                raise TransientError(f"The VTN says that it took {taken} of {points} points", response.status_code)
+            _require_all_taken(response, content, points)
             return response.status_code
 
         started = time.monotonic()
-        status, refusals = self._retried(post)
+        status, refusals = self._retried(post, vtn_resource_id, points)
         return Receipt(points, (*refusals, str(status)), time.monotonic() - started)
 
     def create_ven(self, ven: str) -> None:
@@ -192,83 +193,123 @@ class VtnClient:
         timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
         return self._wire.exchange("POST", path, params=params, body=body, timeout_s=timeout_s)
 
-    def _retried(self, call: Callable[[], T], attempts: int | None = None) -> tuple[T, tuple[str, ...]]:
-        """What the call returns, and what the attempts before came to; an error carries all of them."""
-        refusals: list[str] = []
-        retrying = Retrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(attempts or self._attempts) | stop_when_event_set(self._stopped),
-            wait=self._wait_s,
-            sleep=sleep_using_event(self._stopped),
-            reraise=True,
-        )
+    def _retried(
+        self, call: Callable[[], T], what: str = "", points: int = 1, *, attempts: int | None = None
+    ) -> tuple[T, tuple[str, ...]]:
+        """What the call returns, and what the attempts before came to; an error carries all of them.
+
+        `what` it is about, such as a resource, tells the trouble with one from an outage. With `attempts`, no outage is
+        sat out: there are so many at most.
+        """
+        tried = _Tried()
 
         def attempt() -> T:
             self._waits.pop(get_ident(), None)
-            if self._stopped.is_set():
-                raise StoppedError("The run was told to stop: what is left waits for the next")
             try:
-                answer = call()
+                with self._gate.passed(what, points):
+                    return call()
             except (TransientError, PermanentError) as error:
-                refusals.append(str(error.status or "no-answer"))
-                if error.status is not None and error.status not in GATEWAYS_ANSWER:
-                    self._last_answer = time.monotonic()
+                tried.refusals.append(str(error.status or "no-answer"))
+                is_last = tried.counted + 1 >= self._attempts
+                tried.counted += attempts is not None or self._counts(error, is_last=is_last)
+                self._learn_from(error, points)
                 raise
-            self._last_answer = time.monotonic()
-            return answer
 
+        retrying = Retrying(
+            retry=retry_if_exception(lambda error: _may_hold(error, points)),
+            stop=lambda _: tried.counted >= (attempts or self._attempts) or self._stopped.is_set(),
+            wait=lambda state: self._wait_s(state, tried.counted),
+            sleep=sleep_using_event(self._stopped),
+            reraise=True,
+        )
         try:
-            return retrying(attempt), tuple(refusals)
-        except TransientError as error:
-            error.answers = tuple(refusals)
-            if self._stopped.is_set():
-                raise StoppedError("The run was told to stop: what is left waits for the next") from error
-            if attempts is None:
-                self._end_what_is_hopeless(error)
-            raise
+            return retrying(attempt), tuple(tried.refusals)
         except VenClientError as error:
-            error.answers = tuple(refusals)
+            error.answers = tuple(tried.refusals)
+            if isinstance(error, TransientError):
+                self._end_what_is_over(error)
             raise
         finally:
             self._waits.pop(get_ident(), None)
 
-    def _wait_s(self, state: RetryCallState) -> float:
-        """How long to wait before the next attempt: as the server asks, or longer each time."""
+    def _wait_s(self, state: RetryCallState, counted: int) -> float:
+        """How long to wait before the next attempt, the longer the more there were; the gate has what all wait for."""
         error = state.outcome.exception() if state.outcome else None
-        wait_s = self._backoff(state)
-        if isinstance(error, TransientError) and error.retry_after_s is not None:
-            # Threads that were all told the same Retry-After must not come back in the same instant.
-            wait_s = error.retry_after_s + random.uniform(0, 0.25)
-        level = logging.WARNING if state.attempt_number >= ATTEMPTS_TO_FIND_IT else logging.INFO
+        assert isinstance(error, TransientError)
+        if self._gate.is_closed:
+            return random.uniform(0, min(SPREAD_S, self._retry_wait_s))
+        wait_s: float = min(self._retry_wait_s * 2 ** (counted - 1), RETRY_WAIT_MAX_S)
+        wait_s += random.uniform(0, self._retry_wait_s)
+        level = logging.WARNING if counted >= ATTEMPTS_TO_FIND_IT else logging.INFO
         self._waits[get_ident()] = str(error)
         log.log(level, "  Attempt %d failed, the next in %.1f s: %s", state.attempt_number, wait_s, error)
         return wait_s
 
-    def _end_what_is_hopeless(self, error: TransientError) -> None:
-        """A load that the VTN does not get done fails alone; a VTN that is away, or takes no token, ends the run."""
+    def _counts(self, error: TransientError | PermanentError, *, is_last: bool) -> bool:
+        """Whether a failed attempt is the request's own trouble: not in an outage, nor the last while nobody is there."""
+        if isinstance(error, PermanentError) or not is_absence(error):
+            return True
+        if self._gate.is_closed and not self._gate.is_of_one():
+            return False
+        return not (is_last or self._gate.is_closed) or self._answers()
+
+    def _learn_from(self, error: TransientError | PermanentError, points: int) -> None:
+        if self._gate.is_closed:  # what does not get through now would not with fewer points either
+            self.pace.restore()
+        elif isinstance(error, TooMuchError):
+            self.pace.shrink(points)
+
+    def _end_what_is_over(self, error: TransientError) -> None:
+        """A load that the VTN does not get done fails alone; the run ends when it was told to, or no token is taken."""
+        if self._stopped.is_set():
+            raise StoppedError("The run was told to stop: what is left waits for the next") from error
         if error.status == 401:
             raise ConfigurationError(
                 f"The VTN refuses the token ({error}). Give a fresh one with --token or VTN_BEARER_TOKEN, "
                 "or check the OAuth client"
             ) from error
-        silent_s = time.monotonic() - self._last_answer
-        if silent_s > AWAY_AFTER_S and not self._answers():
-            raise ConfigurationError(
-                f"The VTN has taken nothing for {silent_s:.0f} s ({error}). Start again when it is back"
-            ) from error
 
     def _answers(self) -> bool:
         """Whether the VTN answers a small question, be it with a refusal."""
         try:
-            self._retried(self._look_up_nothing, ATTEMPTS_TO_FIND_IT)
+            self._look_up_nothing()
         except TransientError as error:
-            return error.status is not None and error.status not in GATEWAYS_ANSWER
+            return not is_absence(error)
         except PermanentError:
             return True
         return True
 
     def _look_up_nothing(self) -> Any:
         return self._get("/resources", {"external_resource_id": "-"})
+
+
+@dataclass(slots=True)
+class _Tried:
+    """What the attempts at one call came to, and how many of them count."""
+
+    refusals: list[str] = field(default_factory=list)
+    counted: int = 0
+
+
+def _may_hold(error: BaseException, points: int) -> bool:
+    """Whether the same request is worth another attempt."""
+    return isinstance(error, TransientError) and not (isinstance(error, TooMuchError) and points > 1)
+
+
+def _require_all_taken(response: requests.Response, content: bytes, points: int) -> None:
+    """Raises unless the VTN has taken every point of the request."""
+    try:
+        taken = _field(answer_of(response, content), "entries_created")
+    except PermanentError as error:
+        if error.status == TOO_LARGE:
+            raise TooMuchError(str(error), error.status) from error
+        if error.status in POINTS_REFUSED:
+            raise RefusedError(str(error), error.status) from error
+        raise
+    if isinstance(taken, bool) or not isinstance(taken, int):
+        raise TransientError("The VTN does not say how many points it took", response.status_code)
+    if taken < points:
+        raise RefusedError(f"The VTN says that it took {taken} of {points} points", response.status_code)
 
 
 def _field(answer: object, name: str) -> object:

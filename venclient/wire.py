@@ -7,7 +7,7 @@ import orjson
 import requests
 from requests.auth import AuthBase
 
-from venclient.errors import PermanentError, TransientError
+from venclient.errors import PermanentError, TooMuchError, TransientError
 from venclient.retry_after import retry_after_s
 from venclient.sockets import Sockets
 from venclient.tokens import TokenSource
@@ -75,9 +75,8 @@ class Wire:
             ) as response:
                 return response, _content(response)
         except requests.ReadTimeout as error:
-            raise TransientError(
-                f"Timeout after {timeout_s:g} seconds without an answer: "
-                "send fewer points a request (--chunk-size), or be more patient (BULK_UPLOAD_TIMEOUT_S)"
+            raise TooMuchError(
+                f"Timeout after {timeout_s:g} seconds without an answer: be more patient (BULK_UPLOAD_TIMEOUT_S)"
             ) from error
         except (requests.ConnectionError, requests.Timeout) as error:
             raise TransientError(f"No connection to {self.base_url}: {_root_cause(error)}") from error

@@ -47,6 +47,11 @@ def html() -> Response:
     return HTMLResponse("<!doctype html><title>Welcome</title><p>Please sign in.", 201)
 
 
+def nothing_taken() -> Response:
+    """What a VTN says that leaves out every point."""
+    return JSONResponse({"message": "Points stored", "entries_created": 0}, 201)
+
+
 async def stall(receive: Receive, seconds: float) -> None:
     """Leave a client whose request has been read without an answer, for as long as it stays."""
     with suppress(TimeoutError):

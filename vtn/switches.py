@@ -22,7 +22,8 @@ class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What shall go wrong.
 
     Bulk uploads take their fault from `script` first, one each (None: no fault), and after that at random: with
-    probability `rate`, any of `kinds`.
+    probability `rate`, any of `kinds`. More than `max_points` are answered 413, a point that starts at one of `refuses`
+    with 422, and those at one of `leaves_out` are not stored, and not counted in the answer.
     """
 
     rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
@@ -31,6 +32,9 @@ class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     script: tuple[faults.Kind | None, ...] = ()
     points_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
     max_in_flight: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    max_points: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    refuses: frozenset[str] = frozenset()
+    leaves_out: frozenset[str] = frozenset()
     stall_s: Annotated[float, msgspec.Meta(ge=0)] = 2.0
     retry_after_s: Annotated[int, msgspec.Meta(ge=0)] = 1
     redirect_to: str = "http://127.0.0.2:9/elsewhere"
@@ -105,9 +109,13 @@ class Switchboard:
         points = _split(encoded)
         seen = self._note(scope, points)
         if seen.fault == "short":
-            encoded = b"[" + b",".join(points[: (len(points) + 1) // 2]) + b"]"
+            encoded = _joined(points[: (len(points) + 1) // 2])
+        elif self._switches.leaves_out:
+            encoded = _joined([point for point in points if _start([point]) not in self._switches.leaves_out])
         answer = None
-        if seen.fault is not None and seen.fault in get_args(faults.Refusal):
+        if points and encoded == b"[]":
+            answer = faults.nothing_taken()
+        elif seen.fault is not None and seen.fault in get_args(faults.Refusal):
             answer = faults.refusal(seen.fault, self._switches.retry_after_s, self._switches.redirect_to)
         elif seen.fault not in get_args(faults.Unheard):
             answer = await self._store(seen, encoded, scope, receive)
@@ -138,12 +146,16 @@ class Switchboard:
             batch_size=query["batch_size"][0] if "batch_size" in query else None,
             first_start=_start(points[:1]),
             last_start=_start(points[-1:]),
-            fault=self._next_fault(),
+            fault=self._next_fault(points),
         )
         self._seen.append(seen)
         return seen
 
-    def _next_fault(self) -> faults.Kind | None:
+    def _next_fault(self, points: list[msgspec.Raw]) -> faults.Kind | None:
+        if self._switches.max_points is not None and len(points) > self._switches.max_points:
+            return "413"
+        if self._switches.refuses and any(_start([point]) in self._switches.refuses for point in points):
+            return "422"
         limit = self._switches.max_in_flight
         if limit is not None and self._in_flight > limit:
             return "429"
@@ -190,6 +202,10 @@ def _split(encoded: bytes) -> list[msgspec.Raw]:
         return _points.decode(encoded)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []
+
+
+def _joined(points: list[msgspec.Raw]) -> bytes:
+    return b"[" + b",".join(points) + b"]"
 
 
 def _start(points: list[msgspec.Raw]) -> str | None:

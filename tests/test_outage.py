@@ -1,0 +1,184 @@
+"""Promises of a run that the VTN leaves alone: it pauses as a whole, probes, and goes on where it was."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import pytest
+from pydantic import SecretStr
+from tenacity import sleep_using_event
+
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+from tests.small_server import answering
+from venclient.errors import ConfigurationError, PermanentError, StoppedError, TransientError
+from venclient.gate import Gate
+from venclient.models import LoadResult
+from venclient.pace import Pace
+from venclient.tokens import ClientCredentials, GivenToken
+from venclient.vtn import VtnClient
+
+NewSite = Callable[..., Site]
+LOADS = 40
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage is one after half a second, and attempts have their distance."""
+    monkeypatch.setattr("venclient.gate.SILENT_FOR_S", 0.5)
+    monkeypatch.setattr("venclient.vtn.sleep_using_event", sleep_using_event)
+
+
+@pytest.fixture
+def own_vtn(tmp_path: Path) -> Iterator[ReferenceVtn]:
+    """A VTN that a test may kill."""
+    with ReferenceVtn(tmp_path / "vtn.db") as server:
+        yield server
+
+
+@contextmanager
+def _uploading(site: Site, vtn: ReferenceVtn) -> Iterator[Future[dict[str, LoadResult]]]:
+    """An upload that is half-way."""
+    vtn.switch(points_per_second=1_000)
+    with ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(site.upload, vtn, threads=8)
+        while len(vtn.log()) < LOADS // 4:
+            time.sleep(0.02)
+        yield upload
+
+
+def test_a_vtn_that_is_killed_and_comes_back_gets_everything_and_no_load_fails(
+    own_vtn: ReferenceVtn, new_site: NewSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = new_site(loads=LOADS, points=300)
+    site.register(own_vtn)
+    with _uploading(site, own_vtn) as upload:
+        own_vtn.kill()
+        time.sleep(4)  # more attempts than a request has, without an outage
+        own_vtn.start()
+        results = upload.result(timeout=60)
+    assert {result.state for result in results.values()} == {"done"}
+    site.assert_stored(own_vtn)
+    assert "everything waits, and one request probes" in caplog.text
+    assert "The VTN takes something again, after 0:00:0" in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["500", "503-bare", "429", "html_before", "reset_before"])
+def test_while_the_vtn_takes_nothing_one_request_probes_and_no_load_fails(
+    no_faults: ReferenceVtn, new_site: NewSite, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("venclient.gate.PROBE_EVERY_S", 1.0)
+    site = new_site(loads=LOADS, points=100)
+    site.register(no_faults)
+    no_faults.switch(rate=1.0, kinds=[fault], retry_after_s=0)
+    with ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(site.upload, no_faults, threads=8)
+        time.sleep(2)
+        before = len(no_faults.log())
+        time.sleep(2)
+        assert len(no_faults.log()) - before <= 3, "probes alone, at their distance"
+        no_faults.switch()
+        assert {result.state for result in upload.result(timeout=60).values()} == {"done"}
+    site.assert_stored(no_faults)
+
+
+def test_a_token_server_that_is_away_is_an_outage_too(vtn: ReferenceVtn) -> None:
+    is_away = Event()
+    good = (200, {"access_token": vtn.token, "expires_in": 0.01})
+    with answering(lambda _method, _path: (503, {}) if is_away.is_set() else good) as url:
+        tokens = ClientCredentials(url, "id", SecretStr("secret"))
+        with VtnClient(vtn.base_url, tokens, retry_wait_s=0.01) as client, ThreadPoolExecutor(8) as pool:
+            client.check()
+            is_away.set()
+            calls = [pool.submit(client.create_ven, "Aalborg") for _ in range(8)]
+            time.sleep(2)
+            assert client.waiting_for
+            assert "nothing taken since" in client.waiting_for
+            assert f"Token server {url} answers 503" in client.waiting_for
+            is_away.clear()
+            for call in calls:
+                call.result(timeout=10)
+
+
+def test_after_the_patience_every_thread_ends_with_the_reason() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        with (
+            VtnClient(address, GivenToken(SecretStr("x")), retry_wait_s=0.05, outage_patience_s=1.5) as client,
+            ThreadPoolExecutor(8) as pool,
+        ):
+            began = time.monotonic()
+            for call in [pool.submit(client.create_ven, "Aalborg") for _ in range(8)]:
+                with pytest.raises(ConfigurationError, match=r"nothing for 0:00:0\d .*BULK_UPLOAD_OUTAGE_PATIENCE"):
+                    call.result(timeout=20)
+            assert 1.5 <= time.monotonic() - began < 8
+
+
+@pytest.fixture
+def stopped() -> Event:
+    return Event()
+
+
+@pytest.fixture
+def gate(stopped: Event) -> Gate:
+    return Gate(Pace(), stopped, patience_s=60, first_wait_s=0.01)
+
+
+def _fail(gate: Gate, what: str, error: Exception) -> None:
+    with pytest.raises(type(error)), gate.passed(what, 1):
+        raise error
+
+
+def _fail_for(gate: Gate, seconds: float, error: Exception, *whats: str) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not gate.is_closed:
+        for what in whats:
+            _fail(gate, what, error)
+        time.sleep(0.05)
+
+
+def test_the_trouble_of_one_load_is_no_outage(gate: Gate) -> None:
+    _fail_for(gate, 1, TransientError("in trouble", 500), "a")
+    assert not gate.is_closed
+    _fail(gate, "b", TransientError("in trouble", 500))
+    assert gate.is_closed
+
+
+def test_one_success_or_a_refusal_opens_the_gate(gate: Gate) -> None:
+    for opened_by in (None, PermanentError("unknown resource", 404)):
+        _fail_for(gate, 1, TransientError("no connection"), "a")
+        assert gate.is_closed
+        if opened_by:
+            _fail(gate, "b", opened_by)
+        else:
+            with gate.passed("b", 1):
+                pass
+        assert not gate.is_closed
+
+
+def test_retry_after_holds_every_thread(gate: Gate) -> None:
+    _fail(gate, "a", TransientError("busy", 429, retry_after_s=1.0))
+    assert gate.waiting_for
+    began = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: _pass(gate), range(4)))
+    assert time.monotonic() - began >= 0.9
+
+
+def test_whoever_waits_at_the_gate_can_be_stopped(gate: Gate, stopped: Event) -> None:
+    _fail(gate, "a", TransientError("busy", 503, retry_after_s=600.0))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(_pass, gate)
+        stopped.set()
+        with pytest.raises(StoppedError):
+            waiting.result(timeout=2)
+
+
+def _pass(gate: Gate) -> None:
+    with gate.passed("x", 1):
+        pass

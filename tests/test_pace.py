@@ -1,0 +1,175 @@
+"""Promises about how much is sent at a time: the VTN's own limits are found, kept to, and remembered."""
+
+import heapq
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+from venclient.errors import TooMuchError, TransientError
+from venclient.ledger import Ledger
+from venclient.pace import Learned, Pace, Round
+
+POINTS = 8_739
+NewSite = Callable[..., Site]
+# What becomes of a request when so many are in flight: seconds, and whether it is refused.
+Server = Callable[[int], tuple[float, bool]]
+
+
+def _simulated(pace: Pace, server: Server, minutes: float, noise: float = 0.1) -> tuple[float, int, Counter[int]]:
+    """A VTN by the clock of a simulation: points a second, refusals, and how often so many were in flight."""
+    chance = random.Random(20250115)
+    now, number, points, refusals = 0.0, 0, 0, 0
+    flying: list[tuple[float, int, float, bool, Round]] = []
+    seen: Counter[int] = Counter()
+    while now < 60 * minutes:
+        while (entered := pace.enter()) is not None:
+            seconds, is_refused = server(len(flying) + 1)
+            number += 1
+            ends = now + seconds * max(0.3, chance.gauss(1, noise))
+            heapq.heappush(flying, (ends, number, now, is_refused, entered))
+            seen[len(flying)] += 1
+        now, _, began, is_refused, begun_in = heapq.heappop(flying)
+        pace.leave()
+        if is_refused:
+            refusals += 1
+            pace.failed(begun_in, TransientError("busy", 429))
+        else:
+            points += POINTS
+            pace.answered(begun_in, POINTS, now - began)
+    return points / now, refusals, seen
+
+
+def _guide(in_flight: int) -> tuple[float, bool]:
+    """4,000 points a second a request, eight at a time, the ninth answered 429."""
+    return (POINTS / 4_000, False) if in_flight <= 8 else (0.003, True)
+
+
+def test_the_guides_vtn_is_used_up_and_seldom_asked_for_more() -> None:
+    rate, refusals, _ = _simulated(Pace(), _guide, minutes=30)
+    assert rate > 0.95 * 8 * 4_000
+    assert refusals < 60
+
+
+def test_what_was_learned_is_where_the_next_run_starts() -> None:
+    pace = Pace()
+    _simulated(pace, _guide, minutes=10)
+    assert 6 <= pace.learned.concurrency <= 9
+    rate, _, _ = _simulated(Pace(learned=pace.learned), _guide, minutes=1)
+    assert rate > 0.9 * 8 * 4_000
+
+
+@pytest.mark.parametrize("workers", [1, 2, 6])
+def test_a_vtn_that_works_at_a_few_at_a_time_is_kept_busy_and_not_flooded(workers: int) -> None:
+    rate, _, seen = _simulated(Pace(ceiling=64), lambda n: (0.1 * max(1, n / workers), False), minutes=10)
+    assert rate > 0.95 * workers * POINTS / 0.1
+    usual = sum(n * times for n, times in seen.items()) / seen.total()
+    assert usual < workers + 6
+
+
+def test_a_vtn_that_gets_slower_when_too_much_is_asked_of_it_is_asked_less() -> None:
+    _, _, seen = _simulated(Pace(ceiling=64), lambda n: (0.5 * max(1.0, n / 4) ** 2, False), minutes=10)
+    assert seen.most_common(1)[0][0] <= 6
+    assert sum(times for n, times in seen.items() if n > 8) < 0.02 * seen.total()
+
+
+def test_a_wide_vtn_is_given_all_that_the_ceiling_allows() -> None:
+    _, _, seen = _simulated(Pace(ceiling=24), lambda _: (0.2, False), minutes=10)
+    assert seen[24] > 0.8 * seen.total()
+
+
+def test_never_less_than_one_nor_more_than_the_ceiling_is_in_flight() -> None:
+    pace = Pace(ceiling=3)
+    for _ in range(50):
+        begun_in = pace.enter()
+        assert begun_in
+        pace.leave()
+        pace.failed(begun_in, TooMuchError("no answer in time"))
+    assert pace.learned.concurrency == 1
+    assert Pace(ceiling=3, learned=Learned(40, 1_000)).learned == Learned(3, 1_000)
+
+
+def test_requests_get_smaller_where_they_are_too_large_and_grow_back_slowly() -> None:
+    pace = Pace()
+    pace.shrink(50_000)
+    pace.shrink(50_000)  # another thread's, of the same size
+    assert pace.chunk_size == 25_000
+    grown = _sizes_after(pace, 400, fails_from=30_000)
+    assert max(grown) >= 30_000
+    assert sum(size >= 30_000 for size in grown) <= 8, "what was too much is seldom tried again"
+    assert pace.chunk_size >= 15_000
+    _sizes_after(pace, 2_000, fails_from=100_000)
+    assert pace.chunk_size == 50_000
+
+
+def _sizes_after(pace: Pace, requests: int, fails_from: int) -> list[int]:
+    sizes = []
+    for _ in range(requests):
+        size = pace.chunk_size
+        sizes.append(size)
+        begun_in = pace.enter()
+        assert begun_in
+        pace.leave()
+        if size >= fails_from:
+            pace.shrink(size)
+        else:
+            pace.answered(begun_in, size, 0.01)
+    return sizes
+
+
+def test_a_vtn_that_takes_only_small_requests_gets_everything_in_small_ones(
+    no_faults: ReferenceVtn, new_site: NewSite
+) -> None:
+    site = new_site(loads=6, points=2_000)
+    site.register(no_faults)
+    no_faults.switch(max_points=300)
+    seen = len(no_faults.log())
+    results = site.upload(no_faults)
+    assert {result.state for result in results.values()} == {"done"}
+    site.assert_stored(no_faults)
+    refused = [request for request in no_faults.log(after=seen) if request.status == 413]
+    assert len(refused) <= 24, "what one thread learned, all know"
+
+
+def test_a_request_that_takes_too_long_is_sent_in_smaller_ones(no_faults: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site(loads=1, points=4_000)
+    site.register(no_faults)
+    no_faults.switch(points_per_second=200)
+    (result,) = site.upload(no_faults, timeout_s=1.0).values()
+    assert result.state == "done"
+    assert result.chunks > 2
+    site.assert_stored(no_faults)
+
+
+def test_the_limit_holds_for_all_threads_of_a_process(no_faults: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site(loads=60, points=400)
+    site.register(no_faults)
+    no_faults.switch(points_per_second=2_000, max_in_flight=4, retry_after_s=0)
+    seen = len(no_faults.log())
+    with ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(site.upload, no_faults, threads=16)
+        most = 0
+        while not upload.done():
+            most = max(most, no_faults.in_flight())
+            time.sleep(0.01)
+        assert {result.state for result in upload.result().values()} == {"done"}
+    assert most <= 9
+    refused = [request for request in no_faults.log(after=seen) if request.status == 429]
+    assert 0 < len(refused) < 20
+    site.assert_stored(no_faults)
+
+
+def test_what_a_run_learned_is_kept_in_the_ledger(vtn: ReferenceVtn, tmp_path: object) -> None:
+    with Ledger(f"{tmp_path}/ledger.db", vtn.base_url) as ledger:
+        assert ledger.learned() is None
+        ledger.learn(Learned(5, 20_000))
+        ledger.learn(Learned(7, 25_000))
+    with Ledger(f"{tmp_path}/ledger.db", vtn.base_url) as ledger:
+        assert ledger.learned() == Learned(7, 25_000)
+    with Ledger(f"{tmp_path}/ledger.db", f"{vtn.base_url}/other") as ledger:
+        assert ledger.learned() is None
