@@ -26,7 +26,7 @@ docs: $(INSTALLED)  ## The pages of docs/ as HTML, in docs/_build
 setup: $(INSTALLED)  ## Only install
 
 lock: $(INSTALLED)  ## Pin the dependencies of pyproject.toml anew
-	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header \
+	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe --no-strip-extras --no-header \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
 		--output-file requirements.lock pyproject.toml
 
