@@ -14,7 +14,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from tasks.plan import Work
 from tasks.progress import Snapshot
-from tasks.reports import publish_summary, publish_ven_table
+from tasks.reports import publish_summary, publish_unfinished
 from tasks.run import Run
 from venclient.errors import BusyError, ConfigurationError, StoppedError, VenClientError
 
@@ -78,8 +78,7 @@ def ended(run: Run, work: Work) -> State[Summary]:
 
 
 def _final_state(run: Run, work: Work) -> State[Summary]:
-    for ven, results in run.ven_results.unfinished().items():
-        publish_ven_table(ven, results)
+    publish_unfinished(run.ven_results.unfinished())
     snapshot = run.progress.snapshot()
     if run.part_of is None:
         if snapshot.points_sent and not run.ended_by:

@@ -6,6 +6,7 @@ Prefect tells when such a run has ended, and the ledger whether it lives: a work
 import logging
 import time
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -48,9 +49,11 @@ ASKED_FOR_S = 300.0
 FOLLOW_EVERY_S = 2.0
 FOLLOW_END_EVERY_S = 0.5
 # From when a worker takes a run until the run has opened what it needs, and shows that it lives: a pod's image may have
-# to be fetched first, a process is there at once.
+# to be fetched first, a machine may be busy with others. Where a worker has died since, a process is waited for less.
 BEGINS_WITHIN_S = 300.0
 PROCESS_BEGINS_WITHIN_S = 60.0
+# Workers are heard of every 30 s.
+WORKER_SILENT_S = 45.0
 ENDS_WITHIN_S = 60.0
 
 
@@ -154,8 +157,8 @@ class _Followed:
                     return state
                 if self._run.stopping.is_set() and not self._is_cancelled:
                     self.cancel()
-            except httpx.HTTPError as error:
-                log.warning("%s: Prefect does not tell how it stands: %s: %s", self.title, type(error).__name__, error)
+            except (httpx.HTTPError, ConfigurationError) as error:
+                log.warning("%s: nobody tells how it stands: %s: %s", self.title, type(error).__name__, error)
             if self._is_cancelled:
                 time.sleep(FOLLOW_END_EVERY_S)
             else:
@@ -198,7 +201,18 @@ class _Followed:
         silent_s = time.monotonic() - self._silent_since
         if self._is_cancelled:
             return silent_s > ENDS_WITHIN_S
-        return silent_s > (PROCESS_BEGINS_WITHIN_S if _is_to_be_a_process(child) else BEGINS_WITHIN_S)
+        may_be_dead = silent_s > PROCESS_BEGINS_WITHIN_S and _is_to_be_a_process(child)
+        return silent_s > BEGINS_WITHIN_S or (may_be_dead and self._a_worker_has_died(child))
+
+    def _a_worker_has_died(self, child: FlowRun) -> bool:
+        """Whether a worker of its pool was heard of when it was taken, and is not any more while others are."""
+        workers = self._client.read_workers_for_work_pool(child.work_pool_name) if child.work_pool_name else []
+        heard = [worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time]
+        if not heard or child.state is None:
+            return False
+        taken_at, latest = child.state.timestamp, max(heard)
+        silent = timedelta(seconds=WORKER_SILENT_S)
+        return any(taken_at - silent < at < latest - silent for at in heard)
 
 
 def _is_to_be_a_process(child: FlowRun) -> bool:

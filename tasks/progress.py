@@ -22,10 +22,12 @@ FAILURES_TOLD = 5
 class Snapshot:
     """The run in numbers, at one moment.
 
-    `points_to_send`: as planned before the first request; `points_given_up`: those of them that belong to failed loads.
-    `points_per_second_now`: over the last two minutes, pauses left out. `waiting_for`: what keeps everything waiting.
+    `is_planned`: the totals are known. `points_to_send`: as planned before the first request; `points_given_up`: those
+    of them that belong to failed loads. `points_per_second_now`: over the last two minutes, pauses left out.
+    `waiting_for`: what keeps everything waiting.
     """
 
+    is_planned: bool = False
     total_loads: int = 0
     successful: int = 0
     failed: int = 0
@@ -109,6 +111,7 @@ class RunProgress:
                     self._points_left[plan.load.load_id] = plan.points
             self._now = replace(
                 self._now,
+                is_planned=True,
                 total_loads=self._loads_left.total(),
                 total_vens=len(self._loads_left),
                 points_to_send=sum(self._points_left.values()),
@@ -162,7 +165,7 @@ class RunProgress:
             points_already_there=max(now.points_already_there - sent_before, 0),
         )
         with self._lock:
-            if now.total_loads:  # it knows what it has before it
+            if now.is_planned:
                 self._slices[part.number] = added
             return self._slices[part.number]
 
@@ -232,4 +235,4 @@ class VenResults:
     def unfinished(self) -> dict[str, list[LoadResult]]:
         """The VENs of which some results are in, and some will not come."""
         with self._lock:
-            return dict(self._results)
+            return {ven: results for ven, results in self._results.items() if results}

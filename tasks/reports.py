@@ -4,6 +4,7 @@ A report that Prefect does not take is a line in the log, and no reason to stop 
 """
 
 import logging
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 WATCH_EVERY_S = 0.5
 UPDATE_EVERY_S = 3.0
 LAST_CALL_S = 10.0
+LAST_TABLES_S = 3.0
 
 
 @contextmanager
@@ -51,10 +53,14 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
     events = ProgressEvents()
 
     def update() -> None:
+        nonlocal artifacts
         now = progress.snapshot()
         events.tell(now)
-        with _noted():
-            _update(artifacts, now)
+        if artifacts is None:  # Prefect did not take them at first
+            artifacts = _create_artifacts(now)
+        else:
+            with _noted():
+                _update(artifacts, now)
 
     with repeated(WATCH_EVERY_S, lambda: tell_watcher(progress.snapshot())), repeated(UPDATE_EVERY_S, update):
         yield
@@ -82,11 +88,26 @@ def repeated(every_s: float, call: Callable[[], None]) -> Iterator[None]:
 
 def publish_ven_table(ven: str, results: list[LoadResult]) -> None:
     """The table artifact of one VEN: a row a load, failed ones first."""
+    with noted_only():
+        _create_ven_table(ven, results)
+
+
+def publish_unfinished(results_of: Mapping[str, list[LoadResult]]) -> None:
+    """The tables of VENs that the run leaves unfinished, as many as a few seconds allow: who was stopped has to end."""
+    give_up_at = time.monotonic() + LAST_TABLES_S
+    with noted_only():
+        for ven, results in results_of.items():
+            if time.monotonic() > give_up_at:
+                log.warning("There was no time for the tables of all VENs: `bulk-upload status` knows how they stand")
+                return
+            _create_ven_table(ven, results)
+
+
+def _create_ven_table(ven: str, results: list[LoadResult]) -> None:
     rows = [_row(result) for result in sorted(results, key=lambda result: result.state != "failed")]
     failed = sum(result.state == "failed" for result in results)
     description = f"**{ven}**: {len(results) - failed} of {len(results)} loads done, {failed} failed"
-    with noted_only():
-        create_table_artifact(rows, key=artifact_key(ven), description=description)
+    create_table_artifact(rows, key=artifact_key(ven), description=description)
 
 
 def publish_summary(snapshot: Snapshot, work: Work, throughput: Throughput) -> None:
@@ -169,12 +190,11 @@ def _create_artifacts(now: Snapshot) -> tuple[UUID, UUID] | None:
     return None
 
 
-def _update(artifacts: tuple[UUID, UUID] | None, now: Snapshot) -> None:
-    if artifacts is not None:
-        bar, page = artifacts
-        update_progress_artifact(bar, progress=100 * now.share, description=_in_words(now))
-        with get_client(sync_client=True) as client:
-            client.update_artifact(page, ArtifactUpdate(data=progress_markdown(now)))
+def _update(artifacts: tuple[UUID, UUID], now: Snapshot) -> None:
+    bar, page = artifacts
+    update_progress_artifact(bar, progress=100 * now.share, description=_in_words(now))
+    with get_client(sync_client=True) as client:
+        client.update_artifact(page, ArtifactUpdate(data=progress_markdown(now)))
 
 
 def _in_words(now: Snapshot) -> str:

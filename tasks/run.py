@@ -42,6 +42,8 @@ GRACE_S = 20.0
 # The state that deployments/automations.yaml gives to a run that is not heard of any more.
 LOST = "Lost"
 LOST_AT_MOST = 3
+# What it says where it starts a run again by itself.
+STARTED_AGAIN = ("Its worker or machine was gone", "Its process died")
 
 T = TypeVar("T")
 # A path or an SQLAlchemy URL as a flow's parameter: Prefect refuses one with a password before it would be stored.
@@ -126,7 +128,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         stack.callback(resources.close)
         meters = stack.enter_context(open_meters(settings))
         limit = stack.enter_context(shared_limit(stopping)) if part_of else None
-        ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings)))
+        ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings), stopping))
         pace = Pace(settings.concurrency, ledger.learned())
         vtn = stack.enter_context(open_vtn(settings, pace, limit.turn if limit else nullcontext))
         resting = stack.enter_context(ExitStack())
@@ -181,7 +183,8 @@ def begun_at() -> datetime:
     with get_client(sync_client=True) as client:
         history = client.read_flow_run_states(UUID(str(flow_run.id)))
     for state in sorted(history, key=lambda state: state.timestamp):
-        if state.is_final() and not state.is_crashed():
+        is_retried_by_hand = state.name == "AwaitingRetry" and state.message not in STARTED_AGAIN
+        if is_retried_by_hand or (state.is_final() and not state.is_crashed()):
             begun, lost = None, 0
         else:
             begun, lost = begun or state.timestamp, lost + (state.name == LOST)
@@ -205,6 +208,8 @@ def open_vtn(
         outage_patience_s=settings.outage_patience.total_seconds(),
         pace=pace or Pace(settings.concurrency),
         turn=turn,
+        ca_file=settings.ca_file or None,
+        allow_http=settings.allow_http,
     )
 
 
@@ -227,7 +232,13 @@ def _token_source(settings: Settings) -> TokenSource:
     if settings.bearer_token is not None:
         return GivenToken(settings.bearer_token)
     if settings.oauth_token_url and settings.oauth_client_id and settings.oauth_client_secret is not None:
-        return ClientCredentials(settings.oauth_token_url, settings.oauth_client_id, settings.oauth_client_secret)
+        return ClientCredentials(
+            settings.oauth_token_url,
+            settings.oauth_client_id,
+            settings.oauth_client_secret,
+            ca_file=settings.ca_file or None,
+            allow_http=settings.allow_http,
+        )
     raise ConfigurationError(
         "No token: set OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL, "
         "or VTN_BEARER_TOKEN, in the environment or .env, or give --token"

@@ -18,17 +18,18 @@ Stop = Callable[[str], None]
 
 @contextmanager
 def stopped_by_signals(stop: Stop) -> Iterator[None]:
-    """Within, SIGTERM and Ctrl-C call `stop`; a second one ends the process at once.
+    """Within, SIGTERM and Ctrl-C call `stop`; a second Ctrl-C ends the process at once.
 
-    A cancelled flow run is told by SIGTERM.
+    A cancelled flow run is told by SIGTERM, and so is one whose worker is stopped: both at a time happen.
     """
     if current_thread() is not main_thread():  # where signals never arrive
         yield
         return
 
     def on_signal(number: int, _frame: object) -> None:
-        for each in before:
-            signal.signal(each, _end_at_once)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if signal.SIGINT in before:
+            signal.signal(signal.SIGINT, _end_at_once)
         # What stops a run takes locks, which this very thread may hold.
         Thread(target=copy_context().run, args=(stop, signal.Signals(number).name), name="stop").start()
 

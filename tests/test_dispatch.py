@@ -38,7 +38,7 @@ def progress(part: Slice) -> RunProgress:
 
 
 def _told(**numbers: object) -> str:
-    return SNAPSHOTS.dump_json(Snapshot(**numbers)).decode()  # type: ignore[arg-type]
+    return SNAPSHOTS.dump_json(Snapshot(is_planned="total_loads" in numbers, **numbers)).decode()  # type: ignore[arg-type]
 
 
 def test_until_a_slice_has_begun_a_worker_is_waited_for(
@@ -77,3 +77,8 @@ def test_a_slice_of_failed_loads_only_counts_those_that_its_first_start_has_done
     told = _told(total_loads=4, total_vens=1, successful=4, vens_done=1, points_to_send=300, points_sent=300)
     done = progress.count_slice(part, told)
     assert (done.successful, done.vens_done, done.points_sent, done.is_through) == (10, 2, 1000, True)
+
+
+def test_a_slice_that_has_nothing_left_when_it_is_started_again_is_through(progress: RunProgress, part: Slice) -> None:
+    progress.count_slice(part, _told(total_loads=10, successful=8, points_to_send=1000, points_sent=800))
+    assert progress.count_slice(part, _told(total_loads=0)).is_through

@@ -6,12 +6,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from tests.sites import hourly
 from venclient.chunks import cut, pending
@@ -22,6 +22,7 @@ from venclient.ledger import Ledger, SignOfLife
 from venclient.ledger_database import LedgerDatabase
 from venclient.ledger_tables import LEASES, WRITERS
 from venclient.models import Chunk, Load, Receipt
+from venclient.upload import doubt_what_was_overwritten
 
 ROOT = Path(__file__).parents[1]
 HOLDS_A_LEASE = """
@@ -142,14 +143,15 @@ def test_a_frozen_run_loses_its_lease_and_can_record_nothing_any_more(frozen: Le
 
 
 def test_what_a_frozen_run_sent_late_and_differently_is_sent_again(frozen: Ledger, successor: Ledger) -> None:
-    load, (old, *_), (new, *_) = _load(), _chunks(seed=1), _chunks(seed=2)
-    successor.acknowledge(load, new, _receipt(new))
-    with pytest.raises(BusyError):
-        frozen.acknowledge(load, new, _receipt(new))
-    assert successor.entries([load])[load.vtn_resource_id].marks, "the same: nothing to do"
-    with pytest.raises(BusyError):
-        frozen.acknowledge(load, old, _receipt(old))
-    assert not successor.entries([load])[load.vtn_resource_id].marks
+    load, old, new = _load(), clean(hourly(100, seed=1)), clean(hourly(100, seed=2))
+    (whole,) = cut(new, pending(new, {}), 1000)
+    successor.acknowledge(load, whole, _receipt(whole))
+    for late, is_left in ((new, True), (old, False)):
+        first, *_ = cut(late, pending(late, {}), 40)
+        with pytest.raises(BusyError):
+            frozen.acknowledge(load, first, _receipt(first))
+        doubt_what_was_overwritten(load, late, first, frozen)
+        assert bool(successor.entries([load])[load.vtn_resource_id].marks) == is_left
 
 
 def test_a_run_that_was_killed_on_this_machine_is_in_nobody_s_way(
@@ -188,6 +190,32 @@ def test_a_run_that_starts_again_waits_for_parts_of_it_that_still_write(database
             time.sleep(0.5)
             assert not again.done()
         again.result(timeout=5)
+
+
+def test_a_part_that_was_killed_is_in_nobody_s_way_once_the_whole_has_ended(
+    url: str, vtn_url: str, database: LedgerDatabase
+) -> None:
+    whole, part, load = Writer(f"{vtn_url} whole", "the whole"), Writer("part", "a part", f"{vtn_url} whole"), _load()
+    with Ledger(url, vtn_url) as ledger:
+        with ledger.leased(["Aalborg", "Odense"], whole):
+            _take(database, part, "Aalborg")  # and is never heard of again
+        with ledger.leased(["Aalborg", "Odense"], B):
+            ledger.settle(load, "done")
+        with database.writing() as connection:
+            connection.execute(insert(LEASES), {"vtn_id": database.vtn_id, "ven": "Aalborg", "writer_id": 4711})
+        with ledger.leased(["Aalborg"], B):  # a lease of which nothing else is known
+            ledger.settle(load, "done")
+
+
+def test_a_part_that_outlives_the_whole_is_still_the_one_that_writes(
+    url: str, vtn_url: str, database: LedgerDatabase
+) -> None:
+    whole, part = Writer(f"{vtn_url} whole", "the whole"), Writer("part", "a part", f"{vtn_url} whole")
+    with Ledger(url, vtn_url) as ledger, ExitStack() as ended:
+        with ledger.leased(["Aalborg"], whole):
+            ended.enter_context(_running(database, part, "Aalborg"))
+        with pytest.raises(BusyError, match="a part is uploading it"):
+            _take(database, B, "Aalborg")
 
 
 def test_what_a_part_told_stays_until_the_whole_has_ended(url: str, vtn_url: str) -> None:

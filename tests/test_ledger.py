@@ -1,5 +1,9 @@
 """Promises about the ledger: what the VTN acknowledged is there for the next run, on SQLite and on PostgreSQL."""
 
+import signal
+import subprocess
+import sys
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -8,10 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, select
 
+from tests.reference_vtn import ROOT
 from tests.sites import hourly
+from tests.system_postgresql import SERVERS, SystemPostgresql
 from venclient.chunks import cut, pending
 from venclient.cleaning import clean
 from venclient.errors import ConfigurationError
+from venclient.lease import Writer
 from venclient.ledger import REQUESTS_KEPT, Entry, Ledger
 from venclient.ledger_tables import REQUESTS, VTNS
 from venclient.models import Chunk, Load, Receipt
@@ -205,3 +212,49 @@ def test_the_history_of_a_load_does_not_grow_for_ever(url: str, vtn_url: str) ->
     assert len(of_a) == REQUESTS_KEPT
     assert of_a[-1].error == "the newest"
     assert len(rows) == REQUESTS_KEPT + 1
+
+
+@pytest.mark.skipif(not SERVERS, reason="there is no PostgreSQL here that can be killed")
+def test_a_server_that_is_killed_and_comes_back_is_waited_for(vtn_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    loads, (chunk,) = [_load(f"vtn-{number}") for number in range(200)], _chunks(chunk_size=50_000)
+    with SystemPostgresql() as server, Ledger(server.url, vtn_url) as ledger, ThreadPoolExecutor(8) as pool:
+        recorded = [pool.submit(ledger.acknowledge, load, chunk, _receipt(chunk)) for load in loads]
+        recorded[20].result()
+        server.kill()
+        time.sleep(1)
+        server.start()
+        for each in recorded:
+            each.result(timeout=30)
+        assert {entry.state for entry in ledger.entries(loads).values()} == {"done"}
+    assert "cannot be" in caplog.text
+
+
+HANGS = """
+import sys, time
+from venclient import databases
+databases.ON_POSTGRESQL["options"] = "-c idle_in_transaction_session_timeout=2s"
+from venclient.lease import Writer
+from venclient.ledger import Ledger
+with Ledger(sys.argv[1], sys.argv[2]) as ledger, ledger.leased(["Aalborg"], Writer("a", "run a")):
+    with ledger._database.writing() as connection:
+        ledger._lease.require(connection, "Aalborg")
+        print("within a transaction", flush=True)
+        time.sleep(600)
+"""
+
+
+def test_a_process_that_hangs_within_a_transaction_holds_its_successor_up_for_seconds_only(
+    postgresql_url: str, vtn_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("venclient.liveness.GONE_AFTER_S", 1.0)
+    command = [sys.executable, "-c", HANGS, postgresql_url, vtn_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as hanging:
+        assert hanging.stdout
+        assert hanging.stdout.readline() == "within a transaction\n"
+        hanging.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            with Ledger(postgresql_url, vtn_url) as ledger, ledger.leased(["Aalborg"], Writer("b", "b"), waits=True):
+                assert time.monotonic() - began < 20
+        finally:
+            hanging.kill()

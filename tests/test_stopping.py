@@ -8,28 +8,32 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Paused, Running, Scheduled
 
 from config.settings import given_options
 from flows.bulk_upload import bulk_upload
-from tasks.progress import Snapshot, watched_by
-from tasks.run import begun_at
+from tasks.progress import Snapshot, VenResults, watched_by
+from tasks.reports import publish_unfinished
+from tasks.run import STARTED_AGAIN, begun_at
 from tasks.stopping import next_deadline
-from tests.commands import command, run_options, start
+from tests.commands import ROOT, command, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.errors import ConfigurationError
+from venclient.models import LoadResult
 
 SCHEDULED_FOR = datetime(2026, 1, 10, 1, tzinfo=UTC)
 
 
 @pytest.fixture
 def slow_vtn(no_faults: ReferenceVtn) -> ReferenceVtn:
-    """A VTN that takes half a second for a load."""
-    no_faults.switch(points_per_second=600)
+    """A VTN that takes two seconds for a load."""
+    no_faults.switch(points_per_second=150)
     return no_faults
 
 
@@ -57,7 +61,7 @@ def settings(site: Site, vtn: ReferenceVtn) -> Iterator[None]:
 @pytest.mark.usefixtures("prefect", "settings")
 def test_at_its_deadline_a_run_stops_softly_and_says_what_is_left(slow_vtn: ReferenceVtn, site: Site) -> None:
     seen = len(slow_vtn.log())
-    state = bulk_upload(deadline=_in(3), return_state=True)
+    state = bulk_upload(deadline=_in(5), return_state=True)
     assert state.is_cancelled()
     sent = len(slow_vtn.log()) - seen
     assert 0 < sent < 60
@@ -92,6 +96,8 @@ def test_a_signal_ends_a_run_as_cancelled(slow_vtn: ReferenceVtn, site: Site, en
         if now.points_sent and not told:
             told.append(now)
             os.kill(os.getpid(), ending)
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGTERM)  # as when its worker is stopped while somebody cancels it
 
     told: list[Snapshot] = []
     seen = len(slow_vtn.log())
@@ -103,6 +109,21 @@ def test_a_signal_ends_a_run_as_cancelled(slow_vtn: ReferenceVtn, site: Site, en
     acknowledged = sum(request.stored for request in slow_vtn.log(after=seen))
     assert (bulk_upload(return_state=True).message or "").endswith(f" {acknowledged:,} already there")
     site.assert_stored(slow_vtn)
+
+
+def test_a_stopped_run_has_no_table_of_vens_that_it_did_not_begin() -> None:
+    results = VenResults()
+    results.expect("Aalborg", 2)
+    results.add("Aalborg", [])
+    assert results.unfinished() == {}
+
+
+def test_last_tables_do_not_keep_a_stopped_run_from_its_end_where_prefect_is_gone(site: Site) -> None:
+    results = {f"Town {number}": [LoadResult(site.loads[0], "done")] for number in range(287)}
+    began = time.monotonic()
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        publish_unfinished(results)
+    assert time.monotonic() - began < 15
 
 
 def test_a_second_run_leaves_with_exit_code_2_and_says_who_is_there(
@@ -151,16 +172,26 @@ def test_a_run_that_was_lost_keeps_its_deadline_and_one_that_is_retried_gets_the
     begun: Callable[..., datetime],
 ) -> None:
     lost: State[object] = Paused(name="Lost")
-    again: State[object] = AwaitingRetry()
+    again: State[object] = AwaitingRetry(message=STARTED_AGAIN[0])
+    also_again: State[object] = AwaitingRetry(message=STARTED_AGAIN[1])
     assert begun(Running()) == SCHEDULED_FOR
-    assert begun(Running(), lost, again, Running(), Crashed(), AwaitingRetry(), Running()) == SCHEDULED_FOR
-    before = datetime.now(UTC)
-    retried = begun(Running(), lost, again, Running(), Cancelled(), AwaitingRetry(), Running())
-    assert before < retried < datetime.now(UTC)
+    assert begun(Running(), lost, again, Running(), Crashed(), also_again, Running()) == SCHEDULED_FOR
+    by_hand: State[object] = AwaitingRetry()
+    ends: list[State[object]] = [Cancelled(), Crashed()]
+    for ended in ends:
+        before = datetime.now(UTC)
+        retried = begun(Running(), lost, again, Running(), ended, by_hand, Running())
+        assert before < retried < datetime.now(UTC)
+
+
+def test_what_starts_a_run_again_by_itself_says_so_as_the_run_expects() -> None:
+    automations = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())["automations"]
+    actions = [action for automation in automations for action in automation["actions"]]
+    assert {each["message"] for each in actions if each.get("name") == "AwaitingRetry"} == set(STARTED_AGAIN)
 
 
 def test_a_run_that_was_lost_three_times_gives_up_until_somebody_retries_it(begun: Callable[..., datetime]) -> None:
-    once: list[State[object]] = [Running(), Paused(name="Lost"), AwaitingRetry()]
+    once: list[State[object]] = [Running(), Paused(name="Lost"), AwaitingRetry(message=STARTED_AGAIN[0])]
     with pytest.raises(ConfigurationError, match="This run was lost 3 times, with its worker or its machine"):
         begun(*once, *once, *once, Running())
     begun(*once, *once, *once, Running(), Failed(), AwaitingRetry(), Running())

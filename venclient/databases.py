@@ -15,6 +15,15 @@ from venclient.errors import ConfigurationError
 
 BUSY_TIMEOUT_S = 30
 HIDDEN = "***"
+# A server that is cut off is noticed within half a minute; and it lets go of what a client that hangs has locked.
+ON_POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "options": "-c idle_in_transaction_session_timeout=15s",
+}
 
 
 def sqlite_path(path_or_url: str) -> Path | None:
@@ -56,7 +65,9 @@ def open_engine(path_or_url: str) -> Engine:
     path = sqlite_path(path_or_url)
     if path is None:
         with _usable(path_or_url):
-            return create_engine(path_or_url, pool_pre_ping=True)
+            url = _url(path_or_url)
+            of_server = ON_POSTGRESQL if url.get_backend_name() == "postgresql" else {}
+            return create_engine(url, pool_pre_ping=True, connect_args=of_server)
     return create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_S})
 
 
@@ -95,7 +106,8 @@ def use_write_ahead_log(engine: Engine) -> None:
 
 def _url(path_or_url: str) -> URL:
     with _usable(path_or_url):
-        return make_url(path_or_url)
+        url = make_url(path_or_url)
+        return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def _is_secret(name: str) -> bool:

@@ -7,7 +7,8 @@
     ├── PermanentError        this load ends, the next goes on: 403, 404, a bad dataset
     │   └── RefusedError      400, 422, or fewer taken than were sent: some of the points may be the reason
     ├── ConfigurationError    the run ends: no token, wrong secret, a file or the VTN is missing
-    │   └── BusyError         another run writes for the same VENs
+    │   ├── BusyError         another run writes for the same VENs
+    │   └── LedgerLostError   the ledger's server is away: tried again for a while
     └── StoppedError          the run was told to stop: what was not sent waits for the next
 
 Messages say what, which one, and what to do next. All arguments go to `Exception`, so that errors survive pickling.
@@ -64,6 +65,10 @@ class ConfigurationError(VenClientError):
 
 class BusyError(ConfigurationError):
     """Another run may write for these VENs, and this one may not."""
+
+
+class LedgerLostError(ConfigurationError):
+    """The server that the ledger is on does not answer."""
 
 
 class StoppedError(VenClientError):

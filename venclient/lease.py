@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.ledger_database import LedgerDatabase
@@ -113,13 +114,15 @@ class Lease:
     def release(self) -> None:
         """Let others write. What a part of a run has told stays, until that run itself has ended."""
         own = WRITERS.c.writer_id == self.token
+        parent = WRITERS.alias()
+        has_parent = select(parent.c.writer_id).where(parent.c.run_id == self._writer.parent_run_id).exists()
+        # A part that still writes, or was killed with its lease, is there for the next run to see.
+        ended_parts = (WRITERS.c.parent_run_id == self._writer.run_id) & ~_IS_LEASED
         try:
             with self._database.writing() as connection:
+                self._beat(connection)
                 connection.execute(delete(LEASES).where(LEASES.c.writer_id == self.token))
-                if self._writer.parent_run_id is None:
-                    connection.execute(delete(WRITERS).where(own | (WRITERS.c.parent_run_id == self._writer.run_id)))
-                else:
-                    self._beat(connection)
+                connection.execute(delete(WRITERS).where((own & ~has_parent) | ended_parts))
         except ConfigurationError as error:
             log.warning("The lease could not be given back, the next run waits %.0f s for it: %s", GONE_AFTER_S, error)
 
@@ -159,23 +162,22 @@ class Lease:
     def _yields(self, holder: Holder) -> bool:
         """Whether this holder gives way: it is what this run is a part of, or it is gone."""
         is_parent = holder.writer.run_id == self._writer.parent_run_id
-        return is_parent or self._liveness.is_gone(holder.writer_id, holder.process)
+        return holder.writer is NOBODY or is_parent or self._liveness.is_gone(holder.writer_id, holder.process)
 
     def _is_stranger(self, holder: Holder) -> bool:
         return self._writer.run_id not in (holder.writer.run_id, holder.writer.parent_run_id)
 
     def _holders(self, connection: Connection, vens: Sequence[str]) -> list[Holder]:
-        query = (
-            select(LEASES.c.ven, WRITERS)
-            .join(WRITERS, WRITERS.c.writer_id == LEASES.c.writer_id)
+        leases = (
+            select(LEASES)
             .where(LEASES.c.vtn_id == self._database.vtn_id, LEASES.c.ven.in_(vens))
             .order_by(LEASES.c.ven)
-            .with_for_update(of=LEASES)
+            .with_for_update()
         )
-        return [
-            Holder(row.ven, row.writer_id, Writer(row.run_id, row.title, row.parent_run_id), row.process, row.beat)
-            for row in connection.execute(query)
-        ]
+        held = connection.execute(leases).all()
+        of_leases = select(WRITERS).where(WRITERS.c.writer_id.in_({row.writer_id for row in held}))
+        writers = {row.writer_id: row for row in connection.execute(of_leases)}
+        return [_holder(row.ven, row.writer_id, writers.get(row.writer_id)) for row in held]
 
     def _take_over(self, connection: Connection, holders: Sequence[Holder]) -> None:
         if not holders:
@@ -185,10 +187,19 @@ class Lease:
             update(LEASES).where(LEASES.c.vtn_id == self._database.vtn_id, of_holders).values(writer_id=self.token)
         )
         gone = {h.writer_id: h.writer.title for h in holders if h.writer.run_id != self._writer.parent_run_id}
-        is_leased = select(LEASES.c.ven).where(LEASES.c.writer_id == WRITERS.c.writer_id).exists()
-        connection.execute(delete(WRITERS).where(WRITERS.c.writer_id.in_(gone), ~is_leased))
+        connection.execute(delete(WRITERS).where(WRITERS.c.writer_id.in_(gone), ~_IS_LEASED))
         for title in gone.values():
             log.warning("%s has ended without a word: its lease is taken over", title)
+
+
+_IS_LEASED = select(LEASES.c.ven).where(LEASES.c.writer_id == WRITERS.c.writer_id).exists()
+NOBODY = Writer("", "A run that left nothing behind")
+
+
+def _holder(ven: str, writer_id: int, row: Row[Any] | None) -> Holder:
+    if row is None:
+        return Holder(ven, writer_id, NOBODY, "", 0)
+    return Holder(ven, writer_id, Writer(row.run_id, row.title, row.parent_run_id), row.process, row.beat)
 
 
 class _InTheWay(Exception):  # noqa: N818 - no error: it takes back what was begun

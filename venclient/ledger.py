@@ -6,6 +6,7 @@ crash between the two only sends again what the VTN overwrites with itself.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -13,11 +14,10 @@ from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Table, bindparam, delete, or_, select
+from sqlalchemy import Connection, Table, bindparam, delete, select
 
-from venclient.errors import BusyError
 from venclient.lease import Lease, Writer
-from venclient.ledger_database import LedgerDatabase
+from venclient.ledger_database import LedgerDatabase, outlasting
 from venclient.ledger_tables import MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS, WRITERS
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
 from venclient.pace import Learned
@@ -53,12 +53,13 @@ class Ledger:
     """The ledger at a path (SQLite) or an SQLAlchemy URL (PostgreSQL), for one VTN.
 
     Any number of threads and processes may use it at once. Raises `ConfigurationError` when it cannot be opened, read
-    or written: a run that cannot record what it does must not go on. What is recorded of a load while VENs are
-    `leased` is refused with `BusyError` once another run may write for its VEN.
+    or written: a run that cannot record what it does must not go on. A server that is away is waited for, up to five
+    minutes or until the run is `stopped`. What is recorded of a load while VENs are `leased` is refused with
+    `BusyError` once another run may write for its VEN.
     """
 
-    def __init__(self, path_or_url: str, vtn_base_url: str) -> None:
-        self._database = LedgerDatabase(path_or_url, vtn_base_url)
+    def __init__(self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None) -> None:
+        self._database = LedgerDatabase(path_or_url, vtn_base_url, stopped)
         self._lease: Lease | None = None
 
     def __enter__(self) -> Self:
@@ -92,6 +93,7 @@ class Ledger:
         finally:
             lease.release()
 
+    @outlasting
     def sign_of_life(self, run_id: str) -> SignOfLife | None:
         """What a run that writes, on whichever machine, has last told; None when it has not begun."""
         query = select(WRITERS).where(WRITERS.c.run_id == run_id).order_by(WRITERS.c.writer_id.desc()).limit(1)
@@ -99,6 +101,7 @@ class Ledger:
             row = connection.execute(query).first()
         return SignOfLife(row.writer_id, row.beat, row.process, row.told) if row else None
 
+    @outlasting
     def entries(self, loads: Sequence[Load]) -> dict[str, Entry]:
         """What is known of these loads, by `vtn_resource_id`; a load that is not in it was never sent."""
         ids = [load.vtn_resource_id for load in loads]
@@ -106,23 +109,15 @@ class Ledger:
             uploads = connection.execute(select(UPLOADS).where(*self._of(UPLOADS, ids))).all()
             marks = connection.execute(select(MARKS).where(*self._of(MARKS, ids))).all()
             refused = connection.execute(select(REFUSED).where(*self._of(REFUSED, ids))).all()
-        by_id: dict[str, dict[int, Mark]] = {}
+        marks_of: dict[str, dict[int, Mark]] = defaultdict(dict)
         for row in marks:
-            mark = Mark(row.month, row.points, row.last_start_s, row.digest)
-            by_id.setdefault(row.vtn_resource_id, {})[row.month] = mark
-        refused_of: dict[str, list[RefusedPoint]] = {}
+            marks_of[row.vtn_resource_id][row.month] = Mark(row.month, row.points, row.last_start_s, row.digest)
+        refused_of: dict[str, tuple[RefusedPoint, ...]] = defaultdict(tuple)
         for row in refused:
-            refused_of.setdefault(row.vtn_resource_id, []).append(RefusedPoint(row.start_s, row.power_w, row.answer))
-        return {
-            row.vtn_resource_id: Entry(
-                row.state,
-                row.error,
-                by_id.get(row.vtn_resource_id, {}),
-                tuple(refused_of.get(row.vtn_resource_id, ())),
-            )
-            for row in uploads
-        }
+            refused_of[row.vtn_resource_id] += (RefusedPoint(row.start_s, row.power_w, row.answer),)
+        return {id_: Entry(state, error, marks_of[id_], refused_of[id_]) for _, id_, state, error, _ in uploads}
 
+    @outlasting
     def failed(self) -> frozenset[str]:
         """The loads that their last run left failed, by `vtn_resource_id`."""
         is_ours = UPLOADS.c.vtn_id == self._database.vtn_id
@@ -130,6 +125,7 @@ class Ledger:
         with self._database.reading() as connection:
             return frozenset(connection.scalars(query))
 
+    @outlasting
     def points_per_second(self) -> float | None:
         """The rate of the last runs that sent something; None when there was none."""
         query = (
@@ -143,6 +139,7 @@ class Ledger:
         seconds = sum(run.seconds for run in runs)
         return sum(run.points for run in runs) / seconds if seconds else None
 
+    @outlasting
     def learned(self) -> Learned | None:
         """What the VTN was found to bear at a time; None when there was no run yet."""
         query = select(PACES.c.concurrency, PACES.c.chunk_size).where(PACES.c.vtn_id == self._database.vtn_id)
@@ -150,29 +147,28 @@ class Ledger:
             row = connection.execute(query).first()
         return Learned(row.concurrency, row.chunk_size) if row else None
 
+    @outlasting
     def learn(self, learned: Learned) -> None:
         """What the VTN was found to bear at a time."""
         row = {"vtn_id": self._database.vtn_id, **asdict(learned)}
         with self._database.writing() as connection:
             connection.execute(self._database.upsert(PACES), row)
 
+    @outlasting
     def acknowledge(self, load: Load, chunk: Chunk, receipt: Receipt, accepted: Collection[int] = ()) -> None:
         """The VTN has this chunk: record its marks, and the load as done if it was the last and none is refused.
 
         `accepted`: starts of points among these that it refused before.
         """
-        try:
-            with self._writing_of(load) as connection:
-                self._write_marks(connection, load, chunk)
-                if accepted:
-                    self._delete_refused(connection, load, accepted)
-                is_done = chunk.is_last and not self._has_refused(connection, load)
-                self._write_state(connection, load, "done" if is_done else "pending", None)
-                self._write_request(connection, load, receipt.points, receipt.seconds, receipt.answers, None)
-        except BusyError:
-            self._doubt(load, chunk)
-            raise
+        with self._writing_of(load) as connection:
+            self._write_marks(connection, load, chunk)
+            if accepted:
+                self._delete_refused(connection, load, accepted)
+            is_done = chunk.is_last and not self._has_refused(connection, load)
+            self._write_state(connection, load, "done" if is_done else "pending", None)
+            self._write_request(connection, load, receipt.points, receipt.seconds, receipt.answers, None)
 
+    @outlasting
     def refuse(self, load: Load, chunk: Chunk, answer: str, answers: Sequence[str] = ()) -> RefusedPoint:
         """The VTN does not take the one point of this chunk: record where it is, and go on after it."""
         point = RefusedPoint(int(chunk.start_s[0]), float(chunk.power_w[0]), answer)
@@ -183,11 +179,13 @@ class Ledger:
             self._write_request(connection, load, 0, 0.0, answers, answer)
         return point
 
+    @outlasting
     def forget_refused(self, load: Load, starts: Collection[int]) -> None:
         """Points with these starts are not refused any more: the meter file has others, or none."""
         with self._writing_of(load) as connection:
             self._delete_refused(connection, load, starts)
 
+    @outlasting
     def settle(
         self,
         load: Load,
@@ -202,18 +200,30 @@ class Ledger:
             if error is not None:
                 self._write_request(connection, load, 0, seconds, answers, error)
 
+    @outlasting
     def settle_all(self, loads: Sequence[Load]) -> None:
         """The VTN has all that there is of these loads of one VEN."""
         if loads:
             with self._writing_of(loads[0]) as connection:
                 connection.execute(self._database.upsert(UPLOADS), [self._state(load, "done", None) for load in loads])
 
+    @outlasting
     def forget(self, load: Load, months: Collection[int]) -> None:
         """These months are not with the VTN as they should be: the next run sends them again."""
         with self._database.writing() as connection:
             connection.execute(delete(MARKS).where(*self._of(MARKS, [load.vtn_resource_id]), MARKS.c.month.in_(months)))
             self._write_state(connection, load, "pending", None)
 
+    @outlasting
+    def doubt(self, load: Load, marks: Collection[Mark]) -> None:
+        """These marks, where they still stand, may not hold any more; whoever may write for the load."""
+        of_load = self._of(MARKS, [load.vtn_resource_id])
+        with self._database.writing() as connection:
+            for mark in marks:
+                of_mark = (MARKS.c.month == mark.month, MARKS.c.digest == mark.digest)
+                connection.execute(delete(MARKS).where(*of_load, *of_mark))
+
+    @outlasting
     def record_run(self, points: int, seconds: float) -> None:
         """What a run sent, in which time."""
         row = {"vtn_id": self._database.vtn_id, "ended_at_us": _now_us(), "points": points, "seconds": seconds}
@@ -227,12 +237,6 @@ class Ledger:
             yield connection
             if self._lease is not None:
                 self._lease.require(connection, load.ven)
-
-    def _doubt(self, load: Load, chunk: Chunk) -> None:
-        """What came late may have overwritten what the successor sent: unless it is the same, it is sent again."""
-        others = [(MARKS.c.month == mark.month) & (MARKS.c.digest != mark.digest) for mark in chunk.marks]
-        with self._database.writing() as connection:
-            connection.execute(delete(MARKS).where(*self._of(MARKS, [load.vtn_resource_id]), or_(*others)))
 
     def _write_marks(self, connection: Connection, load: Load, chunk: Chunk) -> None:
         marks = [{**self._key(load), **asdict(mark)} for mark in chunk.marks]

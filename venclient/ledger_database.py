@@ -1,27 +1,44 @@
 """The database behind the ledger, for one VTN: SQLite or PostgreSQL, any number of threads and processes."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import wraps
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.schema import CreateTable
+from tenacity import (
+    Retrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
 
 from venclient.databases import is_there, open_engine, shown, sqlite_path, use_write_ahead_log
-from venclient.errors import ConfigurationError
+from venclient.errors import ConfigurationError, LedgerLostError
 from venclient.ledger_tables import INSERTS, METADATA, VTNS, Upsert, faults_told
 
+log = logging.getLogger(__name__)
+
+AWAY_AT_MOST_S = 300.0
 TABLES_ARE_MADE = 20_250_101  # any number, as long as every process that makes them locks the same
 
 
 class LedgerDatabase:
     """Transactions on the ledger's tables, which are made where they are missing; `vtn_id` is this VTN's number.
 
-    Raises `ConfigurationError` when the database cannot be opened, read or written.
+    Raises `ConfigurationError` when the database cannot be opened, read or written. Whoever waits for it to come back
+    waits no more once the run is `stopped`.
     """
 
-    def __init__(self, path_or_url: str, vtn_base_url: str) -> None:
+    def __init__(self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None) -> None:
+        self.stopped = stopped or Event()
         self.name = shown(path_or_url)
         path = sqlite_path(path_or_url)
         self._engine = open_engine(path_or_url)
@@ -69,6 +86,37 @@ class LedgerDatabase:
             connection.execute(insert)
             vtn_id: int = connection.execute(select(VTNS.c.vtn_id).where(VTNS.c.base_url == vtn_base_url)).scalar_one()
             return vtn_id
+
+
+class _OnDatabase(Protocol):
+    @property
+    def _database(self) -> LedgerDatabase: ...
+
+
+_Self = TypeVar("_Self", bound=_OnDatabase)
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+def outlasting(
+    method: Callable[Concatenate[_Self, _Given], _Result],
+) -> Callable[Concatenate[_Self, _Given], _Result]:
+    """Let a method that may as well be done twice outlast a database server that is away for up to five minutes."""
+
+    @wraps(method)
+    def tried(self: _Self, /, *arguments: _Given.args, **options: _Given.kwargs) -> _Result:
+        stopped = self._database.stopped
+        persistent = Retrying(
+            retry=retry_if_exception_type(LedgerLostError),
+            stop=stop_after_delay(AWAY_AT_MOST_S) | stop_when_event_set(stopped),
+            wait=wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2),
+            sleep=sleep_using_event(stopped),
+            before_sleep=before_sleep_log(log, logging.WARNING),
+            reraise=True,
+        )
+        return persistent(method, self, *arguments, **options)
+
+    return tried
 
 
 def _make_room(path: Path) -> None:

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from venclient.errors import ConfigurationError
+from venclient.errors import ConfigurationError, LedgerLostError
 
 Upsert = sqlite.Insert | postgresql.Insert
 INSERTS: dict[str, Callable[[Table], Upsert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -108,14 +108,22 @@ LEASES = Table(
 )
 
 
+def _is_away(error: SQLAlchemyError) -> bool:
+    """Whether a server is not there, or ends connections (SQLSTATE 57P, 08), rather than says no."""
+    if not isinstance(error, OperationalError):
+        return isinstance(error, DBAPIError) and error.connection_invalidated
+    state = getattr(error.orig, "sqlstate", "of no server")
+    return state is None or state.startswith(("57P", "08"))
+
+
 @contextmanager
 def faults_told(name: str, verb: str) -> Iterator[None]:
-    """A fault of the database as a `ConfigurationError` that names the ledger."""
+    """A fault of the database as a `ConfigurationError` that names the ledger; `LedgerLostError` where it is away."""
     try:
         yield
     except SQLAlchemyError as error:
         reason = getattr(error, "orig", None) or type(error).__name__
-        raise ConfigurationError(
+        raise (LedgerLostError if _is_away(error) else ConfigurationError)(
             f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost; "
             "set the ledger right (--ledger or BULK_UPLOAD_LEDGER_URL) and start again"
         ) from error

@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from venclient.process_identity import has_ended
 
 GONE_AFTER_S = 30.0
+# Nobody is judged by a time in which nobody looked, such as while the ledger was away from everyone.
+UNWATCHED_AFTER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     beat: int
     since: float
+    looked: float
     has_moved: bool = False
 
 
@@ -23,13 +26,13 @@ class Liveness:
 
     def look(self, writer_id: int, beat: int) -> None:
         """Take note of a beat."""
-        seen = self._seen.get(writer_id)
-        if seen is None:
-            self._seen[writer_id] = _Seen(beat, time.monotonic())
-        elif seen.beat != beat:
-            self._seen[writer_id] = _Seen(beat, time.monotonic(), has_moved=True)
+        seen, now = self._seen.get(writer_id), time.monotonic()
+        if seen is None or seen.beat != beat:
+            self._seen[writer_id] = _Seen(beat, now, now, has_moved=seen is not None)
+        elif now - seen.looked > UNWATCHED_AFTER_S:
+            self._seen[writer_id] = _Seen(beat, now, now)
         else:
-            self._seen[writer_id] = replace(seen, has_moved=False)
+            self._seen[writer_id] = replace(seen, looked=now, has_moved=False)
 
     def is_seen(self, writer_id: int) -> bool:
         """Whether its beat has risen since the look before."""

@@ -98,6 +98,11 @@ class Pace:
         return self._points
 
     @property
+    def in_flight(self) -> int:
+        """Requests that have no answer yet."""
+        return self._in_flight
+
+    @property
     def learned(self) -> Learned:
         """What the VTN bears, as far as is known."""
         with self._lock:

@@ -20,7 +20,10 @@ def on_this_machine(what: str) -> str:
 def has_ended(process: str) -> bool:
     """Whether this process is known to be gone: that takes the same machine, and the same container on it."""
     machine, pid, started = process.rsplit(" ", 2)
-    return bool(machine) and machine == _machine() and _started(int(pid)) != started
+    if not machine or machine != _machine():
+        return False
+    now = _started(int(pid))
+    return now != started if now is not None else not _is_there(int(pid))
 
 
 def _machine() -> str:
@@ -32,10 +35,21 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When the process with this number started, in ticks: numbers are used again. None when there is none."""
+    """When the process with this number started, in ticks: numbers are used again. None when it is not to be seen."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except OSError:
         return None
     state, ticks = fields[0], fields[19]
-    return None if state in ENDED else ticks
+    return "ended" if state in ENDED else ticks
+
+
+def _is_there(pid: int) -> bool:
+    """Whether there is a process with this number; another user's may be hidden in /proc."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -225,7 +225,7 @@ class ResourceDatabase:
         with self._reading() as connection:
             return absent_columns(connection, self.name)
 
-    def _rows(self, query: Rows) -> Sequence[Row[*tuple[Any, ...]]]:
+    def _rows(self, query: Rows) -> Sequence[Row[tuple[Any, ...]]]:
         query = without(self._absent, query)
         with self._reading() as connection:
             return connection.execute(query).all()

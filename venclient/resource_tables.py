@@ -9,7 +9,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 
 from venclient.errors import ConfigurationError
 
-Rows = Select[*tuple[Any, ...]]
+Rows = Select[tuple[Any, ...]]
 
 RESOURCES = table(
     "resources",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from venclient.chunks import Unsent, besides, encode, pending, places_of
-from venclient.errors import PermanentError, RefusedError, TooMuchError, TransientError
+from venclient.errors import BusyError, PermanentError, RefusedError, TooMuchError, TransientError
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Chunk, Load, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
@@ -76,7 +76,7 @@ def _send_pending(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally",
     unsent = Unsent(series, rests, refused_at if uploader.retries_refused else ())
     to_send = len(unsent)
     tally.points_already_there = len(series) - sum(rest.points for rest in rests) - len(refused_at)
-    _send_all(load, unsent, uploader, tally, label)
+    _send_all(load, series, unsent, uploader, tally, label)
     if tally.refused:
         raise PermanentError(_in_words(tally.refused))
     if not to_send and entry.state != "done":
@@ -85,7 +85,7 @@ def _send_pending(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally",
     log.info("%s   ✓ Complete: %d points uploaded%s", label, tally.points_sent, there)
 
 
-def _send_all(load: Load, unsent: Unsent, uploader: Uploader, tally: "_Tally", label: str) -> None:
+def _send_all(load: Load, series: MeterSeries, unsent: Unsent, uploader: Uploader, tally: "_Tally", label: str) -> None:
     """Requests as large as the VTN bears, and smaller ones around what it refuses."""
     sieve = Sieve()
     to_send = len(unsent)
@@ -93,7 +93,7 @@ def _send_all(load: Load, unsent: Unsent, uploader: Uploader, tally: "_Tally", l
         chunk = unsent.head(sieve.size(min(uploader.chunk_size, uploader.vtn.pace.chunk_size)))
         log.info("%s   Uploading chunk %d: %d points...", label, tally.chunks + 1, len(chunk))
         try:
-            receipt = _send(load, chunk, uploader, tally)
+            receipt = _send(load, series, chunk, uploader, tally)
         except TooMuchError as error:
             tally.note(error)
             continue
@@ -109,16 +109,31 @@ def _send_all(load: Load, unsent: Unsent, uploader: Uploader, tally: "_Tally", l
         log.info("%s   ✓ Uploaded %d/%d points (%.0f pts/sec)", label, tally.points_sent, to_send, rate)
 
 
-def _send(load: Load, chunk: Chunk, uploader: Uploader, tally: "_Tally") -> Receipt:
+def _send(load: Load, series: MeterSeries, chunk: Chunk, uploader: Uploader, tally: "_Tally") -> Receipt:
     receipt = uploader.vtn.upload(load.vtn_resource_id, encode(chunk), len(chunk), uploader.batch_size)
     receipt = replace(receipt, answers=(*tally.answers, *receipt.answers))
     accepted = [start_s for start_s in chunk.start_s.tolist() if start_s in tally.refused] if tally.refused else []
-    uploader.ledger.acknowledge(load, chunk, receipt, accepted)
+    try:
+        uploader.ledger.acknowledge(load, chunk, receipt, accepted)
+    except BusyError:
+        doubt_what_was_overwritten(load, series, chunk, uploader.ledger)
+        raise
     for start_s in accepted:
         del tally.refused[start_s]
     tally.count(receipt)
     uploader.on_receipt(receipt)
     return receipt
+
+
+def doubt_what_was_overwritten(load: Load, series: MeterSeries, chunk: Chunk, ledger: Ledger) -> None:
+    """A chunk of this series that came after the lease was lost may have overwritten what the successor sent.
+
+    Unless that is the same, the ledger forgets it, and the next run sends it again.
+    """
+    marks = ledger.entries([load]).get(load.vtn_resource_id, Entry()).marks
+    differing = {rest.month.number for rest in pending(series, marks) if rest.begin == rest.month.begin}
+    overwritten = differing & {mark.month for mark in chunk.marks}
+    ledger.doubt(load, [mark for mark in marks.values() if mark.month in overwritten])
 
 
 def _refuse(load: Load, chunk: Chunk, uploader: Uploader, tally: "_Tally", error: RefusedError) -> None:

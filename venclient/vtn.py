@@ -67,9 +67,11 @@ class VtnClient:
         outage_patience_s: float = 7200.0,
         pace: Pace | None = None,
         turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+        ca_file: str | None = None,
+        allow_http: bool = False,
     ) -> None:
         self.pace = pace or Pace()
-        self._wire = Wire(base_url, tokens)
+        self._wire = Wire(base_url, tokens, ca_file=ca_file, allow_http=allow_http)
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._retry_wait_s = retry_wait_s
@@ -106,8 +108,9 @@ class VtnClient:
 
     @property
     def waiting_for(self) -> str | None:
-        """What all threads wait for, or else why one waits for its next attempt; None when none does."""
-        return self._gate.waiting_for or next(reversed(self._waits.copy().values()), None)
+        """What all threads wait for, or else why one waits for its next attempt while nothing is in flight."""
+        last_told = None if self.pace.in_flight else next(reversed(self._waits.copy().values()), None)
+        return self._gate.waiting_for or last_told
 
     def check(self) -> None:
         """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token."""
@@ -246,7 +249,7 @@ class VtnClient:
         return wait_s
 
     def _counts(self, error: TransientError | PermanentError, *, is_last: bool) -> bool:
-        """Whether a failed attempt is the request's own trouble: not in an outage, nor the last while nobody is there."""
+        """Whether a failed attempt is the request's own trouble, and not that nobody is there."""
         if isinstance(error, PermanentError) or not is_absence(error):
             return True
         if self._gate.is_closed and not self._gate.is_of_one():
