@@ -17,6 +17,7 @@ END_OF_YEAR_9999_S = 253_402_300_800
 ALL_GOOD = QualityRules()
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what float64 does not hold becomes infinite, and is counted as that
 def clean(rows: NDArray[np.generic], rules: QualityRules = ALL_GOOD, capacity_w: float | None = None) -> MeterSeries:
     """Sort the rows by time, leave out what no VTN can take, and give each point its quality code.
 
@@ -71,10 +72,10 @@ def _sorted_last_wins(
 
 def _interval_s(start_s: NDArray[np.int64]) -> int:
     """The most frequent step, the smaller one of two that are as frequent."""
-    if len(start_s) == 1:
-        return SINGLE_ROW_INTERVAL_S
-    steps, counts = np.unique(np.diff(start_s), return_counts=True)
-    interval_s = int(steps[counts.argmax()])
+    interval_s = SINGLE_ROW_INTERVAL_S
+    if len(start_s) > 1:
+        steps, counts = np.unique(np.diff(start_s), return_counts=True)
+        interval_s = int(steps[counts.argmax()])
     if start_s[-1] + interval_s >= END_OF_YEAR_9999_S:
         raise PermanentError(f"An interval of {interval_s} s from the last timestamp on ends after the year 9999")
     return interval_s

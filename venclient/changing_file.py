@@ -1,0 +1,166 @@
+"""An HDF5 file that may be replaced, rewritten, truncated or away at any moment of a run.
+
+HDF5 shares what it knows of a file among all who have it open in a process, tells files apart by their inode, and
+would find its way through a file that was rewritten in place by the contents of the old one. So a file is opened here,
+given to h5py as a stream, which HDF5 takes for a file of its own, and closed before it is opened anew.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from stat import S_ISREG
+from threading import Lock
+from time import monotonic, sleep, time
+from typing import BinaryIO, TypeVar
+
+import h5py
+
+from venclient.errors import PermanentError
+
+log = logging.getLogger(__name__)
+
+# What h5py raises of bytes that make no sense, found by fuzzing.
+UNREADABLE = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+# A file that changed during the run is read when nobody has written to it for so long: a copy is then complete.
+QUIET_S = 1.0
+# Between attempts at a file that is away, half written, or changes while it is read: 6 s together.
+WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.5, 3.0)
+# When the file has not come to rest for so long, no further load waits for it.
+PATIENCE_S = 60.0
+
+# Device, inode, size, time of the last write in ns.
+Version = tuple[int, int, int, int]
+_Found = TypeVar("_Found")
+
+
+class ChangingFile:
+    """An HDF5 file, read as it is now; any number of threads may read. One version at a time is open.
+
+    Raises `OSError` and others of `UNREADABLE` when it cannot be opened to begin with.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = Lock()
+        self._open: _Open | None = _Open(path)
+        self._read_last = self._open.version
+        self._restless_since: float | None = None
+
+    def close(self) -> None:
+        """Let go of the file; who reads at this moment is waited for."""
+        with self._lock:
+            self._let_go()
+
+    def version(self) -> Version | None:
+        """What lies there now, for the price of a `stat`; None: no file."""
+        try:
+            return _version(self.path.stat())
+        except OSError:
+            return None
+
+    def read(self, look: Callable[[h5py.File], _Found]) -> tuple[_Found, Version]:
+        """What `look` finds in the file, all of it in one version, and that version.
+
+        `look` may be called several times, one thread at a time, and must not keep objects of h5py. What it raises is
+        raised, if the file did not change meanwhile. `PermanentError`: the file kept changing, or is of no use now.
+        """
+        for wait_s in self._waits():
+            try:
+                found = self._read_once(look, QUIET_S)
+            except _ChangedError:
+                self._restless_since = self._restless_since or monotonic()
+                sleep(wait_s)
+            else:
+                self._restless_since = None
+                return found
+        try:
+            return self._read_once(look, quiet_s=0.0)
+        except _ChangedError as error:
+            raise PermanentError(
+                f"Meter file {self.path} was changed while it was read: {error}. Write a new one beside it and rename "
+                "it over the old one, then run again"
+            ) from error
+
+    def _waits(self) -> tuple[float, ...]:
+        since = self._restless_since
+        return (0.0,) if since is not None and monotonic() - since > PATIENCE_S else WAITS_S
+
+    def _read_once(self, look: Callable[[h5py.File], _Found], quiet_s: float) -> tuple[_Found, Version]:
+        with self._lock:
+            opened = self._opened(quiet_s)
+            try:
+                found = look(opened.h5)
+            except PermanentError:
+                self._confirm(opened.version)
+                raise
+            self._confirm(opened.version)
+            return found, opened.version
+
+    def _opened(self, quiet_s: float) -> "_Open":
+        version = self.version()
+        if self._open is not None and self._open.version == version:
+            return self._open
+        if version is None:
+            raise _ChangedError("it is no longer there")
+        if abs(time() - version[-1] / 1e9) < quiet_s:
+            raise _ChangedError("it is being written")
+        self._let_go()
+        try:
+            self._open = _Open(self.path)
+        except UNREADABLE as error:
+            raise _ChangedError(f"it can no longer be opened as HDF5: {error}") from error
+        return self._open
+
+    def _confirm(self, version: Version) -> None:
+        if self.version() != version:
+            raise _ChangedError("it kept changing")
+        if version != self._read_last:
+            self._read_last = version
+            log.warning("Meter file %s was changed during the run: it was opened again and is read anew", self.path)
+
+    def _let_go(self) -> None:
+        if self._open is not None:
+            self._open.close()
+        self._open = None
+
+
+class _ChangedError(Exception):
+    """The file is not what it was when it was opened; a little later it may be whole."""
+
+
+class _Open:
+    """One version of the file, open."""
+
+    def __init__(self, path: Path) -> None:
+        if not S_ISREG(path.stat().st_mode):  # to open a pipe would wait for a writer
+            raise OSError("it is not a regular file")
+        self._stream = path.open("rb")
+        try:
+            _share_lock(self._stream)
+            self.version = _version(os.fstat(self._stream.fileno()))
+            self.h5 = h5py.File(self._stream, "r")
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def close(self) -> None:
+        try:
+            self.h5.close()
+        finally:
+            self._stream.close()
+
+
+def _share_lock(stream: BinaryIO) -> None:
+    """The lock that HDF5 itself takes: who writes through HDF5 keeps readers out. Not every file system has locks."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno == errno.EWOULDBLOCK:
+            raise OSError("another program has it open for writing") from error
+
+
+def _version(status: os.stat_result) -> Version:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
