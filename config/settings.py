@@ -89,6 +89,14 @@ class Settings(BaseSettings):
         None, validation_alias="OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL", description="and where a token is obtained"
     )
 
+    ca_file: str = Field(
+        "",
+        description="PEM file of a CA of your own, trusted for VTN and token server besides the public ones",
+    )
+    allow_http: bool = Field(
+        False, description="whether points and token may go to another machine in the clear, over plain http"
+    )
+
     resources_db: str = Field("config/resources.db", description="resources database: a path or an SQLAlchemy URL")
     meter_file: Path = Field(Path("config/examplemeterdata/load_data.h5"), description="meter file (HDF5)")
     ledger_url: str = Field("config/ledger.db", description="the ledger: a path or an SQLAlchemy URL")

@@ -1,24 +1,37 @@
 """Where the bearer token comes from: given outright, or fetched with OAuth 2 client credentials (contracts §4)."""
 
+import json
 import math
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import requests
-from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from pydantic import SecretStr
 
+from venclient.answers import (
+    MAX_ANSWER_BYTES,
+    UNREADABLE,
+    WIRE_BYTES_PER_BYTE,
+    content,
+    redirected_to,
+    retry_after_s,
+    trouble,
+)
+from venclient.deadlines import CONNECT_TIMEOUT_S
 from venclient.errors import ConfigurationError, TokenServerError, VenClientError
-from venclient.retry_after import retry_after_s
+from venclient.sockets import Session, Sockets, require_privacy
 
 FETCH_TIMEOUT_S = 15.0
+# Longer than any server takes in a header.
+MAX_TOKEN = 64 * 2**10
 # A token is renewed this long before it expires, or a tenth of its life before, whichever is less.
 LEEWAY_S = 60.0
 REFUSED_FOR_A_MOMENT_S = 20.0
+TRIED_AGAIN = frozenset({408, 425, 429})
 
 
 class TokenSource(Protocol):
@@ -52,10 +65,21 @@ class ClientCredentials:
     """A token from the token server, fetched once for all threads that wait for it, and again before it expires.
 
     `token()` raises `TokenServerError` while the token server is away, and `ConfigurationError` when it refuses the
-    client id or the secret: at once where it never gave a token, and after some time where it did.
+    client id or the secret: at once where it never gave a token, and after some time where it did. Plain http to
+    another machine, unless `allow_http`, and a `ca_file` without certificates are a `ConfigurationError` as well.
     """
 
-    def __init__(self, token_url: str, client_id: str, client_secret: SecretStr) -> None:
+    def __init__(
+        self,
+        token_url: str,
+        client_id: str,
+        client_secret: SecretStr,
+        *,
+        ca_file: str | None = None,
+        allow_http: bool = False,
+    ) -> None:
+        require_privacy(token_url, "client id and secret", "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL", allow_http=allow_http)
+        self._sockets = Sockets(ca_file)
         self._token_url = token_url
         self._client_id = client_id
         self._client_secret = client_secret
@@ -83,13 +107,12 @@ class ClientCredentials:
     def _fetch(self) -> tuple[str, float]:
         try:
             answer = self._ask()
-        except requests.RequestException as error:
-            raise TokenServerError(f"Token server {self._token_url} does not answer: {type(error).__name__}") from error
-        except OAuthError as error:
-            raise self._refused(str(error.error)) from error
+        except UNREADABLE as error:
+            # Without the chain of causes, which quotes the server as it is.
+            raise self._unanswered(error) from None
         token = answer.get("access_token_jwt") or answer.get("access_token")
-        if not isinstance(token, str) or not _fits_header(token):
-            raise self._refused("no access_token in its answer")
+        if not isinstance(token, str) or not _fits_header(token) or len(token) > MAX_TOKEN:
+            raise self._refused("no access_token in its answer, or one that no header can carry")
         self._has_given, self._refused_since = True, None
         return token, _seconds(answer.get("expires_in"))
 
@@ -103,31 +126,46 @@ class ClientCredentials:
             answers.append(self._checked(response))
             return response
 
-        with OAuth2Session(client_id, client_secret, token_endpoint_auth_method="client_secret_basic") as session:
+        with (
+            closing(self._sockets),
+            self._sockets.exchange(FETCH_TIMEOUT_S, WIRE_BYTES_PER_BYTE * MAX_ANSWER_BYTES),
+            _TokenSession(client_id, client_secret) as session,
+        ):
+            self._sockets.watch(session)
             session.register_compliance_hook("access_token_response", keep)
-            # An expires_in that is no integer is more than authlib can read, and no reason to go without the token.
-            with suppress(ValueError, TypeError, OverflowError):
+            # authlib would read the answer itself, as much as there is, and finds that it was read to its end already.
+            with suppress(RuntimeError):
                 session.fetch_token(
-                    self._token_url, grant_type="client_credentials", timeout=FETCH_TIMEOUT_S, allow_redirects=False
+                    self._token_url,
+                    grant_type="client_credentials",
+                    timeout=(CONNECT_TIMEOUT_S, FETCH_TIMEOUT_S),
+                    allow_redirects=False,
+                    stream=True,
                 )
         return answers[-1]
 
     def _checked(self, response: requests.Response) -> dict[str, Any]:
         status = response.status_code
         try:
-            answer = response.json()
-        except requests.JSONDecodeError:
+            answer = json.loads(content(response))  # not orjson: an expires_in of Infinity is no reason to go without
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
             answer = None
         error = answer.get("error") if isinstance(answer, dict) else None
-        if status == 429 or status >= 500 or error == "temporarily_unavailable":
+        if status in TRIED_AGAIN or status >= 500 or error == "temporarily_unavailable":
             raise TokenServerError(
                 f"Token server {self._token_url} answers {status}", retry_after_s=retry_after_s(response)
             )
-        if status != 200:
-            raise self._refused(f"status {status}")
+        if where := redirected_to(response):
+            raise self._refused(f"status {status}, which points to {where} and is not followed")
+        if status != 200 or error is not None:
+            raise self._refused(f"status {status}" if status != 200 else "an error in its answer")
         if not isinstance(answer, dict):
             raise TokenServerError(f"Token server {self._token_url} answers something that is not a JSON object")
         return answer
+
+    def _unanswered(self, error: BaseException) -> VenClientError:
+        meant = trouble(error, f"token server {self._token_url}", None)
+        return meant if isinstance(meant, ConfigurationError) else TokenServerError(str(meant))
 
     def _refused(self, why: str) -> VenClientError:
         """One that gave a token before may be out of step for a moment."""
@@ -139,6 +177,13 @@ class ClientCredentials:
             f"Token server {self._token_url} gives no token: {why}. "
             "Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
         )
+
+
+class _TokenSession(OAuth2Session, Session):  # type: ignore[misc]  # authlib has no types
+    """authlib's session, with the manners of ours."""
+
+    def __init__(self, client_id: str, client_secret: str) -> None:
+        OAuth2Session.__init__(self, client_id, client_secret, token_endpoint_auth_method="client_secret_basic")
 
 
 def _seconds(expires_in: object) -> float:

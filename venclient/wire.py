@@ -1,4 +1,4 @@
-"""One request to the VTN and its answer: session, token, timeout, and what a status means."""
+"""One request to the VTN and its answer: session, token, time and size, and what a status means."""
 
 from threading import Lock, local
 from typing import Any
@@ -7,16 +7,28 @@ import orjson
 import requests
 from requests.auth import AuthBase
 
-from venclient.errors import PermanentError, TooMuchError, TransientError
-from venclient.retry_after import retry_after_s
-from venclient.sockets import Sockets
+from venclient.answers import (
+    MAX_ANSWER_BYTES,
+    UNREADABLE,
+    WIRE_BYTES_PER_BYTE,
+    content,
+    is_timeout,
+    redirected_to,
+    retry_after_s,
+    shown,
+    trouble,
+)
+from venclient.deadlines import CONNECT_TIMEOUT_S
+from venclient.errors import PermanentError, TooMuchError, TransientError, VenClientError
+from venclient.sockets import Session, Sockets, require_privacy
 from venclient.tokens import TokenSource
 
-CONNECT_TIMEOUT_S = 10.0
-MAX_ANSWER_BYTES = 64 * 2**20
+# Points that are read back; every other answer is small.
+MAX_READ_BACK_BYTES = 64 * 2**20
 # A 401 that reaches a caller has outlived a fresh token: tried again, since servers under load give it for no reason.
 TRIED_AGAIN = frozenset({401, 408, 425, 429})
 NOT_IMPLEMENTED = 501
+PARTIAL_CONTENT = 206
 HINTS = {
     404: ". Is this the VTN that the loads were registered with, and its base address? "
     "A reference VTN learns their ids by `bulk-upload vtn --adopt`",
@@ -25,14 +37,21 @@ HINTS = {
 
 
 class Wire:
-    """Requests below one base address: a session for each thread, one token for all."""
+    """Requests below one base address: a session for each thread, one token for all.
 
-    def __init__(self, base_url: str, tokens: TokenSource) -> None:
+    Raises `ConfigurationError` for plain http to another machine, unless `allow_http`, and for a `ca_file` without
+    certificates.
+    """
+
+    def __init__(
+        self, base_url: str, tokens: TokenSource, *, ca_file: str | None = None, allow_http: bool = False
+    ) -> None:
+        require_privacy(base_url, "points and token", "VTN_SERVER_ADDRESS", allow_http=allow_http)
         self.base_url = base_url.rstrip("/")
         self._tokens = tokens
         self._thread = local()
         self._sessions: list[requests.Session] = []
-        self._sockets = Sockets()
+        self._sockets = Sockets(ca_file)
         self._lock = Lock()
 
     def exchange(
@@ -58,56 +77,75 @@ class Wire:
         """Close every thread's session."""
         for session in self._sessions:
             session.close()
+        self._sockets.close()
 
     def _send(
         self, method: str, path: str, params: dict[str, str] | None, body: bytes | None, timeout_s: float
     ) -> tuple[requests.Response, bytes]:
+        max_bytes = MAX_READ_BACK_BYTES if method == "GET" else MAX_ANSWER_BYTES
+        status = None
         try:
-            with self._session().request(
-                method,
-                self.base_url + path,
-                params=params,
-                data=body,
-                headers={"Content-Type": "application/json"} if body is not None else None,
-                timeout=(CONNECT_TIMEOUT_S, timeout_s),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                return response, _content(response)
-        except requests.ReadTimeout as error:
-            raise TooMuchError(
+            with (
+                self._sockets.exchange(timeout_s, WIRE_BYTES_PER_BYTE * max_bytes),
+                self._session().request(
+                    method,
+                    self.base_url + path,
+                    params=params,
+                    data=body,
+                    headers={"Content-Type": "application/json"} if body is not None else None,
+                    timeout=(CONNECT_TIMEOUT_S, timeout_s),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                status = response.status_code
+                return response, content(response, max_bytes)
+        except UNREADABLE as error:
+            # Without the chain of causes, which quotes the server as it is.
+            raise self._trouble(error, status, timeout_s) from None
+
+    def _trouble(self, error: BaseException, status: int | None, timeout_s: float) -> VenClientError:
+        if is_timeout(error) and self._sockets.current.has_begun:
+            return TooMuchError(
                 f"Timeout after {timeout_s:g} seconds without an answer: be more patient (BULK_UPLOAD_TIMEOUT_S)"
-            ) from error
-        except (requests.ConnectionError, requests.Timeout) as error:
-            raise TransientError(f"No connection to {self.base_url}: {_root_cause(error)}") from error
-        except requests.RequestException as error:
-            raise TransientError(f"An answer that cannot be read: {type(error).__name__}") from error
+            )
+        return trouble(error, self.base_url, status, self._thread.bearer.sent)
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._thread, "session", None)
         if session is None:
-            session = requests.Session()
-            session.auth = _Bearer(self._tokens)
-            self._sockets.watch(session)
-            session.headers["Accept"] = "application/json"
-            self._thread.session = session
+            self._thread.bearer = _Bearer(self._tokens)
+            session = self._thread.session = self._new_session(self._thread.bearer)
             with self._lock:
                 self._sessions.append(session)
+        return session
+
+    def _new_session(self, bearer: AuthBase) -> requests.Session:
+        session = Session()
+        session.auth = bearer
+        session.headers["Accept"] = "application/json"
+        self._sockets.watch(session)
         return session
 
 
 def answer_of(response: requests.Response, content: bytes) -> Any:
     """The decoded JSON of a 2xx; raises `TransientError` or `PermanentError` for anything else."""
     status = response.status_code
-    if 200 <= status < 300:
+    if 200 <= status < 300 and status != PARTIAL_CONTENT:
         try:
             return orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise TransientError(
                 f"{status}, but the answer is not JSON: {_excerpt(response, content)}", status
             ) from error
+    if where := redirected_to(response, _token_in(response)):
+        raise PermanentError(
+            f"{status} - it points to {where}, and redirects are not followed: "
+            "if the whole server has moved there, correct VTN_SERVER_ADDRESS",
+            status,
+        )
     message = f"{status} - {_excerpt(response, content)}{HINTS.get(status, '')}"
-    if (status >= 500 and status != NOT_IMPLEMENTED) or status in TRIED_AGAIN:
+    if (status >= 500 and status != NOT_IMPLEMENTED) or status in TRIED_AGAIN or status == PARTIAL_CONTENT:
         raise TransientError(message, status, retry_after_s(response))
     raise PermanentError(message, status)
 
@@ -117,9 +155,11 @@ class _Bearer(AuthBase):
 
     def __init__(self, tokens: TokenSource) -> None:
         self._tokens = tokens
+        self.sent = ""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._tokens.token()}"
+        self.sent = self._tokens.token()
+        request.headers["Authorization"] = f"Bearer {self.sent}"
         return request
 
 
@@ -127,24 +167,7 @@ def _token_in(response: requests.Response) -> str:
     return response.request.headers["Authorization"].removeprefix("Bearer ")
 
 
-def _content(response: requests.Response) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    for part in response.iter_content(65_536):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise TransientError(f"An answer of more than {MAX_ANSWER_BYTES:,} bytes", response.status_code)
-    return b"".join(parts)
-
-
 def _excerpt(response: requests.Response, content: bytes) -> str:
-    """The start of an answer for a message, without the token should a server echo it."""
-    text = " ".join(content[:4096].decode(errors="replace").replace(_token_in(response), "***").split())
-    return text[:200] or response.reason or "no content"
-
-
-def _root_cause(error: BaseException) -> str:
-    while (deeper := error.__cause__ or error.__context__) is not None:
-        error = deeper
-    return str(error) or type(error).__name__
+    """The start of an answer for a message."""
+    token = _token_in(response)
+    return shown(content.decode(errors="replace"), token) or shown(response.reason or "", token) or "no content"

@@ -1,0 +1,102 @@
+"""What is read of a server's answer, and what is shown of it: nothing in it is trusted."""
+
+import re
+import ssl
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from urllib.parse import quote
+
+import requests
+import urllib3
+
+from venclient.errors import ConfigurationError, TransientError, VenClientError
+
+MAX_ANSWER_BYTES = 2**20
+# On the wire, with headers, and chunks that are as small as what they carry.
+WIRE_BYTES_PER_BYTE = 2
+PART_BYTES = 64 * 2**10
+MAX_SHOWN = 200
+MAX_RETRY_AFTER_S = 600.0
+
+# What reading an answer raises, of `requests` and of all below it: not everything is wrapped.
+UNREADABLE = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError, zlib.error)
+
+
+def content(response: requests.Response, max_bytes: int = MAX_ANSWER_BYTES) -> bytes:
+    """What an answer holds, decompressed; raises one of `UNREADABLE` when it has no proper end within `max_bytes`.
+
+    Of an error's answer it is what can be read of the first 1 MiB: there, the status is what counts.
+    """
+    is_success = 200 <= response.status_code < 300
+    if not is_success:
+        max_bytes = min(max_bytes, MAX_ANSWER_BYTES)
+    read = bytearray()
+    try:
+        for part in response.iter_content(PART_BYTES):
+            read += part
+            if len(read) > max_bytes:
+                raise OSError(f"more than {max_bytes:,} bytes")
+    except UNREADABLE:
+        if is_success:
+            raise
+    return bytes(read[:max_bytes])
+
+
+def retry_after_s(response: requests.Response) -> float | None:
+    """Retry-After (RFC 9110 §10.2.3) in seconds from now, given as such or as a date; None for what is neither."""
+    text = response.headers.get("Retry-After", "").strip()
+    if not text:
+        return None
+    try:
+        seconds = float(text) if text.isdigit() else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def redirected_to(response: requests.Response, secret: str = "") -> str | None:
+    """Where a 3xx points to, for a message: without what may be secret in an address."""
+    location = response.headers.get("Location")
+    if not 300 <= response.status_code < 400 or not location:
+        return None
+    return shown(re.sub(r"//[^/]*@", "//", re.split("[?#]", location, maxsplit=1)[0]), secret)
+
+
+def trouble(error: BaseException, server: str, status: int | None, secret: str = "") -> VenClientError:
+    """What one of `UNREADABLE` means: `ConfigurationError` for a certificate, `TransientError` for all else."""
+    root = error
+    for root in _causes(error):
+        if isinstance(root, ssl.SSLCertVerificationError):
+            return ConfigurationError(
+                f"{server} is not trusted: {root.verify_message.rstrip('.')}. If its certificate is from a CA of your "
+                "own, name that CA's PEM file in BULK_UPLOAD_CA_FILE; if not, the server needs another certificate"
+            )
+    why = shown(str(root), secret) or type(root).__name__
+    if status is not None:
+        return TransientError(f"{status}, but the answer cannot be read: {why}", status)
+    if isinstance(root, OSError):
+        return TransientError(f"No connection to {server}: {why}")
+    return TransientError(f"An answer of {server} that cannot be read: {type(root).__name__}, {why}")
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether it was for the time that something took."""
+    return any(isinstance(cause, requests.Timeout | TimeoutError) for cause in _causes(error))
+
+
+def shown(text: str, secret: str = "") -> str:
+    """The start of what a server says, in one line; without what a terminal obeys, and the secret should it echo it."""
+    for said in filter(None, (secret, quote(secret, safe=""))):
+        text = text.replace(said, "***")
+    printable = "".join(sign if sign.isprintable() else " " for sign in text[: 20 * MAX_SHOWN])
+    return " ".join(printable.split())[:MAX_SHOWN]
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
