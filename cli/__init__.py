@@ -9,6 +9,7 @@ import sys
 import typer
 
 from cli import check, demo, plan, register, run, sample_data, status, up, verify, vtn, worker
+from cli.printable import printable
 from venclient.errors import ConfigurationError
 
 HELP = """Upload historical meter data of OpenADR VENs to a VTN: resumable to the point, exact, unattended.
@@ -62,5 +63,5 @@ def main() -> None:
     try:
         app(prog_name="bulk-upload")
     except ConfigurationError as error:
-        typer.echo(f"bulk-upload: {error}", err=True)
+        typer.echo(printable(f"bulk-upload: {error}"), err=True)
         sys.exit(2)

@@ -9,6 +9,7 @@ import orjson
 import typer
 
 from cli import options
+from cli.printable import printable
 from venclient.checking import CheckedSeries, LoadCheck
 from venclient.errors import ConfigurationError
 
@@ -99,7 +100,9 @@ def _print(checks: list[LoadCheck]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("findings", min_width=14)
     for check in listed:
-        table.add_row(Text(check.name), *_numbers(check), Text("; ".join(check.findings) or "none"))
+        table.add_row(
+            Text(printable(check.name)), *_numbers(check), Text(printable("; ".join(check.findings)) or "none")
+        )
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH_OF_FILES

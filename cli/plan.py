@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from cli import options
+from cli.printable import printable
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -117,6 +118,6 @@ def _print(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_meas
     )
     failing = [each for each in planned if each.error]
     for each in failing[:FAILURES_TOLD]:
-        typer.echo(f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}", err=True)
+        typer.echo(printable(f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}"), err=True)
     if len(failing) > FAILURES_TOLD:
         typer.echo(f"… and {len(failing) - FAILURES_TOLD:,} more: `bulk-upload check` tells which", err=True)

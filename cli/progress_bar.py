@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from cli.printable import printable
 from tasks.progress import Snapshot, watched_by
 
 WAIT_TOLD = 60
@@ -63,9 +64,14 @@ def _advance(bar: Progress, task: TaskID, now: Snapshot) -> None:
     bar.update(task, completed=now.share, loads=through, points=points, rate=rate, left=left, waits=waits)
 
 
+class _Printable(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatMessage(record))
+
+
 @contextmanager
 def _logged(handler: logging.Handler, level: int) -> Iterator[None]:
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     loggers = [logging.getLogger(name) for name in OUR_LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)

@@ -7,6 +7,7 @@ import orjson
 import typer
 
 from cli import options
+from cli.printable import printable
 
 FAILURES_TOLD = 5
 
@@ -45,5 +46,5 @@ def register(
     else:
         typer.echo(str(registration))
     for failure in registration.failures[:FAILURES_TOLD]:
-        typer.echo(failure, err=True)
+        typer.echo(printable(failure), err=True)
     sys.exit(1 if registration.failures else 0)

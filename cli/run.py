@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from cli import options
+from cli.printable import printable
 from venclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _tell(state: "State[Summary]", *, as_json: bool) -> int:
         assert isinstance(outcome, Exception)
         raise outcome
     if not outcome.success:
-        typer.echo(state.message, err=True)
+        typer.echo(printable(state.message or ""), err=True)
     if state.is_cancelled():
         typer.echo(STOPPED, err=True)
     typer.echo(orjson.dumps(_as_json(outcome)).decode() if as_json else _in_words(outcome))

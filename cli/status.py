@@ -9,6 +9,7 @@ import orjson
 import typer
 
 from cli import options
+from cli.printable import printable
 from venclient.standing import LoadStory, UploadStanding
 
 FAILURES_TOLD = 10
@@ -76,14 +77,13 @@ def _print(standing: UploadStanding) -> None:
     table.add_column("last change", no_wrap=True)
     for ven in standing.vens:
         numbers = (getattr(ven, name) for name in names)
-        table.add_row(
-            Text(ven.ven), *(f"{number:,}" for number in numbers), f"{ven.last_at:%d %b %H:%M}Z" if ven.last_at else ""
-        )
+        last_at = f"{ven.last_at:%d %b %H:%M}Z" if ven.last_at else ""
+        table.add_row(Text(printable(ven.ven)), *(f"{number:,}" for number in numbers), last_at)
     console = Console()
     console.print(table)
     failed = [load for load in standing.loads if load.error]
     for load in failed[:FAILURES_TOLD]:
-        console.print(f"Load {load.load_id} ({load.ven}): {load.error}", markup=False, highlight=False)
+        console.print(printable(f"Load {load.load_id} ({load.ven}): {load.error}"), markup=False, highlight=False)
     if len(failed) > FAILURES_TOLD:
         console.print(f"… and {len(failed) - FAILURES_TOLD:,} more that failed: --json has them all", highlight=False)
     if failed:
@@ -92,7 +92,7 @@ def _print(standing: UploadStanding) -> None:
 
 def _print_story(story: LoadStory) -> None:
     for line in _story(story):
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 def _story(story: LoadStory) -> Iterator[str]:

@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -347,3 +348,24 @@ def _read_all(terminal: int) -> str:
         while part := os.read(terminal, 65_536):
             shown += part
     return shown.decode()
+
+
+def test_text_of_any_characters_from_the_database_is_sent_as_it_is_and_cannot_steer_the_terminal(
+    vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
+) -> None:
+    site = new_site(loads=2, points=10)
+    ven = f"'; DROP TABLE loads; -- {uuid.uuid4()} \x1b[2J\x07\u202e\r\n%s {{x}} | <b>"
+    site.execute("UPDATE resources SET ven = ?, resource_name = ?, address = CAST(X'ff' AS TEXT)", ven, ven)
+    site.register(vtn)
+    site.execute("UPDATE loads SET h5_meter_id = ? WHERE load_component = 'load_1'", "meter_\x1b[31m")
+    finished = command("run", *run_options(site, vtn), cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 1, finished.stderr
+    assert "1 of 2 loads done, 1 failed" in finished.stdout
+    status = command("status", "--db", site.db, "--ledger", site.ledger, cwd=tmp_path)
+    check = command("check", "--db", site.db, "--h5", site.h5, cwd=tmp_path)
+    for shown in (finished.stdout + finished.stderr, status.stdout, check.stdout):
+        assert not {"\x1b", "\x07", "\r", "\u202e"} & set(shown), repr(shown)
+        assert "\N{REPLACEMENT CHARACTER}[2J" in shown
+    with vtn.session() as session:
+        (first, _) = session.get(f"{vtn.base_url}/resources", params={"ven_name": ven}).json()
+    assert first["resource_name"].startswith(ven)

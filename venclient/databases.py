@@ -87,11 +87,13 @@ def open_read_only(path_or_url: str) -> Engine:
     if path is None:
         return open_engine(path_or_url)
     address = f"{path.absolute().as_uri()}?mode=ro"
-    return create_engine(
-        "sqlite://",
-        creator=lambda: sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False),
-        poolclass=QueuePool,
-    )
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        connection.text_factory = lambda text: text.decode(errors="replace")  # one odd byte must not hide all rows
+        return connection
+
+    return create_engine("sqlite://", creator=connect, poolclass=QueuePool)
 
 
 def use_write_ahead_log(engine: Engine) -> None:
