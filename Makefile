@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check bench docs setup lock clean
+.PHONY: demo test check chaos bench docs setup lock clean
 
 demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
 	$(BIN)/bulk-upload demo
@@ -16,6 +16,9 @@ check: $(INSTALLED)  ## Style, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: $(INSTALLED)  ## 200 rounds of faults, kills, stops and full disks (half an hour; as root, on Debian): docs/reliability.md
+	$(BIN)/python -m tests.chaos --rounds 200
 
 bench: $(INSTALLED)  ## Measured ratios, each against a peer in the same run
 	$(BIN)/python -m benchmarks.encoding

@@ -1,0 +1,177 @@
+"""What can go wrong in a round of chaos; the dice say when, how often and for how long."""
+
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from pathlib import Path
+from typing import get_args
+
+from tests.chaos_world import CONCURRENCY, Round, World
+from tests.system_postgresql import SystemPostgresql
+from vtn import faults
+
+LEASE_S = 30.0  # without a sign of life: venclient.liveness
+DISK_BYTES = 2 * 2**20
+PAGE_BYTES = 4096
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+
+def _faults(world: World, round_: Round) -> None:
+    """Every kind of fault, on up to 60 % of all requests."""
+    kinds = [*get_args(faults.Refusal), *get_args(faults.Unheard), *get_args(faults.Stored)]
+    some = round_.dice.sample(kinds, round_.dice.randint(1, len(kinds)))
+    world.vtn.switch(rate=round_.dice.uniform(0.05, 0.6), kinds=some, seed=round_.number, stall_s=0.2, retry_after_s=0)
+    world.run()
+
+
+def _vtn_killed(world: World, round_: Round) -> None:
+    """The VTN is killed while a run sends, and is away for up to 8 s."""
+    world.vtn.switch(points_per_second=2_000)
+    with _meanwhile(world.run):
+        world.has_begun(round_.dice)
+        world.restart_vtn(round_, round_.dice.uniform(0, 8))
+
+
+def _run_killed(world: World, round_: Round) -> None:
+    """The run is killed at a random moment, up to three times."""
+    world.vtn.switch(points_per_second=2_000)
+    for _ in range(round_.dice.randint(1, 3)):
+        run = world.start()
+        world.has_begun(round_.dice)
+        run.kill()
+        run.communicate()
+        round_.kills += 1
+
+
+def _run_frozen(world: World, round_: Round) -> None:
+    """The run is stopped for longer than its lease, another takes over, and it wakes up again."""
+    world.vtn.switch(points_per_second=500)
+    frozen = world.start()
+    world.has_begun(round_.dice)
+    frozen.send_signal(signal.SIGSTOP)
+    round_.kills += 1
+    world.vtn.switch()
+    successor = world.start(BULK_UPLOAD_WHEN_BUSY="wait")
+    _, told = successor.communicate(timeout=LEASE_S + 60)
+    assert successor.returncode == 0, told
+    frozen.send_signal(signal.SIGCONT)
+    _, told = frozen.communicate(timeout=120)
+    assert frozen.returncode == 1, told
+    assert "has taken over the VEN" in told
+
+
+def _database_killed(world: World, round_: Round) -> None:
+    """The ledger is on PostgreSQL, whose processes are killed while a run sends."""
+    with SystemPostgresql() as database:
+        before, world.ledger = world.ledger, database.url.replace("postgresql:", "postgresql+psycopg:")
+        try:
+            world.vtn.switch(points_per_second=2_000)
+            with _meanwhile(world.run):
+                world.has_begun(round_.dice)
+                database.kill()
+                round_.kills += 1
+                time.sleep(round_.dice.uniform(0, 2))
+                database.start()
+                world.vtn.switch()
+            world.note(round_)
+            round_.seen.clear()  # this ledger knew nothing before: all was sent again
+            world._converge()
+            world.site.assert_stored(world.vtn)
+        finally:
+            world.ledger = before
+
+
+def _disk_full(world: World, round_: Round) -> None:
+    """The ledger's disk fills up while a run sends."""
+    disk = world.folder / "disk"
+    disk.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", disk], check=True)
+    before = world.ledger
+    try:
+        world.ledger = str(disk / "ledger.db")
+        (disk / "filler").write_bytes(b"x" * (DISK_BYTES - round_.dice.randint(30, 120) * PAGE_BYTES))
+        run = world.start()
+        _, told = run.communicate(timeout=120)
+        assert run.returncode == 0 or "full" in told, told
+        (disk / "filler").unlink()
+        world.note(round_)
+        acknowledged = {(each.resource_id, each.first_start) for each in round_.seen if each.status == 201}
+        round_.seen.clear()
+        world._converge()
+        world.site.assert_stored(world.vtn)
+        world.note(round_)
+        again = {(each.resource_id, each.first_start) for each in round_.seen} & acknowledged
+        assert len(again) <= CONCURRENCY, "what was acknowledged and recorded is not sent again"
+        round_.seen.clear()
+    finally:
+        world.ledger = before
+        subprocess.run(["umount", disk], check=True)
+
+
+def _slow_loris(world: World, round_: Round) -> None:
+    """The VTN's answers come a byte at a time, for a while."""
+    world.vtn.switch(points_per_second=5_000)
+    with _meanwhile(world.run):
+        world.has_begun(round_.dice)
+        world.line.trickles.set()
+        time.sleep(round_.dice.uniform(1, 6))
+        world.line.trickles.clear()
+    round_.kills += 1  # answers that were not waited for to their end
+
+
+def _clock_jumps(world: World, round_: Round) -> None:
+    """The clock of the run's machine jumps by up to ten days, to and fro, and the run is killed."""
+    clock = world.folder / "clock"
+    clock.write_text("+0")
+    world.vtn.switch(points_per_second=2_000)
+    faked = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    run = world.start(**faked)
+    for _ in range(5):
+        world.has_begun(round_.dice)
+        clock.write_text(f"{round_.dice.randint(-864_000, 864_000):+d}")
+    run.kill()
+    run.communicate()
+    round_.kills += 1
+
+
+@contextmanager
+def _meanwhile(call: Callable[[], object]) -> Iterator[None]:
+    """The call in a thread, which is waited for at the end; what leaves it leaves this."""
+    with ThreadPoolExecutor(1, thread_name_prefix="chaos") as pool:
+        called = pool.submit(copy_context().run, call)
+        yield
+        called.result()
+
+
+KINDS: dict[str, Callable[[World, Round], None]] = {
+    "faults": _faults,
+    "vtn killed": _vtn_killed,
+    "run killed": _run_killed,
+    "slow loris": _slow_loris,
+    "disk full": _disk_full,
+    "clock jumps": _clock_jumps,
+    "database killed": _database_killed,
+    "run frozen": _run_frozen,
+}
+# Of a hundred rounds.
+SHARES = {
+    "faults": 50, "vtn killed": 14, "run killed": 10, "slow loris": 8, "disk full": 8, "clock jumps": 4,
+    "database killed": 4, "run frozen": 2,
+}  # fmt: skip
+
+
+def kinds_of(rounds: int, seed: int) -> list[str]:
+    """What each of so many rounds is about: all kinds, by their shares."""
+    kinds = [kind for kind, share in SHARES.items() for _ in range(max(1, round(share * rounds / 100)))]
+    random.Random(seed).shuffle(kinds)
+    return kinds[:rounds]

@@ -1,0 +1,213 @@
+"""What rounds of chaos play with: an operator's site, a VTN behind a line, Prefect; and what has to hold after each."""
+
+import gc
+import os
+import random
+import subprocess
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from config.settings import given_options
+from flows.bulk_upload import bulk_upload
+from tests.commands import start
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site, expected_points
+from tests.slow_line import SlowLine
+from venclient.chunks import pending
+from venclient.ledger import Ledger
+from venclient.meter_data import MeterFile
+from vtn.switches import Seen
+
+LOADS, POINTS, VENS = 18, 240, 3
+CONCURRENCY = 6
+CHUNK_SIZE = 100
+OF_A_RUN = ("upload", "lease", "progress", "deadline", "limit", "stop", "watchdog")
+ROUNDS_TO_WARM_UP = 10
+GROWTH_BYTES = 60 * 2**20
+
+
+@dataclass
+class Tally:
+    """What came of the rounds of one kind."""
+
+    rounds: int = 0
+    points: int = 0
+    requests: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    kills: int = 0
+    lost: int = 0
+    sent_twice: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Round:
+    """A round at work: its number, its dice, and what it may do twice."""
+
+    number: int
+    kind: str
+    dice: random.Random
+    kills: int = 0
+    seen: list[Seen] = field(default_factory=list)
+
+
+class World:
+    """An operator's site, its VTN behind a line that can be made slow, and a Prefect server."""
+
+    def __init__(self, folder: Path, prefect_url: str) -> None:
+        self._stack = ExitStack()
+        self.folder = folder
+        self.prefect_url = prefect_url
+        self.vtn = ReferenceVtn(folder / "vtn.db")
+        self.site = Site(folder / "site", loads=LOADS, points=POINTS, vens=VENS)
+        self.ledger = str(self.site.ledger)
+        self.tallies: dict[str, Tally] = defaultdict(Tally)
+        self.bytes_at_rest: list[int] = []
+        self._noted = 0
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.vtn)
+        self.line = self._stack.enter_context(SlowLine(self.vtn.port))
+        self.site.register(self.vtn)
+        self._stack.enter_context(temporary_settings({PREFECT_API_URL: self.prefect_url}))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def vtn_url(self) -> str:
+        """The VTN's address on the line."""
+        return f"http://127.0.0.1:{self.line.port}/openadr3"
+
+    def play(self, number: int, kind: str, seed: int, goes_wrong: Callable[["World", Round], None]) -> None:
+        """One round; an `AssertionError` says what is not as it should be."""
+        round_ = Round(number, kind, random.Random(f"{seed} {number}"))
+        began = time.monotonic()
+        self._noted = len(self.vtn.log())
+        self._change_the_file(round_.dice)
+        goes_wrong(self, round_)
+        self.vtn.switch()
+        self.line.trickles.clear()
+        self._converge()
+        self.note(round_)
+        self._assert_all_is_well(round_)
+        tally = self.tallies[kind]
+        tally.rounds += 1
+        tally.points += sum(each.stored for each in round_.seen)
+        tally.requests += len(round_.seen)
+        tally.kills += round_.kills
+        tally.faults.update(each.fault for each in round_.seen if each.fault)
+        tally.seconds += time.monotonic() - began
+
+    def run(self, **options: Any) -> State[Any]:
+        """A run of the flow in this process."""
+        only_failed = options.pop("only_failed", False)
+        given: dict[str, Any] = {
+            "vtn_url": self.vtn_url,
+            "bearer_token": self.vtn.token,
+            "resources_db": str(self.site.db),
+            "meter_file": self.site.h5,
+            "ledger_url": self.ledger,
+            "concurrency": CONCURRENCY,
+            "retry_wait_s": 0.01,
+            "timeout_s": 2.0,
+        }
+        with given_options(**given | options):
+            state: State[Any] = bulk_upload(only_failed=only_failed, chunk_size=CHUNK_SIZE, return_state=True)
+        return state
+
+    def start(self, **environment: Any) -> subprocess.Popen[str]:
+        """The same as a process of its own."""
+        options = ["--db", self.site.db, "--h5", self.site.h5, "--ledger", self.ledger, "--vtn-url", self.vtn_url]
+        return start(
+            "run", *options, "--token", self.vtn.token, "--chunk-size", CHUNK_SIZE,
+            cwd=self.folder, prefect_url=self.prefect_url, BULK_UPLOAD_CONCURRENCY=str(CONCURRENCY),
+            BULK_UPLOAD_RETRY_WAIT_S="0.01", BULK_UPLOAD_TIMEOUT_S="2", **environment,
+        )  # fmt: skip
+
+    def note(self, round_: Round) -> None:
+        """Keep what the VTN has seen: its own note is lost when it is killed."""
+        seen = self.vtn.log(after=self._noted)
+        round_.seen += seen
+        self._noted += len(seen)
+
+    def restart_vtn(self, round_: Round, away_s: float) -> None:
+        """Kill -9, and start again a while later."""
+        self.note(round_)
+        round_.kills += 1
+        self.vtn.kill()
+        time.sleep(away_s)
+        self.vtn.start()
+        self._noted = 0
+
+    def has_begun(self, dice: random.Random) -> None:
+        """Wait until some requests have come, or none will."""
+        wanted = self._noted + dice.randint(1, 2 * LOADS)
+        give_up_at = time.monotonic() + 20
+        while len(self.vtn.log()) < wanted and time.monotonic() < give_up_at:
+            time.sleep(0.01)
+
+    def _change_the_file(self, dice: random.Random) -> None:
+        for load in self.site.loads:
+            self.site.append(load, dice.randint(20, 200))
+            if dice.random() < 0.3:
+                rows = self.site.rows(load)
+                rows[dice.randrange(len(rows)), 1] += dice.randint(1, 100)
+                self.site.write_rows(load, rows)
+
+    def _converge(self) -> None:
+        """In peace, one run sends all, and another what was refused or failed by a random answer."""
+        state = self.run()
+        if not state.is_completed():
+            state = self.run(only_failed=True)
+        assert state.is_completed(), state.message
+
+    def _assert_all_is_well(self, round_: Round) -> None:
+        self.tallies[round_.kind].lost += self._lost()
+        self.site.assert_stored(self.vtn)
+        with MeterFile(self.site.h5) as meters, Ledger(self.ledger, self.vtn_url) as ledger:
+            entries = ledger.entries(self.site.loads)
+            for load in self.site.loads:
+                entry = entries[load.vtn_resource_id]
+                assert (entry.state, entry.refused) == ("done", ()), load
+                assert not pending(meters.series(load.h5_meter_id, load.load_component), entry.marks), load
+        twice = _points_acknowledged_twice(round_.seen)
+        self.tallies[round_.kind].sent_twice += twice
+        assert twice <= round_.kills * CONCURRENCY * CHUNK_SIZE, f"{twice} points were acknowledged twice"
+        assert self.vtn.in_flight() == 0
+        self._assert_at_rest()
+
+    def _lost(self) -> int:
+        """Points of the file that the VTN does not have."""
+        return sum(
+            len(set(expected_points(self.site.rows(load).tolist())[0]) - set(self.vtn.points(id_).start_s.tolist()))
+            for load in self.site.loads
+            if (id_ := load.vtn_resource_id)
+        )
+
+    def _assert_at_rest(self) -> None:
+        """No thread of a run is left, and memory does not grow from round to round."""
+        left = [thread.name for thread in threading.enumerate() if thread.name.startswith(OF_A_RUN)]
+        assert not left, left
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.bytes_at_rest.append(pages * os.sysconf("SC_PAGE_SIZE"))
+        warm = self.bytes_at_rest[ROUNDS_TO_WARM_UP:]
+        assert not warm or warm[-1] - warm[0] < GROWTH_BYTES, warm
+
+
+def _points_acknowledged_twice(seen: list[Seen]) -> int:
+    """Points of requests that were answered 201 and nothing else, beyond the first time."""
+    clean = [each for each in seen if each.status == 201 and each.fault is None and each.stored == each.points]
+    sent = Counter((each.resource_id, each.first_start, each.points) for each in clean)
+    return sum((times - 1) * points for (_, _, points), times in sent.items())
