@@ -16,7 +16,7 @@ from tests.system_postgresql import SystemPostgresql
 from vtn import faults
 
 LEASE_S = 30.0  # without a sign of life: venclient.liveness
-DISK_BYTES = 2 * 2**20
+DISK_BYTES = 16 * 2**20
 PAGE_BYTES = 4096
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
@@ -94,7 +94,7 @@ def _disk_full(world: World, round_: Round) -> None:
     before = world.ledger
     try:
         world.ledger = str(disk / "ledger.db")
-        (disk / "filler").write_bytes(b"x" * (DISK_BYTES - round_.dice.randint(30, 120) * PAGE_BYTES))
+        (disk / "filler").write_bytes(b"x" * (DISK_BYTES - round_.dice.randint(30, 400) * PAGE_BYTES))
         run = world.start()
         _, told = run.communicate(timeout=120)
         assert run.returncode == 0 or "full" in told, told

@@ -159,8 +159,8 @@ class World:
 
     def _change_the_file(self, dice: random.Random) -> None:
         for load in self.site.loads:
-            self.site.append(load, dice.randint(20, 200))
-            if dice.random() < 0.3:
+            self.site.append(load, dice.randint(5, 30))
+            if dice.random() < 0.5:
                 rows = self.site.rows(load)
                 rows[dice.randrange(len(rows)), 1] += dice.randint(1, 100)
                 self.site.write_rows(load, rows)

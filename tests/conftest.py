@@ -27,7 +27,7 @@ KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
 @pytest.fixture(autouse=True)
 def nobody_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between attempts are off; how many attempts there are stays as it is set."""
-    monkeypatch.setattr("venclient.vtn.sleep_using_event", lambda _event: lambda _seconds: None)
+    monkeypatch.setattr("venclient.attempts.sleep_using_event", lambda _event: lambda _seconds: None)
 
 
 @pytest.fixture(autouse=True)

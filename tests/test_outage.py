@@ -30,7 +30,7 @@ LOADS = 40
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """An outage is one after half a second, and attempts have their distance."""
     monkeypatch.setattr("venclient.gate.SILENT_FOR_S", 0.5)
-    monkeypatch.setattr("venclient.vtn.sleep_using_event", sleep_using_event)
+    monkeypatch.setattr("venclient.attempts.sleep_using_event", sleep_using_event)
 
 
 @pytest.fixture

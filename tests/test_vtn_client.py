@@ -65,7 +65,7 @@ def test_attempts_end_and_the_last_reason_is_told(no_faults: ReferenceVtn) -> No
 def test_retry_after_is_waited_for(no_faults: ReferenceVtn, monkeypatch: pytest.MonkeyPatch) -> None:
     resource = no_faults.add_resource()
     no_faults.switch(script=["503", "429"], retry_after_s=1)
-    monkeypatch.setattr("venclient.vtn.sleep_using_event", sleep_using_event)
+    monkeypatch.setattr("venclient.attempts.sleep_using_event", sleep_using_event)
     started = time.monotonic()
     with client(no_faults) as vtn:
         vtn.upload(resource, _body(), POINTS, 5_000)
@@ -77,7 +77,7 @@ def test_told_to_stop_it_waits_for_no_retry_after_and_sends_nothing_more(
 ) -> None:
     resource = no_faults.add_resource()
     no_faults.switch(script=["503"], retry_after_s=600)
-    monkeypatch.setattr("venclient.vtn.sleep_using_event", sleep_using_event)
+    monkeypatch.setattr("venclient.attempts.sleep_using_event", sleep_using_event)
     seen = len(no_faults.log())
     with client(no_faults) as vtn, ThreadPoolExecutor(1) as pool:
         upload = pool.submit(vtn.upload, resource, _body(), POINTS, 5_000)

@@ -36,16 +36,30 @@ class VENManager:
     """VENs, their loads and their historical data, with one VTN.
 
     `vens`: the names of the VENs that this manager has registered. `ledger_url`: a path or an SQLAlchemy URL;
-    `concurrency`: requests in flight at a time, all calls together, at most. Every method raises `ConfigurationError`
+    `concurrency`: requests in flight at a time, all calls together, at most; `ca_file`: PEM file of a CA of your own;
+    `allow_http`: points and token may go to another machine in the clear. Every method raises `ConfigurationError`
     for what the operator has to set right: no such file, no such VEN, a VTN that is not there or refuses the token,
     another run that uploads the same VEN (`BusyError`).
     """
 
     def __init__(
-        self, vtn_base_url: str, bearer_token: str, *, ledger_url: str = LEDGER, concurrency: int = 16
+        self,
+        vtn_base_url: str,
+        bearer_token: str,
+        *,
+        ledger_url: str = LEDGER,
+        concurrency: int = 16,
+        ca_file: str | None = None,
+        allow_http: bool = False,
     ) -> None:
         self.vens: set[str] = set()
-        self._vtn = VtnClient(vtn_base_url, GivenToken(SecretStr(bearer_token)), pace=Pace(concurrency))
+        self._vtn = VtnClient(
+            vtn_base_url,
+            GivenToken(SecretStr(bearer_token)),
+            pace=Pace(concurrency),
+            ca_file=ca_file,
+            allow_http=allow_http,
+        )
         self._ledger_url = ledger_url
         self._concurrency = concurrency
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="upload")

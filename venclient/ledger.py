@@ -244,10 +244,10 @@ class Ledger:
             connection.execute(self._database.upsert(MARKS), marks)
 
     def _delete_refused(self, connection: Connection, load: Load, starts: Collection[int]) -> None:
-        of_load = self._of(REFUSED, [load.vtn_resource_id])
-        connection.execute(
-            delete(REFUSED).where(*of_load, REFUSED.c.start_s == bindparam("of")), [{"of": s} for s in starts]
-        )
+        columns = (REFUSED.c.vtn_id, REFUSED.c.vtn_resource_id, REFUSED.c.start_s)
+        of_point = delete(REFUSED).where(*(column == bindparam(f"of_{column.name}") for column in columns))
+        key = {f"of_{name}": value for name, value in self._key(load).items()}
+        connection.execute(of_point, [{**key, "of_start_s": start_s} for start_s in starts])
 
     def _has_refused(self, connection: Connection, load: Load) -> bool:
         of_load = self._of(REFUSED, [load.vtn_resource_id])

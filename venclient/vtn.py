@@ -1,30 +1,24 @@
 """The VTN (contracts §3) as the upload and the registration see it: each call tried again until it holds."""
 
 import logging
-import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from threading import Event, get_ident
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import orjson
 import requests
-from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event
 
+from venclient.attempts import Attempts
 from venclient.errors import (
     ConfigurationError,
     PermanentError,
     RefusedError,
-    StoppedError,
     TokenServerError,
     TooMuchError,
     TransientError,
-    VenClientError,
 )
-from venclient.gate import Gate, is_absence
 from venclient.models import Receipt
 from venclient.pace import Pace
 from venclient.tokens import TokenSource
@@ -34,14 +28,9 @@ log = logging.getLogger(__name__)
 
 # No VTN known is slower than this; the time that a request may take grows with its points.
 SLOWEST_POINTS_PER_SECOND = 500
-RETRY_WAIT_MAX_S = 60.0
-# Threads that all wait for the same do not come back in the same instant.
-SPREAD_S = 0.25
 ATTEMPTS_TO_FIND_IT = 3
 POINTS_REFUSED = frozenset({400, 422})
 TOO_LARGE = 413
-
-T = TypeVar("T")
 
 
 class VtnClient:
@@ -73,12 +62,14 @@ class VtnClient:
         self.pace = pace or Pace()
         self._wire = Wire(base_url, tokens, ca_file=ca_file, allow_http=allow_http)
         self._timeout_s = timeout_s
-        self._attempts = attempts
-        self._retry_wait_s = retry_wait_s
         self._turn = turn
-        self._stopped = Event()
-        self._gate = Gate(self.pace, self._stopped, patience_s=outage_patience_s, first_wait_s=retry_wait_s)
-        self._waits: dict[int, str] = {}
+        self._attempts = Attempts(
+            self.pace,
+            self._look_up_nothing,
+            at_most=attempts,
+            first_wait_s=retry_wait_s,
+            patience_s=outage_patience_s,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +81,7 @@ class VtnClient:
 
     def stop(self) -> None:
         """Let requests in flight finish and send no other: calls raise `StoppedError` from now on."""
-        self._stopped.set()
+        self._attempts.stop()
 
     def cut(self) -> None:
         """Stop, and do not wait for requests in flight either: what becomes of them is not known."""
@@ -108,14 +99,13 @@ class VtnClient:
 
     @property
     def waiting_for(self) -> str | None:
-        """What all threads wait for, or else why one waits for its next attempt while nothing is in flight."""
-        last_told = None if self.pace.in_flight else next(reversed(self._waits.copy().values()), None)
-        return self._gate.waiting_for or last_told
+        """What requests wait for, if they do, in words."""
+        return self._attempts.waiting_for
 
     def check(self) -> None:
         """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token."""
         try:
-            self._retried(self._look_up_nothing, attempts=ATTEMPTS_TO_FIND_IT)
+            self._attempts.at(self._look_up_nothing, at_most=ATTEMPTS_TO_FIND_IT)
         except TokenServerError as error:
             raise ConfigurationError(
                 f"No token. {error}. Start it, or correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
@@ -145,14 +135,14 @@ class VtnClient:
             return response.status_code
 
         started = time.monotonic()
-        status, refusals = self._retried(post, vtn_resource_id, points)
+        status, refusals = self._attempts.at(post, vtn_resource_id, points)
         return Receipt(points, (*refusals, str(status)), time.monotonic() - started)
 
     def create_ven(self, ven: str) -> None:
         """Make the VEN known to the VTN; harmless where it is known already."""
         body = orjson.dumps({"ven_name": ven, "client_name": f"Client_{ven}"})
         try:
-            self._retried(lambda: answer_of(*self._post("/vens", body)))
+            self._attempts.at(lambda: answer_of(*self._post("/vens", body)))
         except PermanentError as error:
             if error.status != 409:
                 raise
@@ -168,18 +158,18 @@ class VtnClient:
             )
             return _field(_json_or_none(content) if exists else answer_of(response, content), "id")
 
-        created, _ = self._retried(post)
+        created, _ = self._attempts.at(post)
         return created if isinstance(created, str) and created else self._find_resource(resource)
 
     def points(self, vtn_resource_id: str, start: str, end: str) -> object:
         """What the VTN says that it has of a resource from `start` up to `end` (ISO 8601): decoded JSON."""
         params = {"resource_id": vtn_resource_id, "start": start, "end": end}
-        answer, _ = self._retried(lambda: self._get("/report_data", params))
+        answer, _ = self._attempts.at(lambda: self._get("/report_data", params))
         return answer
 
     def _find_resource(self, resource: dict[str, Any]) -> str:
         wanted = resource["external_resource_id"]
-        answer, _ = self._retried(
+        answer, _ = self._attempts.at(
             lambda: self._get("/resources", {"external_resource_id": wanted, "ven_name": resource["ven_name"]})
         )
         for found in _list(answer):
@@ -196,107 +186,8 @@ class VtnClient:
         timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
         return self._wire.exchange("POST", path, params=params, body=body, timeout_s=timeout_s)
 
-    def _retried(
-        self, call: Callable[[], T], what: str = "", points: int = 1, *, attempts: int | None = None
-    ) -> tuple[T, tuple[str, ...]]:
-        """What the call returns, and what the attempts before came to; an error carries all of them.
-
-        `what` it is about, such as a resource, tells the trouble with one from an outage. With `attempts`, no outage is
-        sat out: there are so many at most.
-        """
-        tried = _Tried()
-
-        def attempt() -> T:
-            self._waits.pop(get_ident(), None)
-            try:
-                with self._gate.passed(what, points):
-                    return call()
-            except (TransientError, PermanentError) as error:
-                tried.refusals.append(str(error.status or "no-answer"))
-                is_last = tried.counted + 1 >= self._attempts
-                tried.counted += attempts is not None or self._counts(error, is_last=is_last)
-                self._learn_from(error, points)
-                raise
-
-        retrying = Retrying(
-            retry=retry_if_exception(lambda error: _may_hold(error, points)),
-            stop=lambda _: tried.counted >= (attempts or self._attempts) or self._stopped.is_set(),
-            wait=lambda state: self._wait_s(state, tried.counted),
-            sleep=sleep_using_event(self._stopped),
-            reraise=True,
-        )
-        try:
-            return retrying(attempt), tuple(tried.refusals)
-        except VenClientError as error:
-            error.answers = tuple(tried.refusals)
-            if isinstance(error, TransientError):
-                self._end_what_is_over(error)
-            raise
-        finally:
-            self._waits.pop(get_ident(), None)
-
-    def _wait_s(self, state: RetryCallState, counted: int) -> float:
-        """How long to wait before the next attempt, the longer the more there were; the gate has what all wait for."""
-        error = state.outcome.exception() if state.outcome else None
-        assert isinstance(error, TransientError)
-        if self._gate.is_closed:
-            return random.uniform(0, min(SPREAD_S, self._retry_wait_s))
-        wait_s: float = min(self._retry_wait_s * 2 ** (counted - 1), RETRY_WAIT_MAX_S)
-        wait_s += random.uniform(0, self._retry_wait_s)
-        level = logging.WARNING if counted >= ATTEMPTS_TO_FIND_IT else logging.INFO
-        self._waits[get_ident()] = str(error)
-        log.log(level, "  Attempt %d failed, the next in %.1f s: %s", state.attempt_number, wait_s, error)
-        return wait_s
-
-    def _counts(self, error: TransientError | PermanentError, *, is_last: bool) -> bool:
-        """Whether a failed attempt is the request's own trouble, and not that nobody is there."""
-        if isinstance(error, PermanentError) or not is_absence(error):
-            return True
-        if self._gate.is_closed and not self._gate.is_of_one():
-            return False
-        return not (is_last or self._gate.is_closed) or self._answers()
-
-    def _learn_from(self, error: TransientError | PermanentError, points: int) -> None:
-        if self._gate.is_closed:  # what does not get through now would not with fewer points either
-            self.pace.restore()
-        elif isinstance(error, TooMuchError):
-            self.pace.shrink(points)
-
-    def _end_what_is_over(self, error: TransientError) -> None:
-        """A load that the VTN does not get done fails alone; the run ends when it was told to, or no token is taken."""
-        if self._stopped.is_set():
-            raise StoppedError("The run was told to stop: what is left waits for the next") from error
-        if error.status == 401:
-            raise ConfigurationError(
-                f"The VTN refuses the token ({error}). Give a fresh one with --token or VTN_BEARER_TOKEN, "
-                "or check the OAuth client"
-            ) from error
-
-    def _answers(self) -> bool:
-        """Whether the VTN answers a small question, be it with a refusal."""
-        try:
-            self._look_up_nothing()
-        except TransientError as error:
-            return not is_absence(error)
-        except PermanentError:
-            return True
-        return True
-
     def _look_up_nothing(self) -> Any:
         return self._get("/resources", {"external_resource_id": "-"})
-
-
-@dataclass(slots=True)
-class _Tried:
-    """What the attempts at one call came to, and how many of them count."""
-
-    refusals: list[str] = field(default_factory=list)
-    counted: int = 0
-
-
-def _may_hold(error: BaseException, points: int) -> bool:
-    """Whether the same request is worth another attempt."""
-    return isinstance(error, TransientError) and not (isinstance(error, TooMuchError) and points > 1)
 
 
 def _require_all_taken(response: requests.Response, content: bytes, points: int) -> None:
