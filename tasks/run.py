@@ -15,7 +15,7 @@ from typing import Annotated, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from config.settings import Settings
@@ -129,10 +129,12 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         meters = stack.enter_context(open_meters(settings))
         limit = stack.enter_context(shared_limit(stopping)) if part_of else None
         ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings), stopping))
-        pace = Pace(settings.concurrency, ledger.learned())
+        learned = ledger.learned()
+        pace = Pace(settings.concurrency, learned)
         vtn = stack.enter_context(open_vtn(settings, pace, limit.turn if limit else nullcontext))
         resting = stack.enter_context(ExitStack())
-        vtn.check()
+        # Where somebody sits before it, a wrong address is told at once.
+        vtn.check(is_known=learned is not None and deployment.id is not None)
         progress = RunProgress(lambda: (limit and limit.waiting_for) or vtn.waiting_for)
         uploader = Uploader(
             meters,

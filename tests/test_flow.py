@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from uuid import UUID
 
@@ -237,6 +238,27 @@ def test_a_vtn_that_goes_away_for_good_ends_the_run_and_the_next_goes_on(
         vtn.start()
         with _settings(site, vtn):
             assert bulk_upload(return_state=True).is_completed()
+        site.assert_stored(vtn)
+
+
+def test_a_deployments_run_waits_for_a_vtn_that_was_there_before(
+    new_site: Callable[..., Site], prefect: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("venclient.gate.SILENT_FOR_S", 0.2)
+    with ReferenceVtn(tmp_path / "vtn.db") as vtn:
+        site = new_site(loads=2, points=300)
+        site.register(vtn)
+        with _settings(site, vtn):
+            assert bulk_upload(return_state=True).is_completed()
+            site.append(site.loads[0], 24)
+            vtn.kill()
+            told_at_once = bulk_upload(return_state=True)
+            assert "The VTN is not there" in str(told_at_once.message)
+            monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "nightly")
+            again = Timer(3, vtn.start)
+            again.start()
+            assert bulk_upload(return_state=True).is_completed()
+            again.join()
         site.assert_stored(vtn)
 
 

@@ -102,10 +102,13 @@ class VtnClient:
         """What requests wait for, if they do, in words."""
         return self._attempts.waiting_for
 
-    def check(self) -> None:
-        """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token."""
+    def check(self, *, is_known: bool = False) -> None:
+        """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token.
+
+        One that `is_known` to have been there is waited for, as in any outage.
+        """
         try:
-            self._attempts.at(self._look_up_nothing, at_most=ATTEMPTS_TO_FIND_IT)
+            self._attempts.at(self._look_up_nothing, at_most=None if is_known else ATTEMPTS_TO_FIND_IT)
         except TokenServerError as error:
             raise ConfigurationError(
                 f"No token. {error}. Start it, or correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
