@@ -4,10 +4,12 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import NoReturn
 
 import httpx
@@ -18,39 +20,73 @@ from venclient.errors import ConfigurationError
 
 STARTUP_TIMEOUT_S = 120.0
 LAST_WORDS_S = 5.0
+LOG_BYTES = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PrefectServer:
+    """The server that flows run against: one that was there, or one of this process's own."""
+
+    api_url: str
+    log: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where its pages are."""
+        return self.api_url.removesuffix("/api")
+
+    def why_ended(self) -> str | None:
+        """Why an own one is gone, in a sentence; None while it runs."""
+        if self.process is None or self.process.poll() is None:
+            return None
+        return f"The Prefect server ended with code {self.process.returncode}: its last words are in {self.log}"
+
+    def kill(self) -> None:
+        """End an own one at once."""
+        if self.process is not None:
+            self.process.kill()
 
 
 @contextmanager
-def prefect_api(port: int | None = None) -> Iterator[str]:
-    """Within, flows run against the Prefect server that is configured, or one of their own where none is: its API.
+def prefect_api(port: int | None = None, *, own: bool = False) -> Iterator[PrefectServer]:
+    """Within, flows run against the Prefect server that is configured, or one of their own where none is.
 
-    On a port it is a whole one; else one that has what a single run needs.
+    On a port it is a whole one; else one that has what a single run needs. With `own`, none that is configured is used.
     """
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     configured = PREFECT_API_URL.value()
-    if configured:
+    if configured and not own:
         _require_healthy(configured)
-        yield configured
+        yield PrefectServer(configured)
         return
-    sys.stderr.write("Starting a Prefect server (about 10 s; PREFECT_API_URL names one that is there) …\n")
+    told = "PREFECT_API_URL is not used" if configured else "PREFECT_API_URL names one that is there"
+    sys.stderr.write(f"Starting a Prefect server (about 10 s; {told}) …\n")
     with (
-        prefect_server(free_port() if port is None else port, whole=port is not None) as url,
-        temporary_settings({PREFECT_API_URL: f"{url}/api"}),
+        _started(free_port() if port is None else port, whole=port is not None) as server,
+        temporary_settings({PREFECT_API_URL: server.api_url}),
     ):
-        yield f"{url}/api"
+        yield server
 
 
 @contextmanager
 def prefect_server(port: int, *, whole: bool) -> Iterator[str]:
-    """Start a server on a loopback port and give its address; its runs are kept in PREFECT_HOME.
+    """Start a server on a loopback port and give its address; its runs are kept in PREFECT_HOME, as is its log.
 
     A whole one has the UI, the scheduler and automations. Prefect's own temporary server outlives a process that is
     killed; this one ends with it (on Linux).
     """
+    with _started(port, whole=whole) as server:
+        yield server.url
+
+
+@contextmanager
+def _started(port: int, *, whole: bool) -> Iterator[PrefectServer]:
     url = f"http://127.0.0.1:{port}"
     _require_free(port)
     environment = {
+        "PREFECT_API_URL": f"{url}/api",  # not one that a file names
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_UI_API_URL": f"{url}/api",
@@ -65,8 +101,11 @@ def prefect_server(port: int, *, whole: bool) -> Iterator[str]:
         environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
         app = ["--factory", "prefect.server.api.server:create_app", "--app-dir", str(prefect.__module_path__.parent)]
         command = ["uvicorn", *app, *listens_at, "--log-level", "error"]
-    with tempfile.TemporaryFile() as output:
-        server = subprocess.Popen(
+    log = _log()
+    with log.open("a") as output:
+        output.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: a Prefect server starts at {url}\n")
+        output.flush()
+        process = subprocess.Popen(
             [sys.executable, "-m", *command],
             env=os.environ | environment,
             stdout=output,
@@ -74,11 +113,25 @@ def prefect_server(port: int, *, whole: bool) -> Iterator[str]:
             preexec_fn=end_with_parent,
             start_new_session=True,  # Ctrl-C is for this process, which ends the server when it has no more to tell it
         )
-        try:
-            _wait_until_healthy(server, url)
-            yield url
-        finally:
-            _stop(server)
+    server = PrefectServer(f"{url}/api", log, process)
+    try:
+        _wait_until_healthy(server)
+        yield server
+    finally:
+        _stop(process)
+
+
+def _log() -> Path:
+    """Where the server's words go; what it said long ago makes room."""
+    from prefect.settings import PREFECT_HOME
+
+    # The server goes by the environment as it is now, the settings by what it was when they were read.
+    home = Path(os.environ.get("PREFECT_HOME") or PREFECT_HOME.value()).expanduser().absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "server.log"
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(home / "server.log.1")
+    return log
 
 
 def end_without_prefect(exit_code: int) -> NoReturn:
@@ -113,17 +166,15 @@ def _require_free(port: int) -> None:
             ) from error
 
 
-def _wait_until_healthy(server: subprocess.Popen[bytes], url: str) -> None:
+def _wait_until_healthy(server: PrefectServer) -> None:
     give_up_at = time.monotonic() + STARTUP_TIMEOUT_S
     while time.monotonic() < give_up_at:
-        if server.poll() is not None:
-            raise ConfigurationError(
-                f"The Prefect server ended with code {server.returncode}: `prefect server start` tells why"
-            )
-        if _is_healthy(f"{url}/api"):
+        if why := server.why_ended():
+            raise ConfigurationError(why)
+        if _is_healthy(server.api_url):
             return
         time.sleep(0.1)
-    raise ConfigurationError(f"The Prefect server did not start within {STARTUP_TIMEOUT_S:.0f} s")
+    raise ConfigurationError(f"The Prefect server did not start within {STARTUP_TIMEOUT_S:.0f} s: see {server.log}")
 
 
 def _require_healthy(api_url: str) -> None:
@@ -143,5 +194,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     try:
         server.wait(timeout=10)
     except subprocess.TimeoutExpired:
+        pass
+    finally:  # also on Ctrl-C meanwhile
         server.kill()
         server.wait()

@@ -8,12 +8,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import SecretStr
 
 from venclient.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from cli.prefect_server import PrefectServer
 
 PROJECT = Path(__file__).parents[1]
 POOL = "uploads"
@@ -25,8 +28,8 @@ def up(
 ) -> None:
     """Run a Prefect server, a worker and the deployments, until Ctrl-C: uploads from the Prefect UI, and at night.
 
-    Where PREFECT_API_URL names a server, that one is used. Ctrl-C lets a run finish its requests in flight; what is
-    left waits for the next.
+    Where PREFECT_API_URL names a server, that one is used; a demo has its own. Ctrl-C lets a run finish its requests in
+    flight, a second one ends it at once; what is left waits for the next.
 
     Examples:
 
@@ -34,20 +37,23 @@ def up(
 
         bulk-upload up --port 4300
     """
-    from cli.worker import run_worker, told_to_stop
+    from cli.worker import INTERRUPTED, run_worker, told_to_stop
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         environment = stack.enter_context(_demo()) if demo else _environment()
         from cli.prefect_server import prefect_api
 
-        api_url = stack.enter_context(prefect_api(port))
-        environment["PREFECT_API_URL"] = api_url
+        # Runs with a demo's settings are for a demo's server only.
+        server = stack.enter_context(prefect_api(port, own=demo))
+        environment["PREFECT_API_URL"] = server.api_url
         _make_pool()
         _deploy(environment)
-        typer.echo(_next_steps(api_url))
+        typer.echo(_next_steps(server))
         with told_to_stop() as stop:
-            exit_code = run_worker(["--pool", POOL], environment, stop)
+            exit_code = run_worker(["--pool", POOL], environment, stop, server.why_ended)
+            if exit_code == INTERRUPTED:
+                server.kill()
     typer.echo("Ended. What the VTN acknowledged is recorded: start it again to go on.")
     sys.exit(exit_code)
 
@@ -59,6 +65,8 @@ def _demo() -> Iterator[dict[str, str]]:
 
     folder = Path(tempfile.mkdtemp(prefix="bulk-upload-demo-"))
     os.environ["PREFECT_HOME"] = str(folder / "prefect")
+    # Where the environment names another server's database, this one must not open it.
+    os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{folder}/prefect/prefect.db"
     typer.echo(f"Everything of this demo is in {folder}, which may be deleted afterwards.")
     stage = Stage.in_folder(folder)
     stage.run("sample-data")
@@ -107,11 +115,12 @@ def _deploy(environment: Mapping[str, str]) -> None:
         raise ConfigurationError(f"The deployments could not be made: {(deployed.stderr or deployed.stdout).strip()}")
 
 
-def _next_steps(api_url: str) -> str:
+def _next_steps(server: "PrefectServer") -> str:
     prefect = Path(sys.executable).parent / "prefect"
+    log = f"\nIts log:          {server.log}" if server.log else ""
     return f"""
-Prefect UI:       {api_url.removesuffix("/api")}
+Prefect UI:       {server.url}{log}
 Start an upload:  there, under Deployments; or in another terminal
-                  PREFECT_API_URL={api_url} {prefect} deployment run bulk-upload/all-vens
+                  PREFECT_API_URL={server.api_url} {prefect} deployment run bulk-upload/all-vens
 Ctrl-C ends it.
 """

@@ -60,6 +60,14 @@ def test_an_upload_has_the_sizes_of_the_guide_as_defaults(monkeypatch: pytest.Mo
     }  # fmt: skip
 
 
+def test_a_server_that_is_started_by_hand_keeps_who_has_which_place_too() -> None:
+    text = (ROOT / "deployments" / "README.md").read_text()
+    (commands,) = re.findall(r"^```console\n([^`]*prefect server start\n)```$", text, re.MULTILINE)
+    unit = (ROOT / "deployments" / "systemd" / "prefect-server.service").read_text()
+    (setting,) = re.findall(r"^Environment=(PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=\S+)$", unit, re.MULTILINE)
+    assert f"export {setting}\n" in commands
+
+
 @pytest.fixture
 def environment(prefect_url: str, vtn: ReferenceVtn, site: Site, tmp_path: Path) -> dict[str, str]:
     """What an operator sets before the worker starts."""

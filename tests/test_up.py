@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cli.prefect_server import free_port
-from tests.commands import command, start
+from cli.worker import Stop, run_worker
+from tests.commands import ROOT, command, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
@@ -54,9 +57,15 @@ def _end(up: subprocess.Popen[str]) -> str:
 
 
 def test_the_demo_is_there_with_data_a_vtn_and_prefect_and_ends_cleanly(tmp_path: Path) -> None:
-    with _up(tmp_path, "--demo", TMPDIR=str(tmp_path)) as (up, api_url):
+    # What an operator has set for real runs must not lead a demo there.
+    real = {
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path}/real.db",
+    }
+    with _up(tmp_path, "--demo", TMPDIR=str(tmp_path), **real) as (up, api_url):
         assert "Completed" in _start_upload(api_url, "--watch", cwd=tmp_path)
         assert "Ended." in _end(up)
+    assert not (tmp_path / "real.db").exists()
     (folder,) = tmp_path.glob("bulk-upload-demo-*")
     status = command("status", "--db", folder / "resources.db", "--ledger", folder / "ledger.db", cwd=tmp_path)
     assert all(f"{points:,}" in status.stdout for points in (358_299, 401_994, 367_038))
@@ -97,6 +106,83 @@ def test_a_port_that_is_taken_is_told(vtn: ReferenceVtn, tmp_path: Path) -> None
     finished = command("up", "--port", vtn.port, cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
     assert finished.returncode == 2
     assert f"Port {vtn.port} is taken: name another with --port" in finished.stderr
+
+
+def test_a_prefect_server_that_dies_ends_it_with_a_sentence_that_says_so(tmp_path: Path) -> None:
+    home = tmp_path / "prefect"
+    with _up(tmp_path, PREFECT_HOME=str(home)) as (up, _):
+        (server,) = (pid for pid in _children(up.pid) if "server\0start" in Path(f"/proc/{pid}/cmdline").read_text())
+        os.kill(server, signal.SIGKILL)
+        _, errors = up.communicate(timeout=60)
+    assert up.returncode == 1
+    assert f"The Prefect server ended with code -9: its last words are in {home / 'server.log'}" in errors
+    assert "a Prefect server starts at http://127.0.0.1" in (home / "server.log").read_text()
+    assert not _processes_that_know(home)
+
+
+STUBBORN_WORKER = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if "--with-a-run" in sys.argv:
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+print("started", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.fixture
+def stubborn(tmp_path: Path) -> dict[str, str]:
+    """An environment in which Prefect's worker does not end when it is told to, nor does its run."""
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect" / "__init__.py").touch()
+    (tmp_path / "prefect" / "__main__.py").write_text(STUBBORN_WORKER)
+    return os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+
+
+def test_a_second_ctrl_c_ends_a_worker_and_its_runs_at_once(stubborn: dict[str, str], tmp_path: Path) -> None:
+    worker = start("worker", "--name", "--with-a-run", cwd=tmp_path, group=True, PYTHONPATH=stubborn["PYTHONPATH"])
+    assert worker.stdout
+    try:
+        assert worker.stdout.readline() == "started\n"
+        below = _below(worker.pid)
+        assert len(below) == 2
+        worker.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert worker.poll() is None
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(timeout=5) == 130
+        assert not [pid for pid in below if _runs(pid)]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.communicate()
+
+
+def test_a_worker_that_does_not_end_is_killed(
+    stubborn: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cli.worker.ENDS_WITHIN_S", 0.5)
+    begun = time.monotonic()
+    started_by = begun + 1
+    assert run_worker([], stubborn, Stop(), lambda: "trouble" if time.monotonic() > started_by else None) == 1
+    assert time.monotonic() - begun < 10
+    assert "The worker did not end within" in capfd.readouterr().err
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _runs(pid: int) -> bool:
+    """Whether this process is there, and not only waits for its parent to take note of its end."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def _below(pid: int) -> list[int]:
+    return [each for child in _children(pid) for each in (child, *_below(child))]
 
 
 def _processes_that_know(path: Path) -> list[str]:
