@@ -43,7 +43,7 @@ GRACE_S = 20.0
 LOST = "Lost"
 LOST_AT_MOST = 3
 # What it says where it starts a run again by itself.
-STARTED_AGAIN = ("Its worker or machine was gone", "Its process died")
+STARTED_AGAIN = ("Its worker or machine was gone", "Its worker did not begin it", "Its process died")
 
 T = TypeVar("T")
 # A path or an SQLAlchemy URL as a flow's parameter: Prefect refuses one with a password before it would be stored.

@@ -173,7 +173,7 @@ def test_a_run_that_was_lost_keeps_its_deadline_and_one_that_is_retried_gets_the
 ) -> None:
     lost: State[object] = Paused(name="Lost")
     again: State[object] = AwaitingRetry(message=STARTED_AGAIN[0])
-    also_again: State[object] = AwaitingRetry(message=STARTED_AGAIN[1])
+    also_again: State[object] = AwaitingRetry(message=STARTED_AGAIN[2])
     assert begun(Running()) == SCHEDULED_FOR
     assert begun(Running(), lost, again, Running(), Crashed(), also_again, Running()) == SCHEDULED_FOR
     by_hand: State[object] = AwaitingRetry()
