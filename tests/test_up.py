@@ -36,7 +36,10 @@ def _up(cwd: Path, *options: str, **environment: Any) -> Iterator[tuple[subproce
         yield up, f"http://127.0.0.1:{port}/api"
     finally:
         if up.poll() is None:
-            os.killpg(up.pid, signal.SIGKILL)
+            # Also a demo's VTN: it would hold the pipes that are read here to their end.
+            for pid in (*_below(up.pid), up.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         up.communicate()
 
 
