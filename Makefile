@@ -36,9 +36,10 @@ lock: $(INSTALLED)  ## Pin the dependencies of pyproject.toml anew
 clean:
 	rm -rf .venv
 
-# --without-pip: Debian's python3 has no ensurepip; the outer pip installs into the .venv instead.
+# --without-pip: Debian's python3 has no ensurepip; the outer pip installs into the .venv instead. --no-deps: the lock is
+# complete, and pip's resolver would look past it where a dependency has extras.
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv --without-pip .venv
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes -r requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements.lock
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

@@ -15,6 +15,7 @@ from venclient.errors import ConfigurationError
 
 CLIENT_ID = "demo-client"
 CLIENT_SECRET = "demo-secret"
+VTN_ENDS_WITHIN_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +80,7 @@ class Stage:
             yield
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(VTN_ENDS_WITHIN_S)
+            finally:
+                process.kill()

@@ -146,7 +146,8 @@ def test_the_worker_of_the_unit_runs_a_flow_and_is_stopped_softly(
         _wait_for(lambda: len(no_faults.log()) > before + 1, 40)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=_seconds(_of_unit("prefect-worker", "TimeoutStopSec")[0])) == 0
-    (run,) = httpx.post(f"{server}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()
+    begun = {"sort": "START_TIME_DESC", "limit": 1, "flow_runs": {"start_time": {"is_null_": False}}}
+    (run,) = httpx.post(f"{server}/flow_runs/filter", json=begun).json()
     assert run["state"]["type"] == "CANCELLED", (tmp_path / "log").read_text()
     assert "left for the next run" in run["state"]["message"]
     assert no_faults.in_flight() == 0
