@@ -8,7 +8,7 @@ import math
 import secrets
 import time
 import uuid
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import parse_qs
 
 import msgspec
@@ -16,10 +16,11 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from vtn import body, points
-from vtn.store import Description, Name, Resource, Store
+from vtn import body, openapi, points
+from vtn.openapi import NO_ACCESS, BAD_BODY, answers, takes, takes_no_body
+from vtn.store import Description, Listed, Name, Resource, Store
 from vtn.switches import Switchboard
-from vtn.tokens import Caller, Tokens
+from vtn.tokens import Caller, Grant, NoGrant, Tokens, Wanted
 
 BASE_PATH = "/openadr3"
 TOKEN_PATH = "/oauth/token"
@@ -43,27 +44,61 @@ class BulkAnswer(msgspec.Struct, frozen=True):
     batch_size: int
     duration_seconds: float
     throughput_points_per_second: float
-    storage: str = "influxdb"
-    mode: str = "bulk"
+    storage: Literal["influxdb"]
+    mode: Literal["bulk"]
 
 
+class ReportAnswer(msgspec.Struct, frozen=True):
+    """What `POST /report_data` answers."""
+
+    report_id: str
+    resource_id: str
+    entries_created: int
+
+
+class CreatedVen(msgspec.Struct, frozen=True):
+    """What `POST /vens` answers."""
+
+    id: str
+    ven_name: Name
+    auth_token: str
+
+
+class Created(msgspec.Struct, frozen=True):
+    """What `POST /resources` answers: the VTN's own id."""
+
+    id: str
+
+
+class Exists(msgspec.Struct, frozen=True):
+    """What `POST /resources` answers where there is this resource already."""
+
+    detail: str
+    id: str
+
+
+_TYPES = (
+    NewVen, Description, Listed, points.Point, BulkAnswer, ReportAnswer, CreatedVen, Created, Exists,
+    Wanted, Grant, NoGrant,
+)  # fmt: skip
 _ven = msgspec.json.Decoder(NewVen)
 _description = msgspec.json.Decoder(Description)
 
 
 def create_app(store: Store, tokens: Tokens, *, with_switches: bool = False) -> ASGIApp:
     """The VTN as an ASGI application; with switches it can be told to fail."""
-    app = FastAPI(openapi_url=None)
+    app = FastAPI(title="Reference VTN", openapi_url=None)
     app.state.store = store
     app.state.tokens = tokens
     app.add_exception_handler(ClientDisconnect, _client_is_gone)
     app.include_router(calls, prefix=BASE_PATH)
-    app.include_router(calls)  # for clients that were given the address without a path
-    app.add_api_route(TOKEN_PATH, issue_token, methods=["POST"])
+    # For clients that were given the address without a path.
+    app.include_router(calls, include_in_schema=False)
+    app.include_router(token_server)
     if not with_switches:
         return app
     board = Switchboard(app, tokens, bulk_path=f"{BASE_PATH}/report_data/bulk")
-    app.include_router(board.routes())
+    app.include_router(board.routes(), include_in_schema=False)
     return board
 
 
@@ -81,10 +116,24 @@ async def _store(request: Request) -> Store:
 CallerOf = Annotated[Caller, Depends(_caller)]
 StoreOf = Annotated[Store, Depends(_store)]
 
+TimeBound = Annotated[str | None, Query(json_schema_extra=dict(points.TIME))]
+
 calls = APIRouter()
+token_server = APIRouter()
 
 
-@calls.post("/report_data/bulk")
+@calls.get("/openapi.json", include_in_schema=False)
+async def describe(request: Request) -> Response:
+    """All of these calls, for people and their tools."""
+    return _json(200, openapi.document(request.app, _TYPES))
+
+
+@calls.post(
+    "/report_data/bulk",
+    status_code=201,
+    responses=answers({201: BulkAnswer}, *BAD_BODY, *NO_ACCESS, 404, 409),
+    openapi_extra=takes(points.Body),
+)
 async def upload_bulk(
     request: Request,
     caller: CallerOf,
@@ -113,22 +162,33 @@ async def upload_bulk(
             batch_size=batch_size,
             duration_seconds=round(seconds, 6),
             throughput_points_per_second=round(len(sent) / seconds, 1),
+            storage="influxdb",
+            mode="bulk",
         ),
     )
 
 
-@calls.post("/report_data")
+@calls.post(
+    "/report_data",
+    status_code=201,
+    responses=answers({201: ReportAnswer}, *BAD_BODY, *NO_ACCESS, 404),
+    openapi_extra=takes(points.Body),
+)
 async def upload(request: Request, caller: CallerOf, store: StoreOf, report_id: str) -> Response:
     """Store a list of points to a report that a bulk upload began."""
     resource = _known(store.resource_of_report(report_id), f"report {report_id!r}", caller)
     sent = points.decode(await body.read(request))
     store.write(resource, report_id, sent)
-    return _json(201, {"report_id": report_id, "resource_id": resource.id, "entries_created": len(sent)})
+    return _json(201, ReportAnswer(report_id, resource.id, len(sent)))
 
 
-@calls.get("/report_data")
+@calls.get(
+    "/report_data",
+    responses=answers({200: list[points.Point]}, *NO_ACCESS, 404, 422),
+    openapi_extra=takes_no_body(),
+)
 async def read_back(
-    caller: CallerOf, store: StoreOf, resource_id: str, start: str | None = None, end: str | None = None
+    caller: CallerOf, store: StoreOf, resource_id: str, start: TimeBound = None, end: TimeBound = None
 ) -> Response:
     """The points of a resource that start in [start, end), in order."""
     resource = _known(store.resource(resource_id), f"resource {resource_id!r}", caller)
@@ -137,7 +197,12 @@ async def read_back(
     return Response(points.encode(store.read(resource, start_s, end_s)), media_type="application/json")
 
 
-@calls.post("/vens")
+@calls.post(
+    "/vens",
+    status_code=201,
+    responses=answers({201: CreatedVen}, *BAD_BODY, *NO_ACCESS, 409),
+    openapi_extra=takes(NewVen),
+)
 async def create_ven(request: Request, caller: CallerOf, store: StoreOf) -> Response:
     """Create a VEN; its token is told this once."""
     caller.require_client()
@@ -145,10 +210,15 @@ async def create_ven(request: Request, caller: CallerOf, store: StoreOf) -> Resp
     ven_id, auth_token = str(uuid.uuid4()), secrets.token_urlsafe(32)
     if not store.add_ven(ven_id, ven.ven_name, auth_token):
         raise HTTPException(409, f"There is a VEN {ven.ven_name!r} already")
-    return _json(201, {"id": ven_id, "ven_name": ven.ven_name, "auth_token": auth_token})
+    return _json(201, CreatedVen(ven_id, ven.ven_name, auth_token))
 
 
-@calls.post("/resources")
+@calls.post(
+    "/resources",
+    status_code=201,
+    responses=answers({201: Created, 409: Exists}, *BAD_BODY, *NO_ACCESS, 404),
+    openapi_extra=takes(Description),
+)
 async def create_resource(request: Request, caller: CallerOf, store: StoreOf) -> Response:
     """Register a resource of a VEN; the VTN gives it an id of its own."""
     description = body.decode(await body.read(request), _description)
@@ -158,13 +228,13 @@ async def create_resource(request: Request, caller: CallerOf, store: StoreOf) ->
     existing = store.resource_of_external_id(description.external_resource_id)
     if existing:
         detail = f"There is a resource {description.external_resource_id!r} already"
-        return _json(409, {"detail": detail, "id": existing.id})
+        return _json(409, Exists(detail, existing.id))
     resource_id = str(uuid.uuid4())
     store.add_resource(resource_id, description)
-    return _json(201, {"id": resource_id})
+    return _json(201, Created(resource_id))
 
 
-@calls.get("/resources")
+@calls.get("/resources", responses=answers({200: list[Listed]}, *NO_ACCESS), openapi_extra=takes_no_body())
 async def list_resources(
     caller: CallerOf, store: StoreOf, ven_name: str | None = None, external_resource_id: str | None = None
 ) -> Response:
@@ -175,17 +245,21 @@ async def list_resources(
     return Response(f"[{','.join(found)}]", media_type="application/json")
 
 
+@token_server.post(
+    TOKEN_PATH,
+    responses=answers({200: Grant, 400: NoGrant, 401: NoGrant}, 413, 415),
+    openapi_extra=takes(Wanted, openapi.FORM, security="client"),
+)
 async def issue_token(request: Request) -> Response:
     """The token server's one call (RFC 6749 §4.4); errors as §5.2 has them."""
     form = parse_qs((await body.read(request)).decode(errors="replace"))
     if form.get("grant_type") != ["client_credentials"]:
-        return _json(400, {"error": "unsupported_grant_type" if "grant_type" in form else "invalid_request"})
+        return _json(400, NoGrant("unsupported_grant_type" if "grant_type" in form else "invalid_request"))
     tokens: Tokens = request.app.state.tokens
     token = tokens.issue(request.headers.get("authorization", ""))
     if token is None:
-        return _json(401, {"error": "invalid_client"}, {"WWW-Authenticate": 'Basic realm="vtn"'})
-    grant = {"access_token": token, "token_type": "Bearer", "expires_in": math.floor(tokens.lifetime_s)}
-    return _json(200, grant, {"Cache-Control": "no-store"})
+        return _json(401, NoGrant("invalid_client"), {"WWW-Authenticate": 'Basic realm="vtn"'})
+    return _json(200, Grant(token, "Bearer", math.floor(tokens.lifetime_s)), {"Cache-Control": "no-store"})
 
 
 def _known(resource: Resource | None, what: str, caller: Caller) -> Resource:

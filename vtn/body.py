@@ -25,13 +25,15 @@ async def read(request: Request) -> bytearray:
 
 
 def decode(body: bytes | bytearray, decoder: msgspec.json.Decoder[T]) -> T:
-    """The value in a body: 400 where it is not JSON, 422 where it is not this type."""
+    """The value in a body: 400 where it is not JSON or too deeply nested, 422 where it is not this type."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise HTTPException(422, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise HTTPException(400, f"Not JSON: {error}") from None
+    except RecursionError:
+        raise HTTPException(400, "The JSON is nested too deeply") from None
 
 
 def _too_large() -> HTTPException:

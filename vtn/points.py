@@ -16,6 +16,12 @@ from vtn import body
 
 MAX_POINTS = 50_000
 
+# How a time is described, and all of it that a pattern can say; `unix_seconds` knows the calendar.
+TIME = {
+    "format": "date-time",
+    "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$",
+}
+_Time = Annotated[str, msgspec.Meta(extra_json_schema=dict(TIME))]
 _TIME_LENGTH = len("2025-01-15T08:00:00Z")
 _DIGITS_AT = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]
 _SIGNS_AT = [4, 7, 10, 13, 16, 19]
@@ -25,10 +31,14 @@ _SIGNS = np.frombuffer(b"--T::Z", dtype=np.uint8)
 class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One point as JSON has it."""
 
-    interval_start: str
-    interval_end: str
-    value: float
+    interval_start: _Time
+    interval_end: _Time
+    value: Annotated[float, msgspec.Meta(extra_json_schema={"format": "double"})]
     quality_code: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+# As it is described; `decode` says by a status of its own which of the two a list is.
+Body = Annotated[list[Point], msgspec.Meta(min_length=1, max_length=MAX_POINTS)]
 
 
 @dataclass(frozen=True, slots=True)

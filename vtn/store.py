@@ -77,6 +77,12 @@ class Description(msgspec.Struct, frozen=True):
         return next(iter(values), self.service_location.meterpoint_id or "")
 
 
+class Listed(Description, frozen=True, kw_only=True):
+    """A resource as `descriptions` has it, with the VTN's id."""
+
+    id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """A resource that the VTN knows; `key` is the store's own number for it."""

@@ -200,7 +200,7 @@ def _split(encoded: bytes) -> list[msgspec.Raw]:
     """The points, each as it is in the body; none if the body is no list: that is for the application to refuse."""
     try:
         return _points.decode(encoded)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
 
 
@@ -211,7 +211,7 @@ def _joined(points: list[msgspec.Raw]) -> bytes:
 def _start(points: list[msgspec.Raw]) -> str | None:
     try:
         return msgspec.json.decode(points[0], type=Start).interval_start if points else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

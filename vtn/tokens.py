@@ -6,14 +6,15 @@
 """
 
 import base64
-import binascii
 import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import unquote_plus
 
+import msgspec
 from fastapi import HTTPException
 
 
@@ -32,6 +33,26 @@ class Caller:
         """Refuse (403) any VEN."""
         if self.ven_name is not None:
             raise HTTPException(403, f"The token of VEN {self.ven_name!r} is not good for this: use a client's")
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """The form that the token server takes."""
+
+    grant_type: Literal["client_credentials"]
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What the token server answers."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+
+
+class NoGrant(msgspec.Struct, frozen=True):
+    """What the token server answers in place of a token (RFC 6749 §5.2)."""
+
+    error: Literal["invalid_request", "unsupported_grant_type", "invalid_client"]
 
 
 class Tokens:
@@ -83,7 +104,7 @@ def _basic(authorization: str) -> tuple[str, str]:
     scheme, _, encoded = authorization.partition(" ")
     try:
         pair = base64.b64decode(encoded, validate=True).decode() if scheme.lower() == "basic" else ""
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # neither base64, nor ASCII, nor UTF-8
         pair = ""
     client_id, _, secret = pair.partition(":")
     return unquote_plus(client_id), unquote_plus(secret)
