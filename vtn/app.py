@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from vtn import body, openapi, points
-from vtn.openapi import NO_ACCESS, BAD_BODY, answers, takes, takes_no_body
+from vtn.openapi import BAD_BODY, NO_ACCESS, answers, takes, takes_no_body
 from vtn.store import Description, Listed, Name, Resource, Store
 from vtn.switches import Switchboard
 from vtn.tokens import Caller, Grant, NoGrant, Tokens, Wanted
