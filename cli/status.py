@@ -106,7 +106,7 @@ def _story(story: LoadStory) -> Iterator[str]:
         yield f"  {standing.error}"
     for month in story.months:
         yield f"  {month.last_start:%Y-%m}  {month.points:>7,} points, to {_minute(month.last_start)}"
-    for point in story.refused:
+    for point in standing.refused:
         yield f"  refused: {_minute(point.interval_start)}, {point.value} W: {point.answer}"
     for request in story.requests:
         answers = ", ".join(request.answers) or "not sent"

@@ -84,7 +84,7 @@ def test_status_tells_done_failed_and_pending_from_ledger_and_database_alone(
     by_id = {load["load_id"]: load for load in told["loads"]}
     assert by_id[first.load_id] == {
         "load_id": first.load_id, "ven": first.ven, "load_component": first.load_component,
-        "state": "done", "points": 100, "refused": 0, "error": None,
+        "state": "done", "points": 100, "refused": [], "error": None,
     }  # fmt: skip
     assert (by_id[second.load_id]["state"], by_id[second.load_id]["points"]) == ("failed", 0)
     assert "H5 meter 'meter_404' not found" in by_id[second.load_id]["error"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, func, inspect, literal, select
+from sqlalchemy import Connection, Row, Select, Table, func, inspect, select
 
 from venclient.databases import is_there, open_read_only, shown, sqlite_path
 from venclient.errors import ConfigurationError
@@ -16,14 +16,23 @@ from venclient.resource_db import ResourceDatabase, VenOutline
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A point that the VTN does not take, and what it answered."""
+
+    interval_start: datetime
+    value: float
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
-    """One load in the ledger: how its last run left it, when, and how many points the VTN has of it, and refuses."""
+    """One load in the ledger: how its last run left it and when, the points that the VTN has of it, and refuses."""
 
     state: LoadState
     error: str | None
     points: int
     last_at: datetime | None
-    refused: int = 0
+    refused: tuple[Refusal, ...] = ()
 
 
 UNKNOWN = Standing("pending", None, 0, None)
@@ -31,14 +40,14 @@ UNKNOWN = Standing("pending", None, 0, None)
 
 @dataclass(frozen=True, slots=True)
 class LoadStanding:
-    """One registered load: its state, and how many points the VTN has acknowledged, and refused."""
+    """One registered load: its state, how many points the VTN has acknowledged, and those that it refused."""
 
     load_id: str
     ven: str
     load_component: str
     state: LoadState
     points: int
-    refused: int
+    refused: tuple[Refusal, ...]
     error: str | None
 
 
@@ -75,15 +84,6 @@ class MonthStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A point that the VTN does not take, and what it answered."""
-
-    interval_start: datetime
-    value: float
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
     """A request that ended, or a failure before there was one. `answers`: what each attempt came to."""
 
@@ -102,7 +102,6 @@ class LoadStory:
     load: Load
     standing: Standing
     months: list[MonthStanding]
-    refused: list[Refusal]
     requests: list[Request]
 
 
@@ -130,9 +129,14 @@ def read_standings(path_or_url: str, vtn_base_url: str | None) -> dict[str, Stan
         if opened is None:
             return {}
         connection, vtn_id = opened
-        rows = connection.execute(_standings(vtn_id, knows_refused=_knows_refused(connection))).all()
-        # The marks count a refused point like one that is there.
-        return {row[0]: Standing(row[1], row[2], int(row[3]) - row[5], _time(row[4]), row[5]) for row in rows}
+        refused = _refusals(connection, vtn_id)
+        standings = {}
+        for vtn_resource_id, state, error, points, settled_at_s in connection.execute(_standings(vtn_id)):
+            of_load = tuple(refused.get(vtn_resource_id, ()))
+            # The marks count a refused point like one that is there.
+            there = int(points) - len(of_load)
+            standings[vtn_resource_id] = Standing(state, error, there, _time(settled_at_s), of_load)
+        return standings
 
 
 def load_story(database: ResourceDatabase, path_or_url: str, vtn_base_url: str | None, load_id: str) -> LoadStory:
@@ -144,18 +148,14 @@ def load_story(database: ResourceDatabase, path_or_url: str, vtn_base_url: str |
     standing = read_standings(path_or_url, vtn_base_url).get(load.vtn_resource_id, UNKNOWN)
     with _opened(path_or_url, vtn_base_url) as opened:
         if opened is None:
-            return LoadStory(load, standing, [], [], [])
+            return LoadStory(load, standing, [], [])
         connection, vtn_id = opened
         months = connection.execute(_of_load(MARKS, vtn_id, load).order_by(MARKS.c.month)).all()
-        is_known = _knows_refused(connection)
-        refused = connection.execute(_of_load(REFUSED, vtn_id, load).order_by(REFUSED.c.start_s)) if is_known else ()
-        points = [Refusal(_time(row.start_s), row.power_w, row.answer) for row in refused]
         requests = connection.execute(_of_load(REQUESTS, vtn_id, load).order_by(REQUESTS.c.ended_at_us)).all()
     return LoadStory(
         load,
         standing,
         [MonthStanding(row.month, row.points, _time(row.last_start_s)) for row in months],
-        points,
         [_request(row) for row in requests],
     )
 
@@ -192,7 +192,7 @@ def _ven_standing(outline: VenOutline, loads: list[Standing]) -> VenStanding:
         failed=states.count("failed"),
         pending=states.count("pending"),
         points=sum(load.points for load in loads),
-        refused=sum(load.refused for load in loads),
+        refused=sum(len(load.refused) for load in loads),
         unregistered=outline.unregistered,
         last_at=max((load.last_at for load in loads if load.last_at), default=None),
     )
@@ -214,25 +214,28 @@ def _opened(path_or_url: str, vtn_base_url: str | None) -> Iterator[tuple[Connec
     engine.dispose()
 
 
-def _knows_refused(connection: Connection) -> bool:
-    """Whether the ledger has that table: an older one gets it with its next run."""
-    return inspect(connection).has_table(REFUSED.name)
+def _refusals(connection: Connection, vtn_id: int | None) -> dict[str, list[Refusal]]:
+    """The points that the VTN refused, by `vtn_resource_id`; an older ledger gets that table with its next run."""
+    refusals: dict[str, list[Refusal]] = {}
+    if inspect(connection).has_table(REFUSED.name):
+        query = select(REFUSED).where(REFUSED.c.vtn_id == vtn_id).order_by(REFUSED.c.start_s)
+        for row in connection.execute(query):
+            of_load = refusals.setdefault(row.vtn_resource_id, [])
+            of_load.append(Refusal(_time(row.start_s), row.power_w, row.answer))
+    return refusals
 
 
-def _standings(vtn_id: int | None, *, knows_refused: bool) -> Select[Any]:
+def _standings(vtn_id: int | None) -> Select[Any]:
     points = func.coalesce(func.sum(MARKS.c.points), 0)
     both = UPLOADS.outerjoin(
         MARKS, (UPLOADS.c.vtn_id == MARKS.c.vtn_id) & (UPLOADS.c.vtn_resource_id == MARKS.c.vtn_resource_id)
     )
     columns = (UPLOADS.c.vtn_resource_id, UPLOADS.c.state, UPLOADS.c.error)
-    of_load = (REFUSED.c.vtn_id == UPLOADS.c.vtn_id) & (REFUSED.c.vtn_resource_id == UPLOADS.c.vtn_resource_id)
-    counted = select(func.count()).select_from(REFUSED).where(of_load).correlate(UPLOADS).scalar_subquery()
-    refused = counted if knows_refused else literal(0)
     return (
-        select(*columns, points, UPLOADS.c.settled_at_s, refused)
+        select(*columns, points, UPLOADS.c.settled_at_s)
         .select_from(both)
         .where(UPLOADS.c.vtn_id == vtn_id)
-        .group_by(UPLOADS.c.vtn_id, *columns, UPLOADS.c.settled_at_s)
+        .group_by(*columns, UPLOADS.c.settled_at_s)
     )
 
 
