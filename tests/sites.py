@@ -149,13 +149,15 @@ class Site:
         rules: QualityRules = ALL_GOOD,
         retries_refused: bool = False,
         timeout_s: float = 5.0,
+        attempts: int = 10,
+        pace: Pace | None = None,
     ) -> dict[str, LoadResult]:
         """One run over every registered load, without Prefect; the results by `load_id`."""
         loads = self.loads
         ambiguous_ids = ResourceDatabase(str(self.db)).ambiguous_ids()
         with (
             MeterFile(self.h5, rules) as meters,
-            client(vtn, timeout_s=timeout_s, pace=Pace(threads)) as vtn_client,
+            client(vtn, timeout_s=timeout_s, attempts=attempts, pace=pace or Pace(threads)) as vtn_client,
             Ledger(str(self.ledger), vtn.base_url) as ledger,
             ThreadPoolExecutor(threads) as pool,
         ):

@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -85,6 +86,16 @@ def test_a_failure_is_kept_with_its_reason_until_the_load_is_done(url: str, vtn_
         assert ledger.entries([load])[load.vtn_resource_id] == Entry("failed", "H5 meter 'æøå' not found")
         ledger.settle(load, "done")
         assert ledger.entries([load])[load.vtn_resource_id] == Entry("done")
+
+
+def test_a_null_character_in_a_name_or_a_reason_ends_no_run(url: str, vtn_url: str) -> None:
+    load = replace(_load(), ven="Aal\0borg")
+    (chunk,) = _chunks(chunk_size=50_000)
+    with Ledger(url, vtn_url) as ledger, ledger.leased([load.ven], Writer("run", "title\0")):
+        ledger.settle(load, "failed", "H5 meter '\0' not found")
+        assert "not found" in (ledger.entries([load])[load.vtn_resource_id].error or "")
+        ledger.acknowledge(load, chunk, _receipt(chunk))
+        assert ledger.entries([load])[load.vtn_resource_id].state == "done"
 
 
 def test_vtns_and_loads_are_kept_apart(url: str, vtn_url: str) -> None:

@@ -18,7 +18,7 @@ from tests.small_server import answering
 from venclient.errors import ConfigurationError, PermanentError, StoppedError, TransientError
 from venclient.gate import Gate
 from venclient.models import LoadResult
-from venclient.pace import Pace
+from venclient.pace import Learned, Pace
 from venclient.tokens import ClientCredentials, GivenToken
 from venclient.vtn import VtnClient
 
@@ -76,13 +76,27 @@ def test_while_the_vtn_takes_nothing_one_request_probes_and_no_load_fails(
     site.register(no_faults)
     no_faults.switch(rate=1.0, kinds=[fault], retry_after_s=0)
     with ThreadPoolExecutor(1) as pool:
-        upload = pool.submit(site.upload, no_faults, threads=8)
+        upload = pool.submit(site.upload, no_faults, threads=8, attempts=30)
         time.sleep(2)
         before = len(no_faults.log())
         time.sleep(2)
         assert len(no_faults.log()) - before <= 3, "probes alone, at their distance"
         no_faults.switch()
         assert {result.state for result in upload.result(timeout=60).values()} == {"done"}
+    site.assert_stored(no_faults)
+
+
+def test_a_vtn_that_is_too_slow_for_everything_that_is_sent_gets_less_at_a_time(
+    no_faults: ReferenceVtn, new_site: NewSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = new_site(loads=6, points=1_000)
+    site.register(no_faults)
+    no_faults.switch(points_per_second=300)
+    pace = Pace(6, Learned(6, 1_000))
+    results = site.upload(no_faults, threads=6, timeout_s=0.5, pace=pace)
+    assert {result.state for result in results.values()} == {"done"}
+    assert "everything waits, and one request probes" in caplog.text
+    assert pace.chunk_size < 500
     site.assert_stored(no_faults)
 
 

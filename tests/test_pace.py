@@ -136,11 +136,25 @@ def test_a_vtn_that_takes_only_small_requests_gets_everything_in_small_ones(
     assert len(refused) <= 24, "what one thread learned, all know"
 
 
-def test_a_request_that_takes_too_long_is_sent_in_smaller_ones(no_faults: ReferenceVtn, new_site: NewSite) -> None:
-    site = new_site(loads=1, points=4_000)
+@pytest.mark.parametrize("attempts", [3, 10])
+def test_a_load_that_the_vtn_never_answers_in_time_fails_alone(
+    no_faults: ReferenceVtn, new_site: NewSite, attempts: int
+) -> None:
+    site = new_site(loads=1, points=1_000)
     site.register(no_faults)
-    no_faults.switch(points_per_second=200)
-    (result,) = site.upload(no_faults, timeout_s=1.0).values()
+    no_faults.switch(rate=1.0, kinds=["timeout"], stall_s=10)
+    pace = Pace(1)
+    (result,) = site.upload(no_faults, timeout_s=0.2, attempts=attempts, pace=pace).values()
+    assert result.state == "failed"
+    assert "Timeout after" in (result.error or "")
+    assert pace.chunk_size == 250
+
+
+def test_a_request_that_takes_too_long_is_sent_in_smaller_ones(no_faults: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site(loads=1, points=1_000)
+    site.register(no_faults)
+    no_faults.switch(points_per_second=300)
+    (result,) = site.upload(no_faults, timeout_s=0.5).values()
     assert result.state == "done"
     assert result.chunks > 2
     site.assert_stored(no_faults)

@@ -65,7 +65,8 @@ class Attempts:
         """What the call returns, and what the attempts before came to; an error carries all of them.
 
         `what` it is about, such as a resource, tells the trouble with one from an outage. With `at_most`, no outage is
-        sat out: there are so many attempts and no more.
+        sat out: there are so many attempts and no more. A `TooMuchError` that fewer points may get past is not tried
+        again.
         """
         tried = _Tried()
 
@@ -76,13 +77,16 @@ class Attempts:
                     return call()
             except (TransientError, PermanentError) as error:
                 tried.refusals.append(str(error.status or "no-answer"))
-                is_last = tried.counted + 1 >= self._at_most
-                tried.counted += at_most is not None or self._counts(error, is_last=is_last)
-                self._learn_from(error, points)
+                is_its_own = self._is_its_own(error, is_last=tried.counted + 1 >= self._at_most)
+                tried.counted += at_most is not None or (is_its_own and self._counts(error, what))
+                tried.is_over = isinstance(error, PermanentError)
+                if isinstance(error, TooMuchError):
+                    tried.is_over = is_its_own and error.may_get_less(points)
+                    self._learn(points, is_too_much=tried.is_over)
                 raise
 
         retrying = Retrying(
-            retry=retry_if_exception(lambda error: _may_hold(error, points)),
+            retry=retry_if_exception(lambda error: isinstance(error, TransientError) and not tried.is_over),
             stop=lambda _: tried.counted >= (at_most or self._at_most) or self._stopped.is_set(),
             wait=lambda state: self._wait_s(state, tried.counted),
             sleep=sleep_using_event(self._stopped),
@@ -111,19 +115,24 @@ class Attempts:
         log.log(level, "  Attempt %d failed, the next in %.1f s: %s", state.attempt_number, wait_s, error)
         return wait_s
 
-    def _counts(self, error: TransientError | PermanentError, *, is_last: bool) -> bool:
-        """Whether a failed attempt is the request's own trouble, and not that nobody is there."""
-        if isinstance(error, PermanentError) or not is_absence(error):
+    def _is_its_own(self, error: TransientError | PermanentError, *, is_last: bool) -> bool:
+        """Whether a failed attempt is the request's own trouble, and not everybody's: asks, where that is open."""
+        if isinstance(error, PermanentError) or error.status == TOKEN_REFUSED:
             return True
-        if self._gate.is_closed and not self._gate.is_of_one():
-            return False
-        return not (is_last or self._gate.is_closed) or self._answers()
+        is_open = self._gate.is_closed or (is_last and is_absence(error))
+        return not is_open or self._answers()
 
-    def _learn_from(self, error: TransientError | PermanentError, points: int) -> None:
-        if self._gate.is_closed:  # what does not get through now would not with fewer points either
-            self._pace.restore()
-        elif isinstance(error, TooMuchError):
+    def _counts(self, error: TransientError | PermanentError, what: str) -> bool:
+        """Whether trouble of its own is one attempt less; where all of an outage was of this alone, there was none."""
+        if self._gate.is_closed and self._gate.is_of_one():
+            self._gate.open(f"answers, though not to what is sent for {what}")
+        return not self._gate.is_closed or isinstance(error, PermanentError) or not is_absence(error)
+
+    def _learn(self, points: int, *, is_too_much: bool) -> None:
+        if is_too_much:
             self._pace.shrink(points)
+        elif self._gate.is_closed:  # what does not get through now would not with fewer points either
+            self._pace.restore()
 
     def _end_what_is_over(self, error: TransientError) -> None:
         """A load that the VTN does not get done fails alone; the run ends when it was told to, or no token is taken."""
@@ -140,7 +149,7 @@ class Attempts:
         try:
             self._ask()
         except TransientError as error:
-            return not is_absence(error)
+            return error.status == TOKEN_REFUSED
         except PermanentError:
             return True
         return True
@@ -148,12 +157,8 @@ class Attempts:
 
 @dataclass(slots=True)
 class _Tried:
-    """What the attempts at one call came to, and how many of them count."""
+    """What the attempts at one call came to, how many of them count, and whether there is any use in another."""
 
     refusals: list[str] = field(default_factory=list)
     counted: int = 0
-
-
-def _may_hold(error: BaseException, points: int) -> bool:
-    """Whether the same request is worth another attempt."""
-    return isinstance(error, TransientError) and not (isinstance(error, TooMuchError) and points > 1)
+    is_over: bool = False

@@ -36,8 +36,16 @@ class TransientError(VenClientError):
         self.retry_after_s = retry_after_s
 
 
+# So few points that get no answer in time would get none either if there were fewer.
+FEW_POINTS = 250
+
+
 class TooMuchError(TransientError):
     """The VTN did not get the request done; with fewer points it may."""
+
+    def may_get_less(self, points: int) -> bool:
+        """Whether a request of so many points is worth cutting."""
+        return points > (FEW_POINTS if self.status is None else 1)
 
 
 class TokenServerError(TransientError):

@@ -97,15 +97,25 @@ class Gate:
         except (TransientError, PermanentError) as error:
             self._pace.failed(turn.round, error)
             if isinstance(error, PermanentError) or error.status == TOO_LARGE:
-                self._succeeded()  # it is there, and says no
+                self.open("is there again")  # and says no
             else:
                 self._failed_with(error, what, is_probe=turn.is_probe)
             raise
         else:
             self._pace.answered(turn.round, points, time.monotonic() - began)
-            self._succeeded()
+            self.open("takes something again")
         finally:
             self._leave(turn)
+
+    def open(self, as_it: str) -> None:
+        """There is no outage any more, as the VTN does this."""
+        with self._changed:
+            if self._closed_at is not None:
+                log.warning("The VTN %s, after %s (h:mm:ss)", as_it, _since(self._closed_at))
+                self._changed.notify_all()
+            self._failures, self._closed_at = 0, None
+            self._failed.clear()
+            self._wait_s = self._first_wait_s
 
     def is_of_one(self) -> bool:
         """Whether everything that has failed since the last success was for one and the same."""
@@ -145,15 +155,6 @@ class Gate:
             if turn.is_probe:
                 self._is_probing = False
             self._changed.notify()
-
-    def _succeeded(self) -> None:
-        with self._changed:
-            if self._closed_at is not None:
-                log.warning("The VTN takes something again, after %s (h:mm:ss)", _since(self._closed_at))
-                self._changed.notify_all()
-            self._failures, self._closed_at = 0, None
-            self._failed.clear()
-            self._wait_s = self._first_wait_s
 
     def _failed_with(self, error: TransientError, what: str, *, is_probe: bool) -> None:
         with self._changed:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Dialect, Float, Integer, LargeBinary, MetaData, Table, Text, TypeDecorator
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
@@ -11,6 +11,18 @@ from venclient.errors import ConfigurationError, LedgerLostError
 
 Upsert = sqlite.Insert | postgresql.Insert
 INSERTS: dict[str, Callable[[Table], Upsert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class AnyText(TypeDecorator[str]):
+    """Text of others, such as a VEN's name: PostgreSQL takes every character but NUL, which becomes its symbol."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """The text as it is stored."""
+        return value.replace("\0", "\N{SYMBOL FOR NULL}") if value else value
+
 
 METADATA = MetaData()
 VTNS = Table(
@@ -24,7 +36,7 @@ MARKS = Table(
     "marks",
     METADATA,
     Column("vtn_id", Integer, primary_key=True),
-    Column("vtn_resource_id", String, primary_key=True),
+    Column("vtn_resource_id", AnyText, primary_key=True),
     Column("month", Integer, primary_key=True),  # 202503 is March 2025
     Column("points", Integer, nullable=False),
     Column("last_start_s", BigInteger, nullable=False),
@@ -36,9 +48,9 @@ UPLOADS = Table(
     "uploads",
     METADATA,
     Column("vtn_id", Integer, primary_key=True),
-    Column("vtn_resource_id", String, primary_key=True),
-    Column("state", String(8), nullable=False),
-    Column("error", Text),
+    Column("vtn_resource_id", AnyText, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("error", AnyText),
     Column("settled_at_s", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -47,10 +59,10 @@ REFUSED = Table(
     "refused",
     METADATA,
     Column("vtn_id", Integer, primary_key=True),
-    Column("vtn_resource_id", String, primary_key=True),
+    Column("vtn_resource_id", AnyText, primary_key=True),
     Column("start_s", BigInteger, primary_key=True),
     Column("power_w", Float, nullable=False),
-    Column("answer", Text, nullable=False),
+    Column("answer", AnyText, nullable=False),
     sqlite_with_rowid=False,
 )
 # The last requests of a load: what the VTN answered to each attempt, and what came of it.
@@ -58,12 +70,12 @@ REQUESTS = Table(
     "requests",
     METADATA,
     Column("vtn_id", Integer, primary_key=True),
-    Column("vtn_resource_id", String, primary_key=True),
+    Column("vtn_resource_id", AnyText, primary_key=True),
     Column("ended_at_us", BigInteger, primary_key=True),
     Column("points", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("answers", Text, nullable=False),  # "500 no-answer 201"
-    Column("error", Text),
+    Column("error", AnyText),
     sqlite_with_rowid=False,
 )
 # What runs sent and how long they took, for the rate that a plan reckons with.
@@ -91,10 +103,10 @@ WRITERS = Table(
     Column("writer_id", Integer, primary_key=True),
     Column("run_id", Text, nullable=False),
     Column("parent_run_id", Text),
-    Column("title", Text, nullable=False),
+    Column("title", AnyText, nullable=False),
     Column("process", Text, nullable=False),
     Column("beat", Integer, nullable=False),  # rises for as long as the run lives
-    Column("told", Text, nullable=False),  # what a part of a run tells that run of itself
+    Column("told", AnyText, nullable=False),  # what a part of a run tells that run of itself
     sqlite_autoincrement=True,
 )
 # Who may write for a VEN.
@@ -102,7 +114,7 @@ LEASES = Table(
     "leases",
     METADATA,
     Column("vtn_id", Integer, primary_key=True),
-    Column("ven", String, primary_key=True),
+    Column("ven", AnyText, primary_key=True),
     Column("writer_id", Integer, nullable=False),
     sqlite_with_rowid=False,
 )

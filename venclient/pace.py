@@ -58,10 +58,17 @@ class _Barrier:
     at: float = float("inf")
     wait: int = 0
     waited: int = 0
+    has_risen: bool = True
 
     def hit(self, at: float) -> None:
-        self.wait = min(2 * self.wait, TRIES_PUT_OFF_AT_MOST * self.first_wait) or self.first_wait
-        self.at, self.waited = at, 0
+        """So much was too much; one that was hit again before anything rose is the same trouble still."""
+        if self.has_risen:
+            self.wait = min(2 * self.wait, TRIES_PUT_OFF_AT_MOST * self.first_wait) or self.first_wait
+        self.at, self.waited, self.has_risen = at, 0, False
+
+    def rise(self) -> None:
+        """More is tried from now on."""
+        self.has_risen = True
 
     def stands_before(self, height: float) -> bool:
         return height >= self.at and self.waited < self.wait
@@ -180,6 +187,7 @@ class Pace:
         higher = min(2 * self._limit if self._doubles else self._limit + 1, self._ceiling)
         if not self._refused.stands_before(higher):
             self._limit = higher
+            self._refused.rise()
 
     def _grow(self, points: int) -> None:
         self._too_large.pass_by(points)
@@ -187,4 +195,5 @@ class Pace:
         has_waited = self._too_large.waited >= self._too_large.first_wait
         if larger > self._points and has_waited and not self._too_large.stands_before(larger):
             self._points = larger
+            self._too_large.rise()
             self._too_large.waited = 0

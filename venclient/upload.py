@@ -95,6 +95,8 @@ def _send_all(load: Load, series: MeterSeries, unsent: Unsent, uploader: Uploade
         try:
             receipt = _send(load, series, chunk, uploader, tally)
         except TooMuchError as error:
+            if not error.may_get_less(len(chunk)):
+                raise
             tally.note(error)
             continue
         except RefusedError as error:
