@@ -24,9 +24,9 @@ from prefect.artifacts import (
 )
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.context import SettingsContext, get_settings_context
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from slugify import slugify
 
 from tasks.events import ProgressEvents
@@ -231,8 +231,10 @@ def noted_only() -> Iterator[None]:
 
 @contextmanager
 def _few_retries() -> Iterator[None]:
-    """By default Prefect's client tries for minutes (25 ms: not for each of many calls)."""
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 2}):
+    """Prefect's client would try for minutes, and its `temporary_settings` reads all settings anew, in 25 ms."""
+    now = get_settings_context()
+    client = now.settings.client.model_copy(update={"max_retries": 2})
+    with SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"client": client})):
         yield
 
 

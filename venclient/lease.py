@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.ledger_database import LedgerDatabase
@@ -128,8 +128,7 @@ class Lease:
 
     def require(self, connection: Connection, ven: str) -> None:
         """Make sure, until the end of this transaction, that this run may write for the VEN; else `BusyError`."""
-        of_ven = select(LEASES.c.writer_id).where(LEASES.c.vtn_id == self._database.vtn_id, LEASES.c.ven == ven)
-        holder = connection.scalar(of_ven.with_for_update(read=True))
+        holder = connection.scalar(_HOLDER_OF_VEN, {"vtn_id": self._database.vtn_id, "ven": ven})
         if holder != self.token:
             raise BusyError(
                 f"Another run (writer {holder or 'unknown'}) has taken over the VEN '{ven}' from this one "
@@ -192,6 +191,8 @@ class Lease:
             log.warning("%s has ended without a word: its lease is taken over", title)
 
 
+_OF_VEN = [LEASES.c.vtn_id == bindparam("vtn_id"), LEASES.c.ven == bindparam("ven")]
+_HOLDER_OF_VEN = select(LEASES.c.writer_id).where(*_OF_VEN).with_for_update(read=True)
 _IS_LEASED = select(LEASES.c.ven).where(LEASES.c.writer_id == WRITERS.c.writer_id).exists()
 NOBODY = Writer("", "A run that left nothing behind")
 

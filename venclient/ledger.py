@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, select
 
 from venclient.lease import Lease, Writer
 from venclient.ledger_database import LedgerDatabase, outlasting
-from venclient.ledger_tables import MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS, WRITERS
+from venclient.ledger_tables import MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS, WRITERS, upsert
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
 from venclient.pace import Learned
 
@@ -152,7 +152,7 @@ class Ledger:
         """What the VTN was found to bear at a time."""
         row = {"vtn_id": self._database.vtn_id, **asdict(learned)}
         with self._database.writing() as connection:
-            connection.execute(self._database.upsert(PACES), row)
+            connection.execute(upsert(PACES), row)
 
     @outlasting
     def acknowledge(self, load: Load, chunk: Chunk, receipt: Receipt, accepted: Collection[int] = ()) -> None:
@@ -174,7 +174,7 @@ class Ledger:
         point = RefusedPoint(int(chunk.start_s[0]), float(chunk.power_w[0]), answer)
         with self._writing_of(load) as connection:
             self._write_marks(connection, load, chunk)
-            connection.execute(self._database.upsert(REFUSED), {**self._key(load), **asdict(point)})
+            connection.execute(upsert(REFUSED), {**self._key(load), **asdict(point)})
             self._write_state(connection, load, "pending", None)
             self._write_request(connection, load, 0, 0.0, answers, answer)
         return point
@@ -205,7 +205,7 @@ class Ledger:
         """The VTN has all that there is of these loads of one VEN."""
         if loads:
             with self._writing_of(loads[0]) as connection:
-                connection.execute(self._database.upsert(UPLOADS), [self._state(load, "done", None) for load in loads])
+                connection.execute(upsert(UPLOADS), [self._state(load, "done", None) for load in loads])
 
     @outlasting
     def forget(self, load: Load, months: Collection[int]) -> None:
@@ -228,7 +228,7 @@ class Ledger:
         """What a run sent, in which time."""
         row = {"vtn_id": self._database.vtn_id, "ended_at_us": _now_us(), "points": points, "seconds": seconds}
         with self._database.writing() as connection:
-            connection.execute(self._database.upsert(RUNS), row)
+            connection.execute(upsert(RUNS), row)
 
     @contextmanager
     def _writing_of(self, load: Load) -> Iterator[Connection]:
@@ -239,9 +239,10 @@ class Ledger:
                 self._lease.require(connection, load.ven)
 
     def _write_marks(self, connection: Connection, load: Load, chunk: Chunk) -> None:
-        marks = [{**self._key(load), **asdict(mark)} for mark in chunk.marks]
+        key = self._key(load)
+        marks = [{**key, **{name: getattr(mark, name) for name in Mark.__slots__}} for mark in chunk.marks]
         if marks:
-            connection.execute(self._database.upsert(MARKS), marks)
+            connection.execute(upsert(MARKS), marks)
 
     def _delete_refused(self, connection: Connection, load: Load, starts: Collection[int]) -> None:
         columns = (REFUSED.c.vtn_id, REFUSED.c.vtn_resource_id, REFUSED.c.start_s)
@@ -250,11 +251,10 @@ class Ledger:
         connection.execute(of_point, [{**key, "of_start_s": start_s} for start_s in starts])
 
     def _has_refused(self, connection: Connection, load: Load) -> bool:
-        of_load = self._of(REFUSED, [load.vtn_resource_id])
-        return connection.execute(select(REFUSED.c.start_s).where(*of_load).limit(1)).first() is not None
+        return connection.execute(_ONE_REFUSED, self._key(load)).first() is not None
 
     def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None) -> None:
-        connection.execute(self._database.upsert(UPLOADS), self._state(load, state, error))
+        connection.execute(upsert(UPLOADS), self._state(load, state, error))
 
     def _state(self, load: Load, state: LoadState, error: str | None) -> dict[str, object]:
         return {**self._key(load), "state": state, "error": error, "settled_at_s": int(time.time())}
@@ -276,17 +276,23 @@ class Ledger:
             "answers": " ".join(answers),
             "error": error,
         }
-        connection.execute(self._database.upsert(REQUESTS), row)
-        of_load = self._of(REQUESTS, [load.vtn_resource_id])
-        newest = select(REQUESTS.c.ended_at_us).where(*of_load).order_by(REQUESTS.c.ended_at_us.desc())
-        too_old = newest.offset(REQUESTS_KEPT).limit(1).scalar_subquery()
-        connection.execute(delete(REQUESTS).where(*of_load, REQUESTS.c.ended_at_us <= too_old))
+        connection.execute(upsert(REQUESTS), row)
+        connection.execute(_DELETE_OLD_REQUESTS, self._key(load))
 
     def _key(self, load: Load) -> dict[str, object]:
         return {"vtn_id": self._database.vtn_id, "vtn_resource_id": load.vtn_resource_id}
 
     def _of(self, table: Table, ids: list[str]) -> tuple[Any, Any]:
         return table.c.vtn_id == self._database.vtn_id, table.c.vtn_resource_id.in_(ids)
+
+
+# What every request of a run goes through is put into words once.
+_KEY = ("vtn_id", "vtn_resource_id")
+_ONE_REFUSED = select(REFUSED.c.start_s).where(*(REFUSED.c[name] == bindparam(name) for name in _KEY)).limit(1)
+_OF_LOAD = [REQUESTS.c[name] == bindparam(name) for name in _KEY]
+_NEWEST = select(REQUESTS.c.ended_at_us).where(*_OF_LOAD).order_by(REQUESTS.c.ended_at_us.desc())
+_TOO_OLD = _NEWEST.offset(REQUESTS_KEPT).limit(1).scalar_subquery()
+_DELETE_OLD_REQUESTS = delete(REQUESTS).where(*_OF_LOAD, REQUESTS.c.ended_at_us <= _TOO_OLD)
 
 
 def _now_us() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.schema import CreateTable
 from tenacity import (
     Retrying,
@@ -22,7 +22,7 @@ from tenacity import (
 
 from venclient.databases import is_there, open_engine, shown, sqlite_path, use_write_ahead_log
 from venclient.errors import ConfigurationError, LedgerLostError
-from venclient.ledger_tables import INSERTS, METADATA, VTNS, Upsert, faults_told
+from venclient.ledger_tables import INSERTS, METADATA, VTNS, faults_told
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +68,6 @@ class LedgerDatabase:
         """A transaction: committed at the end, rolled back when an error leaves it."""
         with faults_told(self.name, "written"), self._turn, self._engine.begin() as connection:
             yield connection
-
-    def upsert(self, table: Table) -> Upsert:
-        """An insert that overwrites the row with the same key."""
-        insert = self.insert(table)
-        key = [column.name for column in table.primary_key]
-        rest = {column.name: insert.excluded[column.name] for column in table.c if not column.primary_key}
-        return insert.on_conflict_do_update(index_elements=key, set_=rest)
 
     def _open(self, vtn_base_url: str) -> int:
         insert = self.insert(VTNS).values(base_url=vtn_base_url).on_conflict_do_nothing()
