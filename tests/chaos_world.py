@@ -207,7 +207,10 @@ class World:
 
 
 def _points_acknowledged_twice(seen: list[Seen]) -> int:
-    """Points of requests that were answered 201 and nothing else, beyond the first time."""
+    """Points of requests that were answered 201 and nothing else more than once.
+
+    By a run that took over from one that was stopped, and by a frozen one that wakes up after its deadline.
+    """
     clean = [each for each in seen if each.status == 201 and each.fault is None and each.stored == each.points]
     sent = Counter((each.resource_id, each.first_start, each.points) for each in clean)
-    return sum((times - 1) * points for (_, _, points), times in sent.items())
+    return sum(points for (_, _, points), times in sent.items() if times > 1)
