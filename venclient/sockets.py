@@ -62,18 +62,23 @@ def _is_this_machine(address: str) -> bool:
 
 
 class Session(requests.Session):
-    """Follows no redirect, and reaches this machine through no proxy; the environment's proxies hold for all others.
+    """Goes to one server, follows no redirect, and reaches this machine through no proxy; others by the environment's.
 
     `allow_redirects=False` does not do: `requests` then reads an answer of any size to prepare what it does not send.
     """
+
+    _settings: Any = None
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Nowhere."""
 
     def merge_environment_settings(self, url: Any, *arguments: Any) -> Any:
-        """As `requests` has it, but for this machine."""
-        settings = super().merge_environment_settings(url, *arguments)
-        return {**settings, "proxies": {}} if _is_this_machine(url) else settings
+        """As `requests` has it, but for this machine, and asked once: it reads the whole environment each time."""
+        if self._settings is None:
+            self._settings = super().merge_environment_settings(url, *arguments)
+            if _is_this_machine(url):
+                self._settings["proxies"] = {}
+        return dict(self._settings)
 
 
 class Sockets:
