@@ -3,7 +3,8 @@
 Requests in flight rise by one and fall by a share (additive increase, multiplicative decrease). A round is as many
 answers as requests may be in flight. Of these, `1 - best / now` wait in the VTN instead of being worked at, where
 `now` is the seconds a point that the round took and `best` the least of late (TCP Vegas: Brakmo and Peterson, 1995).
-Few of them: more would get through. Many: fewer do as well. A 429, a 503 or no answer in time: too many.
+Few of them: more would get through. Many: fewer do as well. A 503 or no answer in time: too many. A 429: just more than
+the VTN bears, which is then as many as are in flight besides.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from threading import Lock
 from venclient.errors import PermanentError, TooMuchError, TransientError
 
 MAX_POINTS = 50_000  # a request (contracts §3)
-STARTS_WITH = 2
+STARTS_WITH = 4
+ANSWERS_A_ROUND = 2  # at least
 # So many requests that wait in the VTN are few, many are twice as many: one, and a share of those in flight for noise.
 FEW_WAIT = 1.0
 FEW_WAIT_SHARE = 0.125
@@ -40,6 +42,7 @@ class Learned:
 class Round:
     """What came of requests that were begun under one limit."""
 
+    limit: int
     is_full: bool = False
     answers: int = 0
     points: int = 0
@@ -93,7 +96,7 @@ class Pace:
         self._points = self._points_borne = learned.chunk_size if learned else MAX_POINTS
         self._lock = Lock()
         self._in_flight = 0
-        self._round = Round()
+        self._round = Round(self._limit)
         self._rounds = 0
         self._best: float | None = None
         self._refused = _Barrier(ROUNDS_TO_NEXT_TRY)
@@ -138,20 +141,26 @@ class Pace:
             begun_in.answers += 1
             begun_in.points += points
             begun_in.seconds += seconds
-            if begun_in is self._round and begun_in.answers >= max(self._limit, STARTS_WITH):
+            if begun_in is self._round and begun_in.answers >= max(self._limit, ANSWERS_A_ROUND):
                 self._judge(begun_in)
 
     def failed(self, begun_in: Round, error: TransientError | PermanentError) -> None:
-        """The VTN did not take a request; others that were begun under the same limit tell nothing new."""
+        """The VTN did not take a request, which is still in flight here.
+
+        Others that were begun under the same limit tell nothing new, but for a 429: the VTN still bears those that are
+        in flight besides, or else half as many as were.
+        """
         with self._lock:
             is_too_much = isinstance(error, TooMuchError) and error.status is None
-            if begun_in is not self._round or not (is_too_much or error.status in OVERLOADED):
-                return
+            borne = int(begun_in.limit * GIVES_WAY_TO)
             if error.status == TOO_MANY:
-                self._refused.hit(self._limit)
+                borne = max(begun_in.limit // 2, self._in_flight - 1)
+                self._refused.hit(borne + 1)
+            elif begun_in is not self._round or not (is_too_much or error.status in OVERLOADED):
+                return
             self._doubles = False
-            self._limit = max(1, int(self._limit * GIVES_WAY_TO))
-            self._round = Round()
+            self._limit = max(1, min(self._limit, borne))
+            self._round = Round(self._limit)
 
     def shrink(self, points: int) -> None:
         """So many points were too many for a request: half of them from now on, for a while."""
@@ -167,7 +176,6 @@ class Pace:
 
     def _judge(self, ended: Round) -> None:
         """What the round says of the limit."""
-        self._round = Round()
         self._refused.pass_by(self._limit)
         now = ended.seconds_a_point
         self._best = now if self._best is None else min(self._best, now)
@@ -182,6 +190,7 @@ class Pace:
             self._limit = max(1, int(self._limit * GIVES_WAY_TO))
         elif waiting < few and ended.is_full:
             self._rise()
+        self._round = Round(self._limit)
 
     def _rise(self) -> None:
         higher = min(2 * self._limit if self._doubles else self._limit + 1, self._ceiling)

@@ -1,0 +1,93 @@
+"""A VTN that answers at once and keeps nothing, in a process of its own: the floor that uploads are measured against.
+
+Each point of a body has one closing brace, and no text in it has any: so they are counted.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cli.child_process import end_with_parent
+
+GRANT = b'{"access_token":"sink","token_type":"Bearer","expires_in":3600}'
+HEAD_MAX_BYTES = 64 * 2**10
+
+
+class Sink(asyncio.BufferedProtocol):
+    """One connection: reads a request, counts its points, answers 201, and reads the next."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(2**20)
+        self._head = b""
+        self._left = 0
+        self._points = 0
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep whom to answer."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def get_buffer(self, _sizehint: int) -> bytearray:
+        """Where what comes is put."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in what came: the head of a request, or a piece of its body."""
+        piece = bytes(memoryview(self._buffer)[:nbytes])
+        if not self._left:
+            head, end, piece = (self._head + piece).partition(b"\r\n\r\n")
+            if not end:
+                self._head = head
+                return
+            self._head = head
+            self._left = _content_length(head)
+        self._left -= len(piece)
+        self._points += piece.count(b"}")
+        if self._left <= 0:
+            self._answer()
+
+    def _answer(self) -> None:
+        assert self._transport is not None
+        if b"/oauth/token" in self._head[:200]:
+            status, body = b"200 OK", GRANT
+        elif self._head.startswith(b"GET"):
+            status, body = b"200 OK", b"[]"
+        else:
+            status, body = b"201 Created", b'{"entries_created":%d}' % self._points
+        self._transport.write(
+            b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+            % (status, len(body), body)
+        )
+        self._head, self._left, self._points = b"", 0, 0
+
+
+@contextmanager
+def sink() -> Iterator[str]:
+    """Within, a sink runs at this base address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.sink"], stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent
+    )
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/openadr3"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _content_length(head: bytes) -> int:
+    _, _, after = head.lower().partition(b"\r\ncontent-length:")
+    return int(after.partition(b"\r\n")[0] or 0)
+
+
+async def _serve() -> None:
+    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
