@@ -58,8 +58,7 @@ class Sink(asyncio.BufferedProtocol):
         else:
             status, body = b"201 Created", b'{"entries_created":%d}' % self._points
         self._transport.write(
-            b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-            % (status, len(body), body)
+            b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
         )
         self._head, self._left, self._points = b"", 0, 0
 
