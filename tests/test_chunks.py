@@ -42,7 +42,7 @@ series_strategy = st.builds(
 @given(series_strategy, st.integers(1, 40))
 def test_bodies_read_back_as_the_very_points_of_the_series(series: MeterSeries, chunk_size: int) -> None:
     interval = timedelta(seconds=series.interval_s)
-    starts = [datetime.fromtimestamp(start, UTC) for start in series.start_s.tolist()]
+    starts = [datetime.fromtimestamp(start, UTC) for start in series.points().start_s.tolist()]
     assert _points(series, chunk_size) == [
         {
             "interval_start": start.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -50,7 +50,7 @@ def test_bodies_read_back_as_the_very_points_of_the_series(series: MeterSeries, 
             "value": value,
             "quality_code": "GOOD",
         }
-        for start, value in zip(starts, series.power_w.tolist(), strict=True)
+        for start, value in zip(starts, series.points().power_w.tolist(), strict=True)
     ]
 
 
@@ -65,9 +65,9 @@ def test_stopped_after_any_chunk_the_rest_is_sent_and_nothing_twice(
 @given(series_strategy, st.integers(0, 29))
 def test_any_corrected_value_is_noticed(series: MeterSeries, which: int) -> None:
     marks = _marks(series, 100, 1)
-    power_w = series.power_w.copy()
+    power_w = series.points().power_w.copy()
     power_w[which] = np.nextafter(power_w[which], 0) if power_w[which] else 1.0
-    corrected = clean(np.stack([series.start_s.astype(float), power_w], axis=1))
+    corrected = clean(np.stack([series.points().start_s.astype(float), power_w], axis=1))
     sent = _points(corrected, 100, marks)
     assert power_w[which] in [point["value"] for point in sent]
     assert len({str(point["interval_start"])[:7] for point in sent}) == 1

@@ -27,8 +27,8 @@ def test_cleaned_series_are_what_a_plain_reading_of_the_rules_gives(rows: list[t
         return
     series = clean(np.array(rows))
     points, interval_s = expected_points(rows)
-    assert dict(zip(series.start_s.tolist(), series.power_w.tolist(), strict=True)) == points
-    assert series.start_s.tolist() == sorted(points)
+    assert dict(zip(series.points().start_s.tolist(), series.points().power_w.tolist(), strict=True)) == points
+    assert series.points().start_s.tolist() == sorted(points)
     assert series.interval_s == interval_s
 
 
@@ -49,22 +49,22 @@ def test_reasons_are_told_apart() -> None:
 
 def test_the_row_further_down_wins_even_when_it_is_out_of_order() -> None:
     series = clean(np.array([[START + 3600, 1.0], [START, 2.0], [START + 3600, 3.0], [START, math.nan]]))
-    assert series.start_s.tolist() == [START, START + 3600]
-    assert series.power_w.tolist() == [2.0, 3.0]
+    assert series.points().start_s.tolist() == [START, START + 3600]
+    assert series.points().power_w.tolist() == [2.0, 3.0]
 
 
 def test_export_stays_negative() -> None:
     rows = hourly(5)
     rows[:, 1] *= -1
-    assert (clean(rows).power_w < 0).all()
+    assert (clean(rows).points().power_w < 0).all()
 
 
 @pytest.mark.parametrize("dtype", ["<f8", ">f8", "<i8", ">i4", "<u4", ">u8"])
 def test_any_number_type_gives_the_same_series(dtype: str) -> None:
     rows = np.rint(hourly(50))
     series = clean(rows.astype(dtype))
-    assert series.start_s.tolist() == rows[:, 0].tolist()
-    assert series.power_w.tolist() == rows[:, 1].tolist()
+    assert series.points().start_s.tolist() == rows[:, 0].tolist()
+    assert series.points().power_w.tolist() == rows[:, 1].tolist()
 
 
 def test_milliseconds_are_told_from_seconds() -> None:
@@ -72,7 +72,7 @@ def test_milliseconds_are_told_from_seconds() -> None:
     expected = clean(rows)
     rows[:, 0] *= 1000
     series = clean(rows)
-    assert series.start_s.tolist() == expected.start_s.tolist()
+    assert series.points().start_s.tolist() == expected.points().start_s.tolist()
     assert series.interval_s == 3600
 
 

@@ -53,8 +53,9 @@ def test_a_series_is_what_a_plain_reading_of_the_rules_gives(rows: NDArray[np.ge
         assert points or told.value.dropped == dropped
         return
     series = clean(rows, rules)
-    assert series.start_s.tolist() == sorted(points)
-    assert dict(zip(series.start_s.tolist(), series.power_w.tolist(), strict=True)) == points
+    found = series.points()
+    assert found.start_s.tolist() == sorted(points)
+    assert dict(zip(found.start_s.tolist(), found.power_w.tolist(), strict=True)) == points
     assert series.interval_s == interval_s
     assert series.dropped == dropped
 
@@ -62,12 +63,13 @@ def test_a_series_is_what_a_plain_reading_of_the_rules_gives(rows: NDArray[np.ge
 @given(typed_tables(), rules)
 def test_a_series_is_finite_in_order_and_whole(rows: NDArray[np.generic], rules: QualityRules) -> None:
     series = _cleaned(rows, rules)
-    assert [values.dtype.str for values in (series.start_s, series.power_w, series.quality)] == ["<i8", "<f8", "|u1"]
-    assert len(series) == len(series.power_w) == len(series.quality)
-    assert np.isfinite(series.power_w).all()
-    assert (np.diff(series.start_s) > 0).all()
-    assert series.start_s[0] >= 0
-    assert series.start_s[-1] + series.interval_s < END_OF_YEAR_9999_S
+    points = series.points()
+    assert [values.dtype.str for values in (points.start_s, points.power_w, points.quality)] == ["<i8", "<f8", "|u1"]
+    assert len(series) == len(points) == len(points.power_w) == len(points.quality)
+    assert np.isfinite(points.power_w).all()
+    assert (np.diff(points.start_s) > 0).all()
+    assert points.start_s[0] >= 0
+    assert points.start_s[-1] + series.interval_s < END_OF_YEAR_9999_S
     assert series.interval_s > 0
     assert len(series) + sum(series.dropped.values()) == len(rows)
     edges = [0, *(month.stop for month in series.months)]
@@ -90,8 +92,9 @@ def test_cleaning_leaves_the_rows_as_they_are_and_warns_of_nothing(rows: NDArray
 @given(tables)
 def test_what_is_clean_stays_as_it_is(rows: NDArray[np.float64]) -> None:
     once = _cleaned(rows)
-    assume(np.median(once.start_s) < 1e11)  # from the year 5138 on, seconds look like milliseconds
-    again = clean(np.stack([once.start_s, once.power_w], axis=1))
+    points = once.points()
+    assume(np.median(points.start_s) < 1e11)  # from the year 5138 on, seconds look like milliseconds
+    again = clean(np.stack([points.start_s, points.power_w], axis=1))
     assert again.months == once.months
     assert not again.dropped
 

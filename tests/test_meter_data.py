@@ -37,8 +37,8 @@ def test_a_dataset_of_any_number_type_and_layout_is_read(
     rows = np.rint(hourly(50))
     with MeterFile(_file(tmp_path / "x.h5", rows.astype(dtype), **options)) as meters:
         series = meters.series("meter_1", "load_3")
-    assert series.start_s.tolist() == rows[:, 0].tolist()
-    assert series.power_w.tolist() == rows[:, 1].tolist()
+    assert series.points().start_s.tolist() == rows[:, 0].tolist()
+    assert series.points().power_w.tolist() == rows[:, 1].tolist()
 
 
 def test_single_precision_values_are_sent_as_they_stand(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_single_precision_values_are_sent_as_they_stand(tmp_path: Path) -> None:
     rows = hourly(50).astype("f4")
     with MeterFile(_file(tmp_path / "x.h5", rows)) as meters:
         series = meters.series("meter_1", "load_3")
-    assert series.start_s.tolist() == np.unique(rows[:, 0].astype(float)).tolist()
+    assert series.points().start_s.tolist() == np.unique(rows[:, 0].astype(float)).tolist()
 
 
 def test_a_series_that_loads_share_is_read_once(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_dataset_that_the_memory_does_not_hold_fails_its_load_alone(
         raise MemoryError("Unable to allocate an array")
 
     with MeterFile(_file(tmp_path / "x.h5", hourly(50))) as meters:
-        for place in ("venclient.meter_data.clean", "venclient.meter_data._read"):
+        for place in ("venclient.meter_data.clean", "venclient.meter_data.read_rows"):
             with monkeypatch.context() as patch:
                 patch.setattr(place, no_memory)
                 with pytest.raises(PermanentError, match="Unable to allocate an array"):
@@ -276,7 +276,7 @@ def test_a_dataset_that_the_memory_does_not_hold_fails_its_load_alone(
 def test_unusual_layouts_are_read_all_the_same(
     tmp_path: Path, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venclient.meter_data.CHUNKS_AT_A_TIME", 3)
+    monkeypatch.setattr("venclient.power_dataset.CHUNKS_AT_A_TIME", 3)
     rows = np.rint(hourly(500))
     with MeterFile(_file(tmp_path / "x.h5", rows, **options)) as meters:
         assert np.array_equal(meters.rows("meter_1", "load_3").astype(np.float64), rows)
@@ -406,6 +406,6 @@ def _read_or_refused(meters: MeterFile, component: str) -> None:
         series = meters.series("meter_1", component)
     except PermanentError:
         return
-    assert len(series) == len(series.power_w) == len(series.quality) > 0
-    assert np.isfinite(series.power_w).all()
-    assert (np.diff(series.start_s) > 0).all()
+    assert len(series) == len(series.points().power_w) == len(series.points().quality) > 0
+    assert np.isfinite(series.points().power_w).all()
+    assert (np.diff(series.points().start_s) > 0).all()

@@ -99,7 +99,7 @@ def on_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], object
     """Hears of each of the eight parts that a series is read in, by its number, once the part is read."""
 
     def hear(heard: Callable[[int], object]) -> None:
-        monkeypatch.setattr("venclient.meter_data.CHUNKS_AT_A_TIME", 1)
+        monkeypatch.setattr("venclient.power_dataset.CHUNKS_AT_A_TIME", 1)
         as_it_is = h5py.Dataset.__getitem__
         reads = iter(range(1_000_000))
 
@@ -337,7 +337,7 @@ def test_a_run_goes_on_with_the_file_that_took_the_place_of_the_first(
 
 def _value(meters: MeterFile, load: int) -> float:
     """The value that all points of the series have."""
-    (value,) = np.unique(meters.series("meter_1", f"load_{load}").power_w)
+    (value,) = np.unique(meters.series("meter_1", f"load_{load}").points().power_w)
     return float(value)
 
 

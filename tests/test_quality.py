@@ -24,12 +24,12 @@ def _series(values: list[float], rules: str, capacity_w: float | None = None) ->
 
 
 def _codes(series: MeterSeries) -> list[str]:
-    return [series.codes[index] for index in series.quality]
+    return [series.codes[index] for index in series.points().quality]
 
 
 def test_the_first_rule_that_matches_a_point_counts() -> None:
     series = _series(MEASURED_W, ALL, capacity_w=12.5)
-    assert series.power_w.tolist() == SENT_W
+    assert series.points().power_w.tolist() == SENT_W
     assert " ".join(_codes(series)) == (
         "GOOD ESTIMATED ESTIMATED ESTIMATED EXPORT GOOD GOOD SUSPECT SUSPECT SUSPECT GOOD MISSING MISSING GOOD TOO-MUCH"
     )

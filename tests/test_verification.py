@@ -164,7 +164,7 @@ def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood(monkeypatch: 
         VtnClient(base_url, GivenToken(SecretStr("token"))) as vtn,
     ):
         stored = read_back(vtn, "any", series)
-    assert stored.start_s.tolist() == series.start_s.tolist()
+    assert stored.points().start_s.tolist() == series.points().start_s.tolist()
     assert stored.months == series.months
 
 

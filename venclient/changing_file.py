@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeVar
 
 import h5py
 
-from venclient.errors import PermanentError
+from venclient.errors import PermanentError, ReplacedError
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +61,16 @@ class ChangingFile:
         except OSError:
             return None
 
-    def read(self, look: Callable[[h5py.File], _Found]) -> tuple[_Found, Version]:
+    def read(self, look: Callable[[h5py.File], _Found], only: Version | None = None) -> tuple[_Found, Version]:
         """What `look` finds in the file, all of it in one version, and that version.
 
+        `only`: the version to look into; raises `ReplacedError` as soon as another lies there.
         `look` may be called several times, one thread at a time, and must not keep objects of h5py. What it raises is
         raised, if the file did not change meanwhile. `PermanentError`: the file kept changing, or is of no use now.
         """
         for wait_s in self._waits():
             try:
-                found = self._read_once(look, QUIET_S)
+                found = self._read_once(look, only, QUIET_S)
             except _ChangedError:
                 self._restless_since = self._restless_since or monotonic()
                 sleep(wait_s)
@@ -77,7 +78,7 @@ class ChangingFile:
                 self._restless_since = None
                 return found
         try:
-            return self._read_once(look, quiet_s=0.0)
+            return self._read_once(look, only, quiet_s=0.0)
         except _ChangedError as error:
             raise PermanentError(
                 f"Meter file {self.path} was changed while it was read: {error}. Write a new one beside it and rename "
@@ -88,9 +89,13 @@ class ChangingFile:
         since = self._restless_since
         return (0.0,) if since is not None and monotonic() - since > PATIENCE_S else WAITS_S
 
-    def _read_once(self, look: Callable[[h5py.File], _Found], quiet_s: float) -> tuple[_Found, Version]:
+    def _read_once(
+        self, look: Callable[[h5py.File], _Found], only: Version | None, quiet_s: float
+    ) -> tuple[_Found, Version]:
         with self._lock:
+            self._require(only, self.version())
             opened = self._opened(quiet_s)
+            self._require(only, opened.version)
             try:
                 found = look(opened.h5)
             except PermanentError:
@@ -98,6 +103,10 @@ class ChangingFile:
                 raise
             self._confirm(opened.version)
             return found, opened.version
+
+    def _require(self, only: Version | None, version: Version | None) -> None:
+        if only is not None and version != only:
+            raise ReplacedError(f"Meter file {self.path} was changed while a long series of it was read: run again")
 
     def _opened(self, quiet_s: float) -> "_Open":
         version = self.version()

@@ -163,7 +163,7 @@ def _load_check(load: Load, series: MeterSeries, facts: SeriesFacts, ambiguous_i
     error = None
     if load.vtn_resource_id in ambiguous_ids:
         error = f"Another load, with another series, has the same vtn_resource_id {load.vtn_resource_id}"
-    above = None if load.capacity_w is None else int((series.power_w > load.capacity_w).sum())
+    above = None if load.capacity_w is None else int((series.points().power_w > load.capacity_w).sum())
     return LoadCheck(*_known(load), True, True, error, load.capacity_w, above, facts)
 
 
@@ -173,13 +173,14 @@ def _known(load: Load) -> tuple[str, str, str, str, str, str, bool]:
 
 
 def _facts(rows: NDArray[np.generic], series: MeterSeries) -> SeriesFacts:
-    time, power_w = rows[:, 0].astype(np.float64), series.power_w
+    time, points = rows[:, 0].astype(np.float64), series.points()
+    power_w = points.power_w
     gaps = list(_gaps(series))
     return SeriesFacts(
         rows=len(rows),
         points=len(series),
-        first=_utc(series.start_s[0]),
-        last=_utc(series.start_s[-1]),
+        first=_utc(points.start_s[0]),
+        last=_utc(points.start_s[-1]),
         interval_s=series.interval_s,
         gap_count=len(gaps),
         gap_hours=sum(gap.hours for gap in gaps),
@@ -199,15 +200,17 @@ def _facts(rows: NDArray[np.generic], series: MeterSeries) -> SeriesFacts:
 
 
 def _gaps(series: MeterSeries) -> Iterator[Gap]:
-    steps = np.diff(series.start_s)
+    start_s = series.points().start_s
+    steps = np.diff(start_s)
     for before in np.flatnonzero(steps > series.interval_s).tolist():
         missing_s = int(steps[before]) - series.interval_s
-        yield Gap(_utc(series.start_s[before] + series.interval_s), missing_s / 3600)
+        yield Gap(_utc(start_s[before] + series.interval_s), missing_s / 3600)
 
 
 def _days(series: MeterSeries) -> Days:
-    day, begin, points = np.unique(series.start_s // DAY_S, return_index=True, return_counts=True)
-    power_w = series.power_w.astype(np.float32)
+    whole = series.points()
+    day, begin, points = np.unique(whole.start_s // DAY_S, return_index=True, return_counts=True)
+    power_w = whole.power_w.astype(np.float32)
     return Days(
         day=day,
         share=np.minimum(points * series.interval_s / DAY_S, 1).astype(np.float32),

@@ -5,7 +5,8 @@ one byte array, and heads, values and tails are each put in their places by one 
 each text length that occurs; for tails, one for each quality code).
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import local
@@ -15,11 +16,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from venclient.models import Chunk, Mark, MeterSeries, Month
+from venclient.models import Chunk, Mark, MeterSeries, Month, joined
 from venclient.months import digest
 
 Bytes = NDArray[np.uint8]
 Texts = np.ndarray[tuple[int], np.dtype[np.void]]
+
+_Range = tuple[int, int]  # of places: from the first up to the second
 
 _of_thread = local()
 _ISO = np.dtype([("date", "S11"), ("time", "S8"), ("zone", "S1")])
@@ -49,12 +52,18 @@ def pending(series: MeterSeries, marks: Mapping[int, Mark]) -> list[Pending]:
     return [rest for rest in rests if rest.points]
 
 
-def places_of(series: MeterSeries, starts: Collection[int]) -> list[int]:
-    """Where in the series the points with these starts are; it may not have all of them."""
-    return np.flatnonzero(np.isin(series.start_s, list(starts))).tolist() if starts else []
+def places_of(series: MeterSeries, starts: Collection[int]) -> dict[int, int]:
+    """Where in the series the points with these starts are, by start; it may not have all of them."""
+    places: dict[int, int] = {}
+    begin = 0
+    for points in series.slices() if starts else ():
+        for place in np.flatnonzero(np.isin(points.start_s, list(starts))).tolist():
+            places[int(points.start_s[place])] = begin + place
+        begin += len(points)
+    return places
 
 
-def besides(rests: Sequence[Pending], places: Sequence[int]) -> list[int]:
+def besides(rests: Sequence[Pending], places: Iterable[int]) -> list[int]:
     """Those of these places that are in none of the rests."""
     return [place for place in places if not any(rest.begin <= place < rest.month.stop for rest in rests)]
 
@@ -65,24 +74,23 @@ class Unsent:
     def __init__(self, series: MeterSeries, rests: Sequence[Pending], again: Sequence[int] = ()) -> None:
         self._series = series
         self._rests = rests
-        of_rests = [np.arange(rest.begin, rest.month.stop) for rest in rests]
-        self._places = np.concatenate([*of_rests, np.array(again, dtype=np.int64)])
-        if again:
-            self._places.sort()
-        self._first = 0
+        ranges = [(rest.begin, rest.month.stop) for rest in rests] + [(place, place + 1) for place in again]
+        self._ranges = _without_seams(sorted(ranges))
+        self._points = sum(stop - begin for begin, stop in self._ranges)
 
     def __len__(self) -> int:
-        return len(self._places) - self._first
+        return self._points
 
     def head(self, points: int) -> Chunk:
         """The first so many points, across months, and the marks that hold once these are dealt with."""
-        part = self._places[self._first : self._first + points]
-        begin, stop = int(part[0]), int(part[-1]) + 1
+        ranges = list(_first(self._ranges, points))
+        begin, stop = ranges[0][0], ranges[-1][1]
+        part = joined([self._series.points(*each) for each in ranges])
         reached = [rest.month for rest in self._rests if rest.begin < stop and begin < rest.month.stop]
         return Chunk(
-            start_s=self._series.start_s[part],
-            power_w=self._series.power_w[part],
-            quality=self._series.quality[part],
+            start_s=part.start_s,
+            power_w=part.power_w,
+            quality=part.quality,
             codes=self._series.codes,
             interval_s=self._series.interval_s,
             marks=tuple(_mark(self._series, month, min(stop, month.stop)) for month in reached),
@@ -91,7 +99,11 @@ class Unsent:
 
     def drop(self, points: int) -> None:
         """The first so many points are dealt with."""
-        self._first += points
+        for begin, stop in list(_first(self._ranges, points)):
+            _, end = self._ranges.popleft()
+            self._points -= stop - begin
+            if stop < end:
+                self._ranges.appendleft((stop, end))
 
 
 def cut(series: MeterSeries, rests: Sequence[Pending], chunk_size: int) -> Iterator[Chunk]:
@@ -143,7 +155,27 @@ def _digest(series: MeterSeries, month: Month, stop: int) -> bytes:
 
 
 def _mark(series: MeterSeries, month: Month, stop: int) -> Mark:
-    return Mark(month.number, stop - month.begin, int(series.start_s[stop - 1]), _digest(series, month, stop))
+    last_start_s = int(series.points(stop - 1, stop).start_s[0])
+    return Mark(month.number, stop - month.begin, last_start_s, _digest(series, month, stop))
+
+
+def _without_seams(ranges: Iterable[_Range]) -> deque[_Range]:
+    """The same ranges, in order; those that meet are one."""
+    merged: deque[_Range] = deque()
+    for begin, stop in ranges:
+        begin = merged.pop()[0] if merged and merged[-1][1] == begin else begin
+        merged.append((begin, stop))
+    return merged
+
+
+def _first(ranges: Iterable[_Range], points: int) -> Iterator[_Range]:
+    """The first so many points of ranges."""
+    for begin, stop in ranges:
+        if not points:
+            return
+        stop = min(stop, begin + points)
+        points -= stop - begin
+        yield begin, stop
 
 
 def _scratch(size: int) -> Bytes:

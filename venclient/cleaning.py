@@ -1,13 +1,17 @@
 """Rows of a power dataset → `MeterSeries`. Pure numpy; every row that is left out is counted by its reason."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from venclient.errors import PermanentError
-from venclient.models import MeterSeries
-from venclient.months import months_of
+from venclient.models import MeterSeries, Points
+from venclient.months import month_begins, months_of
 from venclient.quality import QualityRules
 
 SINGLE_ROW_INTERVAL_S = 3600
@@ -17,7 +21,6 @@ END_OF_YEAR_9999_S = 253_402_300_800
 ALL_GOOD = QualityRules()
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what float64 does not hold becomes infinite, and is counted as that
 def clean(rows: NDArray[np.generic], rules: QualityRules = ALL_GOOD, capacity_w: float | None = None) -> MeterSeries:
     """Sort the rows by time, leave out what no VTN can take, and give each point its quality code.
 
@@ -25,36 +28,104 @@ def clean(rows: NDArray[np.generic], rules: QualityRules = ALL_GOOD, capacity_w:
     mean power in W. Where a timestamp occurs twice, the row further down the file wins. `capacity_w`: what the rules
     hold a value against. Raises `PermanentError` when nothing is left.
     """
-    time = rows[:, 0].astype(np.float64)
-    power_w = rows[:, 1].astype(np.float64)
-    start_s, in_calendar = _unix_seconds(time)
+    clock = Clock()
+    clock.add(rows)
+    start_s, power_w, dropped = usable(rows, rules, in_milliseconds=clock.is_in_milliseconds)
+    if not _is_increasing(start_s):
+        count = len(start_s)
+        start_s, power_w = _sorted_last_wins(start_s, power_w)
+        dropped["duplicate timestamp"] = count - len(start_s)
+    told = reasons(dropped)
+    interval_s = most_frequent(steps(start_s), int(start_s[-1]) if len(start_s) else None, told)
+    points = Points(start_s, *rules.applied(power_w, capacity_w))
+    series = MeterSeries((0, len(points)), lambda _: points, rules.codes, interval_s, (), told)
+    return replace(series, months=months_of(series, month_begins(start_s)))
+
+
+class Clock:
+    """Tells seconds from milliseconds by the median of all times that it was given, without having them together."""
+
+    def __init__(self) -> None:
+        self._seconds = self._milliseconds = 0
+        self._last_s, self._first_ms = -inf, inf
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def add(self, rows: NDArray[np.generic]) -> None:
+        """The times of these rows too."""
+        time = rows[:, 0].astype(np.float64)
+        time = time[np.isfinite(time)]
+        is_seconds = time < MILLISECONDS_FROM
+        seconds = int(is_seconds.sum())
+        self._seconds += seconds
+        self._milliseconds += len(time) - seconds
+        self._last_s = max(self._last_s, time.max(where=is_seconds, initial=-inf))
+        self._first_ms = min(self._first_ms, time.min(where=~is_seconds, initial=inf))
+
+    @property
+    def is_in_milliseconds(self) -> bool:
+        """Whether the median of the times is so large."""
+        if self._seconds == self._milliseconds:  # the mean of the two in the middle
+            return self._seconds > 0 and (self._last_s + self._first_ms) / 2 >= MILLISECONDS_FROM
+        return self._milliseconds > self._seconds
+
+
+class Usable(NamedTuple):
+    """Of some rows those that can be sent, as they stand: unix seconds, measured W; and how many others by reason."""
+
+    start_s: NDArray[np.int64]
+    power_w: NDArray[np.float64]
+    dropped: Counter[str]
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what float64 does not hold becomes infinite, and is counted as that
+def usable(rows: NDArray[np.generic], rules: QualityRules, *, in_milliseconds: bool) -> Usable:
+    """Rows with a time from 1970 to 9999 and a finite value, or NaN where the rules have a value for it."""
+    time, power_w = rows[:, 0].astype(np.float64), rows[:, 1].astype(np.float64)
+    if in_milliseconds:
+        time /= 1000
+    np.rint(time, out=time)
+    in_calendar = (time >= 0) & (time < END_OF_YEAR_9999_S)
+    keep = in_calendar & np.isfinite(power_w)
+    if keep.all():
+        return Usable(time.astype(np.int64), power_w, Counter())
     is_nan = np.isnan(power_w)
-    keep = in_calendar & (np.isfinite(power_w) | (is_nan & rules.sends_nan))
+    if rules.sends_nan:
+        keep |= in_calendar & is_nan
     dropped = {
         "bad timestamp": int((~in_calendar).sum()),
         "NaN": int((in_calendar & is_nan & ~keep).sum()),
         "infinite": int((in_calendar & np.isinf(power_w)).sum()),
     }
-    start_s, power_w = start_s[keep], power_w[keep]
-    if not _is_increasing(start_s):
-        start_s, power_w = _sorted_last_wins(start_s, power_w)
-    dropped["duplicate timestamp"] = int(keep.sum()) - len(start_s)
-    dropped = {reason: count for reason, count in dropped.items() if count}
-    if not len(start_s):
-        raise PermanentError(f"No usable rows: {_in_words(dropped) or 'the dataset is empty'}", dropped=dropped)
-    power_w, quality = rules.applied(power_w, capacity_w)
-    series = MeterSeries(start_s, power_w, quality, rules.codes, _interval_s(start_s), (), dropped)
-    return replace(series, months=months_of(series))
+    return Usable(time[keep].astype(np.int64), power_w[keep], Counter(dropped))
 
 
-def _unix_seconds(time: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Whole unix seconds, and which of them are a time from 1970 to 9999 at all."""
-    finite = np.isfinite(time)
-    if finite.any() and np.median(time[finite]) >= MILLISECONDS_FROM:
-        time = time / 1000
-    time = np.rint(time)
-    in_calendar = finite & (time >= 0) & (time < END_OF_YEAR_9999_S)
-    return np.where(in_calendar, time, 0).astype(np.int64), in_calendar
+def reasons(dropped: Mapping[str, int]) -> dict[str, int]:
+    """Those that rows were left out for, in an order of their own."""
+    order = ("bad timestamp", "NaN", "infinite", "duplicate timestamp")
+    return {reason: dropped[reason] for reason in order if dropped.get(reason)}
+
+
+def steps(start_s: NDArray[np.int64]) -> Counter[int]:
+    """How often each step from one start to the next occurs."""
+    seconds = np.diff(start_s)
+    if len(seconds) and (seconds == seconds[0]).all():
+        return Counter({int(seconds[0]): len(seconds)})
+    values, counts = np.unique(seconds, return_counts=True)
+    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+
+
+def most_frequent(steps: Mapping[int, int], last_start_s: int | None, dropped: Mapping[str, int]) -> int:
+    """The interval of a series in s: its most frequent step, the smaller one of two that are as frequent.
+
+    Raises `PermanentError` for a series without an end, and for one without a point, with what was left out of it.
+    """
+    if last_start_s is None:
+        in_words = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        raise PermanentError(f"No usable rows: {in_words or 'the dataset is empty'}", dropped=dropped)
+    interval_s = min(steps, key=lambda step: (-steps[step], step), default=SINGLE_ROW_INTERVAL_S)
+    if last_start_s + interval_s >= END_OF_YEAR_9999_S:
+        raise PermanentError(f"An interval of {interval_s} s from the last timestamp on ends after the year 9999")
+    return interval_s
 
 
 def _is_increasing(start_s: NDArray[np.int64]) -> bool:
@@ -68,18 +139,3 @@ def _sorted_last_wins(
     start_s, power_w = start_s[order], power_w[order]
     last = np.append(start_s[1:] != start_s[:-1], True)
     return start_s[last], power_w[last]
-
-
-def _interval_s(start_s: NDArray[np.int64]) -> int:
-    """The most frequent step, the smaller one of two that are as frequent."""
-    interval_s = SINGLE_ROW_INTERVAL_S
-    if len(start_s) > 1:
-        steps, counts = np.unique(np.diff(start_s), return_counts=True)
-        interval_s = int(steps[counts.argmax()])
-    if start_s[-1] + interval_s >= END_OF_YEAR_9999_S:
-        raise PermanentError(f"An interval of {interval_s} s from the last timestamp on ends after the year 9999")
-    return interval_s
-
-
-def _in_words(dropped: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in dropped.items())

@@ -5,7 +5,8 @@
     │   ├── TooMuchError      413, or no answer in time: fewer points may get through
     │   └── TokenServerError  the same, from the token server
     ├── PermanentError        this load ends, the next goes on: 403, 404, a bad dataset
-    │   └── RefusedError      400, 422, or fewer taken than were sent: some of the points may be the reason
+    │   ├── RefusedError      400, 422, or fewer taken than were sent: some of the points may be the reason
+    │   └── ReplacedError     the meter file is not the one that the series was read from: the load is read again
     ├── ConfigurationError    the run ends: no token, wrong secret, a file or the VTN is missing
     │   ├── BusyError         another run writes for the same VENs
     │   └── LedgerLostError   the ledger's server is away: tried again for a while
@@ -65,6 +66,10 @@ class PermanentError(VenClientError):
 
 class RefusedError(PermanentError):
     """The VTN does not take these points, all of them or some."""
+
+
+class ReplacedError(PermanentError):
+    """The rest of a long series is no longer there: another file is in the place of the one that it was read from."""
 
 
 class ConfigurationError(VenClientError):

@@ -1,9 +1,10 @@
 """The values that travel from the loads table to the VTN: frozen, typed, one for each step."""
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +45,28 @@ class Load:
         return load_title(self.resource_name, self.load_name)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Points of a series in order of time.
+
+    `start_s`: int64 (N,), unix seconds of each interval's start. `power_w`: float64 (N,), mean W of that interval.
+    `quality`: uint8 (N,), each point's quality code as an index into the series' `codes`.
+    """
+
+    start_s: NDArray[np.int64]
+    power_w: NDArray[np.float64]
+    quality: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.start_s)
+
+    def __getitem__(self, part: slice) -> Self:
+        return type(self)(self.start_s[part], self.power_w[part], self.quality[part])
+
+
 @dataclass(frozen=True, slots=True)
 class Month:
-    """The points of a series in one calendar month (UTC): `series[begin:stop]`, and their digest.
+    """The points of a series in one calendar month (UTC), from place `begin` up to `stop`, and their digest.
 
     `number` is readable as it stands: 202503 is March 2025.
     """
@@ -61,21 +81,43 @@ class Month:
 class MeterSeries:
     """What one load measured, cleaned: finite, in order, one value a timestamp.
 
-    `start_s`: int64 (N,), unix seconds of each interval's start. `power_w`: float64 (N,), mean W of that interval.
-    `quality`: uint8 (N,), each point's quality code as an index into `codes`. `dropped`: how many rows of the dataset
-    were left out, by reason.
+    Its points come in slices, one for a short series; a long one reads each from the file when it is asked for, and
+    raises `ReplacedError` when that is another file by then. `edges`: the place of each slice's first point, and at
+    the end the number of points; `slice_of`: a slice by its number. `dropped`: how many rows of the dataset were left
+    out, by reason.
     """
 
-    start_s: NDArray[np.int64]
-    power_w: NDArray[np.float64]
-    quality: NDArray[np.uint8]
+    edges: tuple[int, ...]
+    slice_of: Callable[[int], Points]
     codes: tuple[str, ...]
     interval_s: int
-    months: tuple[Month, ...]
+    months: tuple[Month, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.start_s)
+        return self.edges[-1]
+
+    def slices(self, begin: int = 0, stop: int | None = None) -> Iterator[Points]:
+        """The points from place `begin` up to `stop` (to the end), no more than a slice at a time."""
+        stop = len(self) if stop is None else stop
+        for number in range(bisect_right(self.edges, begin) - 1, bisect_left(self.edges, stop)):
+            first = self.edges[number]
+            yield self.slice_of(number)[max(begin - first, 0) : stop - first]
+
+    def points(self, begin: int = 0, stop: int | None = None) -> Points:
+        """The same at once: views where they are in one slice."""
+        return joined(list(self.slices(begin, stop)))
+
+
+NO_POINTS = Points(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.uint8))
+
+
+def joined(parts: Sequence[Points]) -> Points:
+    """These points one after the other."""
+    if len(parts) < 2:
+        return parts[0] if parts else NO_POINTS
+    columns = zip(*((part.start_s, part.power_w, part.quality) for part in parts), strict=True)
+    return Points(*(np.concatenate(column) for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +146,7 @@ class RefusedPoint:
 class Chunk:
     """The points of one request, and the ledger marks that hold once the VTN has acknowledged it.
 
-    Arrays as in `MeterSeries`.
+    Arrays as in `Points`.
     """
 
     start_s: NDArray[np.int64]

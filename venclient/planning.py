@@ -94,12 +94,19 @@ def _load_plan(
     load: Load, entry: Entry | None, meters: MeterFile, sizes: "_Sizes | None", retries_refused: bool
 ) -> LoadPlan:
     try:
-        series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
+        return _series_plan(load, entry, meters, sizes, retries_refused)
     except PermanentError as error:
         return LoadPlan(load, error=str(error))
+
+
+def _series_plan(
+    load: Load, entry: Entry | None, meters: MeterFile, sizes: "_Sizes | None", retries_refused: bool
+) -> LoadPlan:
+    series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
     rests = pending(series, entry.marks if entry else {})
     points = sum(rest.points for rest in rests)
-    refused = len(besides(rests, places_of(series, {point.start_s for point in entry.refused}))) if entry else 0
+    refused_at = places_of(series, {point.start_s for point in entry.refused}) if entry else {}
+    refused = len(besides(rests, refused_at.values()))
     again = refused if retries_refused else 0
     requests, size = sizes.of(load, series, rests) if sizes and rests else (0, 0)
     return LoadPlan(

@@ -34,14 +34,16 @@ class Rule:
     times: int = 0
     value: float = 0.0
 
-    def matches(self, power_w: NDArray[np.float64], capacity_w: float | None) -> NDArray[np.bool_]:
-        """Which of the points, in order of time, meet the condition: (N,)."""
+    def matches(
+        self, power_w: NDArray[np.float64], capacity_w: float | None, runs: tuple[int, int]
+    ) -> NDArray[np.bool_]:
+        """Which of the points, in order of time, meet the condition: (N,). The rest as in `QualityRules.applied`."""
         conditions: dict[str, Callable[[], NDArray[np.bool_]]] = {
             "zero": lambda: np.equal(power_w, 0),
             "negative": lambda: np.less(power_w, 0),
             "above capacity": lambda: np.greater(power_w, np.inf if capacity_w is None else capacity_w),
             "nan": lambda: np.isnan(power_w),
-            "repeated": lambda: np.greater_equal(run_lengths(power_w), self.times),
+            "repeated": lambda: np.greater_equal(run_lengths(power_w, runs), self.times),
         }
         return conditions[self.condition]()
 
@@ -73,27 +75,33 @@ class QualityRules:
         return any(rule.condition == "above capacity" for rule in self.rules)
 
     def applied(
-        self, power_w: NDArray[np.float64], capacity_w: float | None
+        self, power_w: NDArray[np.float64], capacity_w: float | None, runs: tuple[int, int] = (1, 1)
     ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
         """What is sent for each measured value, and the index of its code: (N,) each.
 
-        `power_w`: (N,), mean W in order of time; `capacity_w`: of the resource, where it is known.
+        `power_w`: (N,), mean W in order of time; `capacity_w`: of the resource, where it is known; `runs`: as in
+        `run_lengths`. Where all codes are the first, they take one byte together.
         """
         codes = self.codes
-        sent_w, quality = power_w, np.zeros(len(power_w), dtype=np.uint8)
+        sent_w, quality = power_w, np.zeros(len(power_w) if self.rules else 0, dtype=np.uint8)
         for rule in reversed(self.rules):  # the first rule has the last word
-            matches = rule.matches(power_w, capacity_w)
+            matches = rule.matches(power_w, capacity_w, runs)
             quality[matches] = codes.index(rule.code)
             if rule.condition == "nan":
                 sent_w = np.where(matches, rule.value, sent_w)
-        return sent_w, quality
+        return sent_w, quality if quality.any() else np.broadcast_to(np.uint8(0), len(power_w))
 
 
-def run_lengths(power_w: NDArray[np.float64]) -> NDArray[np.int64]:
-    """For each value, how many of the same stand in a row there: (N,)."""
+def run_lengths(power_w: NDArray[np.float64], runs: tuple[int, int] = (1, 1)) -> NDArray[np.int64]:
+    """For each value, how many of the same stand in a row there: (N,).
+
+    `runs`: how long the rows of the first value and of the last are, where they go on before and after these values.
+    """
     begins = np.flatnonzero(np.append(True, power_w[1:] != power_w[:-1]))
-    lengths = np.diff(begins, append=len(power_w))
-    return np.repeat(lengths, lengths)
+    here = np.diff(begins, append=len(power_w))
+    lengths = here.copy()
+    lengths[0], lengths[-1] = max(lengths[0], runs[0]), max(lengths[-1], runs[1])
+    return np.repeat(lengths, here)
 
 
 def _rule(text: str) -> Rule:

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from venclient.errors import PermanentError
-from venclient.models import MeterSeries
-from venclient.months import months_of
+from venclient.models import MeterSeries, Points
+from venclient.months import month_begins, months_of
 from venclient.vtn import VtnClient
 
 # As many points of the file as a request may ask for: an answer is about 7 MB.
@@ -46,21 +46,20 @@ def read_back(vtn: VtnClient, vtn_resource_id: str, like: MeterSeries) -> MeterS
     order = np.argsort(start_s, kind="stable")
     intervals = np.unique(end_s_of - start_s)
     place = {code: index for index, code in enumerate(codes)}
-    series = MeterSeries(
-        start_s=start_s[order],
-        power_w=np.array([point.value for point in points], dtype=np.float64)[order],
-        quality=np.array([place[point.quality_code] for point in points], dtype=np.uint8)[order],
-        codes=codes,
-        interval_s=int(intervals[0]) if len(intervals) == 1 else 0,
-        months=(),
+    stored = Points(
+        start_s[order],
+        np.array([point.value for point in points], dtype=np.float64)[order],
+        np.array([place[point.quality_code] for point in points], dtype=np.uint8)[order],
     )
-    return replace(series, months=months_of(series))
+    interval_s = int(intervals[0]) if len(intervals) == 1 else 0
+    series = MeterSeries((0, len(stored)), lambda _: stored, codes, interval_s)
+    return replace(series, months=months_of(series, month_begins(stored.start_s)))
 
 
 def _spans(like: MeterSeries) -> Iterator[tuple[int, int]]:
     """All of time, cut where the file has had so many points."""
-    edges = like.start_s[POINTS_A_REQUEST::POINTS_A_REQUEST].tolist()
-    end_s = max(END_OF_NANOSECONDS_S, int(like.start_s[-1]) + 1)
+    edges = [int(like.points(at, at + 1).start_s[0]) for at in range(POINTS_A_REQUEST, len(like), POINTS_A_REQUEST)]
+    end_s = max(END_OF_NANOSECONDS_S, int(like.points(len(like) - 1).start_s[0]) + 1)
     yield from zip([0, *edges], [*edges, end_s], strict=True)
 
 

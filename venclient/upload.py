@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from venclient.chunks import Unsent, besides, encode, pending, places_of
-from venclient.errors import BusyError, PermanentError, RefusedError, TooMuchError, TransientError
+from venclient.errors import BusyError, PermanentError, RefusedError, ReplacedError, TooMuchError, TransientError
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Chunk, Load, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 # So many points that the VTN refuses of a load, or so many before it took any, and not the points are the trouble.
 REFUSED_AT_MOST = 1_000
 REFUSED_FROM_THE_FIRST = 20
+# So often a long series is begun in one run, where the meter file is replaced each time.
+BEGUN_AT_MOST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +69,29 @@ def _send_pending(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally",
             f"Another load, with another series, has the same vtn_resource_id {load.vtn_resource_id}: "
             "correct the loads table"
         )
+    for left in reversed(range(BEGUN_AT_MOST)):
+        try:
+            _send_series(load, entry, uploader, tally, label)
+        except ReplacedError:
+            if not left:
+                raise
+            log.info("%s   The meter file was changed: %s is read again", label, load.name)
+            entry = uploader.ledger.entries([load]).get(load.vtn_resource_id, Entry())
+        else:
+            return
+
+
+def _send_series(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally", label: str) -> None:
     series = uploader.meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
     tally.dropped = series.dropped
     log.info("%s   Loaded %d data points from H5 file", label, len(series))
     tally.refused = _still_refused(load, entry, series, uploader.ledger)
     rests = pending(series, entry.marks)
-    refused_at = besides(rests, places_of(series, tally.refused))
+    refused_at = besides(rests, places_of(series, tally.refused).values())
     unsent = Unsent(series, rests, refused_at if uploader.retries_refused else ())
     to_send = len(unsent)
-    tally.points_already_there = len(series) - sum(rest.points for rest in rests) - len(refused_at)
+    if not tally.points_sent:
+        tally.points_already_there = len(series) - sum(rest.points for rest in rests) - len(refused_at)
     _send_all(load, series, unsent, uploader, tally, label)
     if tally.refused:
         raise PermanentError(_in_words(tally.refused))
@@ -88,7 +104,7 @@ def _send_pending(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally",
 def _send_all(load: Load, series: MeterSeries, unsent: Unsent, uploader: Uploader, tally: "_Tally", label: str) -> None:
     """Requests as large as the VTN bears, and smaller ones around what it refuses."""
     sieve = Sieve()
-    to_send = len(unsent)
+    to_send = tally.points_sent + len(unsent)
     while unsent:
         chunk = unsent.head(sieve.size(min(uploader.chunk_size, uploader.vtn.pace.chunk_size)))
         log.info("%s   Uploading chunk %d: %d points...", label, tally.chunks + 1, len(chunk))
@@ -133,7 +149,10 @@ def doubt_what_was_overwritten(load: Load, series: MeterSeries, chunk: Chunk, le
     Unless that is the same, the ledger forgets it, and the next run sends it again.
     """
     marks = ledger.entries([load]).get(load.vtn_resource_id, Entry()).marks
-    differing = {rest.month.number for rest in pending(series, marks) if rest.begin == rest.month.begin}
+    try:
+        differing = {rest.month.number for rest in pending(series, marks) if rest.begin == rest.month.begin}
+    except PermanentError:  # the series is not to be had any more
+        differing = set(marks)
     overwritten = differing & {mark.month for mark in chunk.marks}
     ledger.doubt(load, [mark for mark in marks.values() if mark.month in overwritten])
 
@@ -151,8 +170,8 @@ def _refuse(load: Load, chunk: Chunk, uploader: Uploader, tally: "_Tally", error
 def _still_refused(load: Load, entry: Entry, series: MeterSeries, ledger: Ledger) -> dict[int, RefusedPoint]:
     """The points that the VTN refused, by their start; those that the meter file has no more are forgotten."""
     refused = {point.start_s: point for point in entry.refused}
-    there = {int(series.start_s[place]) for place in places_of(series, refused)}
-    gone = set(refused) - there
+    there = places_of(series, refused)
+    gone = set(refused) - set(there)
     if gone:
         ledger.forget_refused(load, gone)
     return {start_s: refused[start_s] for start_s in there}

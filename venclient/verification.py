@@ -82,25 +82,32 @@ def verify_load(load: Load, entry: Entry, meters: MeterFile, vtn: VtnClient) -> 
     A load that cannot be read on either side comes back as `unread` with the reason. Raises `ConfigurationError` for
     what no other load would get past either.
     """
-    known = (load.load_id, load.ven, load.name, load.vtn_resource_id)
     try:
-        series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
-        stored = read_back(vtn, load.vtn_resource_id, series)
+        return _compared(load, entry, meters, vtn)
     except (PermanentError, TransientError) as error:
         if error.status in NO_SUCH_CALL:
             raise ConfigurationError(cannot_be_read(str(error))) from error
-        return LoadVerdict(*known, "unread", error=str(error), status=error.status)
+        return LoadVerdict(*_known(load), "unread", error=str(error), status=error.status)
+
+
+def _compared(load: Load, entry: Entry, meters: MeterFile, vtn: VtnClient) -> LoadVerdict:
+    series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
+    stored = read_back(vtn, load.vtn_resource_id, series)
     months = tuple(_month_verdicts(series, stored, {rest.month.number: rest for rest in pending(series, entry.marks)}))
     state = _worst(months)
     return LoadVerdict(
-        *known,
+        *_known(load),
         state,
         len(series),
         len(stored),
-        len(np.setdiff1d(stored.start_s, series.start_s)),
+        len(np.setdiff1d(stored.points().start_s, series.points().start_s)),
         months,
         tuple(_first_differences(series, stored)) if state == "differs" else (),
     )
+
+
+def _known(load: Load) -> tuple[str, str, str, str]:
+    return load.load_id, load.ven, load.name, load.vtn_resource_id
 
 
 def cannot_be_read(answer: str) -> str:
@@ -138,11 +145,10 @@ def _state(
     if unsent is None:
         return "differs"
     # What the ledger says to be there has to be there; the rest has not been sent.
-    claimed = slice(unsent.month.begin, unsent.begin)
-    has = dict(zip(stored.start_s.tolist(), stored.power_w.tolist(), strict=True))
+    claimed, there = series.points(unsent.month.begin, unsent.begin), stored.points()
+    has = dict(zip(there.start_s.tolist(), there.power_w.tolist(), strict=True))
     is_there = all(
-        has.get(start) == value
-        for start, value in zip(series.start_s[claimed].tolist(), series.power_w[claimed].tolist(), strict=True)
+        has.get(start) == value for start, value in zip(claimed.start_s.tolist(), claimed.power_w.tolist(), strict=True)
     )
     return "not sent" if is_there else "differs"
 
@@ -150,7 +156,7 @@ def _state(
 def _tally(series: MeterSeries, month: Month | None) -> Tally:
     if month is None:
         return Tally()
-    sum_w = float(series.power_w[month.begin : month.stop].sum())
+    sum_w = float(series.points(month.begin, month.stop).power_w.sum())
     return Tally(month.stop - month.begin, sum_w, month.digest.hex())
 
 
@@ -169,7 +175,8 @@ def _first_differences(series: MeterSeries, stored: MeterSeries) -> Iterator[Dif
 def _points(series: MeterSeries) -> dict[int, str]:
     """Each point in words, by its start."""
     interval = f"{series.interval_s} s" if series.interval_s else "intervals that differ"
-    columns = (series.start_s.tolist(), series.power_w.tolist(), series.quality.tolist())
+    whole = series.points()
+    columns = (whole.start_s.tolist(), whole.power_w.tolist(), whole.quality.tolist())
     points: dict[int, str] = {}
     for start, value, code in zip(*columns, strict=True):
         words = f"{value} W, {series.codes[code]}, {interval}"

@@ -1,0 +1,72 @@
+"""What was read last of the meter file, kept for other loads that share it."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import Generic, NamedTuple, TypeVar
+
+from venclient.models import Points
+
+# What Python takes for an entry besides its arrays: a dozen months and their digests.
+ENTRY_BYTES = 3_000
+
+_Value = TypeVar("_Value")
+
+
+class Read(NamedTuple, Generic[_Value]):
+    """What was read: the key that it has, and the points that stay in memory with it."""
+
+    key: Hashable
+    value: _Value
+    points: Points
+
+
+class RecentlyRead(Generic[_Value]):
+    """Values read last, up to a number of bytes in all. Any number of threads may ask, and one at a time reads.
+
+    Arrays of starts that several values have in common count once.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._uses: Counter[int] = Counter()  # of each array of starts, by its id
+        self._known: OrderedDict[Hashable, Read[_Value]] = OrderedDict()
+        self._asking = Lock()
+        self._reading = Lock()
+
+    def get(self, key: Hashable, read: Callable[[], Read[_Value]]) -> _Value:
+        """What is known by this key, or else what `read` finds; who asks meanwhile for the same waits for it."""
+        found = self._get(key)
+        if found is None:
+            with self._reading:
+                found = self._get(key) or self._keep(read())
+        return found.value
+
+    def _get(self, key: Hashable) -> Read[_Value] | None:
+        with self._asking:
+            if key in self._known:
+                self._known.move_to_end(key)
+            return self._known.get(key)
+
+    def _keep(self, found: Read[_Value]) -> Read[_Value]:
+        with self._asking:
+            if found.key not in self._known:
+                self._known[found.key] = found
+                self._count(found.points, 1)
+            while self._bytes > self._max_bytes:
+                _, oldest = self._known.popitem(last=False)
+                self._count(oldest.points, -1)
+        return found
+
+    def _count(self, points: Points, uses: int) -> None:
+        """Points that came, or that went."""
+        grid = id(points.start_s)
+        before = self._uses[grid]
+        self._uses[grid] += uses
+        quality_bytes = points.quality.nbytes if points.quality.strides != (0,) else 0
+        self._bytes += uses * (ENTRY_BYTES + points.power_w.nbytes + quality_bytes)
+        if not (before and self._uses[grid]):
+            self._bytes += uses * points.start_s.nbytes
+        if not self._uses[grid]:
+            del self._uses[grid]
