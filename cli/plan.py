@@ -55,20 +55,21 @@ def tell_plan(
     from tasks.run import open_meters, vtn_url
     from venclient.batches import select_loads
     from venclient.ledger import Ledger
-    from venclient.planning import ASSUMED_POINTS_PER_SECOND, Plan, plan_loads
+    from venclient.planning import ASSUMED_POINTS_PER_SECOND, LoadPlan, Plan, plan_loads
     from venclient.resource_db import ResourceDatabase
 
     database = ResourceDatabase(settings.resources_db)
     with open_meters(settings) as meters, Ledger(settings.ledger_url, vtn_url(settings)) as ledger:
-        only = ledger.failed() if only_failed else None
-        loads = select_loads(database, vens, limit, only).loads
+        selection = select_loads(database, vens, limit, ledger.failed() if only_failed else None)
+        planning = plan_loads(
+            selection.loads(database), meters, ledger, settings.chunk_size, retries_refused=only_failed
+        )
+        planned: list[LoadPlan] = []
         with counting_bar("Planning", "loads") as on_load:
-            planning = plan_loads(
-                loads, meters, ledger, settings.chunk_size, retries_refused=only_failed, on_load=on_load
-            )
-            plans = {each.load: each for each in planning}
+            for each in planning:
+                planned.append(each)
+                on_load(len(planned), len(selection))
         measured = ledger.points_per_second()
-    planned = [plans[load] for load in loads]
     whole = Plan()
     for each in planned:
         whole.add(each)

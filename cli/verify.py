@@ -51,19 +51,19 @@ def verify(
     settings = Settings.load(resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, bearer_token=token)
     seed = secrets.randbelow(1_000_000)
     with opened_run(settings) as run, counting_bar("Verifying", "loads") as advance:
-        loads = select_sample(run, ven, sample, seed)
+        selection = select_sample(run, ven, sample, seed)
         with VerificationReport(
             report,
             vtn_base_url=run.uploader.vtn.base_url,
             meter_file=settings.meter_file,
-            scope=scope_in_words(len(loads), ven, sample, seed),
+            scope=scope_in_words(len(selection), ven, sample, seed),
         ) as writing:
             done = 0
-            for batch in batches_of(loads, settings.loads_per_task):
+            for batch in batches_of(selection.load_ids, settings.loads_per_task):
                 with reported_to(writing):
                     verify_loads(run, batch, repair=repair)
                 done += len(batch.load_ids)
-                advance(done, len(loads))
+                advance(done, len(selection))
             summary = writing.finish()
     if as_json:
         typer.echo(orjson.dumps(asdict(summary), option=orjson.OPT_UTC_Z).decode())

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from tasks.plan import Work
+from tasks.plan import Work, with_finished
 from tasks.progress import Snapshot
 from tasks.reports import publish_summary, publish_unfinished
 from tasks.run import Run
@@ -78,7 +78,8 @@ def ended(run: Run, work: Work) -> State[Summary]:
 
 
 def _final_state(run: Run, work: Work) -> State[Summary]:
-    publish_unfinished(run.ven_results.unfinished())
+    unfinished = run.ven_results.unfinished()
+    publish_unfinished((ven, with_finished(run, ven, results)) for ven, results in unfinished.items())
     snapshot = run.progress.snapshot()
     if run.part_of is None:
         if snapshot.points_sent and not run.ended_by:

@@ -68,13 +68,13 @@ def _verify(
     run: Run, settings: Settings, vens: list[str] | None, sample: float, repair: bool, folder: Path
 ) -> VerificationSummary:
     seed = secrets.randbelow(1_000_000)
-    loads = select_sample(run, vens, sample, seed)
-    scope = scope_in_words(len(loads), vens, sample, seed)
+    selection = select_sample(run, vens, sample, seed)
+    scope = scope_in_words(len(selection), vens, sample, seed)
     with VerificationReport(
         folder, vtn_base_url=run.uploader.vtn.base_url, meter_file=settings.meter_file, scope=scope
     ) as report:
         with reported_to(report):
-            verify_batch.map(list(batches_of(loads, settings.loads_per_task)), repair).result()
+            verify_batch.map(list(batches_of(selection.load_ids, settings.loads_per_task)), repair).result()
         return report.finish()
 
 

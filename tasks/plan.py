@@ -1,5 +1,7 @@
 """What a run has before it, worked out before its first request, as a Prefect task."""
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -10,9 +12,11 @@ from prefect.states import Completed
 
 from tasks.run import Run, current_run
 from venclient.batches import Batch, Selection, VenWork, batches_of, select_loads
-from venclient.errors import StoppedError
+from venclient.errors import ConfigurationError, StoppedError
 from venclient.models import LoadResult
 from venclient.planning import LoadPlan, plan_loads
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,57 +45,62 @@ def plan_upload(
     are left to whoever uploads it.
     """
     run = current_run()
-    ambiguous_ids = run.uploader.ambiguous_ids
     only = run.uploader.ledger.failed() if only_failed else None
     selection = select_loads(run.resources, vens, limit_loads, only)
-    run.lease({load.ven for load in selection.loads}, waits=waits)
-    plans = _plans(run, selection)
-    run.progress.expect(plans)
-    pending = [plan for plan in plans if not _is_done(plan) or plan.load.vtn_resource_id in ambiguous_ids]
-    vens_left = _count_finished(run, plans, pending, whole_vens=whole_vens)
-    batches = list(batches_of((plan.load for plan in pending), loads_per_task))
+    run.lease(selection.load_ids, waits=waits)
+    vens_left: list[VenWork] = []
+    ids_left: dict[str, list[str]] = {}
+    for ven, of_ven in groupby(_plans(run, selection), key=lambda plan: plan.load.ven):
+        plans = list(of_ven)
+        run.progress.expect(plans)
+        left = [plan for plan in plans if not _is_done(plan, run)]
+        if left:
+            vens_left.append(VenWork(ven, len(plans), sum(plan.points for plan in plans)))
+            ids_left[ven] = [plan.load.load_id for plan in left]
+        if not (left and whole_vens):
+            _count_finished(run, ven, [plan for plan in plans if _is_done(plan, run)], len(left))
+    run.progress.expect_no_more()
+    batches = list(batches_of(ids_left, loads_per_task))
     work = Work(vens_left, batches, selection.unregistered, selection.left_out)
     now = run.progress.snapshot()
     told = f"{now.total_loads:,} loads of {now.total_vens:,} VENs: {now.points_to_send:,} points to send"
     return Completed(message=told, data=work)
 
 
-def _plans(run: Run, selection: Selection) -> list[LoadPlan]:
-    """In the order of the selection."""
-    plans: dict[str, LoadPlan] = {}
+def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadResult]:
+    """With those loads of a VEN of which the VTN had everything before."""
+    finished_ids = run.ven_results.finished_ids(ven)
+    if not finished_ids:
+        return results
+    try:
+        finished = run.resources.loads_of_ids(finished_ids)
+        return results + [_done(plan) for plan in plan_loads([finished], run.uploader.meters, run.uploader.ledger)]
+    except ConfigurationError as error:
+        log.warning("The table of %s lacks what was finished before: %s", ven, error)
+        return results
+
+
+def _plans(run: Run, selection: Selection) -> Iterator[LoadPlan]:
     uploader = run.uploader
-    planning = plan_loads(selection.loads, uploader.meters, uploader.ledger, retries_refused=uploader.retries_refused)
-    for plan in planning:
+    parts = selection.loads(run.resources)
+    for plan in plan_loads(parts, uploader.meters, uploader.ledger, retries_refused=uploader.retries_refused):
         if run.stopping.is_set():
             raise StoppedError("Stopped before anything was sent: the next run sends it")
-        plans[plan.load.load_id] = plan
-    return [plans[load.load_id] for load in selection.loads]
+        yield plan
 
 
-def _count_finished(run: Run, plans: list[LoadPlan], pending: list[LoadPlan], *, whole_vens: bool) -> list[VenWork]:
-    """Count loads of which the VTN has everything as done; what is left, where a VEN's table has its done loads too."""
-    left = {plan.load.load_id for plan in pending}
-    vens_left: list[VenWork] = []
-    for ven, of_ven in groupby(plans, key=lambda plan: plan.load.ven):
-        planned = list(of_ven)
-        finished = [plan for plan in planned if plan.load.load_id not in left]
-        is_left = len(finished) < len(planned)
-        if is_left:
-            vens_left.append(VenWork(ven, len(planned), sum(plan.points for plan in planned)))
-            if whole_vens:
-                continue
-        run.uploader.ledger.settle_all([plan.load for plan in finished if plan.state != "done"])
-        results = [_done(plan) for plan in finished]
-        for result in results:
-            run.progress.count_load(result)
-        if is_left:
-            run.ven_results.expect(ven, len(planned))
-            run.ven_results.add(ven, results)
-    return vens_left
+def _count_finished(run: Run, ven: str, finished: list[LoadPlan], left: int) -> None:
+    """Count loads of which the VTN has everything as done; where others are left, their VEN's table names these too."""
+    run.uploader.ledger.settle_all([plan.load for plan in finished if plan.state != "done"])
+    for plan in finished:
+        run.progress.count_load(_done(plan))
+    if left:
+        run.ven_results.expect(ven, left, [plan.load.load_id for plan in finished])
 
 
-def _is_done(plan: LoadPlan) -> bool:
-    return not (plan.points or plan.refused or plan.error)
+def _is_done(plan: LoadPlan, run: Run) -> bool:
+    is_ambiguous = plan.load.vtn_resource_id in run.uploader.ambiguous_ids
+    return not (plan.points or plan.refused or plan.error or is_ambiguous)
 
 
 def _done(plan: LoadPlan) -> LoadResult:

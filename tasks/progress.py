@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -98,24 +98,24 @@ class RunProgress:
         self._waiting_for = waiting_for
         self._now = Snapshot()
         self._loads_left: Counter[str] = Counter()
-        self._points_left: dict[str, int] = {}
         self._slices: dict[int, Snapshot] = {}
         self.throughput = Throughput()
 
-    def expect(self, plans: Iterable[LoadPlan]) -> None:
-        """What the run has before it."""
+    def expect(self, plans: Sequence[LoadPlan]) -> None:
+        """Some of what the run has before it: all loads of a VEN."""
         with self._lock:
-            for plan in plans:
-                self._loads_left[plan.load.ven] += 1
-                if plan.points:
-                    self._points_left[plan.load.load_id] = plan.points
+            self._loads_left.update(plan.load.ven for plan in plans)
             self._now = replace(
                 self._now,
-                is_planned=True,
-                total_loads=self._loads_left.total(),
+                total_loads=self._now.total_loads + len(plans),
                 total_vens=len(self._loads_left),
-                points_to_send=sum(self._points_left.values()),
+                points_to_send=self._now.points_to_send + sum(plan.points for plan in plans),
             )
+
+    def expect_no_more(self) -> None:
+        """That was all of it."""
+        with self._lock:
+            self._now = replace(self._now, is_planned=True)
 
     def count_receipt(self, receipt: Receipt) -> None:
         """A request that the VTN has acknowledged."""
@@ -134,14 +134,13 @@ class RunProgress:
                 vens_failed = (*vens_failed, load.ven)
             self._loads_left[load.ven] -= 1
             ven_is_done = not self._loads_left[load.ven] and load.ven not in vens_failed
-            planned = self._points_left.pop(load.load_id, 0)
             self._now = replace(
                 now,
                 successful=now.successful + (not failed),
                 failed=now.failed + failed,
                 vens_done=now.vens_done + ven_is_done,
                 vens_failed=vens_failed,
-                points_given_up=now.points_given_up + max(planned - result.points_sent, 0) * failed,
+                points_given_up=now.points_given_up + result.points_given_up,
                 points_already_there=now.points_already_there + result.points_already_there,
                 dropped=now.dropped + Counter(result.dropped),
                 failures=failures,
@@ -213,24 +212,30 @@ def tell_watcher(snapshot: Snapshot) -> None:
 
 
 class VenResults:
-    """The results of each VEN's loads, kept until all of them are in."""
+    """The results of those loads of each VEN that are left to upload, kept until all of them are in."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._expected: dict[str, int] = {}
+        self._left: dict[str, int] = {}
+        self._finished_ids: dict[str, list[str]] = {}
         self._results: dict[str, list[LoadResult]] = {}
 
-    def expect(self, ven: str, loads: int) -> None:
-        """How many results the VEN has."""
+    def expect(self, ven: str, left: int, finished_ids: list[str]) -> None:
+        """How many results the VEN has, and the `load_id`s of the loads that were finished before."""
         with self._lock:
-            self._expected[ven] = loads
+            self._left[ven] = left
+            self._finished_ids[ven] = finished_ids
+
+    def finished_ids(self, ven: str) -> list[str]:
+        """The loads of a VEN that were finished before, by their `load_id`."""
+        return self._finished_ids[ven]
 
     def add(self, ven: str, results: list[LoadResult]) -> list[LoadResult] | None:
         """Add some; with the last of the VEN, all of its results, which are then forgotten here."""
         with self._lock:
             all_of_ven = self._results.setdefault(ven, [])
             all_of_ven.extend(results)
-            return self._results.pop(ven) if len(all_of_ven) >= self._expected[ven] else None
+            return self._results.pop(ven) if len(all_of_ven) >= self._left[ven] else None
 
     def unfinished(self) -> dict[str, list[LoadResult]]:
         """The VENs of which some results are in, and some will not come."""

@@ -6,7 +6,7 @@ A report that Prefect does not take is a line in the log, and no reason to stop 
 import logging
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
@@ -92,11 +92,11 @@ def publish_ven_table(ven: str, results: list[LoadResult]) -> None:
         _create_ven_table(ven, results)
 
 
-def publish_unfinished(results_of: Mapping[str, list[LoadResult]]) -> None:
+def publish_unfinished(results_of: Iterable[tuple[str, list[LoadResult]]]) -> None:
     """The tables of VENs that the run leaves unfinished, as many as a few seconds allow: who was stopped has to end."""
     give_up_at = time.monotonic() + LAST_TABLES_S
     with noted_only():
-        for ven, results in results_of.items():
+        for ven, results in results_of:
             if time.monotonic() > give_up_at:
                 log.warning("There was no time for the tables of all VENs: `bulk-upload status` knows how they stand")
                 return

@@ -15,6 +15,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 
 from tasks.events import load_failed, load_paused, loads_done
+from tasks.plan import with_finished
 from tasks.reports import publish_ven_table
 from tasks.run import Run, current_run
 from venclient.batches import Batch
@@ -32,15 +33,20 @@ BATCHES_AT_A_TIME = 8
 def upload_batches(run: Run, batches: Sequence[Batch]) -> None:
     """Start each batch when there is room for it, so that a run that is stopped has not begun the others."""
     room = BoundedSemaphore(BATCHES_AT_A_TIME)
-    futures: list[PrefectFuture[Any]] = []
+    under_way: set[PrefectFuture[Any]] = set()  # those that have ended are forgotten, as each takes 20 kB
     for batch in batches:
         room.acquire()
         if run.stopping.is_set():
             break
         future = upload_batch.submit(batch)
-        future.add_done_callback(lambda _: room.release())
-        futures.append(future)
-    wait(futures)
+        under_way.add(future)
+        future.add_done_callback(partial(_has_ended, under_way, room))
+    wait(list(under_way.copy()))
+
+
+def _has_ended(under_way: set[PrefectFuture[Any]], room: BoundedSemaphore, future: PrefectFuture[Any]) -> None:
+    under_way.discard(future)
+    room.release()
 
 
 @task(task_run_name="{batch}", cache_policy=NO_CACHE)
@@ -57,7 +63,7 @@ def upload_batch(batch: Batch) -> State[None]:
         results = []
     complete = run.ven_results.add(batch.ven, results)
     if complete is not None:
-        publish_ven_table(batch.ven, complete)
+        publish_ven_table(batch.ven, with_finished(run, batch.ven, complete))
     done = [result for result in results if result.state == "done"]
     loads_done(batch, done)
     failed, left = len(results) - len(done), len(batch.load_ids) - len(results)

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.run import Run, current_run
-from venclient.batches import Batch, select_loads
+from venclient.batches import Batch, Selection, select_loads
 from venclient.ledger import Entry
 from venclient.models import Load
 from venclient.verification import LoadVerdict, sampled, verify_load
@@ -43,12 +43,12 @@ def verify_loads(run: Run, batch: Batch, *, repair: bool) -> None:
         future.result()
 
 
-def select_sample(run: Run, vens: list[str] | None, percent: float, seed: int) -> list[Load]:
+def select_sample(run: Run, vens: list[str] | None, percent: float, seed: int) -> Selection:
     """So many percent of the registered loads of these VENs (of all)."""
     only = None
     if percent < 100:
         only = {load.vtn_resource_id for load in sampled(run.resources.loads(vens), percent, seed)}
-    return select_loads(run.resources, vens, None, only).loads
+    return select_loads(run.resources, vens, None, only)
 
 
 def _verified(run: Run, load: Load, entries: dict[str, Entry], repair: bool, report: VerificationReport) -> None:

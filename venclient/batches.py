@@ -1,12 +1,14 @@
 """Which loads a run takes, in batches of one VEN each; and slices of VENs, for several runs."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, islice
 
 from venclient.errors import ConfigurationError
 from venclient.models import Load, vens_title
 from venclient.resource_db import ResourceDatabase, VenOutline
+
+LOADS_AT_A_TIME = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,24 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a run takes on.
+    """What a run takes on: `load_ids` by VEN, in order, because a hundred thousand `Load`s would take 100 MB.
 
     `unregistered`: how many loads it leaves out because the VTN does not know them yet; `left_out`: how many because
     they are disabled or suspended.
     """
 
-    loads: list[Load]
+    load_ids: Mapping[str, Sequence[str]]
     unregistered: int
     left_out: int
+
+    def __len__(self) -> int:
+        return sum(map(len, self.load_ids.values()))
+
+    def loads(self, database: ResourceDatabase) -> Iterator[list[Load]]:
+        """The loads, in order, up to 500 at a time."""
+        ids = chain.from_iterable(self.load_ids.values())
+        while part := list(islice(ids, LOADS_AT_A_TIME)):
+            yield database.loads_of_ids(part)
 
 
 def select_loads(
@@ -70,21 +81,22 @@ def select_loads(
     does not know, and when no load is registered at all.
     """
     chosen = database.vens(vens)
-    registered = database.loads(vens)
-    if not registered:
+    if not any(ven.registered for ven in chosen):
         raise ConfigurationError(_nothing_registered(chosen, vens))
     if limit_loads is not None and limit_loads < 1:
         raise ConfigurationError(f"limit_loads is {limit_loads}: give 1 or more, or leave it out")
-    loads = [load for load in registered if only is None or load.vtn_resource_id in only][:limit_loads]
-    return Selection(loads, sum(ven.unregistered for ven in chosen), sum(ven.left_out for ven in chosen))
+    taken = (each for each in database.registered_ids(vens) if only is None or each[2] in only)
+    load_ids: dict[str, list[str]] = {}
+    for ven, load_id, _ in islice(taken, limit_loads):
+        load_ids.setdefault(ven, []).append(load_id)
+    return Selection(load_ids, sum(ven.unregistered for ven in chosen), sum(ven.left_out for ven in chosen))
 
 
-def batches_of(loads: Iterable[Load], loads_per_batch: int) -> Iterator[Batch]:
-    """These loads, in order of their VENs, in batches of one VEN each."""
-    for ven, of_ven in groupby(loads, key=lambda load: load.ven):
-        load_ids = [load.load_id for load in of_ven]
-        for begin in range(0, len(load_ids), loads_per_batch):
-            yield Batch(ven, begin + 1, len(load_ids), tuple(load_ids[begin : begin + loads_per_batch]))
+def batches_of(load_ids: Mapping[str, Sequence[str]], loads_per_batch: int) -> Iterator[Batch]:
+    """These loads, by VEN, in batches of one VEN each."""
+    for ven, of_ven in load_ids.items():
+        for begin in range(0, len(of_ven), loads_per_batch):
+            yield Batch(ven, begin + 1, len(of_ven), tuple(of_ven[begin : begin + loads_per_batch]))
 
 
 def deal(vens: Iterable[VenWork], slices: int) -> list[Slice]:

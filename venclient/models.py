@@ -180,13 +180,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What came of one load in one run."""
+    """What came of one load in one run. `points_given_up`: what was left to send when it failed."""
 
     load: Load
     state: LoadState
     points_sent: int = 0
     points_already_there: int = 0
     points_refused: int = 0
+    points_given_up: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     chunks: int = 0
     retries: int = 0

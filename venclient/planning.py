@@ -1,6 +1,6 @@
 """What a run would send and why, from the file and the ledger; nothing is sent."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +12,6 @@ from venclient.models import Load, LoadState, MeterSeries
 
 # What the guide's VTN takes, where no run has been measured yet.
 ASSUMED_POINTS_PER_SECOND = 4_000.0
-LOADS_AT_A_TIME = 500
 
 # Of a load, the first that is true. unfinished: its last run was stopped half-way, or a verification made the ledger
 # forget a month.
@@ -67,27 +66,22 @@ class Plan:
 
 
 def plan_loads(
-    loads: Sequence[Load],
+    parts: Iterable[Sequence[Load]],
     meters: MeterFile,
     ledger: Ledger,
     chunk_size: int | None = None,
     *,
     retries_refused: bool = False,
-    on_load: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Iterator[LoadPlan]:
-    """What a run would do with each of these loads, in an order in which each series is read once.
+    """What a run would do with each of these loads, in their order; the ledger is asked once for each part of them.
 
-    Without a chunk size, requests and bytes are not counted. `retries_refused`: as in `Uploader`. The progress is told
-    to `on_load(done, total)`.
+    Without a chunk size, requests and bytes are not counted. `retries_refused`: as in `Uploader`.
     """
-    by_series = sorted(loads, key=lambda load: (load.h5_meter_id, load.load_component, load.capacity_w or 0.0))
     sizes = _Sizes(chunk_size) if chunk_size else None
-    for begin in range(0, len(loads), LOADS_AT_A_TIME):
-        part = by_series[begin : begin + LOADS_AT_A_TIME]
+    for part in parts:
         entries = ledger.entries(part)
-        for done, load in enumerate(part, start=begin + 1):
+        for load in part:
             yield _load_plan(load, entries.get(load.vtn_resource_id), meters, sizes, retries_refused)
-            on_load(done, len(loads))
 
 
 def _load_plan(

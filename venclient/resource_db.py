@@ -69,6 +69,9 @@ class UnregisteredLoad:
     is_enabled: bool
 
 
+IN_ORDER = (RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
+
+
 class ResourceDatabase:
     """The resources database at a path or an SQLAlchemy URL.
 
@@ -110,6 +113,19 @@ class ResourceDatabase:
     def all_loads(self, vens: Sequence[str] | None = None) -> list[Load]:
         """The loads of these VENs (of all) that are registered or can be, in the same order."""
         return self._loads(IS_REGISTERED | ~IS_LEFT_OUT, _is_of(vens))
+
+    def registered_ids(self, vens: Sequence[str] | None = None) -> Iterator[tuple[str, str, str]]:
+        """Of each registered load of these VENs (of all): VEN, `load_id` and `vtn_resource_id`, in the same order."""
+        query = (
+            select(RESOURCES.c.ven, LOADS.c.load_id, LOADS.c.vtn_resource_id)
+            .select_from(LOADS_OF_RESOURCES)
+            .where(IS_REGISTERED, _is_of(vens))
+            .order_by(*IN_ORDER)
+        )
+        query = without(self._absent, query)
+        with self._reading() as connection:
+            for ven, load_id, vtn_resource_id in connection.execution_options(yield_per=1_000).execute(query):
+                yield str(ven), str(load_id), str(vtn_resource_id)
 
     def loads_of_ids(self, load_ids: Sequence[str]) -> list[Load]:
         """The registered loads with these `load_id`s, in the same order."""
@@ -156,7 +172,7 @@ class ResourceDatabase:
             )
             .select_from(LOADS_OF_RESOURCES)
             .where(~IS_REGISTERED, _is_of(vens))
-            .order_by(RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
+            .order_by(*IN_ORDER)
         )
         return [UnregisteredLoad(*row) for row in self._rows(query)]
 
@@ -213,7 +229,7 @@ class ResourceDatabase:
             )
             .select_from(LOADS_OF_RESOURCES)
             .where(*conditions)
-            .order_by(RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
+            .order_by(*IN_ORDER)
         )
         return [
             Load(*map(_text, texts), capacity_w=capacity_w(_text(capacities)))

@@ -90,6 +90,7 @@ def _send_series(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally", 
     refused_at = besides(rests, places_of(series, tally.refused).values())
     unsent = Unsent(series, rests, refused_at if uploader.retries_refused else ())
     to_send = len(unsent)
+    tally.points_to_send = tally.points_sent + to_send
     if not tally.points_sent:
         tally.points_already_there = len(series) - sum(rest.points for rest in rests) - len(refused_at)
     _send_all(load, series, unsent, uploader, tally, label)
@@ -104,7 +105,6 @@ def _send_series(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally", 
 def _send_all(load: Load, series: MeterSeries, unsent: Unsent, uploader: Uploader, tally: "_Tally", label: str) -> None:
     """Requests as large as the VTN bears, and smaller ones around what it refuses."""
     sieve = Sieve()
-    to_send = tally.points_sent + len(unsent)
     while unsent:
         chunk = unsent.head(sieve.size(min(uploader.chunk_size, uploader.vtn.pace.chunk_size)))
         log.info("%s   Uploading chunk %d: %d points...", label, tally.chunks + 1, len(chunk))
@@ -124,7 +124,7 @@ def _send_all(load: Load, series: MeterSeries, unsent: Unsent, uploader: Uploade
         sieve.taken(len(chunk))
         unsent.drop(len(chunk))
         rate = receipt.points / max(receipt.seconds, 1e-6)
-        log.info("%s   ✓ Uploaded %d/%d points (%.0f pts/sec)", label, tally.points_sent, to_send, rate)
+        log.info("%s   ✓ Uploaded %d/%d points (%.0f pts/sec)", label, tally.points_sent, tally.points_to_send, rate)
 
 
 def _send(load: Load, series: MeterSeries, chunk: Chunk, uploader: Uploader, tally: "_Tally") -> Receipt:
@@ -188,6 +188,7 @@ def _in_words(refused: Mapping[int, RefusedPoint]) -> str:
 class _Tally:
     """What has come of a load so far. `answers`: to attempts at points that are not through yet."""
 
+    points_to_send: int = 0
     points_sent: int = 0
     points_already_there: int = 0
     refused: dict[int, RefusedPoint] = field(default_factory=dict)
@@ -218,6 +219,7 @@ class _Tally:
             points_sent=self.points_sent,
             points_already_there=self.points_already_there,
             points_refused=len(self.refused),
+            points_given_up=self.points_to_send - self.points_sent,
             dropped=self.dropped,
             chunks=self.chunks,
             retries=self.retries,
