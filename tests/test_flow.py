@@ -200,8 +200,9 @@ def test_no_token_shows_in_parameters_logs_artifacts_or_states(
 
 
 def test_a_ledger_that_fails_half_way_ends_the_run_at_once_and_says_so(
-    vtn: ReferenceVtn, no_faults: ReferenceVtn, site: Site
+    vtn: ReferenceVtn, no_faults: ReferenceVtn, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("BULK_UPLOAD_CONCURRENCY", "4")
     no_faults.switch(points_per_second=300)
     seen = len(vtn.log())
 
