@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check chaos bench docs setup lock clean
+.PHONY: demo test check chaos bench bench-check docs setup lock clean
 
 demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
 	$(BIN)/bulk-upload demo
@@ -20,8 +20,11 @@ check: $(INSTALLED)  ## Style, types, and who may import whom
 chaos: $(INSTALLED)  ## 200 rounds of faults, kills, stops and full disks (half an hour; as root, on Debian): docs/reliability.md
 	$(BIN)/python -m tests.chaos --rounds 200
 
-bench: $(INSTALLED)  ## Measured ratios, each against a peer in the same run
-	$(BIN)/python -m benchmarks.encoding
+bench: $(INSTALLED)  ## Everything measured, each beside a peer in the same run (an hour): docs/performance.md
+	$(BIN)/python -m benchmarks
+
+bench-check: $(INSTALLED)  ## What got worse since: ratios beside those recorded last (ten minutes)
+	$(BIN)/python -m benchmarks --check
 
 docs: $(INSTALLED)  ## The pages of docs/ as HTML, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build

@@ -1,0 +1,75 @@
+"""`make bench` measures everything and writes docs/performance.md; `make bench-check` tells what got worse.
+
+Sections can be measured one by one: `python -m benchmarks floor durable`.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from benchmarks import memory, nothing_to_do, slow_vtn, steps, uploads, whole_database, whole_job
+from benchmarks.figures import Section, load, machine, page, regressions, save
+from benchmarks.stand import ROOT
+
+SECTIONS: dict[str, Callable[[], Section]] = {
+    "steps": steps.measure,
+    "floor": uploads.measure_floor,
+    "durable": uploads.measure_durable,
+    "job": whole_job.measure,
+    "slow": slow_vtn.measure,
+    "nothing": nothing_to_do.measure,
+    "memory": memory.measure,
+    "whole": whole_database.measure,
+}
+# What is over in some minutes, and tells by ratios.
+CHECKED = ("steps", "floor", "durable")
+RECORDED = ROOT / "benchmarks" / "recorded.json"
+PAGE = ROOT / "docs" / "performance.md"
+
+HEAD = """# Performance
+
+Measured by `make bench` on one machine: {machine}. Speeds are this machine's; ratios are of things measured side by
+side, in turn. `make bench-check` measures some of them again and names what got worse by more than a fifth."""
+
+
+def main(
+    sections: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(SECTIONS)}. All of them.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Compare with what is recorded, and record nothing.")] = False,
+) -> None:
+    """Measure, and write docs/performance.md."""
+    names = sections or (CHECKED if check else list(SECTIONS))
+    if unknown := set(names) - set(SECTIONS):
+        raise typer.BadParameter(f"no such section: {', '.join(unknown)}")
+    recorded = load(RECORDED)
+    if check:
+        sys.exit(_check(names, recorded))
+    for name in names:
+        recorded[name] = _measured(name)
+        in_order = {name: recorded[name] for name in SECTIONS if name in recorded}
+        save(RECORDED, in_order)
+        PAGE.write_text(f"{HEAD.format(machine=machine())}\n{page(in_order)}\n")
+
+
+def _check(names: Sequence[str], recorded: dict[str, Section]) -> int:
+    """The exit code."""
+    worse = []
+    for name in names:
+        if name not in recorded:
+            raise SystemExit(f"{name} is not recorded yet: python -m benchmarks {name}")
+        worse += regressions(_measured(name).figures, recorded[name].figures)
+    typer.echo("\n".join(worse) or "No ratio got worse by more than a fifth")
+    return int(bool(worse))
+
+
+def _measured(name: str) -> Section:
+    section = SECTIONS[name]()
+    typer.echo(f"\n{section.title}")
+    for figure in section.figures:
+        typer.echo(f"  {figure.what}: {figure.value:,.4g} {figure.unit}{'' if figure.is_reached else '  MISSED'}")
+    return section
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,53 @@
+"""Nights with nothing to do, and nights with one day for each load."""
+
+from benchmarks.figures import ROUNDS, Figure, Section, medians
+from benchmarks.stand import SINK, YEAR, Stand, serving
+
+VENS = 287
+METERS = 153
+DAY = 24
+
+TEXT = """{loads:,} loads, {series} series that they share, all done: the run once more, which has to find out that
+there is nothing to send. Then a day is appended to each, and the run sends it. Into a VTN that answers at once.
+Seconds of work, from the first look at the loads table; Python and Prefect take {start_s:.1f} s to start. Medians of
+{rounds}."""
+
+
+def measure() -> Section:
+    """Seconds of a run that has nothing to send, and of one that has a day for each load."""
+    with Stand.made(vens=VENS, meters=METERS) as stand, serving(*SINK) as sink:
+        loads = stand.run(sink).loads
+        series = len({(load.h5_meter_id, load.load_component) for load in stand.loads()})
+        starts: list[float] = []
+
+        def nothing() -> float:
+            run = stand.run(sink)
+            _require(run.points == 0, f"{run.points:,} points were sent again")
+            starts.append(run.wall_s - run.seconds)
+            return run.seconds
+
+        (nothing_s,) = medians(nothing)
+        days = iter(range(1, ROUNDS + 1))
+
+        def one_day() -> float:
+            stand.write(vens=VENS, meters=METERS, points=YEAR + DAY * next(days))
+            run = stand.run(sink)
+            _require(run.points == DAY * loads, f"{run.points:,} points were sent of {DAY * loads:,}")
+            return run.seconds
+
+        (day_s,) = medians(one_day)
+    text = TEXT.format(loads=loads, series=series, start_s=sorted(starts)[ROUNDS // 2], rounds=ROUNDS)
+    return Section(
+        "Nothing to do is nothing",
+        text,
+        [
+            Figure("nothing.done", f"{loads:,} loads, nothing to send", nothing_s, "s", 10, is_better_higher=False),
+            Figure("nothing.day", f"{loads:,} loads, a day each", day_s, "s"),
+            Figure("nothing.points", "points sent for each load of such a night", DAY, wanted=DAY),
+        ],
+    )
+
+
+def _require(is_so: bool, otherwise: str) -> None:
+    if not is_so:
+        raise SystemExit(otherwise)

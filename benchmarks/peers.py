@@ -1,0 +1,96 @@
+"""What our runs are measured beside: a bare loop of requests, and the guide's own way."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+
+import pandas as pd
+import requests
+
+from benchmarks.stand import TOKEN
+from venclient.chunks import cut, encode, pending
+from venclient.meter_data import MeterFile
+from venclient.models import Chunk, Load
+
+HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+BATCH_SIZE = "5000"
+TIMEOUT_S = 120
+
+
+def bodies_of(loads: Sequence[Load], h5: Path) -> Iterator[tuple[str, bytes]]:
+    """What an upload posts for each of these loads, encoded already; loads that share a series share its body."""
+    known: dict[tuple[str, str], bytes] = {}
+    with MeterFile(h5) as meters:
+        for load in loads:
+            series = (load.h5_meter_id, load.load_component)
+            if series not in known:
+                known[series] = encode(_chunk(meters, load))
+            yield load.vtn_resource_id, known[series]
+
+
+def bare_loop(vtn_url: str, posts: Sequence[tuple[str, bytes]], threads: int) -> float:
+    """Seconds to post these bodies with `requests`, and nothing else."""
+    left, lock = iter(posts), Lock()
+
+    def post_all() -> None:
+        with requests.Session() as session:
+            while True:
+                with lock:
+                    post = next(left, None)
+                if post is None:
+                    return
+                params = {"resource_id": post[0], "batch_size": BATCH_SIZE}
+                answer = session.post(
+                    f"{vtn_url}/report_data/bulk", params=params, data=post[1], headers=HEADERS, timeout=TIMEOUT_S
+                )
+                answer.raise_for_status()
+                answer.json()
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(post_all) for _ in range(threads)]:
+            done.result()
+    return time.perf_counter() - began
+
+
+def guides_loop(vtn_url: str, loads: Sequence[Load], h5: Path) -> float:
+    """Seconds to upload these loads in the guide's way: one request at a time, point by point."""
+    began = time.perf_counter()
+    with MeterFile(h5) as meters, requests.Session() as session:
+        for load in loads:
+            body = guides_body(_chunk(meters, load))
+            params = {"resource_id": load.vtn_resource_id, "batch_size": BATCH_SIZE}
+            session.post(
+                f"{vtn_url}/report_data/bulk", params=params, data=body, headers=HEADERS, timeout=TIMEOUT_S
+            ).raise_for_status()
+    return time.perf_counter() - began
+
+
+def guides_body(chunk: Chunk) -> bytes:
+    """Written from the guide's description: a data frame, row by row, a time and a dict for each, `json.dumps`."""
+    frame = pd.DataFrame({"timestamp": chunk.start_s, "power_w": chunk.power_w})
+    data_points = []
+    for _, row in frame.iterrows():
+        timestamp = pd.to_datetime(row["timestamp"], unit="s")
+        interval_end = timestamp + timedelta(hours=1)
+        data_points.append(
+            {
+                "interval_start": timestamp.isoformat() + "Z",
+                "interval_end": interval_end.isoformat() + "Z",
+                "value": float(row["power_w"]),
+                "quality_code": "GOOD",
+            }
+        )
+    return json.dumps(data_points).encode()
+
+
+def _chunk(meters: MeterFile, load: Load) -> Chunk:
+    """A whole year of one load."""
+    series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
+    (chunk,) = islice(cut(series, pending(series, {}), 50_000), 1)
+    return chunk

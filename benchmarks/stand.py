@@ -1,0 +1,190 @@
+"""What is measured stands here: an operator's files, VTNs, a Prefect server, and `bulk-upload` as a process."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import h5py
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from cli.child_process import end_with_parent
+from cli.prefect_server import free_port, prefect_server
+from demo.sample_data import write_sample
+from venclient.models import Load
+from venclient.resource_db import ResourceDatabase
+
+ROOT = Path(__file__).parents[1]
+YEAR = 8_739  # hours, as the guide's dataset has them
+CLIENT = ("bench", "bench-secret")
+TOKEN = "bench-token"
+SINK = ("-m", "benchmarks.sink")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A run of `bulk-upload`. `seconds`: its own, without the start of Python and Prefect; CPU seconds with it."""
+
+    loads: int
+    points: int
+    seconds: float
+    wall_s: float
+    cpu_s: float
+    server_cpu_s: float
+    peak_mb: float
+
+    @property
+    def points_per_second(self) -> float:
+        """Points sent a second."""
+        return self.points / self.seconds
+
+
+class Stand:
+    """A folder with sample data, all loads of it registered, and a Prefect server for its runs."""
+
+    def __init__(self, folder: Path, prefect_url: str) -> None:
+        self.folder = folder
+        self.db = folder / "resources.db"
+        self.h5 = folder / "load_data.h5"
+        self.ledger = folder / "ledger.db"
+        self.store = folder / "vtn.db"
+        self._environment = os.environ | {
+            "PREFECT_API_URL": f"{prefect_url}/api",
+            "BULK_UPLOAD_RESOURCES_DB": str(self.db),
+            "BULK_UPLOAD_METER_FILE": str(self.h5),
+            "BULK_UPLOAD_LEDGER_URL": str(self.ledger),
+            "OAUTH_CLIENT_ID": CLIENT[0],
+            "OAUTH_CLIENT_SECRET": CLIENT[1],
+        }
+        self._server = next(
+            process
+            for process in psutil.Process().children()
+            if str(prefect_url.rsplit(":", 1)[1]) in process.cmdline()
+        )
+
+    @classmethod
+    @contextmanager
+    def made(cls, *, vens: int, meters: int = 153, points: int = YEAR, loads_per_ven: int = 46) -> Iterator[Self]:
+        """A stand with sample data of this size, for as long as it is needed."""
+        with tempfile.TemporaryDirectory(prefix="bulk-upload-bench-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            os.environ["PREFECT_HOME"] = str(folder / "prefect")
+            with prefect_server(free_port(), whole=False) as url:
+                stand = cls(folder, url)
+                stand.write(vens=vens, meters=meters, points=points, loads_per_ven=loads_per_ven)
+                yield stand
+
+    def write(self, *, vens: int, meters: int, points: int, loads_per_ven: int = 46) -> None:
+        """Sample data in place of what is there, all loads registered."""
+        write_sample(
+            self.db, self.h5, vens=vens, loads_per_ven=loads_per_ven, meters=meters, points=points, seed=1
+        )  # fmt: skip
+
+        self._register()
+
+    def _register(self) -> None:
+        """Give every load an id, the same for the same load: a VTN can adopt them."""
+        with closing(sqlite3.connect(self.db)) as db, db:
+            db.create_function("id_of", 1, lambda load_id: str(uuid.uuid5(uuid.NAMESPACE_OID, load_id)))
+            db.execute("UPDATE loads SET vtn_resource_id = id_of(load_id)")
+
+    def loads(self) -> list[Load]:
+        """All loads, in order."""
+        return ResourceDatabase(str(self.db)).loads()
+
+    def rewrite(self, series: Callable[[int], NDArray[np.float64]]) -> None:
+        """Other series in place of those in the meter file: rows (N, 2) by a number."""
+        with h5py.File(self.h5, "w") as meters:
+            names = dict.fromkeys((load.h5_meter_id, load.load_component) for load in self.loads())
+            for number, (meter, component) in enumerate(names):
+                meters[f"meters/{meter}/{component}/power"] = series(number)
+
+    def forget(self) -> None:
+        """No ledger: the next run is the first."""
+        for path in self.folder.glob(f"{self.ledger.name}*"):
+            path.unlink()
+
+    def forget_points(self) -> None:
+        """The ledger keeps nothing but what the VTN was found to bear."""
+        with closing(sqlite3.connect(self.ledger)) as ledger, ledger:
+            for table in ("marks", "uploads", "requests"):
+                ledger.execute(f"DELETE FROM {table}")
+
+    def ledger_mb(self) -> float:
+        """How large the ledger is."""
+        return sum(path.stat().st_size for path in self.folder.glob(f"{self.ledger.name}*")) / 1e6
+
+    def run(self, vtn_url: str, *command: str) -> Measured:
+        """`bulk-upload run`, or another command that ends with the same JSON, into this VTN; raises if it fails."""
+        environment = self._environment | {
+            "VTN_SERVER_ADDRESS": vtn_url,
+            "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn_url.replace("/openadr3", "/oauth/token"),
+        }
+        before_s, began = self._server_cpu_s(), time.perf_counter()
+        with (self.folder / "run.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, *(command or ("-m", "cli", "run", "--json"))],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                preexec_fn=end_with_parent,
+            )
+            assert process.stdout is not None
+            output = process.stdout.read()
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(
+                f"{command} ended with {process.returncode}: {(self.folder / 'run.log').read_text()[-3000:]}"
+            )
+        told = json.loads(output.splitlines()[-1])
+        return Measured(
+            loads=told["total_loads"],
+            points=told["total_points_uploaded"],
+            seconds=told["seconds"],
+            wall_s=time.perf_counter() - began,
+            cpu_s=used.ru_utime + used.ru_stime,
+            server_cpu_s=self._server_cpu_s() - before_s,
+            peak_mb=used.ru_maxrss / 1024,
+        )
+
+    @contextmanager
+    def reference_vtn(self, *options: str) -> Iterator[str]:
+        """Within, a reference VTN with an empty store that knows the loads of this stand."""
+        for path in self.folder.glob(f"{self.store.name}*"):
+            path.unlink()
+        of_client = ("--client-id", CLIENT[0], "--client-secret", CLIENT[1], "--token", TOKEN)
+        places = ("--store", str(self.store), "--adopt", str(self.db), "--port", "0")
+        with serving("-m", "cli", "vtn", *of_client, *places, *options) as url:
+            yield url
+
+    def _server_cpu_s(self) -> float:
+        used = self._server.cpu_times()
+        return float(used.user + used.system)
+
+
+@contextmanager
+def serving(*command: str) -> Iterator[str]:
+    """Within, a VTN runs in a process of its own, at this base address."""
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[3]
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,104 @@
+"""Where the time of a load goes, step by step in one thread; and encoding beside the guide's way."""
+
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from benchmarks.figures import Figure, Section, medians
+from benchmarks.peers import guides_body
+from benchmarks.stand import SINK, TOKEN, YEAR, serving
+from demo.sample_data import write_sample
+from venclient.chunks import cut, encode, pending
+from venclient.ledger import Ledger
+from venclient.meter_data import MeterFile
+from venclient.models import Chunk, Load, Receipt
+from venclient.resource_db import ResourceDatabase
+from venclient.tokens import GivenToken
+from venclient.vtn import VtnClient
+from vtn import points as vtn_points
+from vtn.store import Description, Store
+
+TEXT = """One load of a year of hours, in one thread, without Prefect; medians of five rounds of {times}. Reading is
+opening the dataset, reading its rows, cleaning them and a digest of each month. It is done once for each series,
+however many loads share it; encoding, the request and the ledger's entry are done for each load."""
+TIMES = 50
+
+
+def measure() -> Section:
+    """Milliseconds of each step."""
+    with tempfile.TemporaryDirectory() as name, serving(*SINK) as sink:
+        folder = Path(name)
+        write_sample(folder / "db", folder / "h5", vens=2, loads_per_ven=46, meters=20, points=YEAR, seed=1)
+        loads = ResourceDatabase(str(folder / "db")).all_loads()
+        with (
+            MeterFile(folder / "h5") as meters,
+            Ledger(str(folder / "ledger.db"), sink) as ledger,
+            VtnClient(sink, GivenToken(SecretStr(TOKEN))) as client,
+            Store(folder / "vtn.db") as store,
+        ):
+            series = meters.series(loads[0].h5_meter_id, loads[0].load_component)
+            chunk = next(cut(series, pending(series, {}), 50_000))
+            body = encode(chunk)
+            if json.loads(body) != json.loads(guides_body(chunk)):
+                raise SystemExit("the two ways of encoding do not agree: nothing is measured")
+            seconds = medians(
+                _each(lambda: _read(folder / "h5", loads[0])),
+                _each(lambda: encode(chunk)),
+                _each(lambda: guides_body(chunk), 1),
+                _each(lambda: client.upload("bench", body, len(chunk), 5_000)),
+                _each(lambda: _acknowledge(ledger, loads[0], chunk)),
+                _each(lambda: vtn_points.decode(body), 5),
+                _each(lambda: _write(store, body), 5),
+            )
+    return Section("Where the time goes", TEXT.format(times=TIMES), _figures(seconds))
+
+
+def _figures(seconds: list[float]) -> list[Figure]:
+    read_s, encode_s, guides_s, post_s, ledger_s, decode_s, write_s = seconds
+    steps = {
+        "read, clean and digest a series": read_s,
+        "encode": encode_s,
+        "post, to a VTN that answers at once": post_s,
+        "ledger entry": ledger_s,
+        "the reference VTN: decode and check": decode_s,
+        "the reference VTN: decode, check and write": write_s,
+        "the guide's way of encoding": guides_s,
+    }
+    figures = [Figure(f"steps.{what}", what, 1e3 * each_s, "ms") for what, each_s in steps.items()]
+    ratio = guides_s / encode_s
+    return [*figures, Figure("steps.encoding", "encode ÷ the guide's way", ratio, is_ratio=True)]
+
+
+def _each(call: Callable[[], object], times: int = TIMES) -> Callable[[], float]:
+    """Seconds of one call, over so many."""
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        for _ in range(times):
+            call()
+        return (time.perf_counter() - began) / times
+
+    return seconds
+
+
+def _read(h5: Path, load: Load) -> None:
+    with MeterFile(h5) as meters:
+        meters.series(load.h5_meter_id, load.load_component)
+
+
+def _acknowledge(ledger: Ledger, load: Load, chunk: Chunk) -> None:
+    ledger.acknowledge(load, chunk, Receipt(len(chunk), ("201",), 1.0))
+
+
+def _write(store: Store, body: bytes) -> None:
+    """To a resource that has no points yet."""
+    id_ = str(uuid.uuid4())
+    store.add_resource(id_, Description("bench", "bench", id_))
+    resource = store.resource(id_)
+    assert resource is not None
+    store.write(resource, f"report-{id_}", vtn_points.decode(body))

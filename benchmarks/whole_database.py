@@ -1,0 +1,104 @@
+"""The whole database, sent once for real into a VTN that answers at once; and how cost grows with the loads."""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure as Drawing
+
+from benchmarks.figures import ROUNDS, Figure, Section
+from benchmarks.stand import ROOT, SINK, Measured, Stand, serving
+
+VENS = (25, 253, 2_531)
+PICTURE = ROOT / "docs" / "performance-growth.svg"
+
+TEXT = """{loads:,} loads × 8,739 points, once for real into a VTN that answers at once from another process; and 1 %
+and 10 % of it. Medians of {rounds} for the runs that have nothing to do.
+
+![Seconds, memory and ledger by loads](performance-growth.svg)
+
+Time and ledger grow with the points, by the same factor; memory does not grow but for the loads' ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """A share of the database: the run that sent it, runs after it that had nothing to do, and the ledger."""
+
+    sent: Measured
+    nothing_s: float
+    nothing_mb: float
+    ledger_mb: float
+
+
+def measure() -> Section:
+    """Seconds, memory and ledger of 1 %, 10 % and all of it."""
+    sizes = [_measured(vens) for vens in VENS]
+    _draw(sizes, PICTURE)
+    least, _, whole = sizes
+    figures = [figure for size in sizes for figure in _figures(size)]
+    rate_kept = whole.sent.points_per_second / least.sent.points_per_second
+    return Section(
+        "The whole database",
+        TEXT.format(loads=whole.sent.loads, rounds=ROUNDS),
+        [
+            *figures,
+            Figure(
+                "whole.nothing",
+                f"{whole.sent.loads:,} loads, nothing to send",
+                whole.nothing_s,
+                "s",
+                60,
+                is_better_higher=False,
+            ),
+            Figure("whole.rate_kept", "points a second, all of it ÷ 1 % of it", rate_kept, is_ratio=True),
+            Figure(
+                "whole.memory_growth",
+                f"peak memory, {whole.sent.loads:,} loads ÷ {least.sent.loads:,}",
+                whole.sent.peak_mb / least.sent.peak_mb,
+                wanted=1.1,
+                is_ratio=True,
+                is_better_higher=False,
+            ),
+        ],
+    )
+
+
+def _measured(vens: int) -> _Size:
+    with Stand.made(vens=vens) as stand, serving(*SINK) as sink:
+        sent = stand.run(sink)
+        again = [stand.run(sink) for _ in range(ROUNDS)]
+        return _Size(
+            sent,
+            statistics.median(run.seconds for run in again),
+            statistics.median(run.peak_mb for run in again),
+            stand.ledger_mb(),
+        )
+
+
+def _figures(size: _Size) -> list[Figure]:
+    loads, sent = f"{size.sent.loads:,} loads", size.sent
+    key = f"whole.{sent.loads}"
+    return [
+        Figure(f"{key}.seconds", f"{loads}: {sent.points:,} points sent", sent.seconds, "s"),
+        Figure(f"{key}.rate", f"{loads}: points a second", sent.points_per_second, "points/s"),
+        Figure(f"{key}.peak", f"{loads}: peak memory", sent.peak_mb, "MB", 400, is_better_higher=False),
+        Figure(f"{key}.again", f"{loads}: peak memory of a run that has nothing to do", size.nothing_mb, "MB", 400,
+               is_better_higher=False),
+        Figure(f"{key}.ledger", f"{loads}: ledger", size.ledger_mb, "MB"),
+    ]  # fmt: skip
+
+
+def _draw(sizes: list[_Size], path: Path) -> None:
+    loads = [size.sent.loads for size in sizes]
+    drawn = {
+        "seconds": [size.sent.seconds for size in sizes],
+        "peak memory, MB": [size.sent.peak_mb for size in sizes],
+        "ledger, MB": [size.ledger_mb for size in sizes],
+    }
+    drawing = Drawing(figsize=(9, 2.8), layout="constrained")
+    for axes, (name, values) in zip(drawing.subplots(1, len(drawn)), drawn.items(), strict=True):
+        axes.plot(loads, values, marker="o", color="#2f6db3")
+        axes.set(xlabel="loads", title=name, xlim=(0, None), ylim=(0, None))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k")
+        axes.spines[["top", "right"]].set_visible(False)
+    drawing.savefig(path, format="svg", metadata={"Date": None})

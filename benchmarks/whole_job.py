@@ -1,0 +1,79 @@
+"""The guide's whole job, through Prefect into the reference VTN's durable store, read back and compared."""
+
+import os
+import sqlite3
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.figures import Figure, Section
+from benchmarks.stand import Stand
+from venclient.meter_data import MeterFile
+from venclient.models import Load
+
+VENS = 287
+AT_A_TIME = 500
+
+TEXT = """{vens} VENs, {loads:,} loads, {points:,} points, once: `bulk-upload run` into the reference VTN, and then
+every point of its store read and compared with the meter file: start, interval, value and quality code."""
+
+
+def measure() -> Section:
+    """Upload, read back, compare; once."""
+    with Stand.made(vens=VENS) as stand, stand.reference_vtn() as url:
+        run = stand.run(url)
+        began = time.perf_counter()
+        equal = _equal_points(stand)
+        compare_s = time.perf_counter() - began
+        store_gb = stand.store.stat().st_size / 1e9
+    if equal != run.points:
+        raise SystemExit(f"{run.points:,} points were sent, and {equal:,} of the store are as in the file")
+    whole_s = run.seconds + compare_s
+    return Section(
+        "The whole job",
+        TEXT.format(vens=VENS, loads=run.loads, points=run.points),
+        [
+            Figure("job.points", "points sent, and equal in the store", equal, wanted=run.points),
+            Figure("job.upload", "upload", run.seconds, "s"),
+            Figure("job.compare", "read back and compare", compare_s, "s"),
+            Figure("job.whole", "both", whole_s, "s", 300, is_better_higher=False),
+            Figure("job.rate", "points a second, uploaded", run.points_per_second, "points/s"),
+            Figure("job.peak", "peak memory of the run's process", run.peak_mb, "MB", 400, is_better_higher=False),
+            Figure("job.store", "the VTN's store", store_gb, "GB"),
+        ],
+    )
+
+
+def _equal_points(stand: Stand) -> int:
+    """How many points of the store are as they are in the file; in all processes that there are cores for."""
+    loads = stand.loads()
+    parts = [loads[at : at + AT_A_TIME] for at in range(0, len(loads), AT_A_TIME)]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        return sum(pool.map(partial(_equal_of_part, stand.h5, stand.store), parts))
+
+
+def _equal_of_part(h5: Path, store: Path, loads: list[Load]) -> int:
+    with MeterFile(h5) as meters, closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as points:
+        return sum(_equal(meters, points, load) for load in loads)
+
+
+def _equal(meters: MeterFile, store: sqlite3.Connection, load: Load) -> int:
+    series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
+    wanted = series.points()
+    rows = store.execute(
+        "SELECT start, interval_s, value, quality_code FROM points"
+        " WHERE resource = (SELECT resource FROM resources WHERE id = ?) ORDER BY start",
+        (load.vtn_resource_id,),
+    ).fetchall()
+    start_s, interval_s, value, quality = zip(*rows, strict=True)
+    is_equal = (
+        np.array_equal(start_s, wanted.start_s)
+        and np.array_equal(value, wanted.power_w)
+        and set(interval_s) == {series.interval_s}
+        and set(quality) == {"GOOD"}
+    )
+    return len(rows) if is_equal else 0

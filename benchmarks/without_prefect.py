@@ -1,0 +1,48 @@
+"""An upload of all loads without Prefect: the same plan, threads, ledger and VTN client; ends as `run --json` does."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from config.settings import Settings
+from tasks.run import open_meters, open_vtn, vtn_url
+from venclient.batches import select_loads
+from venclient.lease import Writer
+from venclient.ledger import Entry, Ledger
+from venclient.planning import plan_loads
+from venclient.resource_db import ResourceDatabase
+from venclient.upload import Uploader, upload_load
+
+
+def main() -> None:
+    """Upload, and print what came of it."""
+    settings = Settings.load()
+    began = time.perf_counter()
+    database = ResourceDatabase(settings.resources_db)
+    selection = select_loads(database)
+    with (
+        open_meters(settings) as meters,
+        Ledger(settings.ledger_url, vtn_url(settings)) as ledger,
+        open_vtn(settings) as vtn,
+        ledger.leased(selection.load_ids, Writer("bench", "A benchmark")),
+        ThreadPoolExecutor(settings.concurrency) as pool,
+    ):
+        vtn.check()
+        uploader = Uploader(meters, ledger, vtn, settings.chunk_size, settings.batch_size)
+        for _ in plan_loads(selection.loads(database), meters, ledger):
+            pass
+        points = 0
+        for part in selection.loads(database):
+            entries = ledger.entries(part)
+            uploads = [
+                pool.submit(partial(upload_load, load, entries.get(load.vtn_resource_id, Entry()), uploader))
+                for load in part
+            ]
+            points += sum(upload.result().points_sent for upload in uploads)
+    seconds = time.perf_counter() - began
+    print(json.dumps({"total_loads": len(selection), "total_points_uploaded": points, "seconds": seconds}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
