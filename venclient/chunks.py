@@ -8,7 +8,7 @@ each text length that occurs; for tails, one for each quality code).
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from threading import local
 from typing import Any
 
@@ -21,6 +21,8 @@ from venclient.months import digest
 
 Bytes = NDArray[np.uint8]
 Texts = np.ndarray[tuple[int], np.dtype[np.void]]
+
+DAY_S = 86_400
 
 _Range = tuple[int, int]  # of places: from the first up to the second
 
@@ -186,28 +188,32 @@ def _scratch(size: int) -> Bytes:
     return buffer[:size]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _heads(start_s: bytes, interval_s: int) -> Texts:
     """All before the value of each point; cached, because series share their grid of timestamps."""
     starts = np.frombuffer(start_s, dtype=np.int64)
     heads = np.empty(len(starts), dtype=_HEAD)
     heads["open"] = b'{"interval_start":"'
-    heads["start"] = _iso_texts(starts)
+    _write_iso(heads["start"], starts)
     heads["then"] = b'","interval_end":"'
-    heads["end"] = _iso_texts(starts + interval_s)
+    _write_iso(heads["end"], starts + interval_s)
     heads["value"] = b'","value":'
     return heads.view(f"V{_HEAD.itemsize}")
 
 
-def _iso_texts(unix_s: NDArray[np.int64]) -> NDArray[Any]:
-    """`2025-01-15T08:00:00Z` for each, a date and a time of day put into words once each."""
-    days, day = np.unique(unix_s // 86_400, return_inverse=True)
-    seconds, second = np.unique(unix_s % 86_400, return_inverse=True)
+def _write_iso(texts: NDArray[Any], unix_s: NDArray[np.int64]) -> None:
+    """`2025-01-15T08:00:00Z` for each; a date is put into words once."""
+    day, second = np.divmod(unix_s, DAY_S)
+    days, which = np.unique(day, return_inverse=True)
     dates = np.datetime_as_string(days.astype("datetime64[D]").astype("datetime64[s]")).astype("S11")
-    times = np.array([text[11:] for text in np.datetime_as_string(seconds.astype("datetime64[s]"))], dtype="S8")
-    texts = np.empty(len(unix_s), dtype=_ISO)
-    texts["date"], texts["time"], texts["zone"] = dates[day], times[second], b"Z"
-    return texts
+    texts["date"], texts["time"], texts["zone"] = dates[which], _times_of_day()[second], b"Z"
+
+
+@cache
+def _times_of_day() -> NDArray[np.bytes_]:
+    """`00:00:00` to `23:59:59`."""
+    seconds = np.arange(DAY_S).astype("datetime64[s]")
+    return np.datetime_as_string(seconds).astype("S19").view("S1").reshape(-1, 19)[:, 11:].copy().view("S8").ravel()
 
 
 def _windows(buffer: Bytes, width: int) -> Texts:
