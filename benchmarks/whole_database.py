@@ -12,7 +12,7 @@ from benchmarks.stand import ROOT, SINK, Measured, Stand, serving
 VENS = (25, 253, 2_531)
 PICTURE = ROOT / "docs" / "performance-growth.svg"
 
-TEXT = """{loads:,} loads × 8,739 points, once for real into a VTN that answers at once from another process; and 1 %
+TEXT = """{loads:,} loads of 8,739 points, once for real into a VTN that answers at once from another process; and 1 %
 and 10 % of it. Medians of {rounds} for the runs that have nothing to do.
 
 ![Seconds, memory and ledger by loads](performance-growth.svg)
