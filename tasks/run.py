@@ -80,11 +80,16 @@ class Run:
         self.resting.enter_context(held)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Queue a call, in a copy of the caller's context, so that its log lines are the caller's task's."""
+        """Queue a call when there is room for it, in a copy of the caller's context: its log lines are the caller's."""
+        room = ExitStack()
+        room.enter_context(self.uploader.vtn.room())
         try:
-            return self.pool.submit(copy_context().run, call)
+            future = self.pool.submit(copy_context().run, call)
         except RuntimeError as error:  # the pool is shut down
+            room.close()
             raise StoppedError("The run ended before this began: the next takes it up") from error
+        future.add_done_callback(lambda _: room.close())
+        return future
 
     def end(self, cause: ConfigurationError) -> None:
         """What no load gets past has occurred: let the requests in flight finish, and leave the rest."""

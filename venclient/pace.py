@@ -108,6 +108,11 @@ class Pace:
         return self._points
 
     @property
+    def limit(self) -> int:
+        """Requests in flight, at most, now."""
+        return self._limit
+
+    @property
     def in_flight(self) -> int:
         """Requests that have no answer yet."""
         return self._in_flight
