@@ -102,6 +102,7 @@ class Settings(BaseSettings):
     ledger_url: str = Field("config/ledger.db", description="the ledger: a path or an SQLAlchemy URL")
     chunk_size: int = Field(50_000, ge=1, le=50_000, description="points a request, at most")
     batch_size: int = Field(5_000, ge=1, le=10_000, description="points that the VTN writes at a time")
+    gzip: bool = Field(False, description="whether points go compressed to a VTN that takes it, for a slow line to it")
     quality_rules: QualityRulesText = Field(
         "", description="quality codes other than GOOD, as `zero → ESTIMATED, NaN → MISSING 0`"
     )

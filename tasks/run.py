@@ -21,6 +21,7 @@ from pydantic import Field
 from config.settings import Settings
 from tasks.progress import RunProgress, VenResults
 from tasks.shared_limit import shared_limit
+from venclient.compression import Compression
 from venclient.databases import has_password, shown
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.lease import Writer
@@ -136,7 +137,8 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings), stopping))
         learned = ledger.learned()
         pace = Pace(settings.concurrency, learned)
-        vtn = stack.enter_context(open_vtn(settings, pace, limit.turn if limit else nullcontext))
+        compression = Compression(ledger.takes_gzip(), ledger.learn_gzip) if settings.gzip else None
+        vtn = stack.enter_context(open_vtn(settings, pace, compression, limit.turn if limit else nullcontext))
         resting = stack.enter_context(ExitStack())
         # Where somebody sits before it, a wrong address is told at once.
         vtn.check(is_known=learned is not None and deployment.id is not None)
@@ -203,7 +205,10 @@ def begun_at() -> datetime:
 
 
 def open_vtn(
-    settings: Settings, pace: Pace | None = None, turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    settings: Settings,
+    pace: Pace | None = None,
+    compression: Compression | None = None,
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> VtnClient:
     """A client for the VTN of these settings, which sends points within `turn`; no request is made yet."""
     return VtnClient(
@@ -214,6 +219,7 @@ def open_vtn(
         retry_wait_s=settings.retry_wait_s,
         outage_patience_s=settings.outage_patience.total_seconds(),
         pace=pace or Pace(settings.concurrency),
+        compression=compression,
         turn=turn,
         ca_file=settings.ca_file or None,
         allow_http=settings.allow_http,

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from tests.reference_vtn import ReferenceVtn
 from venclient.cleaning import ALL_GOOD
+from venclient.compression import Compression
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Load, LoadResult
@@ -151,14 +152,21 @@ class Site:
         timeout_s: float = 5.0,
         attempts: int = 10,
         pace: Pace | None = None,
+        gzip: bool = False,
     ) -> dict[str, LoadResult]:
         """One run over every registered load, without Prefect; the results by `load_id`."""
         loads = self.loads
         ambiguous_ids = ResourceDatabase(str(self.db)).ambiguous_ids()
         with (
             MeterFile(self.h5, rules) as meters,
-            client(vtn, timeout_s=timeout_s, attempts=attempts, pace=pace or Pace(threads)) as vtn_client,
             Ledger(str(self.ledger), vtn.base_url) as ledger,
+            client(
+                vtn,
+                timeout_s=timeout_s,
+                attempts=attempts,
+                pace=pace or Pace(threads),
+                compression=Compression(ledger.takes_gzip(), ledger.learn_gzip) if gzip else None,
+            ) as vtn_client,
             ThreadPoolExecutor(threads) as pool,
         ):
             uploader = Uploader(meters, ledger, vtn_client, chunk_size, 5_000, ambiguous_ids, retries_refused)
@@ -186,11 +194,20 @@ def client(
     timeout_s: float = 5.0,
     attempts: int = 10,
     pace: Pace | None = None,
+    compression: Compression | None = None,
 ) -> VtnClient:
     """A client of this VTN, with its static token or as an OAuth client."""
     secret = SecretStr(vtn.client_secret)
     tokens = ClientCredentials(vtn.token_url, vtn.client_id, secret) if oauth else GivenToken(SecretStr(vtn.token))
-    return VtnClient(vtn.base_url, tokens, timeout_s=timeout_s, attempts=attempts, retry_wait_s=0.01, pace=pace)
+    return VtnClient(
+        vtn.base_url,
+        tokens,
+        timeout_s=timeout_s,
+        attempts=attempts,
+        retry_wait_s=0.01,
+        pace=pace,
+        compression=compression,
+    )
 
 
 def _path(load: Load) -> str:

@@ -17,8 +17,8 @@ from tests.sites import hourly
 from venclient.chunks import cut, pending
 from venclient.cleaning import clean
 from venclient.errors import BusyError, StoppedError
-from venclient.lease import Lease, Writer
-from venclient.ledger import Ledger, SignOfLife
+from venclient.lease import Lease, SignOfLife, Writer
+from venclient.ledger import Ledger
 from venclient.ledger_database import LedgerDatabase
 from venclient.ledger_tables import LEASES, WRITERS
 from venclient.models import Chunk, Load, Receipt

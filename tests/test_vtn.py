@@ -1,6 +1,5 @@
 """What the reference VTN promises of points: kept to the bit, checked one by one, refused all together."""
 
-import gzip
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -199,16 +198,6 @@ def test_a_body_over_16_mib_is_refused(vtn: ReferenceVtn, http: requests.Session
     answer = http.post(f"{vtn.base_url}/report_data/bulk", params={"resource_id": vtn.add_resource()}, data=body)
     assert answer.status_code == 413
     assert read_back(vtn, vtn.add_resource()) == []
-
-
-def test_a_compressed_body_is_refused(vtn: ReferenceVtn, http: requests.Session) -> None:
-    answer = http.post(
-        f"{vtn.base_url}/report_data/bulk",
-        params={"resource_id": vtn.add_resource()},
-        data=gzip.compress(json.dumps(hours(1)).encode()),
-        headers={"Content-Encoding": "gzip"},
-    )
-    assert answer.status_code == 415
 
 
 @given(st.datetimes(min_value=datetime(1, 1, 1), max_value=datetime(9999, 12, 31)))  # noqa: DTZ001

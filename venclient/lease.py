@@ -48,6 +48,16 @@ class Holder:
     beat: int
 
 
+@dataclass(frozen=True, slots=True)
+class SignOfLife:
+    """A run that writes, as it was last heard of: see `Liveness`."""
+
+    writer_id: int
+    beat: int
+    process: str
+    told: str
+
+
 class Lease:
     """The right of one run to write for some VENs, from `acquire` until `release`.
 
@@ -189,6 +199,14 @@ class Lease:
         connection.execute(delete(WRITERS).where(WRITERS.c.writer_id.in_(gone), ~_IS_LEASED))
         for title in gone.values():
             log.warning("%s has ended without a word: its lease is taken over", title)
+
+
+def sign_of_life(database: LedgerDatabase, run_id: str) -> SignOfLife | None:
+    """What a run that writes has last told; None when it has not begun."""
+    query = select(WRITERS).where(WRITERS.c.run_id == run_id).order_by(WRITERS.c.writer_id.desc()).limit(1)
+    with database.reading() as connection:
+        row = connection.execute(query).first()
+    return SignOfLife(row.writer_id, row.beat, row.process, row.told) if row else None
 
 
 _OF_VEN = [LEASES.c.vtn_id == bindparam("vtn_id"), LEASES.c.ven == bindparam("ven")]

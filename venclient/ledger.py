@@ -16,14 +16,15 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Table, bindparam, delete, select
 
-from venclient.lease import Lease, Writer
+from venclient.lease import Lease, SignOfLife, Writer, sign_of_life
 from venclient.ledger_database import LedgerDatabase, outlasting
-from venclient.ledger_tables import MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS, WRITERS, upsert
+from venclient.ledger_tables import GZIPS, MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS, upsert
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
 from venclient.pace import Learned
 
 REQUESTS_KEPT = 30  # of each load
 RUNS_ASKED = 5
+GZIP_ASKED_AGAIN_AFTER_S = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,6 @@ class Entry:
     error: str | None = None
     marks: Mapping[int, Mark] = field(default_factory=dict)
     refused: tuple[RefusedPoint, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SignOfLife:
-    """A run that writes, as it was last heard of: see `Liveness`."""
-
-    writer_id: int
-    beat: int
-    process: str
-    told: str
 
 
 class Ledger:
@@ -96,10 +87,7 @@ class Ledger:
     @outlasting
     def sign_of_life(self, run_id: str) -> SignOfLife | None:
         """What a run that writes, on whichever machine, has last told; None when it has not begun."""
-        query = select(WRITERS).where(WRITERS.c.run_id == run_id).order_by(WRITERS.c.writer_id.desc()).limit(1)
-        with self._database.reading() as connection:
-            row = connection.execute(query).first()
-        return SignOfLife(row.writer_id, row.beat, row.process, row.told) if row else None
+        return sign_of_life(self._database, run_id)
 
     @outlasting
     def entries(self, loads: Sequence[Load]) -> dict[str, Entry]:
@@ -128,14 +116,9 @@ class Ledger:
     @outlasting
     def points_per_second(self) -> float | None:
         """The rate of the last runs that sent something; None when there was none."""
-        query = (
-            select(RUNS.c.points, RUNS.c.seconds)
-            .where(RUNS.c.vtn_id == self._database.vtn_id)
-            .order_by(RUNS.c.ended_at_us.desc())
-            .limit(RUNS_ASKED)
-        )
+        query = select(RUNS.c.points, RUNS.c.seconds).where(RUNS.c.vtn_id == self._database.vtn_id)
         with self._database.reading() as connection:
-            runs = connection.execute(query).all()
+            runs = connection.execute(query.order_by(RUNS.c.ended_at_us.desc()).limit(RUNS_ASKED)).all()
         seconds = sum(run.seconds for run in runs)
         return sum(run.points for run in runs) / seconds if seconds else None
 
@@ -153,6 +136,21 @@ class Ledger:
         row = {"vtn_id": self._database.vtn_id, **asdict(learned)}
         with self._database.writing() as connection:
             connection.execute(upsert(PACES), row)
+
+    @outlasting
+    def takes_gzip(self) -> bool | None:
+        """Whether the VTN was found to take compressed requests; None if it was not asked, or said no a month ago."""
+        is_old = GZIPS.c.asked_at_s < time.time() - GZIP_ASKED_AGAIN_AFTER_S
+        query = select(GZIPS.c.is_taken).where(GZIPS.c.vtn_id == self._database.vtn_id, GZIPS.c.is_taken | ~is_old)
+        with self._database.reading() as connection:
+            return connection.scalar(query)
+
+    @outlasting
+    def learn_gzip(self, is_taken: bool) -> None:
+        """Whether the VTN was found to take compressed requests, now."""
+        row = {"vtn_id": self._database.vtn_id, "is_taken": is_taken, "asked_at_s": int(time.time())}
+        with self._database.writing() as connection:
+            connection.execute(upsert(GZIPS), row)
 
     @outlasting
     def acknowledge(self, load: Load, chunk: Chunk, receipt: Receipt, accepted: Collection[int] = ()) -> None:

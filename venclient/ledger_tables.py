@@ -6,6 +6,7 @@ from functools import cache
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Float,
@@ -110,6 +111,14 @@ PACES = Table(
     Column("vtn_id", Integer, primary_key=True),
     Column("concurrency", Integer, nullable=False),
     Column("chunk_size", Integer, nullable=False),
+)
+# Whether the VTN was found to take requests that are compressed with gzip.
+GZIPS = Table(
+    "gzips",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("is_taken", Boolean, nullable=False),
+    Column("asked_at_s", BigInteger, nullable=False),
 )
 # Runs that write. A row's number is the run's fencing token: whoever takes over has a higher one.
 WRITERS = Table(

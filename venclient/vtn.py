@@ -11,6 +11,7 @@ import orjson
 import requests
 
 from venclient.attempts import Attempts
+from venclient.compression import Compression
 from venclient.errors import (
     ConfigurationError,
     PermanentError,
@@ -42,7 +43,8 @@ class VtnClient:
     together for as long as the VTN's Retry-After says, or while it takes nothing from anyone: attempts in an outage do
     not count, and after `outage_patience_s` it is a `ConfigurationError`. After `stop()` it is `StoppedError`.
 
-    `turn`: points are sent within it, such as while others leave room.
+    `compression`: of bodies of points, none where it is not given. `turn`: they are sent within it, such as while
+    others leave room.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class VtnClient:
         retry_wait_s: float = 0.5,
         outage_patience_s: float = 7200.0,
         pace: Pace | None = None,
+        compression: Compression | None = None,
         turn: Callable[[], AbstractContextManager[None]] = nullcontext,
         ca_file: str | None = None,
         allow_http: bool = False,
@@ -63,6 +66,7 @@ class VtnClient:
         self._wire = Wire(base_url, tokens, ca_file=ca_file, allow_http=allow_http)
         self._timeout_s = timeout_s
         self._turn = turn
+        self._compression = compression or Compression(is_taken=False)
         self._attempts = Attempts(
             self.pace,
             self._look_up_nothing,
@@ -135,14 +139,15 @@ class VtnClient:
         """
         params = {"resource_id": vtn_resource_id, "batch_size": str(batch_size)}
 
-        def post() -> int:
+        def post(encoded: bytes, encoding: str | None) -> int:
             with self._turn():
-                response, content = self._post("/report_data/bulk", body, params, points)
+                response, content = self._post("/report_data/bulk", encoded, params, points, encoding)
             _require_all_taken(response, content, points)
             return response.status_code
 
         started = time.monotonic()
-        status, refusals = self._attempts.at(post, vtn_resource_id, points)
+        with self._compression.of(body) as sent:
+            status, refusals = self._attempts.at(lambda: sent.send(post), vtn_resource_id, points)
         return Receipt(points, (*refusals, str(status)), time.monotonic() - started)
 
     def create_ven(self, ven: str) -> None:
@@ -188,10 +193,15 @@ class VtnClient:
         return answer_of(*self._wire.exchange("GET", path, params=params, timeout_s=self._timeout_s))
 
     def _post(
-        self, path: str, body: bytes, params: dict[str, str] | None = None, points: int = 0
+        self,
+        path: str,
+        body: bytes,
+        params: dict[str, str] | None = None,
+        points: int = 0,
+        encoding: str | None = None,
     ) -> tuple[requests.Response, bytes]:
         timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
-        return self._wire.exchange("POST", path, params=params, body=body, timeout_s=timeout_s)
+        return self._wire.exchange("POST", path, params=params, body=body, encoding=encoding, timeout_s=timeout_s)
 
     def _look_up_nothing(self) -> Any:
         return self._get("/resources", {"external_resource_id": "-"})

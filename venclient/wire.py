@@ -61,12 +61,18 @@ class Wire:
         *,
         params: dict[str, str] | None = None,
         body: bytes | None = None,
+        encoding: str | None = None,
         timeout_s: float,
     ) -> tuple[requests.Response, bytes]:
-        """The answer and its content; a 401 is answered with a fresh token, once, where one can be had."""
-        response, content = self._send(method, path, params, body, timeout_s)
+        """The answer and its content; a 401 is answered with a fresh token, once, where one can be had.
+
+        `encoding`: the Content-Encoding that the body has.
+        """
+        headers = {"Content-Type": None if body is None else "application/json", "Content-Encoding": encoding}
+        request = requests.Request(method, self.base_url + path, headers, params=params, data=body)
+        response, content = self._send(request, timeout_s)
         if response.status_code == 401 and self._tokens.renew(_token_in(response)):
-            response, content = self._send(method, path, params, body, timeout_s)
+            response, content = self._send(request, timeout_s)
         return response, content
 
     def cut(self) -> None:
@@ -79,20 +85,18 @@ class Wire:
             session.close()
         self._sockets.close()
 
-    def _send(
-        self, method: str, path: str, params: dict[str, str] | None, body: bytes | None, timeout_s: float
-    ) -> tuple[requests.Response, bytes]:
-        max_bytes = MAX_READ_BACK_BYTES if method == "GET" else MAX_ANSWER_BYTES
+    def _send(self, request: requests.Request, timeout_s: float) -> tuple[requests.Response, bytes]:
+        max_bytes = MAX_READ_BACK_BYTES if request.method == "GET" else MAX_ANSWER_BYTES
         status = None
         try:
             with (
                 self._sockets.exchange(timeout_s, WIRE_BYTES_PER_BYTE * max_bytes),
                 self._session().request(
-                    method,
-                    self.base_url + path,
-                    params=params,
-                    data=body,
-                    headers={"Content-Type": "application/json"} if body is not None else None,
+                    request.method,
+                    request.url,
+                    params=request.params,
+                    data=request.data,
+                    headers=request.headers,
                     timeout=(CONNECT_TIMEOUT_S, timeout_s),
                     allow_redirects=False,
                     stream=True,

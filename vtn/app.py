@@ -165,6 +165,7 @@ async def upload_bulk(
             storage="influxdb",
             mode="bulk",
         ),
+        body.ENCODINGS,
     )
 
 

@@ -16,8 +16,8 @@ from starlette.types import Receive, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 Refusal = Literal[
-    "400", "401", "403", "404", "413", "422", "429", "500", "502", "503", "503-date", "503-bare", "504",
-    "html_before", "redirect",
+    "400", "401", "403", "404", "413", "415", "422", "429", "500", "502", "503", "503-date", "503-bare",
+    "504", "html_before", "redirect",
 ]  # fmt: skip
 Unheard = Literal["reset_before", "timeout"]
 Stored = Literal["reset_after", "timeout_after", "html", "short"]

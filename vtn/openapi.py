@@ -27,7 +27,7 @@ _SECURITY: Schema = {
         "description": "Client id and secret, each percent-encoded (RFC 6749 §2.3.1).",
     },
 }
-# What may be wrong with any body: not JSON or not UTF-8, too large, compressed, not of the type.
+# What may be wrong with any body: not JSON, UTF-8 or gzip, too large, compressed in another way, not of the type.
 BAD_BODY = (400, 413, 415, 422)
 NO_ACCESS = (401, 403)
 

@@ -11,7 +11,8 @@ from typing import Annotated, get_args
 from urllib.parse import parse_qs
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vtn import body, faults
@@ -23,7 +24,8 @@ class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Bulk uploads take their fault from `script` first, one each (None: no fault), and after that at random: with
     probability `rate`, any of `kinds`. More than `max_points` are answered 413, a point that starts at one of `refuses`
-    with 422, and those at one of `leaves_out` are not stored, and not counted in the answer.
+    with 422, and those at one of `leaves_out` are not stored, and not counted in the answer. Every compressed body
+    meets with `gzip`, as with a VTN that does not know it.
     """
 
     rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
@@ -35,6 +37,7 @@ class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_points: Annotated[int, msgspec.Meta(ge=0)] | None = None
     refuses: frozenset[str] = frozenset()
     leaves_out: frozenset[str] = frozenset()
+    gzip: faults.Kind | None = None
     stall_s: Annotated[float, msgspec.Meta(ge=0)] = 2.0
     retry_after_s: Annotated[int, msgspec.Meta(ge=0)] = 1
     redirect_to: str = "http://127.0.0.2:9/elsewhere"
@@ -46,7 +49,10 @@ class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Seen(msgspec.Struct):
-    """A bulk upload that arrived. `stored` and `status` come with its answer; without a status, none was sent."""
+    """A bulk upload that arrived. `stored` and `status` come with its answer; without a status, none was sent.
+
+    `encoding`, `body_bytes`: of its body, as it came.
+    """
 
     n: int
     resource_id: str
@@ -54,6 +60,8 @@ class Seen(msgspec.Struct):
     batch_size: str | None
     first_start: str | None
     last_start: str | None
+    encoding: str
+    body_bytes: int
     fault: faults.Kind | None
     stored: int = 0
     status: int | None = None
@@ -106,8 +114,10 @@ class Switchboard:
             self._in_flight -= 1
 
     async def _upload(self, encoded: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        body_bytes, encoding = len(encoded), _encoding(scope)
+        scope, encoded = _decompressed(scope, encoded)
         points = _split(encoded)
-        seen = self._note(scope, points)
+        seen = self._note(scope, points, encoding, body_bytes)
         if seen.fault == "short":
             encoded = _joined(points[: (len(points) + 1) // 2])
         elif self._switches.leaves_out:
@@ -137,7 +147,7 @@ class Switchboard:
             return None
         return faults.html() if seen.fault == "html" else answer
 
-    def _note(self, scope: Scope, points: list[msgspec.Raw]) -> Seen:
+    def _note(self, scope: Scope, points: list[msgspec.Raw], encoding: str, body_bytes: int) -> Seen:
         query = parse_qs(scope["query_string"].decode())
         seen = Seen(
             n=len(self._seen) + 1,
@@ -146,12 +156,16 @@ class Switchboard:
             batch_size=query["batch_size"][0] if "batch_size" in query else None,
             first_start=_start(points[:1]),
             last_start=_start(points[-1:]),
-            fault=self._next_fault(points),
+            encoding=encoding,
+            body_bytes=body_bytes,
+            fault=self._next_fault(points, encoding),
         )
         self._seen.append(seen)
         return seen
 
-    def _next_fault(self, points: list[msgspec.Raw]) -> faults.Kind | None:
+    def _next_fault(self, points: list[msgspec.Raw], encoding: str) -> faults.Kind | None:
+        if self._switches.gzip is not None and encoding != body.PLAIN:
+            return self._switches.gzip
         if self._switches.max_points is not None and len(points) > self._switches.max_points:
             return "413"
         if self._switches.refuses and any(_start([point]) in self._switches.refuses for point in points):
@@ -194,6 +208,22 @@ async def _read(receive: Receive) -> bytes | None:
         if not message["more_body"]:
             break
     return bytes(encoded)
+
+
+def _encoding(scope: Scope) -> str:
+    return body.encoding_of(Headers(scope=scope).get("content-encoding", ""))
+
+
+def _decompressed(scope: Scope, encoded: bytes) -> tuple[Scope, bytes]:
+    """The request without its compression; as it is, where that is broken: that is for the application to refuse."""
+    if _encoding(scope) not in body.GZIP:
+        return scope, encoded
+    try:
+        plain = body.gunzip(encoded)
+    except HTTPException:
+        return scope, encoded
+    rest = [header for header in scope["headers"] if header[0] not in (b"content-encoding", b"content-length")]
+    return {**scope, "headers": rest}, plain
 
 
 def _split(encoded: bytes) -> list[msgspec.Raw]:
