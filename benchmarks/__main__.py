@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import memory, nothing_to_do, slow_vtn, steps, uploads, whole_database, whole_job
+from benchmarks import memory, network, nothing_to_do, slow_vtn, steps, uploads, whole_database, whole_job
 from benchmarks.figures import Section, load, machine, page, regressions, save
 from benchmarks.stand import ROOT
 
@@ -21,6 +21,7 @@ SECTIONS: dict[str, Callable[[], Section]] = {
     "slow": slow_vtn.measure,
     "nothing": nothing_to_do.measure,
     "memory": memory.measure,
+    "network": network.measure,
     "whole": whole_database.measure,
 }
 # What is over in some minutes, and tells by ratios.

@@ -4,9 +4,12 @@ Each point of a body has one closing brace, and no text in it has any: so they a
 """
 
 import asyncio
+import zlib
+from collections.abc import Callable
 
 GRANT = b'{"access_token":"sink","token_type":"Bearer","expires_in":3600}'
 BUFFER_BYTES = 2**20
+GZIP_FORMAT = 31  # zlib's `wbits`
 
 
 class Sink(asyncio.BufferedProtocol):
@@ -17,6 +20,7 @@ class Sink(asyncio.BufferedProtocol):
         self._head = b""
         self._left = 0
         self._points = 0
+        self._unpack: Callable[[bytes], bytes] = bytes
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -37,8 +41,9 @@ class Sink(asyncio.BufferedProtocol):
             if not end:
                 return
             self._left = _content_length(head)
+            self._unpack = zlib.decompressobj(GZIP_FORMAT).decompress if _is_gzip(head) else bytes
         self._left -= len(piece)
-        self._points += piece.count(b"}")
+        self._points += self._unpack(piece).count(b"}")
         if self._left <= 0:
             self._answer()
 
@@ -58,6 +63,10 @@ class Sink(asyncio.BufferedProtocol):
 def _content_length(head: bytes) -> int:
     _, _, after = head.lower().partition(b"\r\ncontent-length:")
     return int(after.partition(b"\r\n")[0] or 0)
+
+
+def _is_gzip(head: bytes) -> bool:
+    return b"\r\ncontent-encoding: gzip" in head.lower()
 
 
 async def _serve() -> None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,16 +125,23 @@ class Stand:
         """How large the ledger is."""
         return sum(path.stat().st_size for path in self.folder.glob(f"{self.ledger.name}*")) / 1e6
 
-    def run(self, vtn_url: str, *command: str) -> Measured:
-        """`bulk-upload run`, or another command that ends with the same JSON, into this VTN; raises if it fails."""
-        environment = self._environment | {
-            "VTN_SERVER_ADDRESS": vtn_url,
-            "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn_url.replace("/openadr3", "/oauth/token"),
-        }
+    def run(self, vtn_url: str, *command: str, within: Sequence[str] = (), **settings: str) -> Measured:
+        """`bulk-upload run`, or another command that ends with the same JSON, into this VTN; raises if it fails.
+
+        `within`: a command that starts it, such as in a network of its own.
+        """
+        environment = (
+            self._environment
+            | settings
+            | {
+                "VTN_SERVER_ADDRESS": vtn_url,
+                "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn_url.replace("/openadr3", "/oauth/token"),
+            }
+        )
         before_s, began = self._server_cpu_s(), time.perf_counter()
         with (self.folder / "run.log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, *(command or ("-m", "cli", "run", "--json"))],
+                [*within, sys.executable, *(command or ("-m", "cli", "run", "--json"))],
                 cwd=ROOT,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -177,10 +184,10 @@ class Stand:
 
 
 @contextmanager
-def serving(*command: str) -> Iterator[str]:
+def serving(*command: str, within: Sequence[str] = ()) -> Iterator[str]:
     """Within, a VTN runs in a process of its own, at this base address."""
     process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent
+        [*within, sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent
     )
     try:
         assert process.stdout is not None

@@ -8,6 +8,7 @@ from functools import partial
 from config.settings import Settings
 from tasks.run import open_meters, open_vtn, vtn_url
 from venclient.batches import select_loads
+from venclient.compression import Compression
 from venclient.lease import Writer
 from venclient.ledger import Entry, Ledger
 from venclient.planning import plan_loads
@@ -24,7 +25,7 @@ def main() -> None:
     with (
         open_meters(settings) as meters,
         Ledger(settings.ledger_url, vtn_url(settings)) as ledger,
-        open_vtn(settings) as vtn,
+        open_vtn(settings, compression=_compression(settings, ledger)) as vtn,
         ledger.leased(selection.load_ids, Writer("bench", "A benchmark")),
         ThreadPoolExecutor(settings.concurrency) as pool,
     ):
@@ -42,6 +43,10 @@ def main() -> None:
             points += sum(upload.result().points_sent for upload in uploads)
     seconds = time.perf_counter() - began
     print(json.dumps({"total_loads": len(selection), "total_points_uploaded": points, "seconds": seconds}))  # noqa: T201
+
+
+def _compression(settings: Settings, ledger: Ledger) -> Compression | None:
+    return Compression(ledger.takes_gzip(), ledger.learn_gzip) if settings.gzip else None
 
 
 if __name__ == "__main__":

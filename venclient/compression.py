@@ -8,7 +8,7 @@ import logging
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Event, Lock
 from typing import TypeVar
 
 from venclient.errors import PermanentError, TransientError
@@ -24,6 +24,8 @@ NOT_OF_THE_BODY = frozenset({401, 404, 408, 425, 429, 502, 503, 504})
 TOO_LARGE = 413
 # What is no clear "no", such as a 500, may be about something else: it is one after so many in a row.
 DOUBTS = 3
+# Nobody sends a body plain, on a slow line, that could go compressed a moment later; nor waits for long.
+FIRST_ANSWER_WITHIN_S = 10.0
 
 T = TypeVar("T")
 
@@ -40,16 +42,20 @@ class Compression:
         self._doubts = 0
         self._lock = Lock()
         self._question = Lock()
+        self._has_asked = Event()
 
     @contextmanager
     def of(self, plain: bytes) -> Iterator["Body"]:
-        """How this body goes, at each attempt within; while one asks, the others go plain."""
+        """How this body goes, at each attempt within; while one asks once more, the others go plain."""
         asks = self._is_taken is None and self._question.acquire(blocking=False)
+        if self._is_taken is None and not asks:
+            self._has_asked.wait(FIRST_ANSWER_WITHIN_S)
         try:
             yield Body(self, plain, is_compressed=asks or bool(self._is_taken), is_question=asks)
         finally:
             if asks:
                 self._question.release()
+                self._has_asked.set()
 
     def taken(self) -> None:
         """The VTN has taken a compressed body."""
