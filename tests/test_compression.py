@@ -49,6 +49,11 @@ def test_nothing_is_compressed_unless_it_is_set(vtn: ReferenceVtn, site: Site) -
     assert _takes_gzip(site, vtn) is None
 
 
+def test_all_wait_for_the_first_answer_and_nothing_goes_plain_that_need_not(vtn: ReferenceVtn, site: Site) -> None:
+    vtn.switch(points_per_second=500)
+    assert _compressed(_sent(site, vtn, threads=4)) == FEW
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("fault", ["400", "403", "413", "415", "422", "redirect", "short"])
 def test_a_vtn_that_says_no_is_asked_once_and_never_again(
