@@ -17,11 +17,15 @@ import orjson
 from numpy.typing import NDArray
 
 from venclient.models import Chunk, Mark, MeterSeries, Month, joined
-from venclient.months import digest
+from venclient.months import digest, digests
 
 Bytes = NDArray[np.uint8]
 Texts = np.ndarray[tuple[int], np.dtype[np.void]]
 
+# Of a request, encoded together: what that takes of memory stays small, and near the processor.
+POINTS_AT_A_TIME = 10_000
+# Of the requests that a month is sent in: a long series is gone through again for so many of them at once.
+DIGESTS_AT_A_TIME = 20
 DAY_S = 86_400
 
 _Range = tuple[int, int]  # of places: from the first up to the second
@@ -79,6 +83,7 @@ class Unsent:
         ranges = [(rest.begin, rest.month.stop) for rest in rests] + [(place, place + 1) for place in again]
         self._ranges = _without_seams(sorted(ranges))
         self._points = sum(stop - begin for begin, stop in self._ranges)
+        self._digests: dict[tuple[int, int], bytes] = {}
 
     def __len__(self) -> int:
         return self._points
@@ -95,7 +100,7 @@ class Unsent:
             quality=part.quality,
             codes=self._series.codes,
             interval_s=self._series.interval_s,
-            marks=tuple(_mark(self._series, month, min(stop, month.stop)) for month in reached),
+            marks=tuple(self._mark(month, min(stop, month.stop), points) for month in reached),
             is_last=len(part) == len(self),
         )
 
@@ -106,6 +111,21 @@ class Unsent:
             self._points -= stop - begin
             if stop < end:
                 self._ranges.appendleft((stop, end))
+
+    def _mark(self, month: Month, stop: int, points: int) -> Mark:
+        last_start_s = int(self._series.points(stop - 1, stop).start_s[0])
+        return Mark(month.number, stop - month.begin, last_start_s, self._digest(month, stop, points))
+
+    def _digest(self, month: Month, stop: int, points: int) -> bytes:
+        """Worked out together with those of the requests to come, if they have as many points."""
+        if stop == month.stop:
+            return month.digest
+        key = (month.begin, stop)
+        if key not in self._digests:
+            stops = range(stop, month.stop, points)[:DIGESTS_AT_A_TIME]
+            keys = [(month.begin, each) for each in stops]
+            self._digests = dict(zip(keys, digests(self._series, month.begin, stops), strict=True))
+        return self._digests[key]
 
 
 def cut(series: MeterSeries, rests: Sequence[Pending], chunk_size: int) -> Iterator[Chunk]:
@@ -122,24 +142,35 @@ def encode(chunk: Chunk) -> bytes:
 
     Values are the shortest text that reads back as the same float64 (orjson); times are whole seconds, in UTC.
     """
-    values = np.frombuffer(orjson.dumps(chunk.power_w, option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)
+    parts = (slice(begin, begin + POINTS_AT_A_TIME) for begin in range(0, len(chunk), POINTS_AT_A_TIME))
+    return b"".join([_encoded(chunk, part) for part in parts])
+
+
+def _encoded(chunk: Chunk, part: slice) -> bytes:
+    """Some points of the chunk: before the first of all stands `[`, after the last `]`, and after others a comma."""
+    is_first, is_last = part.start == 0, part.stop >= len(chunk)
+    quality = chunk.quality[part]
+    values = np.frombuffer(orjson.dumps(chunk.power_w[part], option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)
     value_stop = np.flatnonzero((values == ord(",")) | (values == ord("]")))
     lengths = np.diff(value_stop, prepend=0) - 1
-    heads = _heads(chunk.start_s.tobytes(), chunk.interval_s)
+    heads = _heads(chunk.start_s[part].tobytes(), chunk.interval_s)
     tails = [f',"quality_code":"{code}"}},'.encode() for code in chunk.codes]
-    tail_lengths = np.array([len(tail) for tail in tails])[chunk.quality]
-    point_stop = 1 + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
+    tail_lengths = np.array([len(tail) for tail in tails])[quality]
+    point_stop = is_first + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
     tail_at = point_stop - tail_lengths
     value_at = tail_at - lengths
 
     body = _scratch(int(point_stop[-1]))
     _windows(body, _HEAD.itemsize)[value_at - _HEAD.itemsize] = heads
     for code, tail in enumerate(tails):
-        _windows(body, len(tail))[tail_at[chunk.quality == code]] = np.void(tail)
+        _windows(body, len(tail))[tail_at[quality == code]] = np.void(tail)
     for length in np.flatnonzero(np.bincount(lengths)).tolist():
         these = np.flatnonzero(lengths == length)
         _windows(body, length)[value_at[these]] = _windows(values, length)[value_stop[these] - length]
-    body[0], body[-1] = ord("["), ord("]")
+    if is_first:
+        body[0] = ord("[")
+    if is_last:
+        body[-1] = ord("]")
     return body.tobytes()
 
 
@@ -147,18 +178,8 @@ def _first_unsent(series: MeterSeries, month: Month, mark: Mark | None) -> int:
     if mark is None or mark.points > month.stop - month.begin:
         return month.begin
     stop = month.begin + mark.points
-    return stop if _digest(series, month, stop) == mark.digest else month.begin
-
-
-def _digest(series: MeterSeries, month: Month, stop: int) -> bytes:
-    if stop == month.stop:
-        return month.digest
-    return digest(series, month.begin, stop)
-
-
-def _mark(series: MeterSeries, month: Month, stop: int) -> Mark:
-    last_start_s = int(series.points(stop - 1, stop).start_s[0])
-    return Mark(month.number, stop - month.begin, last_start_s, _digest(series, month, stop))
+    digest_now = month.digest if stop == month.stop else digest(series, month.begin, stop)
+    return stop if digest_now == mark.digest else month.begin
 
 
 def _without_seams(ranges: Iterable[_Range]) -> deque[_Range]:
@@ -188,7 +209,7 @@ def _scratch(size: int) -> Bytes:
     return buffer[:size]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _heads(start_s: bytes, interval_s: int) -> Texts:
     """All before the value of each point; cached, because series share their grid of timestamps."""
     starts = np.frombuffer(start_s, dtype=np.int64)

@@ -87,12 +87,12 @@ class Gate:
 
     @contextmanager
     def room(self) -> Iterator[None]:
-        """Within, requests are prepared and sent: by as many threads as may be in flight, and one more.
+        """Within, requests are prepared and sent: by as many threads as may be in flight.
 
         Whoever has a body ready before its turn takes memory, and time from those whose turn it is.
         """
         with self._has_room:
-            while self._at_work > self._pace.limit and not self._stopped.is_set():
+            while self._at_work >= self._pace.limit and not self._stopped.is_set():
                 self._has_room.wait(LOOK_EVERY_S)
             self._at_work += 1
         try:

@@ -18,6 +18,7 @@ from venclient.changing_file import UNREADABLE, ChangingFile, Version
 from venclient.cleaning import ALL_GOOD, clean
 from venclient.databases import is_there
 from venclient.errors import ConfigurationError, PermanentError
+from venclient.large_blocks import give_back_large_blocks
 from venclient.long_series import Outline, outline
 from venclient.models import NO_POINTS, MeterSeries, Points
 from venclient.power_dataset import power_dataset, quoted, read_rows, refuse_useless, telling, whole_chunks
@@ -28,11 +29,11 @@ log = logging.getLogger(__name__)
 
 # Longer datasets are read by slices of about so many rows, where they are in order of time.
 WHOLE_ROWS = 1_000_000
-SLICE_ROWS = 250_000
+SLICE_ROWS = 50_000
 # Kept for other loads of the same meter: a year of hours takes 70 kB.
 SERIES_BYTES = 80_000_000
-# Kept of long series, whose months are gone through once more for each request: a month of seconds takes 43 MB.
-SLICES_BYTES = 48_000_000
+# Kept of long series: two or three slices for each load on its way.
+SLICES_BYTES = 16_000_000
 
 _Found = TypeVar("_Found")
 
@@ -59,6 +60,7 @@ class MeterFile:
             raise ConfigurationError(
                 f"Meter file {path} cannot be opened as HDF5: {error}. Restore it from its source"
             ) from error
+        give_back_large_blocks()
         self._recent = RecentlyRead[MeterSeries](SERIES_BYTES)
         self._slices = RecentlyRead[Points](SLICES_BYTES)
         self._grids: WeakValueDictionary[Hashable, NDArray[np.int64]] = WeakValueDictionary()

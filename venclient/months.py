@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,31 +29,41 @@ def month_begins(start_s: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def digest(series: MeterSeries, begin: int, stop: int) -> bytes:
-    """16 bytes that stand for exactly these points, from place `begin` up to `stop`: start, interval, value and code.
-
-    It goes through the points column by column, so that of a long series no more than a slice is in memory.
-    """
-    codes = _codes(series, begin, stop)
-    sha = hashlib.sha256(f"{series.interval_s} {' '.join(codes)}".encode())
-    for points in series.slices(begin, stop):
-        sha.update(np.ascontiguousarray(points.start_s, dtype="<i8").data)
-    for points in series.slices(begin, stop):
-        sha.update(np.ascontiguousarray(points.power_w, dtype="<f8").data)
-    if len(codes) > 1:
-        place = np.array([codes.index(code) if code in codes else 0 for code in series.codes], dtype=np.uint8)
-        for points in series.slices(begin, stop):
-            sha.update(place[points.quality].data)
-    return sha.digest()[:16]
+    """16 bytes that stand for exactly these points, up to `stop`: start, interval, value and quality code."""
+    return digests(series, begin, [stop])[0]
 
 
-def _codes(series: MeterSeries, begin: int, stop: int) -> Sequence[str]:
-    """Those that occur, in the order of the alphabet."""
-    if len(series.codes) == 1:
-        return series.codes
+def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes]:
+    """The same for several stops, in order. A long series is gone through once for all, column by column."""
+    parts = list(pairwise([begin, *stops]))
+    codes = list(_codes(series, parts))
+    shas = [hashlib.sha256(f"{series.interval_s} {' '.join(each)}".encode()) for each in codes]
+    for number, part in enumerate(parts):
+        for points in series.slices(*part):
+            _update(shas[number:], np.ascontiguousarray(points.start_s, dtype="<i8"))
+    for number, part in enumerate(parts):
+        for points in series.slices(*part):
+            _update(shas[number:], np.ascontiguousarray(points.power_w, dtype="<f8"))
+    for sha, each, (_, stop) in zip(shas, codes, parts, strict=True):
+        if len(each) > 1:
+            place = np.array([each.index(code) if code in each else 0 for code in series.codes], dtype=np.uint8)
+            for points in series.slices(begin, stop):
+                _update([sha], place[points.quality])
+    return [sha.digest()[:16] for sha in shas]
+
+
+def _codes(series: MeterSeries, parts: Iterable[tuple[int, int]]) -> Iterator[Sequence[str]]:
+    """Those that occur from the first part on to each of them, in the order of the alphabet."""
     occurs = np.zeros(len(series.codes), dtype=bool)
-    for points in series.slices(begin, stop):
-        occurs[points.quality] = True
-    return sorted(code for code, does in zip(series.codes, occurs.tolist(), strict=True) if does)
+    for part in parts:
+        for points in series.slices(*part) if len(series.codes) > 1 else ():
+            occurs[points.quality] = True
+        yield sorted(compress(series.codes, occurs)) if len(series.codes) > 1 else series.codes
+
+
+def _update(shas: Iterable["hashlib._Hash"], column: NDArray[np.generic]) -> None:
+    for sha in shas:
+        sha.update(column.data)
 
 
 def _month_number(months_since_1970: int) -> int:

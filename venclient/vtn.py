@@ -107,7 +107,7 @@ class VtnClient:
         return self._attempts.waiting_for
 
     def room(self) -> AbstractContextManager[None]:
-        """Within, a load is prepared and sent: as many at a time as the VTN bears requests, and one more."""
+        """Within, a load is prepared and sent: as many at a time as the VTN bears requests."""
         return self._attempts.room()
 
     def check(self, *, is_known: bool = False) -> None:
