@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -115,11 +116,11 @@ class Stand:
         for path in self.folder.glob(f"{self.ledger.name}*"):
             path.unlink()
 
-    def forget_points(self) -> None:
-        """The ledger keeps nothing but what the VTN was found to bear."""
-        with closing(sqlite3.connect(self.ledger)) as ledger, ledger:
+    def forget_points(self, ledger: Path) -> None:
+        """A ledger keeps nothing but what the VTN was found to bear."""
+        with closing(sqlite3.connect(ledger)) as db, db:
             for table in ("marks", "uploads", "requests"):
-                ledger.execute(f"DELETE FROM {table}")
+                db.execute(f"DELETE FROM {table}")
 
     def ledger_mb(self) -> float:
         """How large the ledger is."""
@@ -139,7 +140,8 @@ class Stand:
             }
         )
         before_s, began = self._server_cpu_s(), time.perf_counter()
-        with (self.folder / "run.log").open("w") as log:
+        log_path = self.folder / f"run-{threading.get_ident()}.log"
+        with log_path.open("w") as log:
             process = subprocess.Popen(
                 [*within, sys.executable, *(command or ("-m", "cli", "run", "--json"))],
                 cwd=ROOT,
@@ -169,12 +171,13 @@ class Stand:
         )
 
     @contextmanager
-    def reference_vtn(self, *options: str) -> Iterator[str]:
+    def reference_vtn(self, *options: str, store: Path | None = None) -> Iterator[str]:
         """Within, a reference VTN with an empty store that knows the loads of this stand."""
-        for path in self.folder.glob(f"{self.store.name}*"):
+        store = store or self.store
+        for path in self.folder.glob(f"{store.name}*"):
             path.unlink()
         of_client = ("--client-id", CLIENT[0], "--client-secret", CLIENT[1], "--token", TOKEN)
-        places = ("--store", str(self.store), "--adopt", str(self.db), "--port", "0")
+        places = ("--store", str(store), "--adopt", str(self.db), "--port", "0")
         with serving("-m", "cli", "vtn", *of_client, *places, *options) as url:
             yield url
 
