@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,9 +154,11 @@ class Stand:
                 preexec_fn=end_with_parent,
             )
             assert process.stdout is not None
-            output = process.stdout.read()
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
+            with ThreadPoolExecutor(1) as pool:
+                peak = pool.submit(_peak_mb, process.pid)
+                output = process.stdout.read()
+                _, status, used = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise RuntimeError(
                 f"{command} ended with {process.returncode}: {(self.folder / 'run.log').read_text()[-3000:]}"
@@ -167,7 +171,7 @@ class Stand:
             wall_s=time.perf_counter() - began,
             cpu_s=used.ru_utime + used.ru_stime,
             server_cpu_s=self._server_cpu_s() - before_s,
-            peak_mb=used.ru_maxrss / 1024,
+            peak_mb=peak.result(),
         )
 
     @contextmanager
@@ -184,6 +188,22 @@ class Stand:
     def _server_cpu_s(self) -> float:
         used = self._server.cpu_times()
         return float(used.user + used.system)
+
+
+def _peak_mb(pid: int) -> float:
+    """The most memory that a process has had when it ends; `ru_maxrss` counts that of its parent, too."""
+    peak_kb, status = 0, Path(f"/proc/{pid}/status")
+    while found := re.search(r"VmHWM:\s+(\d+) kB", _text(status)):
+        peak_kb = int(found[1])
+        time.sleep(0.05)
+    return peak_kb / 1024
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # the process is gone
+        return ""
 
 
 @contextmanager

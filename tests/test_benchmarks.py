@@ -1,0 +1,48 @@
+"""Promises of the benchmarks: what got worse is named, and the sink counts what it is sent."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+import requests
+
+from benchmarks.figures import Figure, Section, load, page, regressions, save
+from benchmarks.stand import SINK, serving
+from tests.vtn_calls import hours
+
+
+def _figure(value: float, *, is_ratio: bool = True, is_better_higher: bool = True) -> Figure:
+    return Figure("a.b", "ours ÷ theirs", value, is_ratio=is_ratio, is_better_higher=is_better_higher)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_named"),
+    [
+        (_figure(1.0), _figure(0.79), True),
+        (_figure(1.0), _figure(0.81), False),
+        (_figure(1.0), _figure(2.0), False),
+        (_figure(1.0, is_better_higher=False), _figure(1.21, is_better_higher=False), True),
+        (_figure(1.0, is_better_higher=False), _figure(1.19, is_better_higher=False), False),
+        (_figure(1.0, is_ratio=False), _figure(0.1, is_ratio=False), False),
+    ],
+)
+def test_what_got_worse_by_more_than_a_fifth_is_named(before: Figure, now: Figure, is_named: bool) -> None:
+    assert bool(regressions([now], [before])) is is_named
+
+
+def test_figures_are_recorded_and_a_bound_that_is_missed_is_said_so(tmp_path: Path) -> None:
+    figures = [Figure("a", "speed", 1_999_999, "points/s", 2_000_000), Figure("b", "memory", 399, "MB", 400)]
+    sections = {"floor": Section("Against the floor", "How.", figures)}
+    save(tmp_path / "recorded.json", sections)
+    assert load(tmp_path / "recorded.json") == sections
+    assert "| speed | 1,999,999 points/s | ≥ 2,000,000 points/s: **missed** |" in page(sections)
+
+
+def test_the_sink_counts_points_plain_and_compressed() -> None:
+    body = requests.Request("POST", "http://x", json=hours(300)).prepare().body
+    assert isinstance(body, bytes)
+    with serving(*SINK) as url:
+        for encoding, sent in (("identity", body), ("gzip", gzip.compress(body))):
+            headers = {"Content-Encoding": encoding}
+            answer = requests.post(f"{url}/report_data/bulk", data=sent, headers=headers, timeout=5)
+            assert (answer.status_code, answer.json()) == (201, {"entries_created": 300})
