@@ -29,7 +29,7 @@ def bodies_of(loads: Sequence[Load], h5: Path) -> Iterator[tuple[str, bytes]]:
         for load in loads:
             series = (load.h5_meter_id, load.load_component)
             if series not in known:
-                known[series] = encode(_chunk(meters, load))
+                known[series] = bytes(encode(_chunk(meters, load)))
             yield load.vtn_resource_id, known[series]
 
 

@@ -95,7 +95,7 @@ def _acknowledge(ledger: Ledger, load: Load, chunk: Chunk) -> None:
     ledger.acknowledge(load, chunk, Receipt(len(chunk), ("201",), 1.0))
 
 
-def _write(store: Store, body: bytes) -> None:
+def _write(store: Store, body: bytearray) -> None:
     """To a resource that has no points yet."""
     id_ = str(uuid.uuid4())
     store.add_resource(id_, Description("bench", "bench", id_))

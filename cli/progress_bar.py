@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -69,9 +71,27 @@ class _Printable(logging.Formatter):
         return printable(super().formatMessage(record))
 
 
+class _Queued(QueueHandler):
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record  # it goes to no other process
+
+
 @contextmanager
 def _logged(handler: logging.Handler, level: int) -> Iterator[None]:
+    """Let a thread of its own write what is logged: those that upload do not wait for each other's lines."""
     handler.setFormatter(_Printable("%(message)s"))
+    lines: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    listener = QueueListener(lines, handler)
+    listener.start()
+    try:
+        with _logging_to(_Queued(lines), level):
+            yield
+    finally:
+        listener.stop()
+
+
+@contextmanager
+def _logging_to(handler: logging.Handler, level: int) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in OUR_LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)

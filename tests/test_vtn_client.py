@@ -21,7 +21,7 @@ from venclient.vtn import VtnClient
 POINTS = 48
 
 
-def _body() -> bytes:
+def _body() -> bytearray:
     series = clean(hourly(POINTS))
     (chunk,) = cut(series, pending(series, {}), 50_000)
     return encode(chunk)

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from threading import local
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,6 @@ DAY_S = 86_400
 
 _Range = tuple[int, int]  # of places: from the first up to the second
 
-_of_thread = local()
 _ISO = np.dtype([("date", "S11"), ("time", "S8"), ("zone", "S1")])
 _HEAD = np.dtype([("open", "S19"), ("start", _ISO), ("then", "S18"), ("end", _ISO), ("value", "S10")])
 
@@ -137,16 +135,17 @@ def cut(series: MeterSeries, rests: Sequence[Pending], chunk_size: int) -> Itera
         unsent.drop(len(chunk))
 
 
-def encode(chunk: Chunk) -> bytes:
+def encode(chunk: Chunk) -> bytearray:
     """The body of `POST /report_data/bulk`: a JSON list of the chunk's points.
 
     Values are the shortest text that reads back as the same float64 (orjson); times are whole seconds, in UTC.
     """
     parts = (slice(begin, begin + POINTS_AT_A_TIME) for begin in range(0, len(chunk), POINTS_AT_A_TIME))
-    return b"".join([_encoded(chunk, part) for part in parts])
+    first, *more = (_encoded(chunk, part) for part in parts)
+    return bytearray().join([first, *more]) if more else first
 
 
-def _encoded(chunk: Chunk, part: slice) -> bytes:
+def _encoded(chunk: Chunk, part: slice) -> bytearray:
     """Some points of the chunk: before the first of all stands `[`, after the last `]`, and after others a comma."""
     is_first, is_last = part.start == 0, part.stop >= len(chunk)
     quality = chunk.quality[part]
@@ -160,7 +159,8 @@ def _encoded(chunk: Chunk, part: slice) -> bytes:
     tail_at = point_stop - tail_lengths
     value_at = tail_at - lengths
 
-    body = _scratch(int(point_stop[-1]))
+    encoded = bytearray(int(point_stop[-1]))
+    body = np.frombuffer(encoded, dtype=np.uint8)
     _windows(body, _HEAD.itemsize)[value_at - _HEAD.itemsize] = heads
     for code, tail in enumerate(tails):
         _windows(body, len(tail))[tail_at[quality == code]] = np.void(tail)
@@ -171,7 +171,7 @@ def _encoded(chunk: Chunk, part: slice) -> bytes:
         body[0] = ord("[")
     if is_last:
         body[-1] = ord("]")
-    return body.tobytes()
+    return encoded
 
 
 def _first_unsent(series: MeterSeries, month: Month, mark: Mark | None) -> int:
@@ -199,14 +199,6 @@ def _first(ranges: Iterable[_Range], points: int) -> Iterator[_Range]:
         stop = min(stop, begin + points)
         points -= stop - begin
         yield begin, stop
-
-
-def _scratch(size: int) -> Bytes:
-    """This thread's buffer, kept from body to body: new pages cost more than all that is written into them."""
-    buffer: Bytes | None = getattr(_of_thread, "buffer", None)
-    if buffer is None or len(buffer) < size:
-        buffer = _of_thread.buffer = np.empty(size, dtype=np.uint8)
-    return buffer[:size]
 
 
 @lru_cache(maxsize=8)

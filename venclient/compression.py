@@ -28,6 +28,7 @@ DOUBTS = 3
 FIRST_ANSWER_WITHIN_S = 10.0
 
 T = TypeVar("T")
+Encoded = bytes | bytearray
 
 
 class Compression:
@@ -45,7 +46,7 @@ class Compression:
         self._has_asked = Event()
 
     @contextmanager
-    def of(self, plain: bytes) -> Iterator["Body"]:
+    def of(self, plain: Encoded) -> Iterator["Body"]:
         """How this body goes, at each attempt within; while one asks once more, the others go plain."""
         asks = self._is_taken is None and self._question.acquire(blocking=False)
         if self._is_taken is None and not asks:
@@ -84,14 +85,14 @@ class Compression:
 class Body:
     """One body, compressed once, however many attempts there are; `is_question`: whether it asks the VTN."""
 
-    def __init__(self, compression: Compression, plain: bytes, *, is_compressed: bool, is_question: bool) -> None:
+    def __init__(self, compression: Compression, plain: Encoded, *, is_compressed: bool, is_question: bool) -> None:
         self._compression = compression
         self._plain = plain
         self._compressed = zlib.compress(plain, LEVEL, GZIP_FORMAT) if is_compressed else None
         self._is_question = is_question
         self._refusal: TransientError | PermanentError | None = None
 
-    def send(self, post: Callable[[bytes, str | None], T]) -> T:
+    def send(self, post: Callable[[Encoded, str | None], T]) -> T:
         """What `post(body, encoding)` returns or raises; to the plain body, where the compressed one is not taken."""
         if self._compressed is not None:
             try:

@@ -6,7 +6,7 @@ glibc keeps what threads free for each of them: with eight long series on their 
 import ctypes
 from functools import cache
 
-M_MMAP_THRESHOLD = -3  # malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LARGE_BYTES = 4_000_000  # a body of a year of hours, of 1 MB, is faster for being kept
 
 
@@ -16,3 +16,4 @@ def give_back_large_blocks() -> None:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(M_MMAP_THRESHOLD, LARGE_BYTES)
+        set_option(M_TRIM_THRESHOLD, LARGE_BYTES)

@@ -11,7 +11,7 @@ import orjson
 import requests
 
 from venclient.attempts import Attempts
-from venclient.compression import Compression
+from venclient.compression import Compression, Encoded
 from venclient.errors import (
     ConfigurationError,
     PermanentError,
@@ -131,7 +131,7 @@ class VtnClient:
             # An upload can do without this call; but it is also what a wrong path in the address looks like.
             log.warning("%s/resources is answered %s: is this the VTN's base address?", self.base_url, error)
 
-    def upload(self, vtn_resource_id: str, body: bytes, points: int, batch_size: int) -> Receipt:
+    def upload(self, vtn_resource_id: str, body: Encoded, points: int, batch_size: int) -> Receipt:
         """Send the encoded points of one resource; returns once the VTN has acknowledged every one of them.
 
         Raises `RefusedError` where it refuses points, or took fewer than were sent, and `TooMuchError` where they were
@@ -139,7 +139,7 @@ class VtnClient:
         """
         params = {"resource_id": vtn_resource_id, "batch_size": str(batch_size)}
 
-        def post(encoded: bytes, encoding: str | None) -> int:
+        def post(encoded: Encoded, encoding: str | None) -> int:
             with self._turn():
                 response, content = self._post("/report_data/bulk", encoded, params, points, encoding)
             _require_all_taken(response, content, points)
@@ -195,7 +195,7 @@ class VtnClient:
     def _post(
         self,
         path: str,
-        body: bytes,
+        body: Encoded,
         params: dict[str, str] | None = None,
         points: int = 0,
         encoding: str | None = None,

@@ -60,7 +60,7 @@ class Wire:
         path: str,
         *,
         params: dict[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | bytearray | None = None,
         encoding: str | None = None,
         timeout_s: float,
     ) -> tuple[requests.Response, bytes]:
