@@ -114,6 +114,25 @@ def test_trouble_in_passing_does_not_end_it(vtn: ReferenceVtn, site: Site, fault
     assert _takes_gzip(site, vtn) is True
 
 
+def test_doubts_of_long_ago_do_not_count(vtn: ReferenceVtn, site: Site) -> None:
+    vtn.switch(script=["500", None, "500", None, None, "400", None, "500"])
+    log = _sent(site, vtn, threads=1)
+    is_gzip = [True, False, True, False, True, True, False, True, False, True, True, True]
+    assert [seen.encoding == "gzip" for seen in log] == is_gzip
+    assert _takes_gzip(site, vtn) is True
+
+
+def test_a_vtn_that_does_not_answer_to_gzip_is_not_sent_fewer_points_for_it(
+    vtn: ReferenceVtn, new_site: NewSite
+) -> None:
+    site = new_site(loads=2, points=400)
+    site.register(vtn)
+    vtn.switch(gzip="timeout", stall_s=30)
+    results = site.upload(vtn, threads=1, gzip=True, timeout_s=0.4)
+    assert {(result.state, result.chunks, result.retries) for result in results.values()} == {("done", 1, 0)}
+    site.assert_stored(vtn)
+
+
 def test_a_request_that_is_put_off_is_compressed_once_and_stays_so(
     vtn: ReferenceVtn, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,14 +163,18 @@ def test_a_no_is_asked_again_after_a_month(vtn: ReferenceVtn, site: Site) -> Non
     vtn.switch(gzip="415")
     _sent(site, vtn)
     vtn.switch()
-    for days, answer in ((29, False), (31, None)):
-        database = LedgerDatabase(str(site.ledger), vtn.base_url)
-        with database.writing() as connection:
-            connection.execute(update(GZIPS).values(asked_at_s=int(time.time()) - 86_400 * days))
-        database.close()
-        assert _takes_gzip(site, vtn) is answer
+    _let_days_pass(site, vtn, 29)
+    assert _takes_gzip(site, vtn) is False
+    _let_days_pass(site, vtn, 31)
+    assert _takes_gzip(site, vtn) is None
     _append_a_day(site)
     assert _compressed(_sent(site, vtn)) > 0
+    assert _takes_gzip(site, vtn) is True
+
+
+def test_a_yes_holds(vtn: ReferenceVtn, site: Site) -> None:
+    _sent(site, vtn)
+    _let_days_pass(site, vtn, 400)
     assert _takes_gzip(site, vtn) is True
 
 
@@ -197,6 +220,14 @@ def _compressed(log: list[Seen]) -> int:
 def _takes_gzip(site: Site, vtn: ReferenceVtn) -> bool | None:
     with Ledger(str(site.ledger), vtn.base_url) as ledger:
         return ledger.takes_gzip()
+
+
+def _let_days_pass(site: Site, vtn: ReferenceVtn, days: int) -> None:
+    """Let it be so many days ago that the VTN was asked."""
+    database = LedgerDatabase(str(site.ledger), vtn.base_url)
+    with database.writing() as connection:
+        connection.execute(update(GZIPS).values(asked_at_s=int(time.time()) - 86_400 * days))
+    database.close()
 
 
 def _append_a_day(site: Site) -> None:

@@ -70,13 +70,10 @@ class Compression:
     def refused(self, why: str, *, is_clear: bool, is_question: bool) -> None:
         """The VTN has taken plain what it did not take compressed: only a question's answer says that it never does."""
         with self._lock:
-            if self._is_taken is False:
-                return
-            self._doubts += DOUBTS if is_clear else 1
-            is_no = is_question and self._doubts >= DOUBTS
+            if is_question:
+                self._doubts += DOUBTS if is_clear else 1
+            is_no = self._doubts >= DOUBTS
             self._is_taken = False if is_no else None
-            if not is_question:
-                self._doubts = 0
         if is_no:
             log.info("The VTN takes no gzip: bodies go to it as they are. It answered %s", why)
             self._on_learned(False)
