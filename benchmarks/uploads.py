@@ -1,5 +1,6 @@
 """Whole runs, with Prefect, beside a bare loop that posts the same bodies: to the sink, and to the reference VTN."""
 
+import statistics
 from itertools import islice
 
 from benchmarks.figures import Figure, Section, medians
@@ -15,7 +16,10 @@ GUIDES_LOADS = 3
 FLOOR = """A run of {loads:,} loads, {points:,} points (Prefect with its server, ledger, HDF5, JSON, HTTP, OAuth), into
 a VTN that answers at once from another process. Beside it a bare loop that posts the same bodies, encoded before, with
 `requests` and the number of threads that is best for it ({threads}); and the guide's way: `iterrows`, a dict a point,
-`json.dumps`, one request at a time. Client, Prefect's server and the VTN share the cores. Medians of five, in turn."""
+`json.dumps`, one request at a time. Client, Prefect's server and the VTN share the cores. Medians of five, in turn.
+
+The bare loop only sends. A run also reads, cleans, digests, encodes and records, and tells Prefect; "Where the time
+goes" has the price of each step, which one interpreter pays for all of its threads."""
 DURABLE = """A run of {loads:,} loads, {points:,} points into the reference VTN, which has each request on the disk
 before it answers; its store is empty each time. Beside it the bare loop, with {threads} threads; and the same plan,
 threads, ledger and client without Prefect. CPU of Prefect's server is counted with the run's. Medians of five, in
@@ -29,8 +33,9 @@ def measure_floor() -> Section:
         threads = min(THREADS, key=lambda threads: bare_loop(sink, posts[:500], threads))
         points = YEAR * len(posts)
         few = list(islice(stand.loads(), GUIDES_LOADS))
+        runs: list[Measured] = []
         ours, bare, guides = medians(
-            lambda: _first_run(stand, sink).points_per_second,
+            lambda: _first_run(stand, sink, runs).points_per_second,
             lambda: points / bare_loop(sink, posts, threads),
             lambda: GUIDES_LOADS * YEAR / guides_loop(sink, few, stand.h5),
         )
@@ -44,6 +49,8 @@ def measure_floor() -> Section:
             Figure("floor.guide", "the guide's way", guides, "points/s"),
             Figure("floor.of_bare", "ours ÷ the bare loop", ours / bare, wanted=0.3, is_ratio=True),
             Figure("floor.of_guide", "ours ÷ the guide's way", ours / guides, wanted=150, is_ratio=True),
+            Figure("floor.cpu", "CPU of the run's process, with its start, a load", _cpu_ms(runs), "ms"),
+            Figure("floor.server", "CPU of Prefect's server, a load", _server_cpu_ms(runs), "ms"),
         ],
     )
 
@@ -59,7 +66,7 @@ def measure_durable() -> Section:
             lambda: _durable_bare(stand, posts, threads),
             lambda: _durable_run(stand, [], "-m", "benchmarks.without_prefect"),
         )
-        server_s = sorted(run.server_cpu_s for run in runs)[len(runs) // 2]
+        server_s = statistics.median(run.server_cpu_s for run in runs)
         points = YEAR * len(posts)
         text = DURABLE.format(loads=len(posts), points=points, threads=threads)
     return Section(
@@ -82,16 +89,24 @@ def measure_durable() -> Section:
     )
 
 
-def _first_run(stand: Stand, vtn_url: str, *command: str) -> Measured:
+def _first_run(stand: Stand, vtn_url: str, runs: list[Measured], *command: str) -> Measured:
     stand.forget()
-    return stand.run(vtn_url, *command)
+    run = stand.run(vtn_url, *command)
+    runs.append(run)
+    return run
 
 
 def _durable_run(stand: Stand, runs: list[Measured], *command: str) -> float:
     with stand.reference_vtn() as url:
-        run = _first_run(stand, url, *command)
-    runs.append(run)
-    return run.seconds
+        return _first_run(stand, url, runs, *command).seconds
+
+
+def _cpu_ms(runs: list[Measured]) -> float:
+    return 1e3 * statistics.median(run.cpu_s / run.loads for run in runs)
+
+
+def _server_cpu_ms(runs: list[Measured]) -> float:
+    return 1e3 * statistics.median(run.server_cpu_s / run.loads for run in runs)
 
 
 def _durable_bare(stand: Stand, posts: list[tuple[str, bytes]], threads: int) -> float:
