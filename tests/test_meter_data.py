@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.sites import hourly
-from venclient.errors import ConfigurationError, PermanentError
+from venclient.errors import ConfigurationError, PermanentError, ReplacedError
 from venclient.meter_data import MeterFile
 
 FUZZ_ROUNDS = 1_200
@@ -52,6 +52,18 @@ def test_single_precision_values_are_sent_as_they_stand(tmp_path: Path) -> None:
 def test_a_series_that_loads_share_is_read_once(tmp_path: Path) -> None:
     with MeterFile(_file(tmp_path / "x.h5", hourly(50))) as meters:
         assert meters.series("meter_1", "load_3") is meters.series("meter_1", "load_3")
+
+
+def test_what_is_known_of_a_series_outlasts_its_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("venclient.meter_data.POINTS_BYTES", 0)
+    path = _file(tmp_path / "x.h5", hourly(1_000))
+    with MeterFile(path) as meters:
+        series = meters.series("meter_1", "load_3")
+        assert meters.series("meter_1", "load_3") is series, "it is not gone through again"
+        assert series.points().power_w.tolist() == hourly(1_000)[:, 1].tolist()
+        path.write_bytes(b"no HDF5 any more")
+        with pytest.raises(ReplacedError):
+            series.points()
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:

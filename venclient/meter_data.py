@@ -30,8 +30,10 @@ log = logging.getLogger(__name__)
 # Longer datasets are read by slices of about so many rows, where they are in order of time.
 WHOLE_ROWS = 1_000_000
 SLICE_ROWS = 50_000
-# Kept for other loads of the same meter: a year of hours takes 70 kB.
-SERIES_BYTES = 80_000_000
+# Kept for other loads of the same meter: what is known of a series, which takes 3 kB, and its points; a year of hours
+# takes 70 kB.
+KNOWN_BYTES = 60_000_000
+POINTS_BYTES = 80_000_000
 # Kept of long series: two or three slices for each load on its way.
 SLICES_BYTES = 16_000_000
 
@@ -61,7 +63,8 @@ class MeterFile:
                 f"Meter file {path} cannot be opened as HDF5: {error}. Restore it from its source"
             ) from error
         give_back_large_blocks()
-        self._recent = RecentlyRead[MeterSeries](SERIES_BYTES)
+        self._known = RecentlyRead[MeterSeries](KNOWN_BYTES)
+        self._points = RecentlyRead[Points](POINTS_BYTES)
         self._slices = RecentlyRead[Points](SLICES_BYTES)
         self._grids: WeakValueDictionary[Hashable, NDArray[np.int64]] = WeakValueDictionary()
 
@@ -79,7 +82,7 @@ class MeterFile:
         Raises `PermanentError` when there is none to be had.
         """
         name = _Name(meter, component, capacity_w if self._rules.need_capacity else None)
-        return self._recent.get((self._file.version(), name), partial(self._read_series, name))
+        return self._known.get((self._file.version(), name), partial(self._read_series, name))
 
     def has(self, meter: str, component: str) -> bool:
         """Whether there is a power dataset of this component, of use or not."""
@@ -112,14 +115,28 @@ class MeterFile:
         if isinstance(found, _Long):
             slice_of = partial(self._slice_of, version, name, found)
             return Read((version, name), replace(found.series, slice_of=slice_of), NO_POINTS)
-        try:
-            series = clean(found, self._rules, name.capacity_w)
-        except MemoryError as error:
-            raise PermanentError(
-                f"{len(found):,} rows of {quoted(name.component)} take more memory: {error}"
-            ) from error
+        series = self._cleaned(name, found)
         points = self._sharing_its_grid(series.points())
-        return Read((version, name), replace(series, slice_of=lambda _: points), points)
+        if len(found) > WHOLE_ROWS:  # out of order: it stays with whoever uses it
+            return Read((version, name), replace(series, slice_of=lambda _: points), points)
+        self._points.get((version, name), lambda: Read((version, name), points, points))
+        return Read((version, name), replace(series, slice_of=lambda _: self._points_of(version, name)), NO_POINTS)
+
+    def _cleaned(self, name: "_Name", rows: NDArray[np.generic]) -> MeterSeries:
+        try:
+            return clean(rows, self._rules, name.capacity_w)
+        except MemoryError as error:
+            raise PermanentError(f"{len(rows):,} rows of {quoted(name.component)} take more memory: {error}") from error
+
+    def _points_of(self, version: Version, name: "_Name") -> Points:
+        """All points of a series that is read as a whole; once more from the file, where others took their place."""
+
+        def read() -> Read[Points]:
+            rows = self._read_again(version, name, read_rows)
+            points = self._sharing_its_grid(self._cleaned(name, rows).points())
+            return Read((version, name), points, points)
+
+        return self._points.get((version, name), read)
 
     def _long(self, name: "_Name", dataset: h5py.Dataset) -> "_Long | None":
         """The series of many rows; None where there are few, or where they are not in order."""
@@ -141,14 +158,22 @@ class MeterFile:
         return self._slices.get((version, name, number), partial(self._read_slice, version, name, long, number))
 
     def _read_slice(self, version: Version, name: "_Name", long: "_Long", number: int) -> Read[Points]:
-        def look(h5: h5py.File) -> NDArray[np.generic]:
-            with self._telling(name):
-                dataset = power_dataset(h5, self.path, name.meter, name.component)
-                return read_rows(dataset, number * long.slice_rows, (number + 1) * long.slice_rows)
-
-        rows, _ = self._file.read(look, only=version)
+        begin = number * long.slice_rows
+        rows = self._read_again(version, name, lambda dataset: read_rows(dataset, begin, begin + long.slice_rows))
         points = self._sharing_its_grid(long.outline.points(number, rows))
         return Read((version, name, number), points, points)
+
+    def _read_again(
+        self, version: Version, name: "_Name", read: Callable[[h5py.Dataset], NDArray[np.generic]]
+    ) -> NDArray[np.generic]:
+        """Rows of a dataset that was found to be of use, in this version of the file."""
+
+        def look(h5: h5py.File) -> NDArray[np.generic]:
+            with self._telling(name):
+                return read(power_dataset(h5, self.path, name.meter, name.component))
+
+        rows, _ = self._file.read(look, only=version)
+        return rows
 
     def _telling(self, name: "_Name") -> AbstractContextManager[None]:
         return telling(f"{name} is not readable", f". Restore {self.path} from its source")
