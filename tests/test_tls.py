@@ -207,11 +207,13 @@ def test_a_ca_file_without_a_certificate_is_told_before_anything_is_sent(
 def test_requests_ca_bundle_holds_where_the_setting_names_none(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with talking(saying(TAKEN), authority.server()) as url, VtnClient(url, GIVEN) as vtn:
+    with talking(saying(TAKEN), authority.server()) as url:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.file))
-        assert vtn.upload("id", b"[{}]", 1, 5_000).points == 1
+        with VtnClient(url, GIVEN) as vtn:
+            assert vtn.upload("id", b"[{}]", 1, 5_000).points == 1
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
-        with pytest.raises(ConfigurationError, match=r"/nowhere\.pem.*REQUESTS_CA_BUNDLE"):
+        no_such_file = pytest.raises(ConfigurationError, match=r"/nowhere\.pem.*REQUESTS_CA_BUNDLE")
+        with VtnClient(url, GIVEN) as vtn, no_such_file:
             vtn.upload("id", b"[{}]", 1, 5_000)
 
 
