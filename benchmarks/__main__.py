@@ -5,6 +5,7 @@ Sections can be measured one by one: `python -m benchmarks floor durable`.
 
 import sys
 from collections.abc import Callable, Sequence
+from textwrap import fill
 from typing import Annotated
 
 import typer
@@ -29,10 +30,8 @@ CHECKED = ("steps", "floor", "durable")
 RECORDED = ROOT / "benchmarks" / "recorded.json"
 PAGE = ROOT / "docs" / "performance.md"
 
-HEAD = """# Performance
-
-Measured by `make bench` on one machine: {machine}. Speeds are this machine's; ratios are of things measured side by
-side, in turn. `make bench-check` measures some of them again and names what got worse by more than a fifth."""
+HEAD = """Measured by `make bench` on one machine: {machine}. Speeds are this machine's; ratios are of things measured
+side by side, in turn. `make bench-check` measures some of them again and names what got worse by more than a fifth."""
 
 
 def main(
@@ -50,7 +49,8 @@ def main(
         recorded[name] = _measured(name)
         in_order = {name: recorded[name] for name in SECTIONS if name in recorded}
         save(RECORDED, in_order)
-        PAGE.write_text(f"{HEAD.format(machine=machine())}\n{page(in_order)}\n")
+        head = fill(" ".join(HEAD.format(machine=machine()).split()), 120, break_on_hyphens=False)
+        PAGE.write_text(f"# Performance\n\n{head}\n{page(in_order)}\n")
 
 
 def _check(names: Sequence[str], recorded: dict[str, Section]) -> int:
