@@ -51,7 +51,7 @@ class RecentlyRead(Generic[_Value]):
 
     def _keep(self, found: Read[_Value]) -> Read[_Value]:
         with self._asking:
-            if found.key not in self._known:
+            if found.key not in self._known and _bytes(found.points) <= self._max_bytes:
                 self._known[found.key] = found
                 self._count(found.points, 1)
             while self._bytes > self._max_bytes:
@@ -64,9 +64,13 @@ class RecentlyRead(Generic[_Value]):
         grid = id(points.start_s)
         before = self._uses[grid]
         self._uses[grid] += uses
-        quality_bytes = points.quality.nbytes if points.quality.strides != (0,) else 0
-        self._bytes += uses * (ENTRY_BYTES + points.power_w.nbytes + quality_bytes)
-        if not (before and self._uses[grid]):
-            self._bytes += uses * points.start_s.nbytes
+        has_company = before and self._uses[grid]
+        self._bytes += uses * (_bytes(points) - (points.start_s.nbytes if has_company else 0))
         if not self._uses[grid]:
             del self._uses[grid]
+
+
+def _bytes(points: Points) -> int:
+    """What they take if nothing else has their starts."""
+    quality_bytes = points.quality.nbytes if points.quality.strides != (0,) else 0
+    return ENTRY_BYTES + points.start_s.nbytes + points.power_w.nbytes + quality_bytes
