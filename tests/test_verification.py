@@ -16,15 +16,17 @@ from config.settings import given_options
 from flows.verify_upload import verify_upload
 from tests.commands import command, last_json
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
-from tests.sites import FIRST_START_S, Site, hourly
+from tests.sites import FIRST_START_S, Site, client, hourly
 from tests.small_server import answering
 from venclient.chunks import cut, encode, pending
 from venclient.cleaning import clean
 from venclient.errors import PermanentError
+from venclient.ledger import Ledger
+from venclient.meter_data import MeterFile
 from venclient.models import Load
 from venclient.read_back import read_back
 from venclient.tokens import GivenToken
-from venclient.verification import sampled
+from venclient.verification import sampled, verify_load
 from venclient.vtn import VtnClient
 
 MARCH_S = 1_740_787_200  # 2025-03-01T00:00Z
@@ -155,6 +157,27 @@ def test_a_long_series_is_read_back_in_parts(vtn: ReferenceVtn, new_site: Callab
     assert _verify(site, vtn, tmp_path, returns=0)["points_in_vtn"] == 120_001
 
 
+def test_a_verdict_is_the_same_in_whatever_parts_it_comes(
+    vtn: ReferenceVtn, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value in January, a point lost in February, another moved in March: by month, and 30 points a request."""
+    load = site.loads[0]
+    vtn.alter_point(load.vtn_resource_id, FIRST_START_S + 7_200, 4711.5)
+    vtn.tamper(f"DELETE FROM points WHERE start = ? AND {OF_RESOURCE}", MARCH_S - 3600, load.vtn_resource_id)
+    vtn.tamper(f"UPDATE points SET start = start + 60 WHERE start = ? AND {OF_RESOURCE}", AT, load.vtn_resource_id)
+    with MeterFile(site.h5) as meters, client(vtn) as vtn_client, Ledger(str(site.ledger), vtn.base_url) as ledger:
+        entry = ledger.entries([load])[load.vtn_resource_id]
+        at_once = verify_load(load, entry, meters, vtn_client)
+        monkeypatch.setattr("venclient.read_back.POINTS_A_REQUEST", 30)
+        monkeypatch.setattr("venclient.verification.COMPARED_AT_A_TIME", 7)
+        assert verify_load(load, entry, meters, vtn_client) == at_once
+    assert (at_once.points_in_file, at_once.points_in_vtn, at_once.besides) == (1500, 1499, 1)
+    assert at_once.differing_months == [202501, 202502, 202503]
+    assert [difference.interval_start.timestamp() for difference in at_once.differences] == [
+        FIRST_START_S + 7_200, MARCH_S - 3600, AT, AT + 60,
+    ]  # fmt: skip
+
+
 def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("venclient.read_back.POINTS_A_REQUEST", 30)
     series = clean(hourly(100))
@@ -163,9 +186,9 @@ def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood(monkeypatch: 
         _other_vtn(200, told[::-1]) as base_url,
         VtnClient(base_url, GivenToken(SecretStr("token"))) as vtn,
     ):
-        stored = read_back(vtn, "any", series)
-    assert stored.points().start_s.tolist() == series.points().start_s.tolist()
-    assert stored.months == series.months
+        (stored,) = read_back(vtn, "any", series)
+    assert stored.series.points().start_s.tolist() == series.points().start_s.tolist()
+    assert stored.series.months == series.months
 
 
 @pytest.mark.parametrize(
@@ -183,7 +206,7 @@ def test_what_is_no_list_of_points_is_told(answer: object) -> None:
         VtnClient(base_url, GivenToken(SecretStr("token"))) as vtn,
         pytest.raises(PermanentError, match="is not a list of points"),
     ):
-        read_back(vtn, "any", clean(hourly(100)))
+        list(read_back(vtn, "any", clean(hourly(100))))
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])

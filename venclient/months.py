@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import compress, pairwise
 
 import numpy as np
@@ -26,6 +27,12 @@ def month_begins(start_s: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         yield _month_number(int(month.astype(np.int64))), begin
         next_month_s = (month + 1).astype("datetime64[s]").astype(np.int64)
         begin = int(np.searchsorted(start_s, next_month_s))
+
+
+def month_start_s(number: int) -> int:
+    """The first second of a month, as unix time."""
+    years, month = divmod(number, 100)
+    return int(datetime(years, month, 1, tzinfo=UTC).timestamp())
 
 
 def digest(series: MeterSeries, begin: int, stop: int) -> bytes:

@@ -1,16 +1,18 @@
-"""What the VTN has of a resource, read back as a series that can be laid beside the file's (contracts §3)."""
+"""What the VTN has of a resource, read back as series that can be laid beside the file's (contracts §3)."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated
+from itertools import pairwise
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from venclient.errors import PermanentError
-from venclient.models import MeterSeries, Points
-from venclient.months import month_begins, months_of
+from venclient.models import MeterSeries, Month, Points
+from venclient.months import month_begins, month_start_s, months_of
 from venclient.vtn import VtnClient
 
 # As many points of the file as a request may ask for: an answer is about 7 MB.
@@ -27,40 +29,71 @@ class _Point(msgspec.Struct, gc=False):
     quality_code: str
 
 
-def read_back(vtn: VtnClient, vtn_resource_id: str, like: MeterSeries) -> MeterSeries:
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """What the VTN has in the time of some whole months: of the points from place `begin` up to `stop` in the file.
+
+    `series.interval_s` is 0 where the points do not agree on one.
+    """
+
+    begin: int
+    stop: int
+    series: MeterSeries
+
+
+def read_back(vtn: VtnClient, vtn_resource_id: str, like: MeterSeries) -> Iterator[Stored]:
     """All points that the VTN has of a resource, in order of time, in requests of about as many points as `like` has.
 
-    `interval_s` is 0 where the points do not agree on one. Raises `PermanentError` for an answer that is no list of
-    points, and what `VtnClient` raises.
+    They come by as many months as a request has points for, or by one. Raises `PermanentError` for an answer that is
+    no list of points, and what `VtnClient` raises.
     """
-    points: list[_Point] = []
-    for begin_s, end_s in _spans(like):
-        answer = _decoded(vtn.points(vtn_resource_id, _iso(begin_s), _iso(end_s)))
-        # Some VTNs mean `end` to be within.
-        points += [point for point in answer if begin_s <= point.interval_start.timestamp() < end_s]
-    codes = tuple(dict.fromkeys(point.quality_code for point in points))
-    if len(codes) > MAX_CODES:
-        raise PermanentError(f"The VTN tells {len(codes):,} different quality codes of one resource")
-    start_s = np.array([round(point.interval_start.timestamp()) for point in points], dtype=np.int64)
-    end_s_of = np.array([round(point.interval_end.timestamp()) for point in points], dtype=np.int64)
-    order = np.argsort(start_s, kind="stable")
-    intervals = np.unique(end_s_of - start_s)
-    place = {code: index for index, code in enumerate(codes)}
-    stored = Points(
-        start_s[order],
-        np.array([point.value for point in points], dtype=np.float64)[order],
-        np.array([place[point.quality_code] for point in points], dtype=np.uint8)[order],
-    )
-    interval_s = int(intervals[0]) if len(intervals) == 1 else 0
-    series = MeterSeries((0, len(stored)), lambda _: stored, codes, interval_s)
-    return replace(series, months=months_of(series, month_begins(stored.start_s)))
-
-
-def _spans(like: MeterSeries) -> Iterator[tuple[int, int]]:
-    """All of time, cut where the file has had so many points."""
-    edges = [int(like.points(at, at + 1).start_s[0]) for at in range(POINTS_A_REQUEST, len(like), POINTS_A_REQUEST)]
+    parts = list(_parts(like.months))
+    begins_s = [0, *(month_start_s(part[0].number) for part in parts[1:])]
     end_s = max(END_OF_NANOSECONDS_S, int(like.points(len(like) - 1).start_s[0]) + 1)
-    yield from zip([0, *edges], [*edges, end_s], strict=True)
+    for part, (from_s, to_s) in zip(parts, pairwise([*begins_s, end_s]), strict=True):
+        begin, stop = part[0].begin, part[-1].stop
+        places = range(begin + POINTS_A_REQUEST, stop, POINTS_A_REQUEST)
+        edges = [from_s, *(int(like.points(at, at + 1).start_s[0]) for at in places), to_s]
+        yield Stored(begin, stop, _read(vtn, vtn_resource_id, edges))
+
+
+def _parts(months: Sequence[Month]) -> Iterator[Sequence[Month]]:
+    first = 0
+    for number, month in enumerate(months):
+        if number > first and month.stop - months[first].begin > POINTS_A_REQUEST:
+            yield months[first:number]
+            first = number
+    yield months[first:]
+
+
+def _read(vtn: VtnClient, vtn_resource_id: str, edges: Sequence[int]) -> MeterSeries:
+    """What the VTN has from the first of these times up to the last, with a request from each to the next."""
+    code_places: dict[str, int] = {}
+    answers = []
+    for begin_s, end_s in pairwise(edges):
+        points = _decoded(vtn.points(vtn_resource_id, _iso(begin_s), _iso(end_s)))
+        # Some VTNs mean `end` to be within.
+        points = [point for point in points if begin_s <= point.interval_start.timestamp() < end_s]
+        answers.append(_columns(points, code_places))
+    if len(code_places) > MAX_CODES:
+        raise PermanentError(f"The VTN tells {len(code_places):,} different quality codes of one resource")
+    start_s, interval_s, power_w, quality = (np.concatenate(column) for column in zip(*answers, strict=True))
+    order = np.argsort(start_s, kind="stable")
+    points_in_order = Points(start_s[order], power_w[order], quality[order].astype(np.uint8))
+    agrees = len(interval_s) > 0 and (interval_s == interval_s[0]).all()
+    series = MeterSeries(
+        (0, len(start_s)), lambda _: points_in_order, tuple(code_places), int(interval_s[0]) if agrees else 0
+    )
+    return replace(series, months=months_of(series, month_begins(points_in_order.start_s)))
+
+
+def _columns(points: list[_Point], code_places: dict[str, int]) -> tuple[NDArray[Any], ...]:
+    """Start, interval in s, value and the place of the quality code, each (N,); `code_places` learns of new codes."""
+    starts = np.array([round(point.interval_start.timestamp()) for point in points], dtype=np.int64)
+    ends = np.array([round(point.interval_end.timestamp()) for point in points], dtype=np.int64)
+    values = np.array([point.value for point in points], dtype=np.float64)
+    codes = [code_places.setdefault(point.quality_code, len(code_places)) for point in points]
+    return starts, ends - starts, values, np.array(codes, dtype=np.int32)
 
 
 def _decoded(answer: object) -> list[_Point]:

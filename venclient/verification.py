@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Literal
 
 import numpy as np
@@ -14,11 +14,12 @@ from venclient.chunks import Pending, pending
 from venclient.errors import ConfigurationError, PermanentError, TransientError
 from venclient.ledger import Entry
 from venclient.meter_data import MeterFile
-from venclient.models import Load, MeterSeries, Month
-from venclient.read_back import read_back
+from venclient.models import Load, MeterSeries, Month, Points
+from venclient.read_back import Stored, read_back
 from venclient.vtn import VtnClient
 
 DIFFERENCES_TOLD = 5
+COMPARED_AT_A_TIME = 50_000
 NO_SUCH_CALL = frozenset({405, 501})
 
 # not sent: the ledger does not say that the VTN has it either, so that the next run sends it.
@@ -92,18 +93,20 @@ def verify_load(load: Load, entry: Entry, meters: MeterFile, vtn: VtnClient) -> 
 
 def _compared(load: Load, entry: Entry, meters: MeterFile, vtn: VtnClient) -> LoadVerdict:
     series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
-    stored = read_back(vtn, load.vtn_resource_id, series)
-    months = tuple(_month_verdicts(series, stored, {rest.month.number: rest for rest in pending(series, entry.marks)}))
+    unsent = {rest.month.number: rest for rest in pending(series, entry.marks)}
+    in_vtn = besides = 0
+    months: list[MonthVerdict] = []
+    differences: list[Difference] = []
+    for stored in read_back(vtn, load.vtn_resource_id, series):
+        of_part = list(_month_verdicts(series, stored, unsent))
+        if _worst(of_part) == "differs":
+            differences += islice(_differences(series, stored), DIFFERENCES_TOLD - len(differences))
+        in_file = series.points(stored.begin, stored.stop)
+        besides += len(np.setdiff1d(stored.series.points().start_s, in_file.start_s))
+        in_vtn += len(stored.series)
+        months += of_part
     state = _worst(months)
-    return LoadVerdict(
-        *_known(load),
-        state,
-        len(series),
-        len(stored),
-        len(np.setdiff1d(stored.points().start_s, series.points().start_s)),
-        months,
-        tuple(_first_differences(series, stored)) if state == "differs" else (),
-    )
+    return LoadVerdict(*_known(load), state, len(series), in_vtn, besides, tuple(months), tuple(differences))
 
 
 def _known(load: Load) -> tuple[str, str, str, str]:
@@ -129,12 +132,13 @@ def sampled(loads: Sequence[Load], percent: float, seed: int) -> list[Load]:
     return chosen
 
 
-def _month_verdicts(series: MeterSeries, stored: MeterSeries, unsent: Mapping[int, Pending]) -> Iterator[MonthVerdict]:
-    of_file = {month.number: month for month in series.months}
-    of_vtn = {month.number: month for month in stored.months}
+def _month_verdicts(series: MeterSeries, stored: Stored, unsent: Mapping[int, Pending]) -> Iterator[MonthVerdict]:
+    of_file = {month.number: month for month in series.months if stored.begin <= month.begin < stored.stop}
+    of_vtn = {month.number: month for month in stored.series.months}
     for number in sorted({*of_file, *of_vtn}):
-        in_file, in_vtn = _tally(series, of_file.get(number)), _tally(stored, of_vtn.get(number))
-        yield MonthVerdict(number, _state(in_file, in_vtn, series, stored, unsent.get(number)), in_file, in_vtn)
+        in_file, in_vtn = _tally(series, of_file.get(number)), _tally(stored.series, of_vtn.get(number))
+        state = _state(in_file, in_vtn, series, stored.series, unsent.get(number))
+        yield MonthVerdict(number, state, in_file, in_vtn)
 
 
 def _state(
@@ -145,12 +149,16 @@ def _state(
     if unsent is None:
         return "differs"
     # What the ledger says to be there has to be there; the rest has not been sent.
-    claimed, there = series.points(unsent.month.begin, unsent.begin), stored.points()
-    has = dict(zip(there.start_s.tolist(), there.power_w.tolist(), strict=True))
-    is_there = all(
-        has.get(start) == value for start, value in zip(claimed.start_s.tolist(), claimed.power_w.tolist(), strict=True)
-    )
-    return "not sent" if is_there else "differs"
+    return "not sent" if _has(stored.points(), series.points(unsent.month.begin, unsent.begin)) else "differs"
+
+
+def _has(stored: Points, claimed: Points) -> bool:
+    """Whether all of these starts are there with their values; of a start that is there twice the last counts."""
+    places = np.searchsorted(stored.start_s, claimed.start_s, side="right") - 1
+    if not len(stored):
+        return not len(claimed)
+    same_start = stored.start_s[places] == claimed.start_s
+    return bool((same_start & (stored.power_w[places] == claimed.power_w)).all())
 
 
 def _tally(series: MeterSeries, month: Month | None) -> Tally:
@@ -165,20 +173,26 @@ def _worst(months: Sequence[MonthVerdict]) -> VerificationState:
     return "differs" if "differs" in states else "not sent" if "not sent" in states else "equal"
 
 
-def _first_differences(series: MeterSeries, stored: MeterSeries) -> Iterator[Difference]:
-    in_file, in_vtn = _points(series), _points(stored)
-    starts = sorted(start for start in {*in_file, *in_vtn} if in_file.get(start) != in_vtn.get(start))
-    for start in starts[:DIFFERENCES_TOLD]:
-        yield Difference(datetime.fromtimestamp(start, UTC), in_file.get(start), in_vtn.get(start))
+def _differences(series: MeterSeries, stored: Stored) -> Iterator[Difference]:
+    """In order of time, some points of the file at a time."""
+    there = stored.series.points()
+    begin = 0
+    for place in range(stored.begin, stored.stop, COMPARED_AT_A_TIME):
+        in_file = series.points(place, min(place + COMPARED_AT_A_TIME, stored.stop))
+        is_last = place + COMPARED_AT_A_TIME >= stored.stop
+        stop = len(there) if is_last else int(np.searchsorted(there.start_s, in_file.start_s[-1], side="right"))
+        of_file, of_vtn = _words(in_file, series), _words(there[begin:stop], stored.series)
+        for start in sorted(start for start in {*of_file, *of_vtn} if of_file.get(start) != of_vtn.get(start)):
+            yield Difference(datetime.fromtimestamp(start, UTC), of_file.get(start), of_vtn.get(start))
+        begin = stop
 
 
-def _points(series: MeterSeries) -> dict[int, str]:
-    """Each point in words, by its start."""
-    interval = f"{series.interval_s} s" if series.interval_s else "intervals that differ"
-    whole = series.points()
-    columns = (whole.start_s.tolist(), whole.power_w.tolist(), whole.quality.tolist())
-    points: dict[int, str] = {}
+def _words(points: Points, of: MeterSeries) -> dict[int, str]:
+    """Each point of a series in words, by its start."""
+    interval = f"{of.interval_s} s" if of.interval_s else "intervals that differ"
+    columns = (points.start_s.tolist(), points.power_w.tolist(), points.quality.tolist())
+    words: dict[int, str] = {}
     for start, value, code in zip(*columns, strict=True):
-        words = f"{value} W, {series.codes[code]}, {interval}"
-        points[start] = f"{points[start]}; and again {words}" if start in points else words
-    return points
+        told = f"{value} W, {of.codes[code]}, {interval}"
+        words[start] = f"{words[start]}; and again {told}" if start in words else told
+    return words
