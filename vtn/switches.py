@@ -6,6 +6,7 @@ stands in front of the application, which knows nothing of it.
 
 import asyncio
 import random
+import time
 from collections import deque
 from typing import Annotated, get_args
 from urllib.parse import parse_qs
@@ -114,6 +115,7 @@ class Switchboard:
             self._in_flight -= 1
 
     async def _upload(self, encoded: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = time.monotonic()
         body_bytes, encoding = len(encoded), _encoding(scope)
         scope, encoded = _decompressed(scope, encoded)
         points = _split(encoded)
@@ -129,6 +131,7 @@ class Switchboard:
             answer = faults.refusal(seen.fault, self._switches.retry_after_s, self._switches.redirect_to)
         elif seen.fault not in get_args(faults.Unheard):
             answer = await self._store(seen, encoded, scope, receive)
+            await self._take_its_time(seen, arrived)
         if answer is None:
             if seen.fault in ("timeout", "timeout_after"):
                 await faults.stall(receive, self._switches.stall_s)
@@ -138,14 +141,18 @@ class Switchboard:
             await answer(scope, receive, send)
 
     async def _store(self, seen: Seen, encoded: bytes, scope: Scope, receive: Receive) -> Response | None:
-        if self._switches.points_per_second:
-            await asyncio.sleep(seen.points / self._switches.points_per_second)
         answer = await _ask(self._app, scope, receive, encoded)
         if answer.status_code == 201:
             seen.stored = msgspec.json.decode(answer.body, type=Entries).entries_created
         if seen.fault in ("reset_after", "timeout_after"):
             return None
         return faults.html() if seen.fault == "html" else answer
+
+    async def _take_its_time(self, seen: Seen, arrived: float) -> None:
+        """Until a request has had the time that its points are to take, with what the work took of it."""
+        if self._switches.points_per_second:
+            answers_at = arrived + seen.points / self._switches.points_per_second
+            await asyncio.sleep(answers_at - time.monotonic())
 
     def _note(self, scope: Scope, points: list[msgspec.Raw], encoding: str, body_bytes: int) -> Seen:
         query = parse_qs(scope["query_string"].decode())
