@@ -1,11 +1,12 @@
 """How a run shows itself, on standard error: a bar on a terminal, the guide's log lines elsewhere."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from logging.handlers import QueueHandler, QueueListener
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -15,6 +16,7 @@ from cli.printable import printable
 from tasks.progress import Snapshot, watched_by
 
 WAIT_TOLD = 60
+LOOK_EVERY_S = 0.1
 OUR_LOGGERS = ("venclient", "tasks", "flows")
 
 
@@ -76,12 +78,23 @@ class _Queued(QueueHandler):
         return record  # it goes to no other process
 
 
+class _LooksNowAndThen(QueueListener):
+    """A thread that is woken for each line takes those that upload more time than writing it does."""
+
+    def dequeue(self, block: bool) -> logging.LogRecord:  # noqa: ARG002 - logging's
+        while True:
+            try:
+                return super().dequeue(block=False)
+            except Empty:
+                time.sleep(LOOK_EVERY_S)
+
+
 @contextmanager
 def _logged(handler: logging.Handler, level: int) -> Iterator[None]:
     """Let a thread of its own write what is logged: those that upload do not wait for each other's lines."""
     handler.setFormatter(_Printable("%(message)s"))
     lines: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    listener = QueueListener(lines, handler)
+    listener = _LooksNowAndThen(lines, handler)
     listener.start()
     try:
         with _logging_to(_Queued(lines), level):

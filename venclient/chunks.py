@@ -16,7 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from venclient.models import Chunk, Mark, MeterSeries, Month, joined
-from venclient.months import digest, digests
+from venclient.months import digest, digests, start_at
 
 Bytes = NDArray[np.uint8]
 Texts = np.ndarray[tuple[int], np.dtype[np.void]]
@@ -111,7 +111,7 @@ class Unsent:
                 self._ranges.appendleft((stop, end))
 
     def _mark(self, month: Month, stop: int, points: int) -> Mark:
-        last_start_s = int(self._series.points(stop - 1, stop).start_s[0])
+        last_start_s = month.last_start_s if stop == month.stop else start_at(self._series, stop - 1)
         return Mark(month.number, stop - month.begin, last_start_s, self._digest(month, stop, points))
 
     def _digest(self, month: Month, stop: int, points: int) -> bytes:

@@ -153,16 +153,24 @@ class Ledger:
             connection.execute(upsert(GZIPS), row)
 
     @outlasting
-    def acknowledge(self, load: Load, chunk: Chunk, receipt: Receipt, accepted: Collection[int] = ()) -> None:
+    def acknowledge(
+        self,
+        load: Load,
+        chunk: Chunk,
+        receipt: Receipt,
+        accepted: Collection[int] = (),
+        *,
+        refuses_others: bool = False,
+    ) -> None:
         """The VTN has this chunk: record its marks, and the load as done if it was the last and none is refused.
 
-        `accepted`: starts of points among these that it refused before.
+        `accepted`: starts of points among these that it refused before; `refuses_others`: whether there are more such.
         """
         with self._writing_of(load) as connection:
             self._write_marks(connection, load, chunk)
             if accepted:
                 self._delete_refused(connection, load, accepted)
-            is_done = chunk.is_last and not self._has_refused(connection, load)
+            is_done = chunk.is_last and not refuses_others
             self._write_state(connection, load, "done" if is_done else "pending", None)
             self._write_request(connection, load, receipt.points, receipt.seconds, receipt.answers, None)
 
@@ -248,9 +256,6 @@ class Ledger:
         key = {f"of_{name}": value for name, value in self._key(load).items()}
         connection.execute(of_point, [{**key, "of_start_s": start_s} for start_s in starts])
 
-    def _has_refused(self, connection: Connection, load: Load) -> bool:
-        return connection.execute(_ONE_REFUSED, self._key(load)).first() is not None
-
     def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None) -> None:
         connection.execute(upsert(UPLOADS), self._state(load, state, error))
 
@@ -286,7 +291,6 @@ class Ledger:
 
 # What every request of a run goes through is put into words once.
 _KEY = ("vtn_id", "vtn_resource_id")
-_ONE_REFUSED = select(REFUSED.c.start_s).where(*(REFUSED.c[name] == bindparam(name) for name in _KEY)).limit(1)
 _OF_LOAD = [REQUESTS.c[name] == bindparam(name) for name in _KEY]
 _NEWEST = select(REQUESTS.c.ended_at_us).where(*_OF_LOAD).order_by(REQUESTS.c.ended_at_us.desc())
 _TOO_OLD = _NEWEST.offset(REQUESTS_KEPT).limit(1).scalar_subquery()

@@ -68,12 +68,13 @@ class Points:
 class Month:
     """The points of a series in one calendar month (UTC), from place `begin` up to `stop`, and their digest.
 
-    `number` is readable as it stands: 202503 is March 2025.
+    `number` is readable as it stands: 202503 is March 2025. `last_start_s`: of the last of them.
     """
 
     number: int
     begin: int
     stop: int
+    last_start_s: int
     digest: bytes
 
 

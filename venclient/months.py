@@ -15,8 +15,14 @@ def months_of(series: MeterSeries, begins: Iterable[tuple[int, int]]) -> tuple[M
     """The calendar months (UTC) of a series, with their digests; `begins` as `month_begins` has them."""
     edges = [*begins, (0, len(series))]
     return tuple(
-        Month(number, begin, stop, digest(series, begin, stop)) for (number, begin), (_, stop) in pairwise(edges)
+        Month(number, begin, stop, start_at(series, stop - 1), digest(series, begin, stop))
+        for (number, begin), (_, stop) in pairwise(edges)
     )
+
+
+def start_at(series: MeterSeries, place: int) -> int:
+    """When the point at this place starts, as unix time."""
+    return int(series.points(place, place + 1).start_s[0])
 
 
 def month_begins(start_s: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from venclient.errors import PermanentError
 from venclient.models import MeterSeries, Month, Points
-from venclient.months import month_begins, month_start_s, months_of
+from venclient.months import month_begins, month_start_s, months_of, start_at
 from venclient.vtn import VtnClient
 
 # As many points of the file as a request may ask for: an answer is about 7 MB.
@@ -49,11 +49,11 @@ def read_back(vtn: VtnClient, vtn_resource_id: str, like: MeterSeries) -> Iterat
     """
     parts = list(_parts(like.months))
     begins_s = [0, *(month_start_s(part[0].number) for part in parts[1:])]
-    end_s = max(END_OF_NANOSECONDS_S, int(like.points(len(like) - 1).start_s[0]) + 1)
+    end_s = max(END_OF_NANOSECONDS_S, like.months[-1].last_start_s + 1)
     for part, (from_s, to_s) in zip(parts, pairwise([*begins_s, end_s]), strict=True):
         begin, stop = part[0].begin, part[-1].stop
         places = range(begin + POINTS_A_REQUEST, stop, POINTS_A_REQUEST)
-        edges = [from_s, *(int(like.points(at, at + 1).start_s[0]) for at in places), to_s]
+        edges = [from_s, *(start_at(like, at) for at in places), to_s]
         yield Stored(begin, stop, _read(vtn, vtn_resource_id, edges))
 
 

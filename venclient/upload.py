@@ -132,7 +132,8 @@ def _send(load: Load, series: MeterSeries, chunk: Chunk, uploader: Uploader, tal
     receipt = replace(receipt, answers=(*tally.answers, *receipt.answers))
     accepted = [start_s for start_s in chunk.start_s.tolist() if start_s in tally.refused] if tally.refused else []
     try:
-        uploader.ledger.acknowledge(load, chunk, receipt, accepted)
+        others = len(tally.refused) > len(accepted)
+        uploader.ledger.acknowledge(load, chunk, receipt, accepted, refuses_others=others)
     except BusyError:
         doubt_what_was_overwritten(load, series, chunk, uploader.ledger)
         raise
