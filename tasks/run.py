@@ -1,15 +1,16 @@
-"""What the tasks of one run share in their process: connections, a pool of threads, the lease, the tally.
+"""What the tasks of one run share in their process: connections, the crew, the lease, the tally.
 
 Nothing of this crosses a task's border: the flow opens it, and each task finds it in its context.
 """
 
 import logging
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event, Timer
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -19,11 +20,12 @@ from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from config.settings import Settings
+from tasks.crew import Crew
 from tasks.progress import RunProgress, VenResults
 from tasks.shared_limit import shared_limit
 from venclient.compression import Compression
 from venclient.databases import has_password, shown
-from venclient.errors import ConfigurationError, StoppedError
+from venclient.errors import ConfigurationError
 from venclient.lease import Writer
 from venclient.ledger import Ledger
 from venclient.meter_data import MeterFile
@@ -57,16 +59,16 @@ DatabaseParameter = Annotated[
 class Run:
     """One run in this process.
 
-    `pool` sends: its threads are the requests that can be in flight. `ended_by`: what no load gets past, should it
-    occur; `stopped_by`: what the run was told to stop by. `resting`: what is given back when nothing is in flight.
-    `part_of`: the id of the run that this one uploads a slice for.
+    `crew` sends, each of its threads one load at a time. `ended_by`: what no load gets past, should it occur;
+    `stopped_by`: what the run was told to stop by. `resting`: what is given back when nothing is in flight. `part_of`:
+    the id of the run that this one uploads a slice for.
     """
 
     resources: ResourceDatabase
     uploader: Uploader
     progress: RunProgress
     ven_results: VenResults
-    pool: ThreadPoolExecutor
+    crew: Crew
     resting: ExitStack
     stopping: Event
     part_of: str | None = None
@@ -81,16 +83,8 @@ class Run:
         self.resting.enter_context(held)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Queue a call when there is room for it, in a copy of the caller's context: its log lines are the caller's."""
-        room = ExitStack()
-        room.enter_context(self.uploader.vtn.room())
-        try:
-            future = self.pool.submit(copy_context().run, call)
-        except RuntimeError as error:  # the pool is shut down
-            room.close()
-            raise StoppedError("The run ended before this began: the next takes it up") from error
-        future.add_done_callback(lambda _: room.close())
-        return future
+        """Queue a call, in a copy of the caller's context: its log lines are the caller's."""
+        return self.crew.submit(partial(copy_context().run, call))
 
     def end(self, cause: ConfigurationError) -> None:
         """What no load gets past has occurred: let the requests in flight finish, and leave the rest."""
@@ -106,7 +100,7 @@ class Run:
     def _wind_down(self) -> None:
         self.stopping.set()
         self.uploader.vtn.stop()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.crew.close()
         cut = Timer(GRACE_S, self.uploader.vtn.cut)
         cut.daemon = True
         cut.start()
@@ -154,11 +148,11 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
             on_receipt=progress.count_receipt,
         )
         stack.callback(_keep_what_was_learned, ledger, pace, progress)
-        pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="upload")
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        crew = Crew(settings.concurrency, lambda: pace.limit)
+        stack.callback(crew.join)
         stack.callback(vtn.stop)
         stack.callback(stopping.set)
-        run = Run(resources, uploader, progress, VenResults(), pool, resting, stopping, part_of)
+        run = Run(resources, uploader, progress, VenResults(), crew, resting, stopping, part_of)
         before = _current.set(run)
         stack.callback(_current.reset, before)
         yield run

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
+from concurrent.futures import wait as wait_for_calls
 from contextlib import suppress
 from functools import partial
 from threading import BoundedSemaphore
@@ -26,7 +27,7 @@ from venclient.upload import upload_load
 
 log = logging.getLogger(__name__)
 
-# Batches in progress at a time: enough to keep the run's pool of threads fed where VENs are small.
+# Batches in progress at a time: enough to keep the run's crew fed where VENs are small.
 BATCHES_AT_A_TIME = 8
 
 
@@ -51,7 +52,7 @@ def _has_ended(under_way: set[PrefectFuture[Any]], room: BoundedSemaphore, futur
 
 @task(task_run_name="{batch}", cache_policy=NO_CACHE)
 def upload_batch(batch: Batch) -> State[None]:
-    """Upload the loads of this batch, as many at a time as the run has threads, and count each as it ends.
+    """Upload the loads of this batch, as many at a time as the VTN bears requests, and count each as it ends.
 
     It ends Failed when loads failed or got lost, Cancelled when the run was stopped; the run's tally says which.
     """
@@ -84,6 +85,7 @@ def _upload(run: Run, batch: Batch) -> list[LoadResult]:
         for number, load in enumerate(loads, start=batch.first):
             entry = entries.get(load.vtn_resource_id, Entry())
             futures.append(run.submit(partial(_upload_counted, run, load, entry, f"[{number}/{batch.of}]")))
+    wait_for_calls(futures)
     for future in futures:
         with suppress(StoppedError, CancelledError, ConfigurationError):  # the last is in run.ended_by
             results.append(future.result())

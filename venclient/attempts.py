@@ -3,7 +3,6 @@
 import logging
 import random
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import Event, get_ident
 from typing import TypeVar
@@ -53,10 +52,6 @@ class Attempts:
     def stop(self) -> None:
         """Make no other attempt: calls raise `StoppedError` from now on."""
         self._stopped.set()
-
-    def room(self) -> AbstractContextManager[None]:
-        """Within, requests are prepared and sent: see `Gate.room`."""
-        return self._gate.room()
 
     @property
     def waiting_for(self) -> str | None:

@@ -52,8 +52,6 @@ class Gate:
         self._patience_s = patience_s
         self._first_wait_s = first_wait_s
         self._changed = Condition()
-        self._has_room = Condition()
-        self._at_work = 0
         self._queue: deque[int] = deque()
         self._held_until = 0.0
         self._reason = ""
@@ -84,23 +82,6 @@ class Gate:
             if now < self._held_until:
                 return f"the VTN: it asks to be left alone for {self._held_until - now:.0f} s ({self._reason})"
             return None
-
-    @contextmanager
-    def room(self) -> Iterator[None]:
-        """Within, requests are prepared and sent: by as many threads as may be in flight.
-
-        Whoever has a body ready before its turn takes memory, and time from those whose turn it is.
-        """
-        with self._has_room:
-            while self._at_work >= self._pace.limit and not self._stopped.is_set():
-                self._has_room.wait(LOOK_EVERY_S)
-            self._at_work += 1
-        try:
-            yield
-        finally:
-            with self._has_room:
-                self._at_work -= 1
-                self._has_room.notify()
 
     @contextmanager
     def passed(self, what: str, points: int) -> Iterator[None]:

@@ -106,10 +106,6 @@ class VtnClient:
         """What requests wait for, if they do, in words."""
         return self._attempts.waiting_for
 
-    def room(self) -> AbstractContextManager[None]:
-        """Within, a load is prepared and sent: as many at a time as the VTN bears requests."""
-        return self._attempts.room()
-
     def check(self, *, is_known: bool = False) -> None:
         """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token.
 

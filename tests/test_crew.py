@@ -1,0 +1,101 @@
+"""The threads of a run: how many are at work, and what becomes of what they were given."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, wait
+from functools import partial
+from threading import Event, Lock
+
+import pytest
+
+from tasks.crew import Crew
+from venclient.errors import StoppedError
+
+SOON_S = 5.0
+
+
+class Work:
+    """Calls that last until they are let go, and how many of them were under way at a time."""
+
+    def __init__(self) -> None:
+        self.may_end = Event()
+        self.begun: list[int] = []
+        self.at_work = self.most_at_work = 0
+        self._lock = Lock()
+
+    def do(self, number: int) -> int:
+        with self._lock:
+            self.begun.append(number)
+            self.at_work += 1
+            self.most_at_work = max(self.most_at_work, self.at_work)
+        self.may_end.wait(SOON_S)
+        with self._lock:
+            self.at_work -= 1
+        return number
+
+
+class Limit:
+    now = 2
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def limit() -> Limit:
+    return Limit()
+
+
+@pytest.fixture
+def crew(limit: Limit) -> Iterator[Crew]:
+    crew = Crew(8, limit)
+    yield crew
+    crew.join()
+
+
+def test_calls_are_taken_up_in_their_order_by_as_many_as_may(crew: Crew, limit: Limit) -> None:
+    work = Work()
+    work.may_end.set()
+    limit.now = 1
+    futures = [crew.submit(partial(work.do, number)) for number in range(200)]
+    assert [future.result(SOON_S) for future in futures] == list(range(200))
+    assert (work.begun, work.most_at_work) == (list(range(200)), 1)
+
+
+def test_more_are_at_work_as_soon_as_more_may(crew: Crew, limit: Limit) -> None:
+    work = Work()
+    futures = [crew.submit(partial(work.do, number)) for number in range(8)]
+    assert not wait(futures, timeout=0.3).done
+    assert work.at_work == 2
+    limit.now = 5
+    assert not wait(futures, timeout=0.6).done
+    assert work.at_work == 5
+    work.may_end.set()
+    assert not wait(futures, timeout=SOON_S).not_done
+
+
+def test_what_was_begun_ends_and_the_rest_is_cancelled(crew: Crew) -> None:
+    work = Work()
+    futures = [crew.submit(partial(work.do, number)) for number in range(6)]
+    while work.at_work < 2:
+        time.sleep(0.01)
+    crew.close()
+    work.may_end.set()
+    assert not wait(futures, timeout=SOON_S).not_done
+    assert [future.result() for future in futures[:2]] == [0, 1]
+    for future in futures[2:]:
+        with pytest.raises(CancelledError):
+            future.result()
+    with pytest.raises(StoppedError, match="the next takes it up"):
+        crew.submit(partial(work.do, 7))
+
+
+def test_a_call_that_fails_takes_nobody_with_it(crew: Crew) -> None:
+    def fail() -> None:
+        raise ValueError("of this call")
+
+    failing = [crew.submit(fail) for _ in range(20)]
+    assert crew.submit(lambda: "goes on").result(SOON_S) == "goes on"
+    for future in failing:
+        with pytest.raises(ValueError, match="of this call"):
+            future.result()
