@@ -65,15 +65,14 @@ def _equal(meters: MeterFile, store: sqlite3.Connection, load: Load) -> int:
     series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
     wanted = series.points()
     rows = store.execute(
-        "SELECT start, interval_s, value, quality_code FROM points"
+        "SELECT start, value, interval_s = ? AND quality_code = 'GOOD' FROM points"
         " WHERE resource = (SELECT resource FROM resources WHERE id = ?) ORDER BY start",
-        (load.vtn_resource_id,),
-    ).fetchall()
-    start_s, interval_s, value, quality = zip(*rows, strict=True)
-    is_equal = (
-        np.array_equal(start_s, wanted.start_s)
-        and np.array_equal(value, wanted.power_w)
-        and set(interval_s) == {series.interval_s}
-        and set(quality) == {"GOOD"}
+        (series.interval_s, load.vtn_resource_id),
     )
-    return len(rows) if is_equal else 0
+    stored = np.fromiter(rows, dtype=[("start", np.int64), ("value", np.float64), ("is_as_sent", bool)])
+    is_equal = (
+        np.array_equal(stored["start"], wanted.start_s)
+        and np.array_equal(stored["value"], wanted.power_w)
+        and stored["is_as_sent"].all()
+    )
+    return len(stored) if is_equal else 0
