@@ -98,6 +98,17 @@ def test_a_null_character_in_a_name_or_a_reason_ends_no_run(url: str, vtn_url: s
         assert ledger.entries([load])[load.vtn_resource_id].state == "done"
 
 
+def test_a_load_is_not_done_while_the_vtn_refuses_a_point_of_it(url: str, vtn_url: str) -> None:
+    """Nor would it be, were the run killed right after its last request."""
+    first, *_, last = _chunks(points=3, chunk_size=1)
+    load = _load()
+    with Ledger(url, vtn_url) as ledger:
+        ledger.refuse(load, first, "422")
+        ledger.acknowledge(load, last, _receipt(last), refuses_others=True)
+        entry = ledger.entries([load])[load.vtn_resource_id]
+        assert (entry.state, len(entry.refused)) == ("pending", 1)
+
+
 def test_vtns_and_loads_are_kept_apart(url: str, vtn_url: str) -> None:
     (chunk,) = _chunks(chunk_size=50_000)
     with Ledger(url, vtn_url) as ledger, Ledger(url, vtn_url + "/other") as other:
