@@ -528,6 +528,14 @@ def test_plain_http_within_this_machine_and_https_need_no_leave(address: str, ca
     assert not caplog.records
 
 
+@pytest.mark.parametrize("address", ["vtn.example", "vtn.example:443/x", "ftp://vtn.example", "https://", "https://*a"])
+def test_what_is_no_address_is_told_before_anything_is_sent(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="correct VTN_SERVER_ADDRESS"):
+        VtnClient(address, GivenToken(SecretStr(TOKEN)), allow_http=True)
+    with pytest.raises(ConfigurationError, match="correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"):
+        ClientCredentials(address, "id", SecretStr("secret"), allow_http=True)
+
+
 def test_the_setting_holds_for_a_run_and_the_guides_own_interface_is_as_careful(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -40,8 +40,11 @@ def require_privacy(address: str, what: str, setting: str, *, allow_http: bool) 
     """Raises `ConfigurationError` where `what` would go to another machine in the clear; warns where it may."""
     try:
         parts = parse_url(address)
-    except LocationParseError as error:
+        requests.Request("GET", address).prepare()
+    except (LocationParseError, requests.RequestException) as error:
         raise ConfigurationError(f"{address} is no address: correct {setting}") from error
+    if parts.scheme not in ("http", "https"):
+        raise ConfigurationError(f"{address} is no http address: correct {setting}")
     if parts.scheme != "http" or _is_this_machine(address):
         return
     if not allow_http:
@@ -68,6 +71,12 @@ class Session(requests.Session):
     """
 
     _settings: Any = None
+
+    def exchange(self, request: requests.PreparedRequest, timeout: tuple[float, float]) -> requests.Response:
+        """The answer, not read yet: without what `request()` does besides, which takes longer than the exchange."""
+        return self.get_adapter(request.url or "").send(
+            request, timeout=timeout, **self.merge_environment_settings(request.url, {}, True, None, None)
+        )
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Nowhere."""
@@ -235,7 +244,13 @@ class _Adapter(HTTPAdapter):
     def __init__(self, sockets: Sockets, tls: ssl.SSLContext) -> None:
         self._sockets = sockets
         self._tls = tls
+        self._pool: Any = None
         super().__init__()
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        """The one that there is: a session goes to one server, by one way."""
+        self._pool = self._pool or super().get_connection_with_tls_context(*arguments, **options)
+        return self._pool
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options, ssl_context=self._tls)

@@ -2,10 +2,11 @@
 
 from threading import Lock, local
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import requests
-from requests.auth import AuthBase
+from requests.utils import default_headers
 
 from venclient.answers import (
     MAX_ANSWER_BYTES,
@@ -18,6 +19,7 @@ from venclient.answers import (
     shown,
     trouble,
 )
+from venclient.compression import Encoded
 from venclient.deadlines import CONNECT_TIMEOUT_S
 from venclient.errors import PermanentError, TooMuchError, TransientError, VenClientError
 from venclient.sockets import Session, Sockets, require_privacy
@@ -50,7 +52,8 @@ class Wire:
         self.base_url = base_url.rstrip("/")
         self._tokens = tokens
         self._thread = local()
-        self._sessions: list[requests.Session] = []
+        self._sessions: list[Session] = []
+        self._prepared: dict[tuple[str, str], requests.PreparedRequest] = {}
         self._sockets = Sockets(ca_file)
         self._lock = Lock()
 
@@ -60,7 +63,7 @@ class Wire:
         path: str,
         *,
         params: dict[str, str] | None = None,
-        body: bytes | bytearray | None = None,
+        body: Encoded | None = None,
         encoding: str | None = None,
         timeout_s: float,
     ) -> tuple[requests.Response, bytes]:
@@ -68,10 +71,9 @@ class Wire:
 
         `encoding`: the Content-Encoding that the body has.
         """
-        headers = {"Content-Type": None if body is None else "application/json", "Content-Encoding": encoding}
-        request = requests.Request(method, self.base_url + path, headers, params=params, data=body)
+        request = self._request(method, path, params, body, encoding)
         response, content = self._send(request, timeout_s)
-        if response.status_code == 401 and self._tokens.renew(_token_in(response)):
+        if response.status_code == 401 and self._tokens.renew(_token_in(request)):
             response, content = self._send(request, timeout_s)
         return response, content
 
@@ -85,50 +87,59 @@ class Wire:
             session.close()
         self._sockets.close()
 
-    def _send(self, request: requests.Request, timeout_s: float) -> tuple[requests.Response, bytes]:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, str] | None,
+        body: Encoded | None,
+        encoding: str | None,
+    ) -> requests.PreparedRequest:
+        """What `requests` would prepare, except for the parts that are the same each time."""
+        prepared = self._prepared.get((method, path))
+        if prepared is None:
+            headers = {**default_headers(), "Accept": "application/json"}
+            prepared = self._prepared[method, path] = requests.Request(method, self.base_url + path, headers).prepare()
+        request = prepared.copy()
+        if params:
+            request.url = f"{request.url}?{urlencode(params)}"
+        if body is not None:
+            request.body = body  # type: ignore[assignment]  # a bytearray will do
+            request.headers["Content-Type"] = "application/json"
+            request.headers["Content-Length"] = str(len(body))
+        if encoding is not None:
+            request.headers["Content-Encoding"] = encoding
+        return request
+
+    def _send(self, request: requests.PreparedRequest, timeout_s: float) -> tuple[requests.Response, bytes]:
         max_bytes = MAX_READ_BACK_BYTES if request.method == "GET" else MAX_ANSWER_BYTES
+        request.headers["Authorization"] = f"Bearer {self._tokens.token()}"
         status = None
         try:
             with (
                 self._sockets.exchange(timeout_s, WIRE_BYTES_PER_BYTE * max_bytes),
-                self._session().request(
-                    request.method,
-                    request.url,
-                    params=request.params,
-                    data=request.data,
-                    headers=request.headers,
-                    timeout=(CONNECT_TIMEOUT_S, timeout_s),
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
+                self._session().exchange(request, (CONNECT_TIMEOUT_S, timeout_s)) as response,
             ):
                 status = response.status_code
                 return response, content(response, max_bytes)
         except UNREADABLE as error:
             # Without the chain of causes, which quotes the server as it is.
-            raise self._trouble(error, status, timeout_s) from None
+            raise self._trouble(error, status, timeout_s, _token_in(request)) from None
 
-    def _trouble(self, error: BaseException, status: int | None, timeout_s: float) -> VenClientError:
+    def _trouble(self, error: BaseException, status: int | None, timeout_s: float, token: str) -> VenClientError:
         if is_timeout(error) and self._sockets.current.has_begun:
             return TooMuchError(
                 f"Timeout after {timeout_s:g} seconds without an answer: be more patient (BULK_UPLOAD_TIMEOUT_S)"
             )
-        return trouble(error, self.base_url, status, self._thread.bearer.sent)
+        return trouble(error, self.base_url, status, token)
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._thread, "session", None)
+    def _session(self) -> Session:
+        session: Session | None = getattr(self._thread, "session", None)
         if session is None:
-            self._thread.bearer = _Bearer(self._tokens)
-            session = self._thread.session = self._new_session(self._thread.bearer)
+            session = self._thread.session = Session()
+            self._sockets.watch(session)
             with self._lock:
                 self._sessions.append(session)
-        return session
-
-    def _new_session(self, bearer: AuthBase) -> requests.Session:
-        session = Session()
-        session.auth = bearer
-        session.headers["Accept"] = "application/json"
-        self._sockets.watch(session)
         return session
 
 
@@ -142,7 +153,7 @@ def answer_of(response: requests.Response, content: bytes) -> Any:
             raise TransientError(
                 f"{status}, but the answer is not JSON: {_excerpt(response, content)}", status
             ) from error
-    if where := redirected_to(response, _token_in(response)):
+    if where := redirected_to(response, _token_in(response.request)):
         raise PermanentError(
             f"{status} - it points to {where}, and redirects are not followed: "
             "if the whole server has moved there, correct VTN_SERVER_ADDRESS",
@@ -154,24 +165,11 @@ def answer_of(response: requests.Response, content: bytes) -> Any:
     raise PermanentError(message, status)
 
 
-class _Bearer(AuthBase):
-    """Puts the token on each request; as `auth` of the session, so that no .netrc takes its place."""
-
-    def __init__(self, tokens: TokenSource) -> None:
-        self._tokens = tokens
-        self.sent = ""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        self.sent = self._tokens.token()
-        request.headers["Authorization"] = f"Bearer {self.sent}"
-        return request
-
-
-def _token_in(response: requests.Response) -> str:
-    return response.request.headers["Authorization"].removeprefix("Bearer ")
+def _token_in(request: requests.PreparedRequest) -> str:
+    return request.headers["Authorization"].removeprefix("Bearer ")
 
 
 def _excerpt(response: requests.Response, content: bytes) -> str:
     """The start of an answer for a message."""
-    token = _token_in(response)
+    token = _token_in(response.request)
     return shown(content.decode(errors="replace"), token) or shown(response.reason or "", token) or "no content"
