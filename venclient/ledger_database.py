@@ -38,7 +38,15 @@ class LedgerDatabase:
     """
 
     def __init__(self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None) -> None:
-        self.stopped = stopped or Event()
+        stopped = stopped or Event()
+        self.persistent = Retrying(
+            retry=retry_if_exception_type(LedgerLostError),
+            stop=stop_after_delay(AWAY_AT_MOST_S) | stop_when_event_set(stopped),
+            wait=wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2),
+            sleep=sleep_using_event(stopped),
+            before_sleep=before_sleep_log(log, logging.WARNING),
+            reraise=True,
+        )
         self.name = shown(path_or_url)
         path = sqlite_path(path_or_url)
         self._engine = open_engine(path_or_url)
@@ -98,16 +106,7 @@ def outlasting(
 
     @wraps(method)
     def tried(self: _Self, /, *arguments: _Given.args, **options: _Given.kwargs) -> _Result:
-        stopped = self._database.stopped
-        persistent = Retrying(
-            retry=retry_if_exception_type(LedgerLostError),
-            stop=stop_after_delay(AWAY_AT_MOST_S) | stop_when_event_set(stopped),
-            wait=wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2),
-            sleep=sleep_using_event(stopped),
-            before_sleep=before_sleep_log(log, logging.WARNING),
-            reraise=True,
-        )
-        return persistent(method, self, *arguments, **options)
+        return self._database.persistent(method, self, *arguments, **options)
 
     return tried
 
