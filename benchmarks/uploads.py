@@ -7,7 +7,7 @@ from benchmarks.figures import Figure, Section, medians
 from benchmarks.peers import bare_loop, bodies_of, guides_loop
 from benchmarks.stand import SINK, YEAR, Measured, Stand, serving
 
-FLOOR_VENS = 60
+FLOOR_VENS = 120
 DURABLE_VENS = 24
 METERS = 60
 THREADS = (1, 2, 4, 8)

@@ -23,6 +23,7 @@ from config.settings import Settings
 from tasks.crew import Crew
 from tasks.progress import RunProgress, VenResults
 from tasks.shared_limit import shared_limit
+from tasks.useful_threads import UsefulThreads
 from venclient.compression import Compression
 from venclient.databases import has_password, shown
 from venclient.errors import ConfigurationError
@@ -148,7 +149,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
             on_receipt=progress.count_receipt,
         )
         stack.callback(_keep_what_was_learned, ledger, pace, progress)
-        crew = Crew(settings.concurrency, lambda: pace.limit)
+        crew = Crew(settings.concurrency, UsefulThreads(lambda: pace.limit, settings.concurrency).number)
         stack.callback(crew.join)
         stack.callback(vtn.stop)
         stack.callback(stopping.set)
