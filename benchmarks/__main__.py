@@ -5,13 +5,12 @@ Sections can be measured one by one: `python -m benchmarks floor durable`.
 
 import sys
 from collections.abc import Callable, Sequence
-from textwrap import fill
 from typing import Annotated
 
 import typer
 
 from benchmarks import memory, network, nothing_to_do, slow_vtn, steps, uploads, whole_database, whole_job
-from benchmarks.figures import Section, load, machine, page, regressions, save
+from benchmarks.figures import Section, filled, load, machine, page, regressions, save
 from benchmarks.stand import ROOT
 
 SECTIONS: dict[str, Callable[[], Section]] = {
@@ -49,8 +48,7 @@ def main(
         recorded[name] = _measured(name)
         in_order = {name: recorded[name] for name in SECTIONS if name in recorded}
         save(RECORDED, in_order)
-        head = fill(" ".join(HEAD.format(machine=machine()).split()), 120, break_on_hyphens=False)
-        PAGE.write_text(f"# Performance\n\n{head}\n{page(in_order)}\n")
+        PAGE.write_text(f"# Performance\n\n{filled(HEAD.format(machine=machine()))}\n{page(in_order)}\n")
 
 
 def _check(names: Sequence[str], recorded: dict[str, Section]) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill
 
 ROUNDS = 5
 WORSE_BY = 0.2
@@ -84,9 +85,14 @@ def page(sections: dict[str, Section]) -> str:
     parts = [
         part
         for section in sections.values()
-        for part in ("", f"## {section.title}", "", section.text, *_table(section))
+        for part in ("", f"## {section.title}", "", filled(section.text), *_table(section))
     ]
     return "\n".join(parts)
+
+
+def filled(text: str) -> str:
+    """Its paragraphs, with lines as long as they may be."""
+    return "\n\n".join(fill(" ".join(part.split()), 120, break_on_hyphens=False) for part in text.split("\n\n"))
 
 
 def regressions(now: Iterable[Figure], before: Iterable[Figure]) -> list[str]:

@@ -90,10 +90,7 @@ class Stand:
 
     def write(self, *, vens: int, meters: int, points: int, loads_per_ven: int = 46) -> None:
         """Sample data in place of what is there, all loads registered."""
-        write_sample(
-            self.db, self.h5, vens=vens, loads_per_ven=loads_per_ven, meters=meters, points=points, seed=1
-        )  # fmt: skip
-
+        write_sample(self.db, self.h5, vens=vens, loads_per_ven=loads_per_ven, meters=meters, points=points, seed=1)
         self._register()
 
     def _register(self) -> None:
@@ -160,9 +157,7 @@ class Stand:
                 _, status, used = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise RuntimeError(
-                f"{command} ended with {process.returncode}: {(self.folder / 'run.log').read_text()[-3000:]}"
-            )
+            raise RuntimeError(f"{command} ended with {process.returncode}: {log_path.read_text()[-3000:]}")
         told = json.loads(output.splitlines()[-1])
         return Measured(
             loads=told["total_loads"],
