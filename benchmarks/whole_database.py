@@ -17,8 +17,8 @@ and 10 % of it. Medians of {rounds} for the runs that have nothing to do.
 
 ![Seconds, memory and ledger by loads](performance-growth.svg)
 
-Time and ledger grow in a straight line with the points; a small run pays for its start. Memory grows by half a kilobyte a
-load."""
+Time and ledger grow in a straight line with the points; a small run pays for its start. Memory grows by half a kilobyte
+a load."""
 
 
 @dataclass(frozen=True, slots=True)
