@@ -52,7 +52,7 @@ def _has_ended(under_way: set[PrefectFuture[Any]], room: BoundedSemaphore, futur
 
 @task(task_run_name="{batch}", cache_policy=NO_CACHE)
 def upload_batch(batch: Batch) -> State[None]:
-    """Upload the loads of this batch, as many at a time as the VTN bears requests, and count each as it ends.
+    """Upload the loads of this batch, as many at a time as the VTN bears and is of use, and count each as it ends.
 
     It ends Failed when loads failed or got lost, Cancelled when the run was stopped; the run's tally says which.
     """

@@ -73,7 +73,7 @@ class Session(requests.Session):
     _settings: Any = None
 
     def exchange(self, request: requests.PreparedRequest, timeout: tuple[float, float]) -> requests.Response:
-        """The answer, not read yet: without what `request()` does besides, which takes longer than the exchange."""
+        """The answer, not read yet; without what `request()` does besides: redirects, cookies, hooks."""
         return self.get_adapter(request.url or "").send(
             request, timeout=timeout, **self.merge_environment_settings(request.url, {}, True, None, None)
         )
