@@ -1,5 +1,6 @@
 """Promises of a run that the VTN leaves alone: it pauses as a whole, probes, and goes on where it was."""
 
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ def test_a_vtn_that_is_killed_and_comes_back_gets_everything_and_no_load_fails(
     assert {result.state for result in results.values()} == {"done"}
     site.assert_stored(own_vtn)
     assert "everything waits, and one request probes" in caplog.text
-    assert "The VTN takes something again, after 0:00:0" in caplog.text
+    assert re.search(r"The VTN takes something again, after 0:00:\d\d ", caplog.text)
 
 
 @pytest.mark.parametrize("fault", ["500", "503-bare", "429", "html_before", "reset_before"])
