@@ -201,7 +201,8 @@ class _Followed:
         silent_s = time.monotonic() - self._silent_since
         if self._is_cancelled:
             return silent_s > ENDS_WITHIN_S
-        may_be_dead = silent_s > PROCESS_BEGINS_WITHIN_S and _is_to_be_a_process(child)
+        is_a_process = (child.infrastructure_pid or "0").isdigit()
+        may_be_dead = silent_s > PROCESS_BEGINS_WITHIN_S and is_a_process
         return silent_s > BEGINS_WITHIN_S or (may_be_dead and self._a_worker_has_died(child))
 
     def _a_worker_has_died(self, child: FlowRun) -> bool:
@@ -213,8 +214,3 @@ class _Followed:
         taken_at, latest = child.state.timestamp, max(heard)
         silent = timedelta(seconds=WORKER_SILENT_S)
         return any(taken_at - silent < at < latest - silent for at in heard)
-
-
-def _is_to_be_a_process(child: FlowRun) -> bool:
-    """Whether a worker took it and has not started anything for it yet, or a process (a number) that has not begun."""
-    return bool(child.state and child.state.is_pending()) and (child.infrastructure_pid or "0").isdigit()

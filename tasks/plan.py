@@ -47,7 +47,7 @@ def plan_upload(
     run = current_run()
     only = run.uploader.ledger.failed() if only_failed else None
     selection = select_loads(run.resources, vens, limit_loads, only)
-    run.lease(selection.load_ids, waits=waits)
+    run.lease(tuple(selection.load_ids), waits=waits)
     vens_left: list[VenWork] = []
     ids_left: dict[str, list[str]] = {}
     for ven, of_ven in groupby(_plans(run, selection), key=lambda plan: plan.load.ven):
@@ -56,7 +56,9 @@ def plan_upload(
         left = [plan for plan in plans if not _is_done(plan, run)]
         if left:
             vens_left.append(VenWork(ven, len(plans), sum(plan.points for plan in plans)))
-            ids_left[ven] = [plan.load.load_id for plan in left]
+            are_left = {plan.load.load_id for plan in left}
+            # The selection's own texts: a hundred thousand more of them would take 10 MB.
+            ids_left[ven] = [load_id for load_id in selection.load_ids[ven] if load_id in are_left]
         if not (left and whole_vens):
             _count_finished(run, ven, [plan for plan in plans if _is_done(plan, run)], len(left))
     run.progress.expect_no_more()

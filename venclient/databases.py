@@ -14,6 +14,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from venclient.errors import ConfigurationError
 
 BUSY_TIMEOUT_S = 30
+# Of SQLite's connections, each of which comes to keep 2 MB of its file in memory, no more are used than are needed.
+LATEST_FIRST = True
 HIDDEN = "***"
 # A server that is cut off is noticed within half a minute; and it lets go of what a client that hangs has locked.
 ON_POSTGRESQL = {
@@ -68,7 +70,8 @@ def open_engine(path_or_url: str) -> Engine:
             url = _url(path_or_url)
             of_server = ON_POSTGRESQL if url.get_backend_name() == "postgresql" else {}
             return create_engine(url, pool_pre_ping=True, connect_args=of_server)
-    return create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_S})
+    connect = {"timeout": BUSY_TIMEOUT_S}
+    return create_engine(URL.create("sqlite", database=str(path)), connect_args=connect, pool_use_lifo=LATEST_FIRST)
 
 
 def is_there(path: Path, what: str) -> bool:
@@ -93,7 +96,7 @@ def open_read_only(path_or_url: str) -> Engine:
         connection.text_factory = lambda text: text.decode(errors="replace")  # one odd byte must not hide all rows
         return connection
 
-    return create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+    return create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_use_lifo=LATEST_FIRST)
 
 
 def use_write_ahead_log(engine: Engine) -> None:

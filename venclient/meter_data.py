@@ -18,7 +18,7 @@ from venclient.changing_file import UNREADABLE, ChangingFile, Version
 from venclient.cleaning import ALL_GOOD, clean
 from venclient.databases import is_there
 from venclient.errors import ConfigurationError, PermanentError
-from venclient.large_blocks import give_back_large_blocks
+from venclient.free_memory import keep_little_memory_free
 from venclient.long_series import Outline, outline
 from venclient.models import NO_POINTS, MeterSeries, Points
 from venclient.power_dataset import power_dataset, quoted, read_rows, refuse_useless, telling, whole_chunks
@@ -33,7 +33,7 @@ SLICE_ROWS = 50_000
 # Kept for other loads of the same meter: what is known of a series, which takes 3 kB, and its points; a year of hours
 # takes 70 kB.
 KNOWN_BYTES = 60_000_000
-POINTS_BYTES = 80_000_000
+POINTS_BYTES = 55_000_000
 # Kept of long series: two or three slices for each load on its way.
 SLICES_BYTES = 16_000_000
 
@@ -62,7 +62,7 @@ class MeterFile:
             raise ConfigurationError(
                 f"Meter file {path} cannot be opened as HDF5: {error}. Restore it from its source"
             ) from error
-        give_back_large_blocks()
+        keep_little_memory_free()
         self._known = RecentlyRead[MeterSeries](KNOWN_BYTES)
         self._points = RecentlyRead[Points](POINTS_BYTES)
         self._slices = RecentlyRead[Points](SLICES_BYTES)
