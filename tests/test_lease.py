@@ -168,7 +168,7 @@ def test_a_run_that_was_killed_on_this_machine_is_in_nobody_s_way(
             other.kill()
             began = time.monotonic()
             _take(database, A, "Aalborg")
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
 
 
 def test_parts_of_a_run_take_from_it_and_wait_for_one_another(database: LedgerDatabase) -> None:

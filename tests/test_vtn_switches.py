@@ -112,9 +112,9 @@ def test_a_speed_limit_holds_each_upload_up_and_not_the_others(vtn: ReferenceVtn
     vtn.switch(points_per_second=100)
     began = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda each: upload(vtn, each, hours(40)).status_code, resource_ids))
+        answers = list(pool.map(lambda each: upload(vtn, each, hours(100)).status_code, resource_ids))
     assert answers == [201] * 4
-    assert 0.4 <= time.monotonic() - began < 1.2
+    assert 1 <= time.monotonic() - began < 3
 
 
 def test_one_upload_too_many_at_a_time_is_answered_429(vtn: ReferenceVtn) -> None:
