@@ -1,6 +1,7 @@
 """What a run has before it, worked out before its first request, as a Prefect task."""
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -21,10 +22,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is left to do, by VEN and in batches that a task can carry, and what was left out (see `Selection`)."""
+    """What is left to do, by VEN and in batches that a task can carry, and what was left out (see `Selection`).
+
+    Whoever begins a batch takes it from `batches`, so that memory does not rise while a run goes through them.
+    """
 
     vens: list[VenWork]
-    batches: list[Batch]
+    batches: deque[Batch]
     unregistered: int
     left_out: int
 
@@ -62,7 +66,7 @@ def plan_upload(
         if not (left and whole_vens):
             _count_finished(run, ven, [plan for plan in plans if _is_done(plan, run)], len(left))
     run.progress.expect_no_more()
-    batches = list(batches_of(ids_left, loads_per_task))
+    batches = deque(batches_of(ids_left, loads_per_task))
     work = Work(vens_left, batches, selection.unregistered, selection.left_out)
     now = run.progress.snapshot()
     told = f"{now.total_loads:,} loads of {now.total_vens:,} VENs: {now.points_to_send:,} points to send"

@@ -1,7 +1,7 @@
 """A batch of loads as one Prefect task."""
 
 import logging
-from collections.abc import Sequence
+from collections import deque
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for_calls
 from contextlib import suppress
@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 BATCHES_AT_A_TIME = 8
 
 
-def upload_batches(run: Run, batches: Sequence[Batch]) -> None:
-    """Start each batch when there is room for it, so that a run that is stopped has not begun the others."""
+def upload_batches(run: Run, batches: deque[Batch]) -> None:
+    """Take each batch out and start it when there is room, so that a run that is stopped has not begun the others."""
     room = BoundedSemaphore(BATCHES_AT_A_TIME)
     under_way: set[PrefectFuture[Any]] = set()  # those that have ended are forgotten, as each takes 20 kB
-    for batch in batches:
+    while batches:
         room.acquire()
         if run.stopping.is_set():
             break
-        future = upload_batch.submit(batch)
+        future = upload_batch.submit(batches.popleft())
         under_way.add(future)
         future.add_done_callback(partial(_has_ended, under_way, room))
     wait(list(under_way.copy()))
