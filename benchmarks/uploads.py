@@ -23,7 +23,8 @@ goes" has the price of each step, which one interpreter pays for all of its thre
 thread keeps the interpreter busy, a run lets no others work besides it."""
 DURABLE = """A run of {loads:,} loads, {points:,} points into the reference VTN, which has each request on the disk
 before it answers; its store is empty each time. Beside it the bare loop, with {threads} threads; and the same plan,
-threads, ledger and client without Prefect. CPU of Prefect's server is counted with the run's. Medians of five, in
+threads, ledger and client without Prefect. Prefect's share is the difference between the two, and comes out below zero
+where the machine's own unrest is larger. CPU of Prefect's server is counted with the run's. Medians of five, in
 turn."""
 
 

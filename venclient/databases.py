@@ -14,8 +14,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from venclient.errors import ConfigurationError
 
 BUSY_TIMEOUT_S = 30
-# Of SQLite's connections, each of which comes to keep 2 MB of its file in memory, no more are used than are needed.
-LATEST_FIRST = True
+# What each connection keeps of an SQLite file in memory: 2 MB by itself, and there may be a dozen connections.
+KEEP_LITTLE = "PRAGMA cache_size = -400"
 HIDDEN = "***"
 # A server that is cut off is noticed within half a minute; and it lets go of what a client that hangs has locked.
 ON_POSTGRESQL = {
@@ -70,8 +70,7 @@ def open_engine(path_or_url: str) -> Engine:
             url = _url(path_or_url)
             of_server = ON_POSTGRESQL if url.get_backend_name() == "postgresql" else {}
             return create_engine(url, pool_pre_ping=True, connect_args=of_server)
-    connect = {"timeout": BUSY_TIMEOUT_S}
-    return create_engine(URL.create("sqlite", database=str(path)), connect_args=connect, pool_use_lifo=LATEST_FIRST)
+    return create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_S})
 
 
 def is_there(path: Path, what: str) -> bool:
@@ -93,10 +92,11 @@ def open_read_only(path_or_url: str) -> Engine:
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        connection.execute(KEEP_LITTLE)
         connection.text_factory = lambda text: text.decode(errors="replace")  # one odd byte must not hide all rows
         return connection
 
-    return create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_use_lifo=LATEST_FIRST)
+    return create_engine("sqlite://", creator=connect, poolclass=QueuePool)
 
 
 def use_write_ahead_log(engine: Engine) -> None:
@@ -105,6 +105,7 @@ def use_write_ahead_log(engine: Engine) -> None:
     def on_connect(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(KEEP_LITTLE)
 
     event.listen(engine, "connect", on_connect)
 
