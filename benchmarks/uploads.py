@@ -19,8 +19,8 @@ a VTN that answers at once from another process. Beside it a bare loop that post
 `json.dumps`, one request at a time. Client, Prefect's server and the VTN share the cores. Medians of five, in turn.
 
 The bare loop only sends. A run also reads, cleans, digests, encodes and records, and tells Prefect; "Where the time
-goes" has the price of each step, which one interpreter pays for all of its threads. While one
-thread keeps the interpreter busy, a run lets no others work besides it."""
+goes" has the price of each step, which one interpreter pays for all of its threads. While one thread keeps the
+interpreter busy, a run lets no others work besides it."""
 DURABLE = """A run of {loads:,} loads, {points:,} points into the reference VTN, which has each request on the disk
 before it answers; its store is empty each time. Beside it the bare loop, with {threads} threads; and the same plan,
 threads, ledger and client without Prefect. Prefect's share is the difference between the two, and comes out below zero
