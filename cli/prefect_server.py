@@ -91,6 +91,9 @@ def _started(port: int, *, whole: bool) -> Iterator[PrefectServer]:
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_UI_API_URL": f"{url}/api",
         "PREFECT_UI_URL": url,  # in notifications
+        # By default it records each change of a task's state in a transaction of its own.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
         # In memory, its default, a restart would leave the places of concurrency limits taken for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
