@@ -35,7 +35,7 @@ class _Length:
             serving(*SINK) as sink,
         ):
             stand.rewrite(self._rows)
-            return [_first_run(stand, sink) for _ in range(ROUNDS)]
+            return [stand.first_run(sink) for _ in range(ROUNDS)]
 
     def _rows(self, number: int) -> NDArray[np.float64]:
         power_w = np.round(np.random.default_rng(number).uniform(0, 3000, self.points), 1)
@@ -66,8 +66,3 @@ def measure() -> Section:
         is_better_higher=False,
     )
     return Section("Memory", TEXT.format(rounds=ROUNDS, shared_mb=POINTS_BYTES / 1e6), [*figures, longest])
-
-
-def _first_run(stand: Stand, sink: str) -> Measured:
-    stand.forget()
-    return stand.run(sink)

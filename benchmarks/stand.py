@@ -169,6 +169,11 @@ class Stand:
             peak_mb=peak.result(),
         )
 
+    def first_run(self, vtn_url: str, *command: str) -> Measured:
+        """The same, with nothing in the ledger."""
+        self.forget()
+        return self.run(vtn_url, *command)
+
     @contextmanager
     def reference_vtn(self, *options: str, store: Path | None = None) -> Iterator[str]:
         """Within, a reference VTN with an empty store that knows the loads of this stand."""

@@ -13,7 +13,8 @@ VENS = (25, 253, 2_531)
 PICTURE = ROOT / "docs" / "performance-growth.svg"
 
 TEXT = """{loads:,} loads of 8,739 points, once for real into a VTN that answers at once from another process; and 1 %
-and 10 % of it. Medians of {rounds} for the runs that have nothing to do.
+and 10 % of it. 1 % is over in seconds: of {rounds} runs, the one with the median peak. Medians of {rounds} for the
+runs that have nothing to do.
 
 ![Seconds, memory and ledger by loads](performance-growth.svg)
 
@@ -66,10 +67,10 @@ def measure() -> Section:
 
 def _measured(vens: int) -> _Size:
     with Stand.made(vens=vens) as stand, serving(*SINK) as sink:
-        sent = stand.run(sink)
+        sent = [stand.first_run(sink) for _ in range(ROUNDS if vens == min(VENS) else 1)]
         again = [stand.run(sink) for _ in range(ROUNDS)]
         return _Size(
-            sent,
+            sorted(sent, key=lambda run: run.peak_mb)[len(sent) // 2],
             statistics.median(run.seconds for run in again),
             statistics.median(run.peak_mb for run in again),
             stand.ledger_mb(),

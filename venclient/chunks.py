@@ -30,6 +30,7 @@ DAY_S = 86_400
 _Range = tuple[int, int]  # of places: from the first up to the second
 
 _ISO = np.dtype([("date", "S11"), ("time", "S8"), ("zone", "S1")])
+_TIME = np.dtype([("hour", "S2"), ("then", "S1"), ("minute", "S2"), ("and", "S1"), ("second", "S2")])
 _HEAD = np.dtype([("open", "S19"), ("start", _ISO), ("then", "S18"), ("end", _ISO), ("value", "S10")])
 
 
@@ -225,8 +226,11 @@ def _write_iso(texts: NDArray[Any], unix_s: NDArray[np.int64]) -> None:
 @cache
 def _times_of_day() -> NDArray[np.bytes_]:
     """`00:00:00` to `23:59:59`."""
-    seconds = np.arange(DAY_S).astype("datetime64[s]")
-    return np.datetime_as_string(seconds).astype("S19").view("S1").reshape(-1, 19)[:, 11:].copy().view("S8").ravel()
+    two_digits = np.array([f"{number:02}" for number in range(60)], dtype="S2")
+    times = np.empty((24, 60, 60), dtype=_TIME)
+    times["hour"], times["minute"], times["second"] = two_digits[:24, None, None], two_digits[:, None], two_digits
+    times["then"], times["and"] = b":", b":"
+    return times.view("S8").ravel()
 
 
 def _windows(buffer: Bytes, width: int) -> Texts:
