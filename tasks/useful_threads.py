@@ -7,17 +7,19 @@ other and get less done: of a fast VTN's 24 million points, four threads send 1.
 import time
 from collections.abc import Callable
 
-WINDOW_S = 0.5
+STARTS_WITH = 2
+WINDOW_S = 0.25
 # CPU seconds a second. One interpreter has no more than 1; what is above it, as compression is, goes without it.
 BUSY = 0.85
 BESIDES = 1.1
 HAS_ROOM = 0.75
 # One thread that compresses looks like a busy interpreter: whether two get more done is tried now and then.
-WINDOWS_TO_NEXT_TRY = 20
+WINDOWS_TO_NEXT_TRY = 40
 
 
 class UsefulThreads:
-    """As many as the VTN `bears()` requests at a time, `at_most`; half as many where the interpreter is busy.
+    """As many as the VTN `bears()` requests at a time, `at_most`: twice as many with each look that finds the interpreter
+    idle, half as many where it is busy.
 
     For one thread at a time.
     """
@@ -31,7 +33,8 @@ class UsefulThreads:
         cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
         self._bears = bears
-        self._at_most = self._threads = at_most
+        self._at_most = at_most
+        self._threads = min(STARTS_WITH, at_most)
         self._now_s = now_s
         self._cpu_s = cpu_s
         self._window: tuple[float, float] | None = None

@@ -12,7 +12,7 @@ class Process:
         self.bears = bears
         self.now_s = self.cpu_s = 100.0
         self.threads = UsefulThreads(lambda: self.bears, at_most, now_s=lambda: self.now_s, cpu_s=lambda: self.cpu_s)
-        assert self.threads.number() == min(bears, at_most)
+        assert self.threads.number() == min(2, bears, at_most)
 
     def after_a_window(self, busy: float) -> int:
         self.now_s += WINDOW_S
@@ -22,7 +22,13 @@ class Process:
 
 @pytest.fixture
 def process() -> Process:
-    return Process(bears=8, at_most=16)
+    process = Process(bears=8, at_most=16)
+    assert [process.after_a_window(0.1) for _ in range(4)] == [4, 8, 8, 8]
+    return process
+
+
+def test_a_run_begins_with_few() -> None:
+    assert [Process(bears=8, at_most=at_most).threads.number() for at_most in (1, 16)] == [1, 2]
 
 
 def test_as_many_as_the_vtn_bears_while_the_interpreter_has_room(process: Process) -> None:
@@ -51,8 +57,8 @@ def test_what_keeps_other_cores_busy_is_left_alone(process: Process) -> None:
 def test_work_that_goes_without_the_interpreter_gets_its_threads_back(process: Process) -> None:
     for _ in range(5):
         process.after_a_window(0.95)
-    numbers = [process.after_a_window(0.95 * min(process.threads.number(), 2)) for _ in range(30)]
-    assert numbers[:10] == [1] * 10
+    numbers = [process.after_a_window(0.95 * min(process.threads.number(), 2)) for _ in range(50)]
+    assert numbers[:20] == [1] * 20
     assert numbers[-1] == 8
 
 
