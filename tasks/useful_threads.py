@@ -18,10 +18,10 @@ WINDOWS_TO_NEXT_TRY = 40
 
 
 class UsefulThreads:
-    """As many as the VTN `bears()` requests at a time, `at_most`: twice as many with each look that finds the interpreter
-    idle, half as many where it is busy.
+    """As many as the VTN `bears()` requests at a time, `at_most`; fewer where the interpreter is busy.
 
-    For one thread at a time.
+    Few to begin with: twice as many with each look that finds it idle, half as many where it is busy. For one thread at
+    a time.
     """
 
     def __init__(
