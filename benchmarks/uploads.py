@@ -3,7 +3,7 @@
 import statistics
 from itertools import islice
 
-from benchmarks.figures import Figure, Section, medians
+from benchmarks.figures import ROUNDS, Figure, Section, medians
 from benchmarks.peers import bare_loop, bodies_of, guides_loop
 from benchmarks.stand import SINK, YEAR, Measured, Stand, serving
 
@@ -11,7 +11,6 @@ FLOOR_VENS = 120
 DURABLE_VENS = 24
 METERS = 60
 THREADS = (1, 2, 4, 8)
-TRIALS = 5
 GUIDES_LOADS = 3
 
 FLOOR = """A run of {loads:,} loads, {points:,} points (Prefect with its server, ledger, HDF5, JSON, HTTP, OAuth), into
@@ -33,7 +32,10 @@ def measure_floor() -> Section:
     """Against a VTN that answers at once."""
     with Stand.made(vens=FLOOR_VENS, meters=METERS) as stand, serving(*SINK) as sink:
         posts = list(bodies_of(stand.loads(), stand.h5))
-        threads = min(THREADS, key=lambda threads: min(bare_loop(sink, posts[:1_000], threads) for _ in range(TRIALS)))
+        few_posts = posts[:1_000]
+        threads = min(
+            THREADS, key=lambda number: statistics.median(bare_loop(sink, few_posts, number) for _ in range(ROUNDS))
+        )
         points = YEAR * len(posts)
         few = list(islice(stand.loads(), GUIDES_LOADS))
         runs: list[Measured] = []
