@@ -1,9 +1,9 @@
 """Loads, and the run's progress, as Prefect events: what automations and the event feed can tell.
 
 `bulk-upload.load.failed` and `bulk-upload.load.paused` (stopped half-way) are one event a load, which is its resource.
-`bulk-upload.load.done` is one event for those of a batch, with their ids in its payload: an event costs Prefect 3 ms,
-and loads that are its related resources would cost a fast run 6 % more. `bulk-upload.run.progress` comes once a minute
-while something comes of the run.
+`bulk-upload.load.done` is one event for those of a batch, with their ids in its payload: as resources, each would be a
+row that Prefect's server writes, while a fast run waits for the processor. `bulk-upload.run.progress` comes once a
+minute while something comes of the run.
 """
 
 from collections.abc import Sequence

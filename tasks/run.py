@@ -124,7 +124,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
     On the way out, requests in flight are waited for, and what was not sent is left for the next run. A run that is
     part of another keeps to the limit that it shares with the other parts. `retries_refused`: as in `Uploader`.
     """
-    gc.freeze()  # the half a million objects of imported modules: looking for garbage among them takes a run 5 %
+    gc.freeze()  # a full collection need not look for garbage among all that was imported, again and again
     with ExitStack() as stack:
         stopping = Event()
         resources = ResourceDatabase(settings.resources_db)

@@ -10,8 +10,13 @@ def event(prefect_url: str, about: dict[str, Any], wait_s: float = 15) -> Any:
     """The newest event that this filter finds, once the server has written it down; else nothing."""
     give_up_at = time.monotonic() + wait_s
     while time.monotonic() < give_up_at:
-        answer = httpx.post(f"{prefect_url}/events/filter", json={"filter": about}, timeout=10).json()
-        if answer["events"]:
-            return answer["events"][0]
+        if found := events(prefect_url, about):
+            return found[0]
         time.sleep(0.3)
     return None
+
+
+def events(prefect_url: str, about: dict[str, Any]) -> list[Any]:
+    """Those that this filter finds now, newest first."""
+    found: list[Any] = httpx.post(f"{prefect_url}/events/filter", json={"filter": about}, timeout=10).json()["events"]
+    return found

@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
@@ -29,7 +30,7 @@ from config.settings import given_options
 from flows.bulk_upload import bulk_upload
 from tasks.progress import Snapshot, watched_by
 from tasks.reports import artifact_key
-from tests.prefect_events import event
+from tests.prefect_events import event, events
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.errors import ConfigurationError
@@ -119,14 +120,19 @@ def test_loads_are_events_by_how_they_end(
 ) -> None:
     lost, *others = site.loads
     site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
-    bulk_upload(return_state=True)
+    state = bulk_upload(return_state=True)
     failed = _event(prefect_url, "bulk-upload.load.failed", lost)
     assert failed["resource"]["prefect.resource.name"] == lost.name
     assert "H5 meter 'meter_404' not found" in failed["payload"]["error"]
-    of_ven = {"any_resource": {"id": [f"bulk-upload.ven.{lost.ven}"]}, "event": {"name": ["bulk-upload.load.done"]}}
-    done = event(prefect_url, of_ven)
-    assert done["resource"]["prefect.resource.name"] == lost.ven
-    assert set(done["payload"]["load_ids"]) <= {load.load_id for load in others if load.ven == lost.ven}
+    of_run = {"event": {"name": ["bulk-upload.load.done"]}, "related": {"id": [f"prefect.flow-run.{_run_id(state)}"]}}
+    done: list[str] = []
+    give_up_at = time.monotonic() + 15
+    while len(done) < len(others) and time.monotonic() < give_up_at:
+        time.sleep(0.3)
+        told = events(prefect_url, of_run)
+        done = [load_id for each in told for load_id in each["payload"]["load_ids"]]
+    assert sorted(done) == sorted(load.load_id for load in others)
+    assert {each["resource"]["prefect.resource.name"] for each in told} == {load.ven for load in others}
 
 
 def test_a_load_that_is_stopped_half_way_is_an_event(no_faults: ReferenceVtn, site: Site, prefect_url: str) -> None:
