@@ -19,6 +19,7 @@ def measure() -> Section:
         loads = stand.run(sink).loads
         series = len({(load.h5_meter_id, load.load_component) for load in stand.loads()})
         starts: list[float] = []
+        a_load: list[float] = []
 
         def nothing() -> float:
             run = stand.run(sink)
@@ -33,6 +34,7 @@ def measure() -> Section:
             stand.write(vens=VENS, meters=METERS, points=YEAR + DAY * next(days))
             run = stand.run(sink)
             _require(run.points == DAY * loads, f"{run.points:,} points were sent of {DAY * loads:,}")
+            a_load.append(run.points / run.loads)
             return run.seconds
 
         (day_s,) = medians(one_day)
@@ -43,7 +45,7 @@ def measure() -> Section:
         [
             Figure("nothing.done", f"{loads:,} loads, nothing to send", nothing_s, "s", 10, is_better_higher=False),
             Figure("nothing.day", f"{loads:,} loads, a day each", day_s, "s"),
-            Figure("nothing.points", "points sent for each load of such a night", DAY, wanted=DAY),
+            Figure("nothing.points", "points sent for each load of such a night", max(a_load), wanted=DAY),
         ],
     )
 
