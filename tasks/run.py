@@ -124,8 +124,9 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
     On the way out, requests in flight are waited for, and what was not sent is left for the next run. A run that is
     part of another keeps to the limit that it shares with the other parts. `retries_refused`: as in `Uploader`.
     """
-    gc.freeze()  # a full collection need not look for garbage among all that was imported, again and again
     with ExitStack() as stack:
+        gc.freeze()  # a full collection need not look for garbage among all that was imported, again and again
+        stack.callback(gc.unfreeze)  # what the run before left behind is garbage, too
         stopping = Event()
         resources = ResourceDatabase(settings.resources_db)
         stack.callback(resources.close)

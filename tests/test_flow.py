@@ -1,5 +1,6 @@
 """Promises of the flow, on a real Prefect server: its states, its reports, and what it never shows."""
 
+import gc
 import json
 import re
 import sqlite3
@@ -12,6 +13,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 from uuid import UUID
+from weakref import ref
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
@@ -149,6 +151,19 @@ def test_whoever_watches_sees_the_run_move(no_faults: ReferenceVtn, site: Site) 
         bulk_upload()
     assert len({snapshot.points_sent for snapshot in seen}) >= 3
     assert seen[-1].share == 1
+
+
+def test_what_is_garbage_after_a_run_does_not_stay_in_memory(site: Site) -> None:
+    class Itself:
+        def __init__(self) -> None:
+            self.itself = self
+
+    kept = [Itself()]
+    gone = ref(kept[0])
+    bulk_upload()
+    kept.clear()
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_failed_load_fails_the_run_with_its_reason_and_a_second_run_does_only_the_rest(
