@@ -141,7 +141,8 @@ def test_a_load_that_is_stopped_half_way_is_an_event(no_faults: ReferenceVtn, si
     no_faults.switch(points_per_second=30)
     deadline = f"{datetime.now(UTC) + timedelta(seconds=3):%H:%M:%S}"
     assert bulk_upload(chunk_size=50, deadline=deadline, return_state=True).is_cancelled()
-    assert any(_event(prefect_url, "bulk-upload.load.paused", load, wait_s=1) for load in site.loads)
+    of_any = {"id": [f"bulk-upload.load.{load.load_id}" for load in site.loads]}
+    assert event(prefect_url, {"event": {"name": ["bulk-upload.load.paused"]}, "resource": of_any}, wait_s=60)
 
 
 def test_whoever_watches_sees_the_run_move(no_faults: ReferenceVtn, site: Site) -> None:
@@ -344,6 +345,6 @@ def _all_artifacts(prefect: SyncPrefectClient, state: State[Any]) -> list[Artifa
     )
 
 
-def _event(prefect_url: str, name: str, load: Load, wait_s: float = 15) -> Any:
+def _event(prefect_url: str, name: str, load: Load) -> Any:
     about = {"any_resource": {"id": [f"bulk-upload.load.{load.load_id}"]}, "event": {"name": [name]}}
-    return event(prefect_url, about, wait_s)
+    return event(prefect_url, about)
