@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from cli.prefect_server import free_port
+from tests.waiting import until
 
-STARTS_WITHIN_S = 30.0
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
@@ -53,10 +53,7 @@ class SystemPostgresql:
         """Start the server and wait until it answers."""
         options = ["-p", str(self._port), "-k", self._folder.name, "-c", "listen_addresses=127.0.0.1"]
         self._process = subprocess.Popen([self._programs / "postgres", "-D", self._data, *options], **self._quiet)
-        give_up_at = time.monotonic() + STARTS_WITHIN_S
-        while subprocess.run([self._programs / "pg_isready", *self._there], check=False, **self._quiet).returncode:
-            assert time.monotonic() < give_up_at
-            time.sleep(0.1)
+        until(self._is_ready)
 
     def kill(self) -> None:
         """End all its processes with SIGKILL, whatever they are at."""
@@ -70,6 +67,10 @@ class SystemPostgresql:
     @property
     def _data(self) -> str:
         return f"{self._folder.name}/data"
+
+    def _is_ready(self) -> bool:
+        command = [str(self._programs / "pg_isready"), *self._there]
+        return subprocess.run(command, check=False, **self._quiet).returncode == 0
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run([self._programs / program, *arguments], check=True, **self._quiet)

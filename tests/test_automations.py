@@ -26,6 +26,7 @@ from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed,
 from flows.bulk_upload import bulk_upload
 from tasks.automations import install_automations
 from tests.small_server import answering
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 AUTOMATIONS = ROOT / "deployments" / "automations.yaml"
@@ -110,6 +111,10 @@ def _set(prefect: SyncPrefectClient, run_id: UUID, state: State[object]) -> Stat
     return given
 
 
+def _state_names(prefect: SyncPrefectClient, *run_ids: UUID) -> set[str | None]:
+    return {run.state_name for run in map(prefect.read_flow_run, run_ids)}
+
+
 def _of(prefect: SyncPrefectClient, told: list[str], run_id: UUID, *, within_s: float) -> str:
     """What is told of this run; nothing when nothing is."""
     name = prefect.read_flow_run(run_id).name
@@ -160,10 +165,7 @@ def test_nights_that_do_not_come_are_told_from_the_installation_on_and_after_eac
 
 
 def _wait_for_night_missed(told: list[str], times: int) -> None:
-    give_up_at = time.monotonic() + 30
-    while sum(NIGHT_MISSED in text for text in told) < times:
-        assert time.monotonic() < give_up_at
-        time.sleep(0.2)
+    until(lambda: sum(NIGHT_MISSED in text for text in told) >= times)
 
 
 def test_what_its_process_or_its_worker_has_left_is_started_again_and_nobody_is_told(
@@ -177,11 +179,7 @@ def test_what_its_process_or_its_worker_has_left_is_started_again_and_nobody_is_
     _set(prefect, not_begun, Submitting())
     second = _created(prefect, "one-at-a-time", "upload", **options).id
     assert _set(prefect, second, Pending()).is_cancelled(), "the place is taken"
-    for run_id in (crashed, not_begun):
-        give_up_at = time.monotonic() + 30
-        while (state := prefect.read_flow_run(run_id).state) is None or state.name != "AwaitingRetry":
-            assert time.monotonic() < give_up_at, state
-            time.sleep(0.2)
+    until(lambda: _state_names(prefect, crashed, not_begun) == {"AwaitingRetry"})
     third = _created(prefect, "one-at-a-time", "upload", **options).id
     assert _set(prefect, third, Pending()).is_pending(), "the place is free"
     _set(prefect, third, Cancelled())

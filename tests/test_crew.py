@@ -1,6 +1,5 @@
 """The threads of a run: how many are at work, and what becomes of what they were given."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, wait
 from functools import partial
@@ -9,6 +8,7 @@ from threading import Event, Lock
 import pytest
 
 from tasks.crew import Crew
+from tests.waiting import until
 from venclient.errors import StoppedError
 
 SOON_S = 5.0
@@ -77,8 +77,7 @@ def test_more_are_at_work_as_soon_as_more_may(crew: Crew, limit: Limit) -> None:
 def test_what_was_begun_ends_and_the_rest_is_cancelled(crew: Crew) -> None:
     work = Work()
     futures = [crew.submit(partial(work.do, number)) for number in range(6)]
-    while work.at_work < 2:
-        time.sleep(0.01)
+    until(lambda: work.at_work == 2, SOON_S, every_s=0.01)
     crew.close()
     work.may_end.set()
     assert not wait(futures, timeout=SOON_S).not_done

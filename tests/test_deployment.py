@@ -23,6 +23,7 @@ from prefect.flows import load_flow_from_entrypoint
 from tests.prefect_events import event
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -126,17 +127,14 @@ def test_a_nightly_run_is_skipped_while_the_full_one_runs(
     seen = len(no_faults.log())
     _prefect(environment, "deployment", "run", "bulk-upload/all-vens")
     full = _last_run(prefect)
-    while len(no_faults.log()) < seen + 2:
-        time.sleep(0.2)
+    until(lambda: len(no_faults.log()) >= seen + 2)
     skipped = _prefect(environment, "deployment", "run", "bulk-upload/nightly", "--watch", returns=1)
     assert "Cancelled" in skipped
     state = prefect.read_flow_run(_last_run(prefect)).state
     assert state
     assert re.search(r"Flow run 'All VENs' on .* is uploading them. Start again when it has ended", state.message or "")
     no_faults.switch()
-    while not (state := prefect.read_flow_run(full).state) or not state.is_final():
-        time.sleep(0.2)
-    assert state.is_completed()
+    until(lambda: (state := prefect.read_flow_run(full).state) and state.is_completed())
     site.assert_stored(no_faults)
     assert len(no_faults.log(after=seen)) == len(site.loads)
 

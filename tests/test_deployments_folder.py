@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from cli.prefect_server import free_port
 from config.settings import Settings, environment_name
 from tests.reference_vtn import ROOT, ReferenceVtn
 from tests.sites import Site
+from tests.waiting import until
 
 FOLDER = ROOT / "deployments"
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file())
@@ -105,7 +105,7 @@ def server(whole_postgresql_url: str | None, tmp_path_factory: pytest.TempPathFa
     assert command[-2:] == ["--port", "4200"]
     with (home / "log").open("w") as log, _running([*command[:-1], str(port)], environment, log) as process:
         url = f"http://127.0.0.1:{port}"
-        _wait_for(lambda: process.poll() is not None or _answers(f"{url}/api/health"), 60)
+        until(lambda: process.poll() is not None or _answers(f"{url}/api/health"))
         assert process.poll() is None, (home / "log").read_text()
         yield f"{url}/api"
         process.send_signal(signal.SIGTERM)
@@ -143,7 +143,7 @@ def test_the_worker_of_the_unit_runs_a_flow_and_is_stopped_softly(
     before = len(no_faults.log())
     with (tmp_path / "log").open("w") as log, _running(_command_of("prefect-worker"), environment, log) as worker:
         _prefect(environment, "deployment", "run", "bulk-upload/all-vens")
-        _wait_for(lambda: len(no_faults.log()) > before + 1, 40)
+        until(lambda: len(no_faults.log()) > before + 1)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=_seconds(_of_unit("prefect-worker", "TimeoutStopSec")[0])) == 0
     begun = {"sort": "START_TIME_DESC", "limit": 1, "flow_runs": {"start_time": {"is_null_": False}}}
@@ -266,7 +266,7 @@ def test_a_back_up_made_during_an_upload_restores(
     before = len(no_faults.log())
     with ThreadPoolExecutor(1) as pool:
         upload = pool.submit(site.upload, no_faults, chunk_size=50)
-        _wait_for(lambda: len(no_faults.log()) > before + 8, 30)
+        until(lambda: len(no_faults.log()) > before + 8)
         _shell(_backup_command(kind, site, tmp_path))
         no_faults.switch()
         upload.result()
@@ -376,13 +376,6 @@ def _answers(url: str) -> bool:
         return httpx.get(url).is_success
     except httpx.HTTPError:
         return False
-
-
-def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    give_up_at = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.1)
 
 
 def _steps() -> list[tuple[str, list[str]]]:

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from tests.sites import hourly
+from tests.waiting import until
 from venclient.chunks import cut, pending
 from venclient.cleaning import clean
 from venclient.errors import BusyError, StoppedError
@@ -233,10 +234,7 @@ def test_what_a_part_told_stays_until_the_whole_has_ended(url: str, vtn_url: str
 
 def _told(ledger: Ledger, writer: Writer, word: str) -> int:
     """The beat with which a run has said this."""
-    give_up_at = time.monotonic() + 10
-    while _sign(ledger, writer).told != word:
-        assert time.monotonic() < give_up_at
-        time.sleep(0.02)
+    until(lambda: _sign(ledger, writer).told == word, every_s=0.02)
     return _sign(ledger, writer).beat
 
 

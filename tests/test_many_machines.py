@@ -22,6 +22,7 @@ from tasks.shared_limit import REQUESTS_AT_A_TIME
 from tests.commands import ROOT
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
+from tests.waiting import until
 
 VENS = 12
 LOADS = 48
@@ -57,10 +58,9 @@ class Machines:
 
     def state_at_the_end(self, run_id: UUID) -> State[object]:
         """Wait until the run has ended."""
-        give_up_at = time.monotonic() + 240
-        while not (state := self.run(run_id).state) or not state.is_final():
-            assert time.monotonic() < give_up_at, state
-            time.sleep(0.5)
+        until(lambda: _is_final(self.run(run_id)), within_s=240)
+        state = self.run(run_id).state
+        assert state
         return state
 
     def slices_of(self, run_id: UUID) -> list[FlowRun]:
@@ -139,11 +139,9 @@ def test_a_worker_that_is_killed_while_its_slice_begins_is_noticed_too(
     machines: Machines, no_faults: ReferenceVtn, site: Site, slice_is: str
 ) -> None:
     run_id = machines.start("dispatch=workers", "slices=4")
-    while not machines.slices_of(run_id):
-        time.sleep(0.1)
+    until(lambda: machines.slices_of(run_id))
     _, other = machines.workers_by(run_id)
-    while not (begun := [part for part in machines.slices_of(run_id) if _pid(part) in _with_all_below(other.pid)]):
-        time.sleep(0.1)
+    begun = until(lambda: [part for part in machines.slices_of(run_id) if _pid(part) in _with_all_below(other.pid)])
     _kill(other)
     if slice_is != "not running yet":
         for part in begun:
@@ -176,11 +174,8 @@ def test_a_run_that_is_cancelled_ends_with_its_slices_and_a_retry_sends_the_rest
     assert no_faults.in_flight() == 0
     sent = len(no_faults.log(after=seen))
     assert sent < LOADS
-    noted_by = time.monotonic() + 60
     # The worker takes note of the end a while later, and would then end a run that had been taken up again.
-    while machines.state_at_the_end(run_id).message != "Flow run was cancelled successfully.":
-        assert time.monotonic() < noted_by, machines.run(run_id).state
-        time.sleep(0.5)
+    until(lambda: machines.state_at_the_end(run_id).message == "Flow run was cancelled successfully.")
     machines.prefect.set_flow_run_state(run_id, AwaitingRetry(), force=False)
     time.sleep(1)
     _completes(machines, run_id, no_faults, site)

@@ -288,12 +288,11 @@ def test_a_pipe_in_place_of_the_file_makes_nobody_wait(path: Path) -> None:
 
 
 def test_a_file_that_is_replaced_all_night_leaves_nothing_open(path: Path) -> None:
-    with _nothing_left_open(), MeterFile(path) as meters:
+    with _nothing_left_open(path), MeterFile(path) as meters:
         for version in range(1, 201):
             (_rename, _rewrite, _grow)[version % 3](path, version)
             assert _value(meters, version % LOADS) == version
-            assert len(list(Path("/proc/self/fd").iterdir())) < 100
-            assert _open_files() == 1
+            assert (_open_files(), len(_descriptors(path))) == (1, 1)
 
 
 def test_many_threads_read_whole_series_of_a_file_that_is_replaced_all_the_time(
@@ -314,7 +313,7 @@ def test_many_threads_read_whole_series_of_a_file_that_is_replaced_all_the_time(
             seen.append(_value(meters, load))
         return [*seen, _value(meters, load)]
 
-    with _nothing_left_open(), MeterFile(path) as meters, ThreadPoolExecutor(2 * LOADS + 1) as pool:
+    with _nothing_left_open(path), MeterFile(path) as meters, ThreadPoolExecutor(2 * LOADS + 1) as pool:
         replacing = pool.submit(replace)
         seen = list(pool.map(read, [*range(LOADS)] * 2))
         replacing.result()
@@ -345,8 +344,13 @@ def _open_files() -> int:
     return int(h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE))
 
 
+def _descriptors(path: Path) -> list[str]:
+    """What this process has open of the folder, also of files that are no longer there."""
+    targets = [os.path.realpath(number) for number in Path("/proc/self/fd").iterdir()]
+    return [target for target in targets if target.startswith(f"{path.parent}/")]
+
+
 @contextmanager
-def _nothing_left_open() -> Iterator[None]:
-    before = _open_files(), len(list(Path("/proc/self/fd").iterdir()))
+def _nothing_left_open(path: Path) -> Iterator[None]:
     yield
-    assert (_open_files(), len(list(Path("/proc/self/fd").iterdir()))) == before
+    assert (_open_files(), _descriptors(path)) == (0, [])

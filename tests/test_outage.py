@@ -16,6 +16,7 @@ from tenacity import sleep_using_event
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.small_server import answering
+from tests.waiting import until
 from venclient.errors import ConfigurationError, PermanentError, StoppedError, TransientError
 from venclient.gate import Gate
 from venclient.models import LoadResult
@@ -47,8 +48,7 @@ def _uploading(site: Site, vtn: ReferenceVtn) -> Iterator[Future[dict[str, LoadR
     vtn.switch(points_per_second=1_000)
     with ThreadPoolExecutor(1) as pool:
         upload = pool.submit(site.upload, vtn, threads=8)
-        while len(vtn.log()) < LOADS // 4:
-            time.sleep(0.02)
+        until(lambda: len(vtn.log()) >= LOADS // 4, every_s=0.02)
         yield upload
 
 

@@ -1,7 +1,7 @@
 """Promises of the VTN's limit: all processes together never have more requests in flight than Prefect allows."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Event, Lock
@@ -10,6 +10,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
 from tasks.shared_limit import LIMIT, SharedLimit, shared_limit
+from tests.waiting import until
 from venclient.errors import StoppedError
 
 
@@ -70,8 +71,7 @@ def test_one_that_is_always_busy_leaves_the_others_their_chance(
     with ThreadPoolExecutor(5) as threads:
         for _ in range(4):
             threads.submit(work_on)
-        while in_flight.most < 3:
-            time.sleep(0.01)
+        until(lambda: in_flight.most == 3, every_s=0.01)
         try:
             threads.submit(in_flight.work, modest, 0.01).result(timeout=10)
         finally:
@@ -83,7 +83,7 @@ def test_slots_that_are_not_used_are_given_back(prefect: SyncPrefectClient, monk
     with shared_limit(Event()) as limit:
         InFlight().work(limit, 0)
         assert _taken(prefect) == 1
-        _until(lambda: _taken(prefect) == 0)
+        until(lambda: _taken(prefect) == 0)
         assert limit.waiting_for == "a slot of the Prefect limit 'bulk-upload-vtn'"
         InFlight().work(limit, 0)
     assert _taken(prefect) == 0
@@ -97,7 +97,7 @@ def test_a_slot_that_prefect_has_taken_back_is_not_used_again(
         InFlight().work(limit, 0)
         (slot,) = limit._slots
         prefect.release_concurrency_slots_with_lease(slot.lease_id)
-        _until(lambda: slot.is_lost)
+        until(lambda: slot.is_lost)
         InFlight().work(limit, 0)
         assert [each.lease_id for each in limit._slots] != [slot.lease_id]
 
@@ -115,10 +115,3 @@ def test_whoever_waits_can_be_stopped(two: list[SharedLimit]) -> None:
             stopped.set()
             with pytest.raises(StoppedError):
                 turn.result(timeout=5)
-
-
-def _until(is_so: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.05)

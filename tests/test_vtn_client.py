@@ -12,6 +12,7 @@ from tenacity import sleep_using_event
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import client, hourly
 from tests.small_server import Answer, answering
+from tests.waiting import until
 from venclient.chunks import cut, encode, pending
 from venclient.cleaning import clean
 from venclient.errors import ConfigurationError, PermanentError, StoppedError, TokenServerError, TransientError
@@ -81,8 +82,7 @@ def test_told_to_stop_it_waits_for_no_retry_after_and_sends_nothing_more(
     seen = len(no_faults.log())
     with client(no_faults) as vtn, ThreadPoolExecutor(1) as pool:
         upload = pool.submit(vtn.upload, resource, _body(), POINTS, 5_000)
-        while len(no_faults.log()) == seen:
-            time.sleep(0.02)
+        until(lambda: len(no_faults.log()) > seen, every_s=0.02)
         vtn.stop()
         with pytest.raises(StoppedError):
             upload.result(timeout=5)
