@@ -72,7 +72,10 @@ class Crew:
                     return None
                 self._changed.wait(LOOK_EVERY_S if self._calls else None)
             self._at_work += 1
-            return self._calls.popleft()
+            taken = self._calls.popleft()
+            if self._calls and self._at_work < self._limit():  # it rose since they were queued
+                self._changed.notify()
+            return taken
 
 
 def _settle(future: Future[Any], call: Callable[[], Any]) -> None:

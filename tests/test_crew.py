@@ -74,6 +74,18 @@ def test_more_are_at_work_as_soon_as_more_may(crew: Crew, limit: Limit) -> None:
     assert not wait(futures, timeout=SOON_S).not_done
 
 
+def test_more_are_at_work_when_more_may_than_when_the_calls_were_queued(crew: Crew, limit: Limit) -> None:
+    first, others = Work(), Work()
+    futures = [crew.submit(partial(first.do, number)) for number in range(2)]
+    until(lambda: first.at_work == 2, SOON_S, every_s=0.01)
+    futures += [crew.submit(partial(others.do, number)) for number in range(8)]
+    limit.now = 5
+    first.may_end.set()
+    until(lambda: others.at_work == 5, SOON_S, every_s=0.01)
+    others.may_end.set()
+    assert not wait(futures, timeout=SOON_S).not_done
+
+
 def test_what_was_begun_ends_and_the_rest_is_cancelled(crew: Crew) -> None:
     work = Work()
     futures = [crew.submit(partial(work.do, number)) for number in range(6)]

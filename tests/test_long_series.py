@@ -1,5 +1,6 @@
 """Promises about series of any length: read by slices they are what they are in one piece, to the bit."""
 
+import gc
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -177,6 +178,16 @@ def test_of_a_long_dataset_no_more_than_a_slice_is_read_at_a_time(
 
 
 @pytest.mark.usefixtures("small_slices")
+def test_what_is_known_of_a_long_series_keeps_no_points_of_it_in_memory_and_no_dataset_open(tmp_path: Path) -> None:
+    before = _points_in_memory()
+    with MeterFile(_file(tmp_path / "x.h5", hourly(1_000))) as meters:
+        series = meters.series("meter_1", "load_3")
+        assert len(list(series.slices())) == 50
+        assert _points_in_memory() == before
+        assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_DATASET) == 0
+
+
+@pytest.mark.usefixtures("small_slices")
 def test_a_long_dataset_out_of_order_is_read_as_a_whole(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).permutation(hourly(1_000))
     with MeterFile(_file(tmp_path / "x.h5", rows)) as meters:
@@ -311,6 +322,11 @@ def test_what_is_too_large_to_keep_takes_nothing_elses_place() -> None:
     for key, points in (("a", 100), ("large", 10_000), ("b", 100)):
         recent.get(key, partial(Read, key, key, _zeros(points)))
     assert list(recent._known) == ["a", "b"]
+
+
+def _points_in_memory() -> int:
+    gc.collect()
+    return sum(len(each) for each in gc.get_objects() if isinstance(each, Points))
 
 
 def _zeros(points: int) -> Points:

@@ -113,7 +113,8 @@ class MeterFile:
     def _read_series(self, name: "_Name") -> Read[MeterSeries]:
         found, version = self._look(name, lambda dataset: self._long(name, dataset) or read_rows(dataset))
         if isinstance(found, _Long):
-            slice_of = partial(self._slice_of, version, name, found)
+            # Not with `found` itself, whose series has the dataset and slices of it.
+            slice_of = partial(self._slice_of, version, name, found.outline, found.slice_rows)
             return Read((version, name), replace(found.series, slice_of=slice_of), NO_POINTS)
         series = self._cleaned(name, found)
         points = self._sharing_its_grid(series.points())
@@ -154,14 +155,14 @@ class MeterFile:
 
         return _Long(known, rows, known.series(slice_of))
 
-    def _slice_of(self, version: Version, name: "_Name", long: "_Long", number: int) -> Points:
-        return self._slices.get((version, name, number), partial(self._read_slice, version, name, long, number))
+    def _slice_of(self, version: Version, name: "_Name", known: Outline, slice_rows: int, number: int) -> Points:
+        def read() -> Read[Points]:
+            begin = number * slice_rows
+            rows = self._read_again(version, name, lambda dataset: read_rows(dataset, begin, begin + slice_rows))
+            points = self._sharing_its_grid(known.points(number, rows))
+            return Read((version, name, number), points, points)
 
-    def _read_slice(self, version: Version, name: "_Name", long: "_Long", number: int) -> Read[Points]:
-        begin = number * long.slice_rows
-        rows = self._read_again(version, name, lambda dataset: read_rows(dataset, begin, begin + long.slice_rows))
-        points = self._sharing_its_grid(long.outline.points(number, rows))
-        return Read((version, name, number), points, points)
+        return self._slices.get((version, name, number), read)
 
     def _read_again(
         self, version: Version, name: "_Name", read: Callable[[h5py.Dataset], NDArray[np.generic]]
