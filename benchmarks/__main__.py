@@ -1,6 +1,6 @@
 """`make bench` measures everything and writes docs/performance.md; `make bench-check` tells what got worse.
 
-Sections can be measured one by one: `python -m benchmarks floor durable`.
+`python -m benchmarks floor durable` measures these sections and records nothing: the page is of one run.
 """
 
 import sys
@@ -29,26 +29,24 @@ CHECKED = ("steps", "floor", "durable")
 RECORDED = ROOT / "benchmarks" / "recorded.json"
 PAGE = ROOT / "docs" / "performance.md"
 
-HEAD = """Measured by `make bench` on one machine: {machine}. Speeds are this machine's; ratios are of things measured
-side by side, in turn. `make bench-check` measures some of them again and names what got worse by more than a fifth."""
+HEAD = """Measured by `make bench` on one machine, one section after the other: {machine}. Speeds are this machine's;
+ratios can be compared. `make bench-check` measures some of them again and names what got worse by more than a fifth."""
 
 
 def main(
     sections: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(SECTIONS)}. All of them.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Compare with what is recorded, and record nothing.")] = False,
 ) -> None:
-    """Measure, and write docs/performance.md."""
+    """Measure; all of it is written to docs/performance.md."""
     names = sections or (CHECKED if check else list(SECTIONS))
     if unknown := set(names) - set(SECTIONS):
         raise typer.BadParameter(f"no such section: {', '.join(unknown)}")
-    recorded = load(RECORDED)
     if check:
-        sys.exit(_check(names, recorded))
-    for name in names:
-        recorded[name] = _measured(name)
-        in_order = {name: recorded[name] for name in SECTIONS if name in recorded}
-        save(RECORDED, in_order)
-        PAGE.write_text(f"# Performance\n\n{filled(HEAD.format(machine=machine()))}\n{page(in_order)}\n")
+        sys.exit(_check(names, load(RECORDED)))
+    measured = {name: _measured(name) for name in names}
+    if not sections:
+        save(RECORDED, measured)
+        PAGE.write_text(f"# Performance\n\n{filled(HEAD.format(machine=machine()))}\n{page(measured)}\n")
 
 
 def _check(names: Sequence[str], recorded: dict[str, Section]) -> int:
@@ -56,9 +54,9 @@ def _check(names: Sequence[str], recorded: dict[str, Section]) -> int:
     worse = []
     for name in names:
         if name not in recorded:
-            raise SystemExit(f"{name} is not recorded yet: python -m benchmarks {name}")
+            raise SystemExit(f"{name} is not recorded yet: make bench")
         worse += regressions(_measured(name).figures, recorded[name].figures)
-    typer.echo("\n".join(worse) or "No ratio got worse by more than a fifth")
+    typer.echo("\n".join(worse) or "No ratio got worse by more than a fifth, and none misses what is wanted")
     return int(bool(worse))
 
 

@@ -96,13 +96,22 @@ def filled(text: str) -> str:
 
 
 def regressions(now: Iterable[Figure], before: Iterable[Figure]) -> list[str]:
-    """The ratios that got worse by more than a fifth, in words."""
-    known = {figure.key: figure for figure in before}
+    """The ratios that got worse by more than a fifth, that miss what is wanted, or have no other, in words."""
+    found, known = ({figure.key: figure for figure in figures if figure.is_ratio} for figures in (now, before))
     return [
-        f"{figure.what}: {figure.value:,.3g}, was {known[figure.key].value:,.3g} "
-        f"({100 * figure.worse_by(known[figure.key]):.0f} % worse)"
-        for figure in now
-        if figure.is_ratio and figure.key in known and figure.worse_by(known[figure.key]) > WORSE_BY
+        *(f"{known[key].what}: is recorded, and was not measured" for key in known.keys() - found.keys()),
+        *(f"{found[key].what}: is not recorded" for key in found.keys() - known.keys()),
+        *(
+            f"{figure.what}: {figure.value:,.3g}, was {known[key].value:,.3g} "
+            f"({100 * figure.worse_by(known[key]):.0f} % worse)"
+            for key, figure in found.items()
+            if key in known and figure.worse_by(known[key]) > WORSE_BY
+        ),
+        *(
+            f"{figure.what}: {_shown(figure.value, figure)}, wanted {_bound(figure)}: missed"
+            for figure in found.values()
+            if not figure.is_reached
+        ),
     ]
 
 
@@ -114,10 +123,13 @@ def _table(section: Section) -> list[str]:
 
 
 def _wanted(figure: Figure) -> str:
+    return f"{_bound(figure)}{'' if figure.is_reached else ': **missed**'}"
+
+
+def _bound(figure: Figure) -> str:
     if figure.wanted is None:
         return ""
-    sign = "≥" if figure.is_better_higher else "≤"
-    return f"{sign} {_shown(figure.wanted, figure)}{'' if figure.is_reached else ': **missed**'}"
+    return f"{'≥' if figure.is_better_higher else '≤'} {_shown(figure.wanted, figure)}"
 
 
 def _shown(value: float, figure: Figure) -> str:

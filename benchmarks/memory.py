@@ -1,21 +1,23 @@
 """Memory of a run, for series of any length."""
 
-import statistics
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.figures import ROUNDS, Figure, Section
-from benchmarks.stand import SINK, YEAR, Measured, Stand, serving
+from benchmarks.figures import ROUNDS, Figure, Section, medians
+from benchmarks.stand import SINK, YEAR, Stand, serving
 from venclient.meter_data import POINTS_BYTES
 
 FIRST_START_S = 1_736_928_000
 MAX_MB = 400
 
 TEXT = """Peak memory (resident set) of the process of a run, Python and Prefect included, into a VTN that answers at
-once. Medians of {rounds}. Of series that loads share, up to {shared_mb:.0f} MB stay in memory, and of long ones a few
-slices. How it is for more loads is in "The whole database"."""
+once. Medians of {rounds}, in turn. Of series that loads share, up to {shared_mb:.0f} MB of points stay in memory, and
+of long ones a few slices. How it is for more loads is in "The whole database"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +30,17 @@ class _Length:
     loads_per_ven: int
     meters: int
 
-    def measured(self) -> list[Measured]:
-        """Runs that send all of it, one after the other."""
-        with (
-            Stand.made(vens=self.vens, meters=self.meters, points=1, loads_per_ven=self.loads_per_ven) as stand,
-            serving(*SINK) as sink,
-        ):
+    @contextmanager
+    def stand(self) -> Iterator[Stand]:
+        """Loads of such series."""
+        with Stand.made(vens=self.vens, meters=self.meters, points=1, loads_per_ven=self.loads_per_ven) as stand:
             stand.rewrite(self._rows)
-            return [stand.first_run(sink) for _ in range(ROUNDS)]
+            yield stand
+
+    def what(self) -> str:
+        """In words."""
+        loads = self.vens * self.loads_per_ven
+        return f"{loads:,} loads, series of {self.points:,} points: {loads * self.points:,} points sent"
 
     def _rows(self, number: int) -> NDArray[np.float64]:
         power_w = np.round(np.random.default_rng(number).uniform(0, 3000, self.points), 1)
@@ -49,20 +54,25 @@ SECONDS = _Length(10_000_000, 1, vens=1, loads_per_ven=8, meters=2)
 
 def measure() -> Section:
     """Peaks, in MB."""
-    peaks_mb: dict[_Length, float] = {}
-    figures = []
-    for length in (HOURS, QUARTERS, SECONDS):
-        runs = length.measured()
-        peaks_mb[length] = statistics.median(run.peak_mb for run in runs)
-        what = f"{runs[0].loads:,} loads, series of {length.points:,} points: {runs[0].points:,} points sent"
-        key = f"memory.{length.points}"
-        figures.append(Figure(key, what, peaks_mb[length], "MB", MAX_MB, is_better_higher=False))
+    lengths = (HOURS, QUARTERS, SECONDS)
+    with ExitStack() as stack:
+        sink = stack.enter_context(serving(*SINK))
+        stands = [stack.enter_context(length.stand()) for length in lengths]
+        peaks_mb = medians(*(partial(_peak_mb, stand, sink) for stand in stands))
+    figures = [
+        Figure(f"memory.{length.points}", length.what(), peak_mb, "MB", MAX_MB, is_better_higher=False)
+        for length, peak_mb in zip(lengths, peaks_mb, strict=True)
+    ]
     longest = Figure(
         "memory.longest",
         f"series of {SECONDS.points:,} points ÷ series of {QUARTERS.points:,}",
-        peaks_mb[SECONDS] / peaks_mb[QUARTERS],
+        peaks_mb[-1] / peaks_mb[-2],
         wanted=1.1,
         is_ratio=True,
         is_better_higher=False,
     )
     return Section("Memory", TEXT.format(rounds=ROUNDS, shared_mb=POINTS_BYTES / 1e6), [*figures, longest])
+
+
+def _peak_mb(stand: Stand, vtn_url: str) -> float:
+    return stand.first_run(vtn_url).peak_mb

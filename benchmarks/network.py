@@ -8,13 +8,13 @@ from zlib import compress
 from benchmarks.figures import ROUNDS, Figure, Section, medians
 from benchmarks.peers import bodies_of
 from benchmarks.stand import SINK, YEAR, Stand, serving
+from benchmarks.uploads import WITHOUT_PREFECT
 from venclient.compression import GZIP_FORMAT, LEVEL
 
 NAMESPACE = "bulk-upload-bench"
 WITHIN = ("ip", "netns", "exec", NAMESPACE)
 # Mbit/s, and so many loads that it takes some seconds.
 LINES = {10: 12, 100: 46}
-UPLOAD = ("-m", "benchmarks.without_prefect")
 
 TEXT = """Bodies of a year of hours, and uploads without Prefect over a loopback that `tc` (tbf) holds to 10 and 100
 Mbit/s, in a network namespace of its own, into a VTN that answers at once and takes gzip. Medians of {rounds}, in
@@ -58,7 +58,7 @@ def measure() -> Section:
 
 def _upload_s(stand: Stand, sink: str, gzip: str) -> float:
     stand.forget()
-    return stand.run(sink, *UPLOAD, within=WITHIN, BULK_UPLOAD_GZIP=gzip).seconds
+    return stand.run(sink, *WITHOUT_PREFECT, within=WITHIN, BULK_UPLOAD_GZIP=gzip).seconds
 
 
 @contextmanager

@@ -9,8 +9,8 @@ DAY = 24
 
 TEXT = """{loads:,} loads, {series} series that they share, all done: the run once more, which has to find out that
 there is nothing to send. Then a day is appended to each, and the run sends it. Into a VTN that answers at once.
-Seconds of work, from the first look at the loads table; Python and Prefect take {start_s:.1f} s to start. Medians of
-{rounds}."""
+Seconds from the start of the command to its end; {start_s:.1f} s of them are the start of Python and Prefect, the
+summary and the end. Medians of {rounds}."""
 
 
 def measure() -> Section:
@@ -25,7 +25,7 @@ def measure() -> Section:
             run = stand.run(sink)
             _require(run.points == 0, f"{run.points:,} points were sent again")
             starts.append(run.wall_s - run.seconds)
-            return run.seconds
+            return run.wall_s
 
         (nothing_s,) = medians(nothing)
         days = iter(range(1, ROUNDS + 1))
@@ -33,9 +33,9 @@ def measure() -> Section:
         def one_day() -> float:
             stand.write(vens=VENS, meters=METERS, points=YEAR + DAY * next(days))
             run = stand.run(sink)
-            _require(run.points == DAY * loads, f"{run.points:,} points were sent of {DAY * loads:,}")
+            _require(run.points >= DAY * loads, f"{run.points:,} points were sent of {DAY * loads:,}")
             a_load.append(run.points / run.loads)
-            return run.seconds
+            return run.wall_s
 
         (day_s,) = medians(one_day)
     text = TEXT.format(loads=loads, series=series, start_s=sorted(starts)[ROUNDS // 2], rounds=ROUNDS)
@@ -45,7 +45,14 @@ def measure() -> Section:
         [
             Figure("nothing.done", f"{loads:,} loads, nothing to send", nothing_s, "s", 10, is_better_higher=False),
             Figure("nothing.day", f"{loads:,} loads, a day each", day_s, "s"),
-            Figure("nothing.points", "points sent for each load of such a night", max(a_load), wanted=DAY),
+            Figure(
+                "nothing.points",
+                "points sent for each load that night",
+                max(a_load),
+                "",
+                DAY,
+                is_better_higher=False,
+            ),
         ],
     )
 

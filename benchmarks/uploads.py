@@ -1,6 +1,8 @@
 """Whole runs, with Prefect, beside a bare loop that posts the same bodies: to the sink, and to the reference VTN."""
 
 import statistics
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 from benchmarks.figures import ROUNDS, Figure, Section, medians
@@ -8,43 +10,47 @@ from benchmarks.peers import bare_loop, bodies_of, guides_loop
 from benchmarks.stand import SINK, YEAR, Measured, Stand, serving
 
 FLOOR_VENS = 120
-DURABLE_VENS = 24
+DURABLE_VENS = 48
 METERS = 60
 THREADS = (1, 2, 4, 8)
 GUIDES_LOADS = 3
+WITHOUT_PREFECT = ("-m", "benchmarks.without_prefect")
 
 FLOOR = """A run of {loads:,} loads, {points:,} points (Prefect with its server, ledger, HDF5, JSON, HTTP, OAuth), into
-a VTN that answers at once from another process. Beside it a bare loop that posts the same bodies, encoded before, with
-`requests` and the number of threads that is best for it ({threads}); and the guide's way: `iterrows`, a dict a point,
-`json.dumps`, one request at a time. Client, Prefect's server and the VTN share the cores. Medians of five, in turn.
+a VTN that answers at once from another process. Beside it the same plan, threads, ledger and client without Prefect; a
+bare loop that posts the same bodies, encoded before, with `requests` and the number of threads that is best for it
+({threads}); and the guide's way: `iterrows`, a dict a point, `json.dumps`, one request at a time. Client, Prefect's
+server and the VTN share the cores. Medians of {rounds}, in turn.
 
-The bare loop only sends. A run also reads, cleans, digests, encodes and records, and tells Prefect; "Where the time
-goes" has the price of each step, which one interpreter pays for all of its threads. While one thread keeps the
-interpreter busy, a run lets no others work besides it."""
+The bare loop only sends. A run also reads, cleans, digests, encodes and records: "Where the time goes" has the price of
+each step, which one interpreter pays for all of its threads. What a load without Prefect takes besides is planning and
+cutting, and waiting for a core that the VTN has; what it takes more with Prefect is tasks, log lines, progress, events,
+and the core that Prefect's server has. While one thread keeps the interpreter busy, a run hardly ever lets others work
+besides it."""
 DURABLE = """A run of {loads:,} loads, {points:,} points into the reference VTN, which has each request on the disk
-before it answers; its store is empty each time. Beside it the bare loop, with {threads} threads; and the same plan,
-threads, ledger and client without Prefect. Prefect's share is the difference between the two, and comes out below zero
-where the machine's own unrest is larger. CPU of Prefect's server is counted with the run's. Medians of five, in
-turn."""
+before it answers; its store is empty each time. Beside it the bare loop, with the number of threads that is best for it
+({threads}); and the same plan, threads, ledger and client without Prefect. Prefect's share is the difference between
+the two, by the same clock: from the plan to the last point; it comes out below zero where the machine's own unrest is
+larger. Then the same with all CPU that Prefect's server took on top, as if no core had been free for it. Starting and
+ending a run takes {start_s:.1f} s besides. Medians of {rounds}, in turn."""
 
 
 def measure_floor() -> Section:
     """Against a VTN that answers at once."""
     with Stand.made(vens=FLOOR_VENS, meters=METERS) as stand, serving(*SINK) as sink:
         posts = list(bodies_of(stand.loads(), stand.h5))
-        few_posts = posts[:1_000]
-        threads = min(
-            THREADS, key=lambda number: statistics.median(bare_loop(sink, few_posts, number) for _ in range(ROUNDS))
-        )
+        threads = _best_threads(lambda number: bare_loop(sink, posts[:1_000], number))
         points = YEAR * len(posts)
         few = list(islice(stand.loads(), GUIDES_LOADS))
         runs: list[Measured] = []
-        ours, bare, guides = medians(
-            lambda: _noted_run(stand, sink, runs).points_per_second,
-            lambda: points / bare_loop(sink, posts, threads),
+        ours_s, alone_s, bare_s, guides = medians(
+            lambda: _noted(stand.first_run(sink), runs, points),
+            lambda: _noted(stand.first_run(sink, *WITHOUT_PREFECT), [], points),
+            lambda: bare_loop(sink, posts, threads),
             lambda: GUIDES_LOADS * YEAR / guides_loop(sink, few, stand.h5),
         )
-        text = FLOOR.format(loads=len(posts), points=points, threads=threads)
+        text = FLOOR.format(loads=len(posts), points=points, threads=threads, rounds=ROUNDS)
+    ours, bare = points / ours_s, points / bare_s
     return Section(
         "Against the floor",
         text,
@@ -54,6 +60,8 @@ def measure_floor() -> Section:
             Figure("floor.guide", "the guide's way", guides, "points/s"),
             Figure("floor.of_bare", "ours ÷ the bare loop", ours / bare, wanted=0.3, is_ratio=True),
             Figure("floor.of_guide", "ours ÷ the guide's way", ours / guides, wanted=150, is_ratio=True),
+            Figure("floor.load", "ours, a load", 1e3 * ours_s / len(posts), "ms"),
+            Figure("floor.alone", "without Prefect, a load", 1e3 * alone_s / len(posts), "ms"),
             Figure("floor.cpu", "CPU of the run's process, with its start, a load", _cpu_ms(runs), "ms"),
             Figure("floor.server", "CPU of Prefect's server, a load", _server_cpu_ms(runs), "ms"),
         ],
@@ -64,45 +72,56 @@ def measure_durable() -> Section:
     """Against the reference VTN; and what Prefect takes of it."""
     with Stand.made(vens=DURABLE_VENS, meters=METERS) as stand:
         posts = list(bodies_of(stand.loads(), stand.h5))
-        threads = 2
-        runs: list[Measured] = []
-        ours, bare, alone = medians(
-            lambda: _durable_run(stand, runs),
-            lambda: _durable_bare(stand, posts, threads),
-            lambda: _durable_run(stand, [], "-m", "benchmarks.without_prefect"),
-        )
-        server_s = statistics.median(run.server_cpu_s for run in runs)
+        threads = _best_threads(lambda number: _durable_bare(stand, posts[:200], number))
         points = YEAR * len(posts)
-        text = DURABLE.format(loads=len(posts), points=points, threads=threads)
+        runs: list[Measured] = []
+        ours_s, bare_s, alone_s = medians(
+            lambda: _durable_run(stand, runs, points),
+            lambda: _durable_bare(stand, posts, threads),
+            lambda: _durable_run(stand, [], points, *WITHOUT_PREFECT),
+        )
+    server_s = statistics.median(run.server_cpu_s for run in runs)
+    start_s = statistics.median(run.wall_s - run.seconds for run in runs)
+    text = DURABLE.format(loads=len(posts), points=points, threads=threads, start_s=start_s, rounds=ROUNDS)
+    share, server_share = 100 * (1 - alone_s / ours_s), 100 * server_s / ours_s
     return Section(
         "Against the reference VTN",
         text,
         [
-            Figure("durable.ours", "ours", points / ours, "points/s"),
-            Figure("durable.bare", "the bare loop, which is what the VTN takes", points / bare, "points/s", 500_000),
-            Figure("durable.of_bare", "ours ÷ the bare loop", bare / ours, wanted=0.85, is_ratio=True),
+            Figure("durable.ours", "ours", points / ours_s, "points/s"),
+            Figure("durable.bare", "the bare loop, which is what the VTN takes", points / bare_s, "points/s", 500_000),
+            Figure("durable.of_bare", "ours ÷ the bare loop", bare_s / ours_s, wanted=0.85, is_ratio=True),
+            Figure("durable.prefect", "Prefect's share of the wall time", share, "%", 10, is_better_higher=False),
             Figure(
-                "durable.prefect",
-                "Prefect's share of the wall time",
-                100 * (1 - alone / ours),
+                "durable.with_server",
+                "the same, with all CPU of its server",
+                share + server_share,
                 "%",
                 10,
                 is_better_higher=False,
             ),
-            Figure("durable.server", "CPU of Prefect's server", server_s, f"s of {ours:.1f} s"),
+            Figure("durable.server", "CPU of Prefect's server", server_s, f"s of {ours_s:.1f} s"),
         ],
     )
 
 
-def _noted_run(stand: Stand, vtn_url: str, runs: list[Measured], *command: str) -> Measured:
-    run = stand.first_run(vtn_url, *command)
+def _best_threads(seconds: Callable[[int], float]) -> int:
+    """How many threads take the fewest seconds."""
+    found = medians(*(partial(seconds, number) for number in THREADS))
+    return THREADS[found.index(min(found))]
+
+
+def _noted(run: Measured, runs: list[Measured], points: int) -> float:
+    """The seconds of a run that sent all points."""
+    if run.points != points:
+        raise SystemExit(f"{run.points:,} points were sent of {points:,}")
     runs.append(run)
-    return run
+    return run.seconds
 
 
-def _durable_run(stand: Stand, runs: list[Measured], *command: str) -> float:
+def _durable_run(stand: Stand, runs: list[Measured], points: int, *command: str) -> float:
     with stand.reference_vtn() as url:
-        return _noted_run(stand, url, runs, *command).seconds
+        return _noted(stand.first_run(url, *command), runs, points)
 
 
 def _cpu_ms(runs: list[Measured]) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import Figure, Section
-from benchmarks.stand import Stand
+from benchmarks.stand import YEAR, Stand
 from venclient.meter_data import MeterFile
 from venclient.models import Load
 
@@ -19,7 +19,8 @@ VENS = 287
 AT_A_TIME = 500
 
 TEXT = """{vens} VENs, {loads:,} loads, {points:,} points, once: `bulk-upload run` into the reference VTN, and then
-every point of its store read and compared with the meter file: start, interval, value and quality code."""
+every point of its store read and compared with the meter file: start, interval, value and quality code. Seconds from
+the start of the command to its end."""
 
 
 def measure() -> Section:
@@ -30,18 +31,17 @@ def measure() -> Section:
         equal = _equal_points(stand)
         compare_s = time.perf_counter() - began
         store_gb = stand.store.stat().st_size / 1e9
-    if equal != run.points:
-        raise SystemExit(f"{run.points:,} points were sent, and {equal:,} of the store are as in the file")
-    whole_s = run.seconds + compare_s
+        loads = len(stand.loads())
+    whole_s = run.wall_s + compare_s
     return Section(
         "The whole job",
-        TEXT.format(vens=VENS, loads=run.loads, points=run.points),
+        TEXT.format(vens=VENS, loads=loads, points=YEAR * loads),
         [
-            Figure("job.points", "points sent, and equal in the store", equal, wanted=run.points),
-            Figure("job.upload", "upload", run.seconds, "s"),
+            Figure("job.points", "points of the store that are as in the file", equal, wanted=YEAR * loads),
+            Figure("job.upload", "upload", run.wall_s, "s"),
             Figure("job.compare", "read back and compare", compare_s, "s"),
             Figure("job.whole", "both", whole_s, "s", 300, is_better_higher=False),
-            Figure("job.rate", "points a second, uploaded", run.points_per_second, "points/s"),
+            Figure("job.rate", "points a second, uploaded", run.points / run.wall_s, "points/s"),
             Figure("job.peak", "peak memory of the run's process", run.peak_mb, "MB", 400, is_better_higher=False),
             Figure("job.store", "the VTN's store", store_gb, "GB"),
         ],

@@ -1,16 +1,19 @@
 """An upload of all loads without Prefect: the same plan, threads, ledger and VTN client; ends as `run --json` does."""
 
+import gc
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from config.settings import Settings
+from tasks.crew import Crew
 from tasks.run import open_meters, open_vtn, vtn_url
+from tasks.useful_threads import UsefulThreads
 from venclient.batches import select_loads
 from venclient.compression import Compression
 from venclient.lease import Writer
 from venclient.ledger import Entry, Ledger
+from venclient.pace import Pace
 from venclient.planning import plan_loads
 from venclient.resource_db import ResourceDatabase
 from venclient.upload import Uploader, upload_load
@@ -19,29 +22,32 @@ from venclient.upload import Uploader, upload_load
 def main() -> None:
     """Upload, and print what came of it."""
     settings = Settings.load()
-    began = time.perf_counter()
+    pace = Pace(settings.concurrency)
     database = ResourceDatabase(settings.resources_db)
     selection = select_loads(database)
     with (
         open_meters(settings) as meters,
         Ledger(settings.ledger_url, vtn_url(settings)) as ledger,
-        open_vtn(settings, compression=_compression(settings, ledger)) as vtn,
+        open_vtn(settings, pace, compression=_compression(settings, ledger)) as vtn,
         ledger.leased(selection.load_ids, Writer("bench", "A benchmark")),
-        ThreadPoolExecutor(settings.concurrency) as pool,
     ):
         vtn.check()
+        crew = Crew(settings.concurrency, UsefulThreads(lambda: pace.limit, settings.concurrency).number)
+        gc.freeze()
+        began = time.perf_counter()  # as the seconds of a run begin
         uploader = Uploader(meters, ledger, vtn, settings.chunk_size, settings.batch_size)
         for _ in plan_loads(selection.loads(database), meters, ledger):
             pass
-        points = 0
+        uploads = []
         for part in selection.loads(database):
             entries = ledger.entries(part)
-            uploads = [
-                pool.submit(partial(upload_load, load, entries.get(load.vtn_resource_id, Entry()), uploader))
+            uploads += [
+                crew.submit(partial(upload_load, load, entries.get(load.vtn_resource_id, Entry()), uploader))
                 for load in part
             ]
-            points += sum(upload.result().points_sent for upload in uploads)
-    seconds = time.perf_counter() - began
+        points = sum(upload.result().points_sent for upload in uploads)
+        seconds = time.perf_counter() - began
+        crew.join()
     print(json.dumps({"total_loads": len(selection), "total_points_uploaded": points, "seconds": seconds}))  # noqa: T201
 
 

@@ -30,6 +30,14 @@ def test_what_got_worse_by_more_than_a_fifth_is_named(before: Figure, now: Figur
     assert bool(regressions([now], [before])) is is_named
 
 
+def test_a_ratio_that_is_not_compared_or_misses_what_is_wanted_is_named() -> None:
+    known, renamed = Figure("a", "ours ÷ theirs", 1, is_ratio=True), Figure("b", "ours ÷ others'", 1, is_ratio=True)
+    assert regressions([], [known]) == ["ours ÷ theirs: is recorded, and was not measured"]
+    assert regressions([renamed], []) == ["ours ÷ others': is not recorded"]
+    missed = Figure("a", "ours ÷ theirs", 0.99, wanted=1, is_ratio=True)
+    assert regressions([missed], [known]) == ["ours ÷ theirs: 0.99, wanted ≥ 1: missed"]
+
+
 def test_figures_are_recorded_and_a_bound_that_is_missed_is_said_so(tmp_path: Path) -> None:
     figures = [Figure("a", "speed", 1_999_999, "points/s", 2_000_000), Figure("b", "memory", 399, "MB", 400)]
     sections = {"floor": Section("Against the floor", "How.", figures)}
