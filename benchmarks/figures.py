@@ -96,23 +96,20 @@ def filled(text: str) -> str:
 
 
 def regressions(now: Iterable[Figure], before: Iterable[Figure]) -> list[str]:
-    """The ratios that got worse by more than a fifth, that miss what is wanted, or have no other, in words."""
+    """The ratios that got worse by more than a fifth, miss what is wanted, or have no other to compare, in words."""
     found, known = ({figure.key: figure for figure in figures if figure.is_ratio} for figures in (now, before))
-    return [
-        *(f"{known[key].what}: is recorded, and was not measured" for key in known.keys() - found.keys()),
-        *(f"{found[key].what}: is not recorded" for key in found.keys() - known.keys()),
-        *(
-            f"{figure.what}: {figure.value:,.3g}, was {known[key].value:,.3g} "
-            f"({100 * figure.worse_by(known[key]):.0f} % worse)"
-            for key, figure in found.items()
-            if key in known and figure.worse_by(known[key]) > WORSE_BY
-        ),
-        *(
-            f"{figure.what}: {_shown(figure.value, figure)}, wanted {_bound(figure)}: missed"
-            for figure in found.values()
-            if not figure.is_reached
-        ),
-    ]
+    told = {key: _fault(found.get(key), known.get(key)) for key in known | found}
+    return [f"{(found.get(key) or known[key]).what}: {fault}" for key, fault in told.items() if fault]
+
+
+def _fault(now: Figure | None, before: Figure | None) -> str:
+    if now is None:
+        return "is recorded, and was not measured"
+    if before is None:
+        return "is not recorded"
+    if (worse_by := now.worse_by(before)) > WORSE_BY:
+        return f"{now.value:,.3g}, was {before.value:,.3g} ({100 * worse_by:.0f} % worse)"
+    return "" if now.is_reached else f"{_shown(now.value, now)}, wanted {_bound(now)}"
 
 
 def _table(section: Section) -> list[str]:

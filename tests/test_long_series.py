@@ -27,7 +27,7 @@ from venclient.meter_data import MeterFile
 from venclient.models import MeterSeries, Points
 from venclient.months import digest, digests
 from venclient.quality import QualityRules
-from venclient.recently_read import ENTRY_BYTES, Read, RecentlyRead
+from venclient.recently_read import ENTRY_BYTES, PART_BYTES, Read, RecentlyRead
 
 DAY = 24
 ALL_RULES = (
@@ -315,6 +315,13 @@ def test_what_is_kept_is_what_was_used_last_within_its_bytes(asked: list[tuple[i
         assert recent._bytes <= room * 20_000
         assert list(recent._known) == by_use[len(by_use) - len(kept) :]
         assert bool(kept) == bool(room)
+
+
+def test_what_is_kept_of_a_series_weighs_by_its_months_and_slices() -> None:
+    recent = RecentlyRead[int](1_000_000)
+    for key in range(100):
+        recent.get(key, partial(Read, key, key, _zeros(0), 120))
+    assert len(recent._known) == 1_000_000 // (ENTRY_BYTES + 120 * PART_BYTES)
 
 
 def test_what_is_too_large_to_keep_takes_nothing_elses_place() -> None:

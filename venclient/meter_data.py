@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 # Longer datasets are read by slices of about so many rows, where they are in order of time.
 WHOLE_ROWS = 1_000_000
 SLICE_ROWS = 50_000
-# Kept for other loads of the same meter: what is known of a series, which takes 3 kB, and its points; a year of hours
-# takes 70 kB.
+# Kept for other loads of the same meter: what is known of a series, which takes 5 kB for a year, and its points; a year
+# of hours takes 70 kB.
 KNOWN_BYTES = 60_000_000
 POINTS_BYTES = 55_000_000
 # Kept of long series: two or three slices for each load on its way.
@@ -115,13 +115,13 @@ class MeterFile:
         if isinstance(found, _Long):
             # Not with `found` itself, whose series has the dataset and slices of it.
             slice_of = partial(self._slice_of, version, name, found.outline, found.slice_rows)
-            return Read((version, name), replace(found.series, slice_of=slice_of), NO_POINTS)
+            return _known(version, name, replace(found.series, slice_of=slice_of))
         series = self._cleaned(name, found)
         points = self._sharing_its_grid(series.points())
         if len(found) > WHOLE_ROWS:  # out of order: it stays with whoever uses it
-            return Read((version, name), replace(series, slice_of=lambda _: points), points)
+            return _known(version, name, replace(series, slice_of=lambda _: points), points)
         self._points.get((version, name), lambda: Read((version, name), points, points))
-        return Read((version, name), replace(series, slice_of=lambda _: self._points_of(version, name)), NO_POINTS)
+        return _known(version, name, replace(series, slice_of=lambda _: self._points_of(version, name)))
 
     def _cleaned(self, name: "_Name", rows: NDArray[np.generic]) -> MeterSeries:
         try:
@@ -206,3 +206,8 @@ class _Long:
     outline: Outline
     slice_rows: int
     series: MeterSeries
+
+
+def _known(version: Version, name: _Name, series: MeterSeries, points: Points = NO_POINTS) -> Read[MeterSeries]:
+    """What is known of a series, and the points that it holds itself."""
+    return Read((version, name), series, points, len(series.months) + len(series.edges))

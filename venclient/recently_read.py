@@ -7,18 +7,27 @@ from typing import Generic, NamedTuple, TypeVar
 
 from venclient.models import Points
 
-# What Python takes for an entry besides its arrays: a dozen months and their digests.
-ENTRY_BYTES = 3_000
+# What Python takes for an entry, and for each month or slice that is known of it, besides arrays.
+ENTRY_BYTES = 1_200
+PART_BYTES = 250
 
 _Value = TypeVar("_Value")
 
 
 class Read(NamedTuple, Generic[_Value]):
-    """What was read: the key that it has, and the points that stay in memory with it."""
+    """What was read: the key that it has, the points that stay in memory with it, and how many months and slices."""
 
     key: Hashable
     value: _Value
     points: Points
+    parts: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """What it takes if nothing else has its starts."""
+        start_s, power_w, quality = self.points.start_s, self.points.power_w, self.points.quality
+        quality_bytes = quality.nbytes if quality.strides != (0,) else 0
+        return ENTRY_BYTES + PART_BYTES * self.parts + start_s.nbytes + power_w.nbytes + quality_bytes
 
 
 class RecentlyRead(Generic[_Value]):
@@ -51,26 +60,21 @@ class RecentlyRead(Generic[_Value]):
 
     def _keep(self, found: Read[_Value]) -> Read[_Value]:
         with self._asking:
-            if found.key not in self._known and _bytes(found.points) <= self._max_bytes:
+            if found.key not in self._known and found.bytes <= self._max_bytes:
                 self._known[found.key] = found
-                self._count(found.points, 1)
+                self._count(found, 1)
             while self._bytes > self._max_bytes:
                 _, oldest = self._known.popitem(last=False)
-                self._count(oldest.points, -1)
+                self._count(oldest, -1)
         return found
 
-    def _count(self, points: Points, uses: int) -> None:
-        """Points that came, or that went."""
-        grid = id(points.start_s)
+    def _count(self, read: Read[_Value], uses: int) -> None:
+        """What came, or what went."""
+        start_s = read.points.start_s
+        grid = id(start_s)
         before = self._uses[grid]
         self._uses[grid] += uses
         has_company = before and self._uses[grid]
-        self._bytes += uses * (_bytes(points) - (points.start_s.nbytes if has_company else 0))
+        self._bytes += uses * (read.bytes - (start_s.nbytes if has_company else 0))
         if not self._uses[grid]:
             del self._uses[grid]
-
-
-def _bytes(points: Points) -> int:
-    """What they take if nothing else has their starts."""
-    quality_bytes = points.quality.nbytes if points.quality.strides != (0,) else 0
-    return ENTRY_BYTES + points.start_s.nbytes + points.power_w.nbytes + quality_bytes
