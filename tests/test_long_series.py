@@ -317,11 +317,13 @@ def test_what_is_kept_is_what_was_used_last_within_its_bytes(asked: list[tuple[i
         assert bool(kept) == bool(room)
 
 
-def test_what_is_kept_of_a_series_weighs_by_its_months_and_slices() -> None:
-    recent = RecentlyRead[int](1_000_000)
-    for key in range(100):
-        recent.get(key, partial(Read, key, key, _zeros(0), 120))
-    assert len(recent._known) == 1_000_000 // (ENTRY_BYTES + 120 * PART_BYTES)
+def test_what_is_kept_of_a_series_weighs_by_its_months(tmp_path: Path) -> None:
+    rows = hourly(3_650)
+    rows[:, 0] = FIRST_START_S + 86_400 * np.arange(len(rows))
+    with MeterFile(_file(tmp_path / "x.h5", rows)) as meters:
+        months = meters.series("meter_1", "load_3").months
+        assert len(months) >= 120
+        assert meters._known._bytes >= ENTRY_BYTES + len(months) * PART_BYTES
 
 
 def test_what_is_too_large_to_keep_takes_nothing_elses_place() -> None:
