@@ -34,6 +34,11 @@ class Figure:
             return True
         return self.value >= self.wanted if self.is_better_higher else self.value <= self.wanted
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether it tells of another machine, too: a ratio, or a share of something measured beside it."""
+        return self.is_ratio or self.unit == "%"
+
     def worse_by(self, before: "Figure") -> float:
         """By which share it is worse than it was: 0.25 is a quarter; negative where it is better."""
         if self.is_better_higher:
@@ -96,8 +101,10 @@ def filled(text: str) -> str:
 
 
 def regressions(now: Iterable[Figure], before: Iterable[Figure]) -> list[str]:
-    """The ratios that got worse by more than a fifth, miss what is wanted, or have no other to compare, in words."""
-    found, known = ({figure.key: figure for figure in figures if figure.is_ratio} for figures in (now, before))
+    """The ratios and shares that miss what is wanted or have no other to compare, and the ratios that got worse by more
+    than a fifth, in words. A share may be next to nothing: a fifth of it says nothing.
+    """
+    found, known = ({figure.key: figure for figure in figures if figure.is_checked} for figures in (now, before))
     told = {key: _fault(found.get(key), known.get(key)) for key in known | found}
     return [f"{(found.get(key) or known[key]).what}: {fault}" for key, fault in told.items() if fault]
 
@@ -107,7 +114,7 @@ def _fault(now: Figure | None, before: Figure | None) -> str:
         return "is recorded, and was not measured"
     if before is None:
         return "is not recorded"
-    if (worse_by := now.worse_by(before)) > WORSE_BY:
+    if now.is_ratio and (worse_by := now.worse_by(before)) > WORSE_BY:
         return f"{now.value:,.3g}, was {before.value:,.3g} ({100 * worse_by:.0f} % worse)"
     return "" if now.is_reached else f"{_shown(now.value, now)}, wanted {_bound(now)}"
 

@@ -38,6 +38,14 @@ def test_a_ratio_that_is_not_compared_or_misses_what_is_wanted_is_named() -> Non
     assert regressions([missed], [known]) == ["ours ÷ theirs: 0.99, wanted ≥ 1"]
 
 
+def test_a_share_is_held_against_what_is_wanted_and_not_against_next_to_nothing() -> None:
+    nothing, little, much = (
+        Figure("s", "share", value, "%", 10, is_better_higher=False) for value in (-0.2, 3.3, 11.2)
+    )
+    assert regressions([little], [nothing]) == []
+    assert regressions([much], [nothing]) == ["share: 11.2 %, wanted ≤ 10 %"]
+
+
 def test_figures_are_recorded_and_a_bound_that_is_missed_is_said_so(tmp_path: Path) -> None:
     figures = [Figure("a", "speed", 1_999_999, "points/s", 2_000_000), Figure("b", "memory", 399, "MB", 400)]
     sections = {"floor": Section("Against the floor", "How.", figures)}
