@@ -94,11 +94,11 @@ def _print(checks: list[LoadCheck]) -> None:
     from rich.text import Text
 
     listed = checks if len(checks) <= LISTED_WHOLE else [check for check in checks if check.findings][:LISTED_WHOLE]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("load", min_width=14)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # all of it fits into 80 columns
+    table.add_column("load", min_width=10)
     for name in ("rows", "from", "to", "step", "zero", "mean W", "max W"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("findings", min_width=14)
+    table.add_column("findings", min_width=10)
     for check in listed:
         table.add_row(
             Text(printable(check.name)), *_numbers(check), Text(printable("; ".join(check.findings)) or "none")
