@@ -62,6 +62,16 @@ def test_a_series_without_a_fault_has_no_findings(new_site: Callable[..., Site],
     assert _first(new_site(loads=1), hourly(100), tmp_path)["findings"] == []
 
 
+def test_a_terminal_of_80_columns_shows_every_column_to_its_end(new_site: Callable[..., Site], tmp_path: Path) -> None:
+    site = new_site(loads=1, points=8_739)
+    (load,) = ResourceDatabase(str(site.db)).all_loads()
+    site.write_rows(load, hourly(8_739) * (1, -1))
+    narrow = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "dumb"}
+    shown = command("check", "--db", site.db, "--h5", site.h5, cwd=tmp_path, **narrow).stdout
+    assert "findings" in shown
+    assert "negative" in shown
+
+
 def test_what_would_not_upload_gives_exit_code_1_and_the_same_words(
     new_site: Callable[..., Site], tmp_path: Path
 ) -> None:
