@@ -23,7 +23,7 @@ chaos: $(INSTALLED)  ## 200 rounds of faults, kills, stops and full disks (half 
 bench: $(INSTALLED)  ## Everything measured, each beside a peer in the same run (an hour): docs/performance.md
 	$(BIN)/python -m benchmarks
 
-bench-check: $(INSTALLED)  ## What got worse since: ratios beside those recorded last (ten minutes)
+bench-check: $(INSTALLED)  ## What got worse since: ratios beside those recorded last (25 minutes)
 	$(BIN)/python -m benchmarks --check
 
 docs: $(INSTALLED)  ## The pages of docs/ as HTML, in docs/_build

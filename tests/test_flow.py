@@ -133,6 +133,15 @@ def test_loads_are_events_by_how_they_end(
     until(lambda: _done(events(prefect_url, of_run)) == sorted((load.ven, load.load_id) for load in others))
 
 
+def test_tables_and_updates_do_not_bury_the_events_of_loads(site: Site, prefect_url: str) -> None:
+    related = {"id": [f"prefect.flow-run.{_run_id(bulk_upload(return_state=True))}"]}
+    of_reports = {"event": {"prefix": ["prefect.artifact."]}, "related": related}
+    told = until(lambda: _about(events(prefect_url, of_reports), "bulk-upload-summary"))
+    assert {(each["event"], each["payload"]["key"]) for each in told} == {
+        ("prefect.artifact.created", f"bulk-upload-{what}") for what in ("progress", "live", "summary")
+    }
+
+
 def test_a_load_that_is_stopped_half_way_is_an_event(no_faults: ReferenceVtn, site: Site, prefect_url: str) -> None:
     no_faults.switch(points_per_second=30)
     deadline = f"{datetime.now(UTC) + timedelta(seconds=3):%H:%M:%S}"
@@ -343,6 +352,11 @@ def _task_names(prefect: SyncPrefectClient, state: State[Any]) -> list[str]:
     until(lambda: prefect.read_task_runs(task_run_filter=TaskRunFilter(id=TaskRunFilterId(any_=[last]))))
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[_run_id(state)]))
     return sorted(run.name for run in prefect.read_task_runs(flow_run_filter=of_run))
+
+
+def _about(reports: list[Any], key: str) -> list[Any]:
+    """All of them, once there is one about the report of this key, which is the last."""
+    return reports if any(each["payload"].get("key") == key for each in reports) else []
 
 
 def _done(told: list[Any]) -> list[tuple[str, str]]:
