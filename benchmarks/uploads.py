@@ -17,19 +17,19 @@ GUIDES_LOADS = 3
 WITHOUT_PREFECT = ("-m", "benchmarks.without_prefect")
 
 FLOOR = """A run of {loads:,} loads, {points:,} points (Prefect with its server, ledger, HDF5, JSON, HTTP, OAuth), into
-a VTN that answers at once from another process. Beside it the same plan, threads, ledger and client without Prefect; a
-bare loop that posts the same bodies, encoded before, with `requests` and the number of threads that is best for it
-({threads}); and the guide's way: `iterrows`, a dict a point, `json.dumps`, one request at a time. Client, Prefect's
-server and the VTN share the cores. Medians of {rounds}, in turn.
+a VTN that answers at once from another process. Beside it the same plan, threads, ledger, client and log lines without
+Prefect; a bare loop that posts the same bodies, encoded before, with `requests` and the number of threads that is best
+for it ({threads}); and the guide's way: `iterrows`, a dict a point, `json.dumps`, one request at a time. Client,
+Prefect's server and the VTN share the cores. Medians of {rounds}, in turn.
 
 The bare loop only sends. A run also reads, cleans, digests, encodes and records: "Where the time goes" has the price of
 each step, which one interpreter pays for all of its threads. What a load without Prefect takes besides is planning and
-cutting, and waiting for a core that the VTN has; what it takes more with Prefect is tasks, log lines, progress, events,
+cutting, and waiting for a core that the VTN has; what it takes more with Prefect is tasks, reports, events,
 and the core that Prefect's server has. While one thread keeps the interpreter busy, a run hardly ever lets others work
 besides it."""
 DURABLE = """A run of {loads:,} loads, {points:,} points into the reference VTN, which has each request on the disk
 before it answers; its store is empty each time. Beside it the bare loop, with the number of threads that is best for it
-({threads}); and the same plan, threads, ledger and client without Prefect. Medians of {rounds}, in turn.
+({threads}); and the same plan, threads, ledger, client and log lines without Prefect. Medians of {rounds}, in turn.
 
 Prefect's share is what a run takes longer than the one without Prefect after it, by the same clock: from the plan to
 the last point. Its server runs on the same cores. The share comes out below zero where the machine's own unrest is

@@ -1,10 +1,11 @@
-"""An upload of all loads without Prefect: the same plan, threads, ledger and VTN client; ends as `run --json` does."""
+"""An upload of all loads without Prefect: the same plan, threads, ledger, VTN client and log lines as `run --json`."""
 
 import gc
 import json
 import time
 from functools import partial
 
+from cli.progress_bar import shown_progress
 from config.settings import Settings
 from tasks.crew import Crew
 from tasks.run import open_meters, open_vtn, vtn_url
@@ -30,6 +31,7 @@ def main() -> None:
         Ledger(settings.ledger_url, vtn_url(settings)) as ledger,
         open_vtn(settings, pace, compression=_compression(settings, ledger)) as vtn,
         ledger.leased(selection.load_ids, Writer("bench", "A benchmark")),
+        shown_progress(),
     ):
         vtn.check()
         crew = Crew(settings.concurrency, UsefulThreads(lambda: pace.limit, settings.concurrency).number)

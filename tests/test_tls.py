@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from tasks.run import open_vtn
-from tests.test_wire import ENDED, TOKEN, Answer, saying, slowly, talking
+from tests.untrusted_server import ENDED, TOKEN, Answer, saying, slowly, talking
 from venclient import deadlines
 from venclient.errors import ConfigurationError, TransientError
 from venclient.tokens import ClientCredentials, GivenToken

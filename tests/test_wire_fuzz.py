@@ -14,7 +14,7 @@ from gzip import compress
 import pytest
 from pydantic import SecretStr
 
-from tests.test_wire import TOKEN, talking, watchdogs
+from tests.untrusted_server import TOKEN, talking, watchdogs
 from venclient.deadlines import LOOK_EVERY_S
 from venclient.errors import VenClientError
 from venclient.models import Receipt

@@ -138,7 +138,8 @@ class Lease:
 
     def require(self, connection: Connection, ven: str) -> None:
         """Make sure, until the end of this transaction, that this run may write for the VEN; else `BusyError`."""
-        holder = connection.scalar(_HOLDER_OF_VEN, {"vtn_id": self._database.vtn_id, "ven": ven})
+        of_ven = {"vtn_id": self._database.vtn_id, "ven": ven}
+        holder = self._database.execute(connection, _HOLDER_OF_VEN, of_ven).scalar()
         if holder != self.token:
             raise BusyError(
                 f"Another run (writer {holder or 'unknown'}) has taken over the VEN '{ven}' from this one "

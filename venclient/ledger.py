@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, select
 
 from venclient.lease import Lease, SignOfLife, Writer, sign_of_life
 from venclient.ledger_database import LedgerDatabase, outlasting
-from venclient.ledger_tables import GZIPS, MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS, upsert
+from venclient.ledger_tables import GZIPS, MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
 from venclient.pace import Learned
 
@@ -135,7 +135,7 @@ class Ledger:
         """What the VTN was found to bear at a time."""
         row = {"vtn_id": self._database.vtn_id, **asdict(learned)}
         with self._database.writing() as connection:
-            connection.execute(upsert(PACES), row)
+            self._database.put(connection, PACES, row)
 
     @outlasting
     def takes_gzip(self) -> bool | None:
@@ -150,7 +150,7 @@ class Ledger:
         """Whether the VTN was found to take compressed requests, now."""
         row = {"vtn_id": self._database.vtn_id, "is_taken": is_taken, "asked_at_s": int(time.time())}
         with self._database.writing() as connection:
-            connection.execute(upsert(GZIPS), row)
+            self._database.put(connection, GZIPS, row)
 
     @outlasting
     def acknowledge(
@@ -180,7 +180,7 @@ class Ledger:
         point = RefusedPoint(int(chunk.start_s[0]), float(chunk.power_w[0]), answer)
         with self._writing_of(load) as connection:
             self._write_marks(connection, load, chunk)
-            connection.execute(upsert(REFUSED), {**self._key(load), **asdict(point)})
+            self._database.put(connection, REFUSED, {**self._key(load), **asdict(point)})
             self._write_state(connection, load, "pending", None)
             self._write_request(connection, load, 0, 0.0, answers, answer)
         return point
@@ -211,7 +211,7 @@ class Ledger:
         """The VTN has all that there is of these loads of one VEN."""
         if loads:
             with self._writing_of(loads[0]) as connection:
-                connection.execute(upsert(UPLOADS), [self._state(load, "done", None) for load in loads])
+                self._database.put(connection, UPLOADS, [self._state(load, "done", None) for load in loads])
 
     @outlasting
     def forget(self, load: Load, months: Collection[int]) -> None:
@@ -234,7 +234,7 @@ class Ledger:
         """What a run sent, in which time."""
         row = {"vtn_id": self._database.vtn_id, "ended_at_us": _now_us(), "points": points, "seconds": seconds}
         with self._database.writing() as connection:
-            connection.execute(upsert(RUNS), row)
+            self._database.put(connection, RUNS, row)
 
     @contextmanager
     def _writing_of(self, load: Load) -> Iterator[Connection]:
@@ -248,7 +248,7 @@ class Ledger:
         key = self._key(load)
         marks = [{**key, **{name: getattr(mark, name) for name in Mark.__slots__}} for mark in chunk.marks]
         if marks:
-            connection.execute(upsert(MARKS), marks)
+            self._database.put(connection, MARKS, marks)
 
     def _delete_refused(self, connection: Connection, load: Load, starts: Collection[int]) -> None:
         columns = (REFUSED.c.vtn_id, REFUSED.c.vtn_resource_id, REFUSED.c.start_s)
@@ -257,7 +257,7 @@ class Ledger:
         connection.execute(of_point, [{**key, "of_start_s": start_s} for start_s in starts])
 
     def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None) -> None:
-        connection.execute(upsert(UPLOADS), self._state(load, state, error))
+        self._database.put(connection, UPLOADS, self._state(load, state, error))
 
     def _state(self, load: Load, state: LoadState, error: str | None) -> dict[str, object]:
         return {**self._key(load), "state": state, "error": error, "settled_at_s": int(time.time())}
@@ -279,8 +279,8 @@ class Ledger:
             "answers": " ".join(answers),
             "error": error,
         }
-        connection.execute(upsert(REQUESTS), row)
-        connection.execute(_DELETE_OLD_REQUESTS, self._key(load))
+        self._database.put(connection, REQUESTS, row)
+        self._database.execute(connection, _DELETE_OLD_REQUESTS, self._key(load))
 
     def _key(self, load: Load) -> dict[str, object]:
         return {"vtn_id": self._database.vtn_id, "vtn_resource_id": load.vtn_resource_id}

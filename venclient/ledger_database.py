@@ -1,14 +1,14 @@
 """The database behind the ledger, for one VTN: SQLite or PostgreSQL, any number of threads and processes."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from threading import Event, Lock
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ClauseElement, Connection, CursorResult, Table, func, select
 from sqlalchemy.schema import CreateTable
 from tenacity import (
     Retrying,
@@ -22,7 +22,7 @@ from tenacity import (
 
 from venclient.databases import is_there, open_engine, shown, sqlite_path, use_write_ahead_log
 from venclient.errors import ConfigurationError, LedgerLostError
-from venclient.ledger_tables import INSERTS, METADATA, VTNS, faults_told
+from venclient.ledger_tables import INSERTS, METADATA, VTNS, Row, Words, faults_told, upsert
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class LedgerDatabase:
         self.insert = INSERTS[self._engine.dialect.name]
         # SQLite has one writer at a time; threads that queue here do not have to poll for their turn.
         self._turn = Lock() if self.is_sqlite else nullcontext()
+        self._words: dict[ClauseElement, Words] = {}
         self.vtn_id = self._open(vtn_base_url)
 
     def close(self) -> None:
@@ -76,6 +77,17 @@ class LedgerDatabase:
         """A transaction: committed at the end, rolled back when an error leaves it."""
         with faults_told(self.name, "written"), self._turn, self._engine.begin() as connection:
             yield connection
+
+    def put(self, connection: Connection, table: Table, rows: Row | Sequence[Row]) -> None:
+        """Insert whole rows, or overwrite those with the same keys."""
+        self.execute(connection, upsert(table), rows)
+
+    def execute(self, connection: Connection, statement: ClauseElement, rows: Row | Sequence[Row]) -> CursorResult[Any]:
+        """As `connection.execute` would a statement that is the same object each time: it is put into words once."""
+        words = self._words.get(statement)
+        if words is None:
+            words = self._words[statement] = Words(statement, self._engine.dialect)
+        return words.execute(connection, rows)
 
     def _open(self, vtn_base_url: str) -> int:
         insert = self.insert(VTNS).values(base_url=vtn_base_url).on_conflict_do_nothing()
