@@ -22,7 +22,8 @@ from tenacity import (
 
 from venclient.databases import is_there, open_engine, shown, sqlite_path, use_write_ahead_log
 from venclient.errors import ConfigurationError, LedgerLostError
-from venclient.ledger_tables import INSERTS, METADATA, VTNS, Row, Words, faults_told, upsert
+from venclient.ledger_statements import Row, Words, upsert
+from venclient.ledger_tables import INSERTS, METADATA, VTNS, faults_told
 
 log = logging.getLogger(__name__)
 

@@ -1,17 +1,12 @@
 """The ledger's tables, and the one way in which its faults are told."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    ClauseElement,
     Column,
-    Connection,
-    CursorResult,
     Dialect,
     Float,
     Integer,
@@ -19,19 +14,14 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    TextClause,
     TypeDecorator,
-    bindparam,
-    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
-from sqlalchemy.sql.compiler import SQLCompiler
 
 from venclient.errors import ConfigurationError, LedgerLostError
 
 Insert = sqlite.Insert | postgresql.Insert
-Row = Mapping[str, object]
 INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -148,51 +138,6 @@ LEASES = Table(
     Column("writer_id", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
-
-
-@cache
-def upsert(table: Table) -> TextClause:
-    """An insert of whole rows that overwrites those with the same keys.
-
-    As text, which both databases take: SQLAlchemy would put `on_conflict_do_update` into words for each execution anew,
-    in the time of ten executions.
-    """
-    key = ", ".join(column.name for column in table.primary_key)
-    names = [column.name for column in table.c]
-    rest = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.c if not column.primary_key)
-    places = ", ".join(f":{name}" for name in names)
-    sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places}) ON CONFLICT ({key}) DO UPDATE SET {rest}"
-    return text(sql).bindparams(*(bindparam(column.name, type_=column.type) for column in table.c))
-
-
-class Words:
-    """A statement in the words of a database, with the places of its parameters: for what each request goes through.
-
-    SQLAlchemy would look all of this up for each execution anew, in the time that the database takes for it.
-    """
-
-    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
-        words = cast(SQLCompiler, statement.compile(dialect=dialect))
-        self._sql = words.string
-        self._is_positional = words.positional
-        types = {name: parameter.type for parameter, name in words.bind_names.items()}
-        self._names = [*(words.positiontup or types)]  # of the places: some are of the same parameter
-        self._places = [
-            (name, words.params[name], types[name].dialect_impl(dialect).bind_processor(dialect))
-            for name in self._names
-        ]
-
-    def execute(self, connection: Connection, rows: Row | Sequence[Row]) -> CursorResult[Any]:
-        """As `connection.execute` would, with the values of one execution, or of many."""
-        given = self._given(rows) if isinstance(rows, Mapping) else [self._given(row) for row in rows]
-        return connection.exec_driver_sql(self._sql, given)
-
-    def _given(self, row: Row) -> Any:
-        values = [
-            process(row.get(name, default)) if process else row.get(name, default)
-            for name, default, process in self._places
-        ]
-        return tuple(values) if self._is_positional else dict(zip(self._names, values, strict=True))
 
 
 def _is_away(error: SQLAlchemyError) -> bool:
