@@ -37,7 +37,7 @@ def main(
     sections: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(SECTIONS)}. All of them.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Compare with what is recorded, and record nothing.")] = False,
 ) -> None:
-    """Measure; all of it is written to docs/performance.md."""
+    """Measure; all of it is written to docs/performance.md. The exit code is 1 where a figure misses what is wanted."""
     names = sections or (CHECKED if check else list(SECTIONS))
     if unknown := set(names) - set(SECTIONS):
         raise typer.BadParameter(f"no such section: {', '.join(unknown)}")
@@ -47,6 +47,8 @@ def main(
     if not sections:
         save(RECORDED, measured)
         PAGE.write_text(f"# Performance\n\n{filled(HEAD.format(machine=machine()))}\n{page(measured)}\n")
+    if missed := [figure.what for section in measured.values() for figure in section.figures if not figure.is_reached]:
+        sys.exit(f"Missed: {'; '.join(missed)}")
 
 
 def _check(names: Sequence[str], recorded: dict[str, Section]) -> int:

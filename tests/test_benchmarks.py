@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from benchmarks.__main__ import SECTIONS, main
 from benchmarks.figures import Figure, Section, load, page, regressions, save
 from benchmarks.stand import SINK, serving
 from tests.vtn_calls import hours
@@ -62,3 +63,11 @@ def test_the_sink_counts_points_plain_and_compressed() -> None:
             headers = {"Content-Encoding": encoding}
             answer = requests.post(f"{url}/report_data/bulk", data=sent, headers=headers, timeout=5)
             assert (answer.status_code, answer.json()) == (201, {"entries_created": 300})
+
+
+def test_a_run_that_misses_what_is_wanted_says_so_and_does_not_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = [Figure("a", "speed", 1_999_999, "points/s", 2_000_000), Figure("b", "share", 3, "%", 10, False, False)]
+    monkeypatch.setitem(SECTIONS, "floor", lambda: Section("Against the floor", "How.", figures))
+    with pytest.raises(SystemExit) as ended:
+        main(["floor"])
+    assert ended.value.code == "Missed: speed"
