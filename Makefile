@@ -20,10 +20,10 @@ check: $(INSTALLED)  ## Style, types, and who may import whom
 chaos: $(INSTALLED)  ## 200 rounds of faults, kills, stops and full disks (half an hour; as root, on Debian): docs/reliability.md
 	$(BIN)/python -m tests.chaos --rounds 200
 
-bench: $(INSTALLED)  ## Everything measured, each beside a peer in the same run (70 minutes): docs/performance.md
+bench: $(INSTALLED)  ## Everything measured, each beside a peer in the same run (as root, 75 minutes): docs/performance.md
 	$(BIN)/python -m benchmarks
 
-bench-check: $(INSTALLED)  ## What got worse since: ratios beside those recorded last (35 minutes)
+bench-check: $(INSTALLED)  ## What got worse since: ratios beside those recorded last (as root, 55 minutes)
 	$(BIN)/python -m benchmarks --check
 
 docs: $(INSTALLED)  ## The pages of docs/ as HTML, in docs/_build

@@ -12,7 +12,7 @@ from textwrap import fill
 
 ROUNDS = 5
 WORSE_BY = 0.2
-VERSIONS_OF = ("numpy", "h5py", "orjson", "requests", "SQLAlchemy", "prefect", "uvicorn")
+VERSIONS_OF = ("numpy", "h5py", "orjson", "requests", "SQLAlchemy", "prefect", "msgspec", "uvicorn", "pandas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,16 @@ class Section:
 
 
 def medians(*measure: Callable[[], float], rounds: int = ROUNDS) -> list[float]:
-    """The median of each, measured in turn, so that a slow moment of the machine strikes all of them."""
-    found = [[each() for each in measure] for _ in range(rounds)]
-    return [statistics.median(column) for column in zip(*found, strict=True)]
+    """The median of each, measured in turn, so that a slow moment of the machine strikes all of them.
+
+    Each round begins with another, as what comes after what may matter, too.
+    """
+    found: list[list[float]] = [[] for _ in measure]
+    for number in range(rounds):
+        for turn in range(len(measure)):
+            which = (number + turn) % len(measure)
+            found[which].append(measure[which]())
+    return [statistics.median(each) for each in found]
 
 
 def machine() -> str:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 from threading import Lock
 
@@ -58,12 +57,12 @@ def bare_loop(vtn_url: str, posts: Sequence[tuple[str, bytes]], threads: int) ->
     return time.perf_counter() - began
 
 
-def guides_loop(vtn_url: str, loads: Sequence[Load], h5: Path) -> float:
+def guides_loop(vtn_url: str, loads: Sequence[Load], h5: Path, *, by_column: bool = False) -> float:
     """Seconds to upload these loads in the guide's way: one request at a time, point by point."""
     began = time.perf_counter()
     with MeterFile(h5) as meters, requests.Session() as session:
         for load in loads:
-            body = guides_body(_chunk(meters, load))
+            body = guides_body(_chunk(meters, load), by_column=by_column)
             params = {"resource_id": load.vtn_resource_id, "batch_size": BATCH_SIZE}
             session.post(
                 f"{vtn_url}/report_data/bulk", params=params, data=body, headers=HEADERS, timeout=TIMEOUT_S
@@ -71,12 +70,16 @@ def guides_loop(vtn_url: str, loads: Sequence[Load], h5: Path) -> float:
     return time.perf_counter() - began
 
 
-def guides_body(chunk: Chunk) -> bytes:
-    """Written from the guide's description: a data frame, row by row, a time and a dict for each, `json.dumps`."""
-    frame = pd.DataFrame({"timestamp": chunk.start_s, "power_w": chunk.power_w})
+def guides_body(chunk: Chunk, *, by_column: bool = False) -> bytes:
+    """Written from the guide's description: a data frame, row by row, a dict for each, `json.dumps`.
+
+    The guide does not show how it comes by the time of a row: made of each row's seconds, or of the column before.
+    """
+    starts = pd.to_datetime(chunk.start_s, unit="s") if by_column else chunk.start_s
+    frame = pd.DataFrame({"timestamp": starts, "power_w": chunk.power_w})
     data_points = []
     for _, row in frame.iterrows():
-        timestamp = pd.to_datetime(row["timestamp"], unit="s")
+        timestamp = row["timestamp"] if by_column else pd.to_datetime(row["timestamp"], unit="s")
         interval_end = timestamp + timedelta(hours=1)
         data_points.append(
             {
@@ -92,5 +95,4 @@ def guides_body(chunk: Chunk) -> bytes:
 def _chunk(meters: MeterFile, load: Load) -> Chunk:
     """A whole year of one load."""
     series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
-    (chunk,) = islice(cut(series, pending(series, {}), 50_000), 1)
-    return chunk
+    return next(cut(series, pending(series, {}), 50_000))

@@ -33,6 +33,8 @@ YEAR = 8_739  # hours, as the guide's dataset has them
 CLIENT = ("bench", "bench-secret")
 TOKEN = "bench-token"
 SINK = ("-m", "benchmarks.sink")
+# Prefect's server is at rest when it takes less CPU than this between two looks.
+LOOK_EVERY_S, AT_REST_S, AT_REST_WITHIN = 1.2, 0.03, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,12 @@ class Measured:
         """Points sent a second."""
         return self.points / self.seconds
 
+    def having_sent(self, points: int) -> Self:
+        """The same; raises `SystemExit` where it sent another number of points."""
+        if self.points != points:
+            raise SystemExit(f"{self.points:,} points were sent, and not {points:,}")
+        return self
+
 
 class Stand:
     """A folder with sample data, all loads of it registered, and a Prefect server for its runs."""
@@ -66,7 +74,10 @@ class Stand:
         self.h5 = folder / "load_data.h5"
         self.ledger = folder / "ledger.db"
         self.store = folder / "vtn.db"
-        self._environment = os.environ | {
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("BULK_UPLOAD_", "VTN_", "OAUTH"))
+        } | {
+            "PYTHONPATH": str(ROOT),
             "PREFECT_API_URL": f"{prefect_url}/api",
             "BULK_UPLOAD_RESOURCES_DB": str(self.db),
             "BULK_UPLOAD_METER_FILE": str(self.h5),
@@ -107,11 +118,14 @@ class Stand:
         """All loads, in order."""
         return ResourceDatabase(str(self.db)).loads()
 
+    def series(self) -> list[tuple[str, str]]:
+        """Meter and component of each series that loads have, once."""
+        return list(dict.fromkeys((load.h5_meter_id, load.load_component) for load in self.loads()))
+
     def rewrite(self, series: Callable[[int], NDArray[np.float64]]) -> None:
         """Other series in place of those in the meter file: rows (N, 2) by a number."""
         with h5py.File(self.h5, "w") as meters:
-            names = dict.fromkeys((load.h5_meter_id, load.load_component) for load in self.loads())
-            for number, (meter, component) in enumerate(names):
+            for number, (meter, component) in enumerate(self.series()):
                 meters[f"meters/{meter}/{component}/power"] = series(number)
 
     def forget(self) -> None:
@@ -147,7 +161,7 @@ class Stand:
         with log_path.open("w") as log:
             process = subprocess.Popen(
                 [*within, sys.executable, *(command or ("-m", "cli", "run", "--json"))],
-                cwd=ROOT,
+                cwd=self.folder,
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -193,12 +207,12 @@ class Stand:
     def _server_cpu_s_at_rest(self) -> float:
         """Once it takes next to nothing any more."""
         now_s = self._server_cpu_s()
-        for _ in range(8):
-            time.sleep(1.2)
+        for _ in range(AT_REST_WITHIN):
+            time.sleep(LOOK_EVERY_S)
             before_s, now_s = now_s, self._server_cpu_s()
-            if now_s - before_s < 0.03:
-                break
-        return now_s
+            if now_s - before_s < AT_REST_S:
+                return now_s
+        raise SystemExit("Prefect's server does not come to rest")
 
     def _server_cpu_s(self) -> float:
         used = self._server.cpu_times()

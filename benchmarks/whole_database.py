@@ -7,16 +7,17 @@ from pathlib import Path
 from matplotlib.figure import Figure as Drawing
 
 from benchmarks.figures import ROUNDS, Figure, Section
-from benchmarks.stand import ROOT, SINK, YEAR, Stand, serving
+from benchmarks.stand import SINK, YEAR, Stand, serving
 
 VENS = (25, 253, 2_531)
-PICTURE = ROOT / "docs" / "performance-growth.svg"
+PICTURE = "performance-growth.svg"
 
-TEXT = """{loads:,} loads of {year:,} points, once for real into a VTN that answers at once from another process; and
-1 % and 10 % of it, one size after the other. Medians of {rounds} for 1 %, which is over in seconds, and for the runs
-that have nothing to do. Seconds of the work of a run; nothing to send: from the start of the command to its end.
+TEXT = """{loads:,} loads of {year:,} points, of {series} series that they share, once for real into a VTN that answers
+at once from another process; and 1 % and 10 % of it, one size after the other. Medians of {rounds} for 1 %, which is
+over in seconds, and for the runs that have nothing to do. Seconds of the work of a run; nothing to send: from the start
+of the command to its end.
 
-![Seconds, memory and ledger by loads](performance-growth.svg)
+![Seconds, memory and ledger by loads]({picture})
 
 On a straight line from the least to the whole, a load takes {ms_a_load:.2f} ms, and a run {fixed_s:.1f} s besides; what
 10 % took is {off_by:.0f} % off that line. The ledger grows by {ledger_bytes:,.0f} bytes a load, peak memory by
@@ -28,6 +29,7 @@ class _Size:
     """A share of the database: the run that sent it, runs after it that had nothing to do, and the ledger."""
 
     loads: int
+    series: int
     points: int
     seconds: float
     peak_mb: float
@@ -44,13 +46,14 @@ class _Size:
 def measure() -> Section:
     """Seconds, memory and ledger of 1 %, 10 % and all of it."""
     sizes = [_measured(vens) for vens in VENS]
-    _draw(sizes, PICTURE)
     least, _, whole = sizes
     figures = [figure for size in sizes for figure in _figures(size)]
     rate_kept = whole.points_per_second / least.points_per_second
     return Section(
         "The whole database",
-        TEXT.format(loads=whole.loads, year=YEAR, rounds=ROUNDS, **_growth(sizes)),
+        TEXT.format(
+            loads=whole.loads, year=YEAR, series=whole.series, rounds=ROUNDS, picture=PICTURE, **_growth(sizes)
+        ),
         [
             *figures,
             Figure(
@@ -76,11 +79,13 @@ def measure() -> Section:
 
 def _measured(vens: int) -> _Size:
     with Stand.made(vens=vens) as stand, serving(*SINK) as sink:
-        sent = [stand.first_run(sink) for _ in range(ROUNDS if vens == min(VENS) else 1)]
-        again = [stand.run(sink) for _ in range(ROUNDS)]
+        points = YEAR * len(stand.loads())
+        sent = [stand.first_run(sink).having_sent(points) for _ in range(ROUNDS if vens == min(VENS) else 1)]
+        again = [stand.run(sink).having_sent(0) for _ in range(ROUNDS)]
         return _Size(
             sent[0].loads,
-            sent[0].points,
+            len(stand.series()),
+            points,
             statistics.median(run.seconds for run in sent),
             statistics.median(run.peak_mb for run in sent),
             statistics.median(run.wall_s for run in again),
@@ -116,13 +121,12 @@ def _figures(size: _Size) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _draw(sizes: list[_Size], path: Path) -> None:
-    loads = [size.loads for size in sizes]
-    drawn = {
-        "seconds": [size.seconds for size in sizes],
-        "peak memory, MB": [size.peak_mb for size in sizes],
-        "ledger, MB": [size.ledger_mb for size in sizes],
-    }
+def draw(section: Section, path: Path) -> None:
+    """Seconds, memory and ledger by loads, as the section has them."""
+    found = {figure.key: figure.value for figure in section.figures}
+    loads = [int(key.split(".")[1]) for key in found if key.endswith(".seconds")]
+    titles = {"seconds": "seconds", "peak": "peak memory, MB", "ledger": "ledger, MB"}
+    drawn = {title: [found[f"whole.{size}.{key}"] for size in loads] for key, title in titles.items()}
     drawing = Drawing(figsize=(9, 2.8), layout="constrained")
     for axes, (name, values) in zip(drawing.subplots(1, len(drawn)), drawn.items(), strict=True):
         axes.plot(loads, values, marker="o", color="#2f6db3")

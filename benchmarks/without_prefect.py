@@ -7,8 +7,8 @@ from functools import partial
 
 from cli.progress_bar import shown_progress
 from config.settings import Settings
+from tasks.connections import open_meters, open_vtn, vtn_url
 from tasks.crew import Crew
-from tasks.run import open_meters, open_vtn, vtn_url
 from tasks.useful_threads import UsefulThreads
 from venclient.batches import select_loads
 from venclient.compression import Compression

@@ -52,7 +52,7 @@ def tell_plan(
 ) -> None:
     """Work out a plan and print it."""
     from cli.progress_bar import counting_bar
-    from tasks.run import open_meters, vtn_url
+    from tasks.connections import open_meters, vtn_url
     from venclient.batches import select_loads
     from venclient.ledger import Ledger
     from venclient.planning import ASSUMED_POINTS_PER_SECOND, LoadPlan, Plan, plan_loads

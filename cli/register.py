@@ -31,7 +31,7 @@ def register(
     """
     from cli.progress_bar import counting_bar
     from config.settings import Settings
-    from tasks.run import open_vtn
+    from tasks.connections import open_vtn
     from venclient.registration import register as register_loads
     from venclient.resource_db import ResourceDatabase
 

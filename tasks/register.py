@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from config.settings import Settings
-from tasks.run import open_vtn
+from tasks.connections import open_vtn
 from venclient.registration import Registration, register
 from venclient.resource_db import ResourceDatabase
 from venclient.vtn import VtnClient

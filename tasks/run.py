@@ -7,7 +7,7 @@ import gc
 import logging
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from config.settings import Settings
+from tasks.connections import open_meters, open_vtn, vtn_url
 from tasks.crew import Crew
 from tasks.progress import RunProgress, VenResults
 from tasks.shared_limit import shared_limit
@@ -30,14 +31,10 @@ from venclient.databases import has_password, shown
 from venclient.errors import ConfigurationError
 from venclient.lease import Writer
 from venclient.ledger import Ledger
-from venclient.meter_data import MeterFile
 from venclient.pace import Pace
 from venclient.process_identity import on_this_machine
-from venclient.quality import QualityRules
 from venclient.resource_db import ResourceDatabase
-from venclient.tokens import ClientCredentials, GivenToken, TokenSource
 from venclient.upload import Uploader
-from venclient.vtn import VtnClient
 
 log = logging.getLogger(__name__)
 
@@ -200,57 +197,3 @@ def begun_at() -> datetime:
             f"This run was lost {lost} times, with its worker or its machine: see what they died of, and start it again"
         )
     return begun or datetime.now(UTC)
-
-
-def open_vtn(
-    settings: Settings,
-    pace: Pace | None = None,
-    compression: Compression | None = None,
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> VtnClient:
-    """A client for the VTN of these settings, which sends points within `turn`; no request is made yet."""
-    return VtnClient(
-        vtn_url(settings),
-        _token_source(settings),
-        timeout_s=settings.timeout_s,
-        attempts=settings.attempts,
-        retry_wait_s=settings.retry_wait_s,
-        outage_patience_s=settings.outage_patience.total_seconds(),
-        pace=pace or Pace(settings.concurrency),
-        compression=compression,
-        turn=turn,
-        ca_file=settings.ca_file or None,
-        allow_http=settings.allow_http,
-    )
-
-
-def open_meters(settings: Settings) -> MeterFile:
-    """The meter file of these settings, with their rules for quality codes."""
-    return MeterFile(settings.meter_file, QualityRules.parse(settings.quality_rules))
-
-
-def vtn_url(settings: Settings) -> str:
-    """The VTN's base address; raises `ConfigurationError` when it is not set."""
-    if settings.vtn_url is None:
-        raise ConfigurationError(
-            "No VTN is named: set VTN_SERVER_ADDRESS (in the environment or .env) or give --vtn-url; "
-            "`bulk-upload vtn` runs one where there is none"
-        )
-    return settings.vtn_url
-
-
-def _token_source(settings: Settings) -> TokenSource:
-    if settings.bearer_token is not None:
-        return GivenToken(settings.bearer_token)
-    if settings.oauth_token_url and settings.oauth_client_id and settings.oauth_client_secret is not None:
-        return ClientCredentials(
-            settings.oauth_token_url,
-            settings.oauth_client_id,
-            settings.oauth_client_secret,
-            ca_file=settings.ca_file or None,
-            allow_http=settings.allow_http,
-        )
-    raise ConfigurationError(
-        "No token: set OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL, "
-        "or VTN_BEARER_TOKEN, in the environment or .env, or give --token"
-    )

@@ -71,3 +71,27 @@ def test_a_run_that_misses_what_is_wanted_says_so_and_does_not_end_well(monkeypa
     with pytest.raises(SystemExit) as ended:
         main(["floor"])
     assert ended.value.code == "Missed: speed"
+
+
+@pytest.mark.parametrize(
+    ("now", "code", "told"),
+    [(0.79, 1, "ours ÷ theirs: 0.79, was 1 (21 % worse)"), (0.81, 0, "No ratio got worse by more than a fifth")],
+)
+def test_a_check_ends_with_1_where_a_ratio_got_worse(
+    now: float,
+    code: int,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save(tmp_path / "recorded.json", {"floor": Section("Against the floor", "How.", [_figure(1.0)])})
+    monkeypatch.setattr("benchmarks.__main__.RECORDED", tmp_path / "recorded.json")
+    monkeypatch.setitem(SECTIONS, "floor", lambda: Section("Against the floor", "How.", [_figure(now)]))
+    with pytest.raises(SystemExit) as ended:
+        main(["floor"], check=True)
+    assert ended.value.code == code
+    assert told in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["steps"], check=True)
+    assert ended.value.code == "steps: not recorded yet, run make bench"

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from config.settings import Settings
-from tasks.run import open_vtn
+from tasks.connections import open_vtn
 from tests.untrusted_server import ENDED, TOKEN, Answer, saying, slowly, talking
 from venclient import deadlines
 from venclient.errors import ConfigurationError, TransientError

@@ -94,7 +94,7 @@ def test_the_setting_holds_for_a_run_and_the_guides_own_interface_is_as_careful(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from config.settings import Settings
-    from tasks.run import open_vtn
+    from tasks.connections import open_vtn
     from venclient.client import VENManager
 
     with pytest.raises(ConfigurationError, match="BULK_UPLOAD_ALLOW_HTTP"):

@@ -1,0 +1,67 @@
+"""What settings name, opened: the VTN with its token, and the meter file."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from config.settings import Settings
+from venclient.compression import Compression
+from venclient.errors import ConfigurationError
+from venclient.meter_data import MeterFile
+from venclient.pace import Pace
+from venclient.quality import QualityRules
+from venclient.tokens import ClientCredentials, GivenToken, TokenSource
+from venclient.vtn import VtnClient
+
+
+def open_vtn(
+    settings: Settings,
+    pace: Pace | None = None,
+    compression: Compression | None = None,
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> VtnClient:
+    """A client for the VTN of these settings, which sends points within `turn`; no request is made yet."""
+    return VtnClient(
+        vtn_url(settings),
+        _token_source(settings),
+        timeout_s=settings.timeout_s,
+        attempts=settings.attempts,
+        retry_wait_s=settings.retry_wait_s,
+        outage_patience_s=settings.outage_patience.total_seconds(),
+        pace=pace or Pace(settings.concurrency),
+        compression=compression,
+        turn=turn,
+        ca_file=settings.ca_file or None,
+        allow_http=settings.allow_http,
+    )
+
+
+def open_meters(settings: Settings) -> MeterFile:
+    """The meter file of these settings, with their rules for quality codes."""
+    return MeterFile(settings.meter_file, QualityRules.parse(settings.quality_rules))
+
+
+def vtn_url(settings: Settings) -> str:
+    """The VTN's base address; raises `ConfigurationError` when it is not set."""
+    if settings.vtn_url is None:
+        raise ConfigurationError(
+            "No VTN is named: set VTN_SERVER_ADDRESS (in the environment or .env) or give --vtn-url; "
+            "`bulk-upload vtn` runs one where there is none"
+        )
+    return settings.vtn_url
+
+
+def _token_source(settings: Settings) -> TokenSource:
+    if settings.bearer_token is not None:
+        return GivenToken(settings.bearer_token)
+    if settings.oauth_token_url and settings.oauth_client_id and settings.oauth_client_secret is not None:
+        return ClientCredentials(
+            settings.oauth_token_url,
+            settings.oauth_client_id,
+            settings.oauth_client_secret,
+            ca_file=settings.ca_file or None,
+            allow_http=settings.allow_http,
+        )
+    raise ConfigurationError(
+        "No token: set OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL, "
+        "or VTN_BEARER_TOKEN, in the environment or .env, or give --token"
+    )
