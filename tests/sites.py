@@ -58,13 +58,12 @@ def hourly(points: int, *, first_start_s: int = FIRST_START_S, seed: int = 0) ->
 
 def expected_points(rows: Sequence[Sequence[float]]) -> tuple[dict[int, float], int]:
     """Value by start, and the interval, that a VTN should hold of these rows."""
-    finite = [(time, value) for time, value in rows if math.isfinite(time) and math.isfinite(value)]
-    unit = 1000 if statistics.median(time for time, _ in finite) > 1e11 else 1
-    points = {round(time / unit): value for time, value in finite}
-    starts = sorted(points)
-    steps = Counter(b - a for a, b in pairwise(starts))
+    timed = [(time, value) for time, value in rows if math.isfinite(time)]
+    unit = 1000 if statistics.median(time for time, _ in timed) > 1e11 else 1
+    points = {round(time / unit): value for time, value in timed if math.isfinite(value)}
+    steps = Counter(b - a for a, b in pairwise(sorted({round(time / unit) for time, _ in timed})))
     interval_s = min((-count, step) for step, count in steps.items())[1] if steps else 3600
-    return {start: float(points[start]) for start in starts}, interval_s
+    return {start: float(points[start]) for start in sorted(points)}, interval_s
 
 
 class Site:

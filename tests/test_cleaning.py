@@ -83,6 +83,40 @@ def test_the_most_frequent_step_is_the_interval_whatever_the_gaps(step_s: int) -
     assert clean(np.stack([kept, np.ones(len(kept))], axis=1)).interval_s == step_s
 
 
+def test_an_interval_without_a_value_is_one_all_the_same() -> None:
+    rows = hourly(101)
+    rows[:, 0] = START + 900 * np.arange(101.0)
+    rows[1::2, 1] = math.nan
+    series = clean(rows)
+    assert (len(series), series.interval_s) == (51, 900)
+
+
+@pytest.mark.parametrize("unit", [1, 1000])
+@pytest.mark.parametrize("dtype", ["<f8", "<i8"])
+def test_rows_that_nobody_wrote_are_none(unit: int, dtype: str) -> None:
+    rows = np.zeros((500, 2))
+    rows[:200] = np.rint(hourly(200)) * [unit, 1]
+    series = clean(rows.astype(dtype))
+    assert series.points().start_s.tolist() == hourly(200)[:, 0].tolist()
+    assert series.dropped == {"bad timestamp": 300}
+
+
+def test_a_few_seconds_among_milliseconds_are_no_days_of_1970() -> None:
+    rows = hourly(10)
+    rows[2:, 0] *= 1000
+    series = clean(rows)
+    assert series.points().start_s.tolist() == hourly(10)[2:, 0].tolist()
+    assert series.dropped == {"bad timestamp": 2}
+
+
+def test_zero_has_no_sign() -> None:
+    rows = hourly(10)
+    rows[3:6, 1] = 0.0
+    months = clean(rows).months
+    rows[3:6, 1] = -0.0
+    assert clean(rows).months == months
+
+
 def test_a_single_row_lasts_an_hour() -> None:
     assert clean(hourly(1)).interval_s == 3600
 

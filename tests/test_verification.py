@@ -64,6 +64,15 @@ def test_what_arrived_whole_passes_with_a_record_of_every_month(vtn: ReferenceVt
     )
 
 
+def test_a_zero_below_zero_is_a_zero(vtn: ReferenceVtn, site: Site, tmp_path: Path) -> None:
+    load = site.loads[0]
+    rows = hourly(1500)
+    rows[700:720, 1] = -0.0
+    site.write_rows(load, rows)
+    site.upload(vtn)
+    assert _verify(site, vtn, tmp_path, returns=0)["passed"]
+
+
 def test_a_point_altered_in_the_store_is_found_named_and_repaired(
     vtn: ReferenceVtn, site: Site, tmp_path: Path
 ) -> None:

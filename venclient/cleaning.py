@@ -30,20 +30,25 @@ def clean(rows: NDArray[np.generic], rules: QualityRules = ALL_GOOD, capacity_w:
     """
     clock = Clock()
     clock.add(rows)
-    start_s, power_w, dropped = usable(rows, rules, in_milliseconds=clock.is_in_milliseconds)
-    if not _is_increasing(start_s):
+    grid_s, start_s, power_w, dropped = usable(rows, rules, in_milliseconds=clock.is_in_milliseconds)
+    if not is_increasing(start_s):
         count = len(start_s)
         start_s, power_w = _sorted_last_wins(start_s, power_w)
         dropped["duplicate timestamp"] = count - len(start_s)
     told = reasons(dropped)
-    interval_s = most_frequent(steps(start_s), int(start_s[-1]) if len(start_s) else None, told)
+    if not is_increasing(grid_s):
+        grid_s = np.unique(grid_s)
+    interval_s = most_frequent(steps(grid_s), int(start_s[-1]) if len(start_s) else None, told)
     points = Points(start_s, *rules.applied(power_w, capacity_w))
     series = MeterSeries((0, len(points)), lambda _: points, rules.codes, interval_s, (), told)
     return replace(series, months=months_of(series, month_begins(start_s)))
 
 
 class Clock:
-    """Tells seconds from milliseconds by the median of all times that it was given, without having them together."""
+    """Tells seconds from milliseconds by the median of all times that it was given, without having them together.
+
+    A time of 0, as rows have that nobody wrote, tells nothing.
+    """
 
     def __init__(self) -> None:
         self._seconds = self._milliseconds = 0
@@ -53,7 +58,7 @@ class Clock:
     def add(self, rows: NDArray[np.generic]) -> None:
         """The times of these rows too."""
         time = rows[:, 0].astype(np.float64)
-        time = time[np.isfinite(time)]
+        time = time[np.isfinite(time) & (time != 0)]
         is_seconds = time < MILLISECONDS_FROM
         seconds = int(is_seconds.sum())
         self._seconds += seconds
@@ -70,8 +75,12 @@ class Clock:
 
 
 class Usable(NamedTuple):
-    """Of some rows those that can be sent, as they stand: unix seconds, measured W; and how many others by reason."""
+    """Of some rows those that can be sent, as they stand: unix seconds, measured W; and how many others by reason.
 
+    `grid_s`: the times also of those whose value is none, for an interval is one without a value, too.
+    """
+
+    grid_s: NDArray[np.int64]
     start_s: NDArray[np.int64]
     power_w: NDArray[np.float64]
     dropped: Counter[str]
@@ -79,15 +88,21 @@ class Usable(NamedTuple):
 
 @np.errstate(over="ignore", invalid="ignore")  # what float64 does not hold becomes infinite, and is counted as that
 def usable(rows: NDArray[np.generic], rules: QualityRules, *, in_milliseconds: bool) -> Usable:
-    """Rows with a time from 1970 to 9999 and a finite value, or NaN where the rules have a value for it."""
+    """Rows with a time from 1970 to 9999 and a finite value, or NaN where the rules have a value for it.
+
+    In milliseconds the times begin in 1973: what is smaller was meant as something else. A row of zeros was never
+    written.
+    """
     time, power_w = rows[:, 0].astype(np.float64), rows[:, 1].astype(np.float64)
     if in_milliseconds:
         time /= 1000
     np.rint(time, out=time)
-    in_calendar = (time >= 0) & (time < END_OF_YEAR_9999_S)
+    earliest_s = MILLISECONDS_FROM / 1000 if in_milliseconds else 0
+    in_calendar = (time >= earliest_s) & (time < END_OF_YEAR_9999_S) & ((time != 0) | (power_w != 0))
     keep = in_calendar & np.isfinite(power_w)
     if keep.all():
-        return Usable(time.astype(np.int64), power_w, Counter())
+        start_s = time.astype(np.int64)
+        return Usable(start_s, start_s, power_w, Counter())
     is_nan = np.isnan(power_w)
     if rules.sends_nan:
         keep |= in_calendar & is_nan
@@ -96,7 +111,7 @@ def usable(rows: NDArray[np.generic], rules: QualityRules, *, in_milliseconds: b
         "NaN": int((in_calendar & is_nan & ~keep).sum()),
         "infinite": int((in_calendar & np.isinf(power_w)).sum()),
     }
-    return Usable(time[keep].astype(np.int64), power_w[keep], Counter(dropped))
+    return Usable(time[in_calendar].astype(np.int64), time[keep].astype(np.int64), power_w[keep], Counter(dropped))
 
 
 def reasons(dropped: Mapping[str, int]) -> dict[str, int]:
@@ -128,7 +143,8 @@ def most_frequent(steps: Mapping[int, int], last_start_s: int | None, dropped: M
     return interval_s
 
 
-def _is_increasing(start_s: NDArray[np.int64]) -> bool:
+def is_increasing(start_s: NDArray[np.int64]) -> bool:
+    """Whether each is after the one before."""
     return bool((start_s[1:] > start_s[:-1]).all())
 
 

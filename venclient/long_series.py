@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from venclient.cleaning import Clock, most_frequent, reasons, steps, usable
+from venclient.cleaning import Clock, is_increasing, most_frequent, reasons, steps, usable
 from venclient.models import MeterSeries, Points
 from venclient.months import month_begins, months_of
 from venclient.quality import QualityRules
@@ -34,7 +34,7 @@ class Outline:
 
     def points(self, number: int, rows: NDArray[np.generic]) -> Points:
         """The points of a slice, by its number and rows."""
-        start_s, power_w, _ = usable(rows, self.rules, in_milliseconds=self.in_milliseconds)
+        _, start_s, power_w, _ = usable(rows, self.rules, in_milliseconds=self.in_milliseconds)
         return Points(start_s, *self.rules.applied(power_w, self.capacity_w, self.runs[number]))
 
     def series(self, slice_of: Callable[[int], Points]) -> MeterSeries:
@@ -72,20 +72,21 @@ class _Survey:
         # The lengths of the runs that begin or end a slice, and for each slice which of them do.
         self._runs: list[int] = []
         self._ends: list[tuple[int, int]] = []
+        self._last_of_grid_s = np.array([], dtype=np.int64)
         self._last_start_s: int | None = None
         self._last_w = np.nan
 
     def add(self, rows: NDArray[np.generic]) -> bool:
         """Whether these rows go on in order."""
         self._clock.add(rows)
-        start_s, power_w, dropped = usable(rows, self._rules, in_milliseconds=self._in_milliseconds)
+        grid_s, start_s, power_w, dropped = usable(rows, self._rules, in_milliseconds=self._in_milliseconds)
         self._dropped += dropped
+        grid_s = np.append(self._last_of_grid_s, grid_s)
+        if not is_increasing(grid_s):
+            return False
+        self._steps += steps(grid_s)
+        self._last_of_grid_s = grid_s[-1:]
         if len(start_s):
-            before = [] if self._last_start_s is None else [self._last_start_s]
-            seconds = steps(np.append(np.array(before, dtype=np.int64), start_s))
-            if any(step <= 0 for step in seconds):
-                return False
-            self._steps += seconds
             self._add_months(start_s)
             self._add_runs(power_w)
             self._last_start_s, self._last_w = int(start_s[-1]), power_w[-1]

@@ -42,7 +42,10 @@ def month_start_s(number: int) -> int:
 
 
 def digest(series: MeterSeries, begin: int, stop: int) -> bytes:
-    """16 bytes that stand for exactly these points, up to `stop`: start, interval, value and quality code."""
+    """16 bytes that stand for exactly these points, up to `stop`: start, interval, value and quality code.
+
+    0.0 and -0.0 are one value: not every VTN gives the sign back.
+    """
     return digests(series, begin, [stop])[0]
 
 
@@ -56,7 +59,7 @@ def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes
             _update(shas[number:], np.ascontiguousarray(points.start_s, dtype="<i8"))
     for number, part in enumerate(parts):
         for points in series.slices(*part):
-            _update(shas[number:], np.ascontiguousarray(points.power_w, dtype="<f8"))
+            _update(shas[number:], np.ascontiguousarray(points.power_w + 0.0, dtype="<f8"))
     for sha, each, (_, stop) in zip(shas, codes, parts, strict=True):
         if len(each) > 1:
             place = np.array([each.index(code) if code in each else 0 for code in series.codes], dtype=np.uint8)
