@@ -27,18 +27,22 @@ log = logging.getLogger(__name__)
 UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 
 
-def _http_address(address: str | None) -> str | None:
-    if address is None:
-        return None
+def _http_address(address: str) -> str:
+    """An address as it was given: a token server may well want the slash, or the query, at its end."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("give an address such as http://127.0.0.1:8444/openadr3")
     if parts.username or parts.password:
         raise ValueError("a user name or password in the address would be shown: leave it out")
-    if parts.query or parts.fragment:
-        raise ValueError("the address goes on with a path such as /resources: leave out what follows ? or #")
     parts.port  # noqa: B018 - raises ValueError for a port that is none
-    return address.rstrip("/")
+    return address
+
+
+def _base_address(address: str) -> str:
+    """An address that paths are put behind."""
+    if "?" in address or "#" in address:
+        raise ValueError("the address goes on with a path such as /resources: leave out what follows ? or #")
+    return _http_address(address).rstrip("/")
 
 
 def _quality_rules(text: str) -> str:
@@ -58,7 +62,8 @@ def _duration(given: object, in_general: ValidatorFunctionWrapHandler) -> timede
     return duration
 
 
-HttpAddress = Annotated[str | None, AfterValidator(_http_address)]
+HttpAddress = Annotated[str, AfterValidator(_http_address)]
+BaseAddress = Annotated[str, AfterValidator(_base_address)]
 QualityRulesText = Annotated[str, AfterValidator(_quality_rules)]
 Duration = Annotated[timedelta, WrapValidator(_duration)]
 
@@ -75,7 +80,9 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
-    vtn_url: HttpAddress = Field(None, validation_alias="VTN_SERVER_ADDRESS", description="base address of the VTN")
+    vtn_url: BaseAddress | None = Field(
+        None, validation_alias="VTN_SERVER_ADDRESS", description="base address of the VTN"
+    )
     bearer_token: SecretStr | None = Field(
         None, validation_alias="VTN_BEARER_TOKEN", description="a token given outright, in place of the three below"
     )
@@ -85,7 +92,7 @@ class Settings(BaseSettings):
     oauth_client_secret: SecretStr | None = Field(
         None, validation_alias="OAUTH_CLIENT_SECRET", description="and its secret"
     )
-    oauth_token_url: HttpAddress = Field(
+    oauth_token_url: HttpAddress | None = Field(
         None, validation_alias="OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL", description="and where a token is obtained"
     )
 

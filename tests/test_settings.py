@@ -59,6 +59,12 @@ def test_an_address_that_cannot_be_one_is_told(address: str) -> None:
         Settings.load(vtn_url=address)
 
 
+def test_the_address_of_the_token_server_is_kept_to_the_letter() -> None:
+    address = "http://127.0.0.1:9/o/token/?audience=vtn"
+    assert Settings.load(oauth_token_url=address).oauth_token_url == address
+    assert Settings.load(vtn_url="http://127.0.0.1:9/openadr3/").vtn_url == "http://127.0.0.1:9/openadr3"
+
+
 def test_a_name_that_is_nearly_a_setting_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / ".env").write_text("BULK_UPLOAD_CHUNKSIZE=5\nVTN_SERVER_ADRESS=http://127.0.0.1\nVTN_STORE=x\n")
     Settings.load()

@@ -2,6 +2,7 @@
 
 import json
 import traceback
+from collections.abc import Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -53,3 +54,17 @@ def test_what_is_no_token_is_not_taken_for_one(answer: dict[str, object]) -> Non
         ClientCredentials(url, "id", SecretStr("secret")).token()
     assert str(failure.value).isprintable()
     assert len(str(failure.value)) < 400
+
+
+def test_the_token_is_asked_for_at_the_very_address_and_what_may_be_secret_in_it_is_not_told() -> None:
+    asked: list[bytes] = []
+
+    def answer(request: bytes) -> Iterator[bytes]:
+        asked.append(request)
+        yield reply("400 Bad Request")
+
+    with talking(answer) as url, pytest.raises(ConfigurationError) as failure:
+        ClientCredentials(f"{url}/o/token/?key=hush", "id", SecretStr("secret")).token()
+    assert asked[0].startswith(b"POST /o/token/?key=hush HTTP/1.1")
+    assert f"{url}/o/token/ gives no token" in str(failure.value)
+    assert "hush" not in str(failure.value)

@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
+from email.utils import formatdate
 
 import pytest
 from pydantic import SecretStr
@@ -174,6 +175,13 @@ def test_a_retry_after_that_is_none_is_left_aside(asked: str) -> None:
     error = failure_of(saying(reply("503 Busy", f"Retry-After: {asked}")))
     assert isinstance(error, TransientError)
     assert error.retry_after_s in (None, answers.MAX_RETRY_AFTER_S)
+
+
+def test_a_retry_after_is_a_date_in_any_form_of_http() -> None:
+    for date in (formatdate(time.time() + 100, usegmt=True), time.asctime(time.gmtime(time.time() + 100))):
+        error = failure_of(saying(reply("503 Busy", f"Retry-After: {date}")))
+        assert isinstance(error, TransientError)
+        assert 90 < (error.retry_after_s or 0) <= 100
 
 
 def test_the_answer_to_one_request_is_not_taken_for_that_to_the_next() -> None:

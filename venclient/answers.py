@@ -51,10 +51,16 @@ def retry_after_s(response: requests.Response) -> float | None:
     if not text:
         return None
     try:
-        seconds = float(text) if text.isdigit() else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
+        seconds = float(text) if text.isdigit() else (_date(text) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def _date(text: str) -> datetime:
+    """A date of HTTP, which is in UTC where it names no zone (RFC 9110 §5.6.7)."""
+    date = parsedate_to_datetime(text)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def redirected_to(response: requests.Response, secret: str = "") -> str | None:

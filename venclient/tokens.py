@@ -81,6 +81,7 @@ class ClientCredentials:
         require_privacy(token_url, "client id and secret", "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL", allow_http=allow_http)
         self._sockets = Sockets(ca_file)
         self._token_url = token_url
+        self._shown_url = token_url.partition("?")[0]  # what follows may be secret
         self._client_id = client_id
         self._client_secret = client_secret
         self._lock = Lock()
@@ -153,18 +154,18 @@ class ClientCredentials:
         error = answer.get("error") if isinstance(answer, dict) else None
         if status in TRIED_AGAIN or status >= 500 or error == "temporarily_unavailable":
             raise TokenServerError(
-                f"Token server {self._token_url} answers {status}", retry_after_s=retry_after_s(response)
+                f"Token server {self._shown_url} answers {status}", retry_after_s=retry_after_s(response)
             )
         if where := redirected_to(response):
             raise self._refused(f"status {status}, which points to {where} and is not followed")
         if status != 200 or error is not None:
             raise self._refused(f"status {status}" if status != 200 else "an error in its answer")
         if not isinstance(answer, dict):
-            raise TokenServerError(f"Token server {self._token_url} answers something that is not a JSON object")
+            raise TokenServerError(f"Token server {self._shown_url} answers something that is not a JSON object")
         return answer
 
     def _unanswered(self, error: BaseException) -> VenClientError:
-        meant = trouble(error, f"token server {self._token_url}", None)
+        meant = trouble(error, f"token server {self._shown_url}", None)
         return meant if isinstance(meant, ConfigurationError) else TokenServerError(str(meant))
 
     def _refused(self, why: str) -> VenClientError:
@@ -172,9 +173,9 @@ class ClientCredentials:
         now = time.monotonic()
         self._refused_since = self._refused_since or now
         if self._has_given and now - self._refused_since < REFUSED_FOR_A_MOMENT_S:
-            return TokenServerError(f"Token server {self._token_url} gives no fresh token: {why}")
+            return TokenServerError(f"Token server {self._shown_url} gives no fresh token: {why}")
         return ConfigurationError(
-            f"Token server {self._token_url} gives no token: {why}. "
+            f"Token server {self._shown_url} gives no token: {why}. "
             "Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
         )
 
