@@ -127,6 +127,16 @@ def test_the_answer_is_the_guides_dictionary_and_a_second_call_sends_nothing(
     assert limited["total_loads"] == 1
 
 
+@pytest.mark.parametrize("given", [{"chunk_size": 0}, {"batch_size": 10_001}, {"limit_loads": -1}], ids=str)
+def test_a_number_out_of_its_range_is_told_and_nothing_is_sent(
+    guides_vtn: ReferenceVtn, site: Site, given: dict[str, int]
+) -> None:
+    seen = len(guides_vtn.log())
+    with pytest.raises(ConfigurationError, match=next(iter(given))):
+        _uploads(guides_vtn, given)
+    assert len(guides_vtn.log()) == seen
+
+
 def test_a_ven_without_registered_loads_is_told(
     guides_vtn: ReferenceVtn, site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:

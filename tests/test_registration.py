@@ -74,12 +74,28 @@ def test_disabled_and_suspended_resources_are_left_out_and_counted(vtn: Referenc
     assert len(site.loads) == 6
 
 
-def test_one_load_that_cannot_be_described_does_not_stop_the_others(vtn: ReferenceVtn, new_site: NewSite) -> None:
+@pytest.mark.parametrize(
+    ("capacities", "told"),
+    [
+        ("{max", "capacities: not JSON"),
+        ("[" * 2_000, "capacities: not JSON"),
+        (f'{{"x_w": {"9" * 5_000}}}', "capacities: not JSON"),
+        (f'{{"x_w": {"9" * 310}}}', "No JSON can say"),
+        ('{"serial": 18446744073709551616}', "No JSON can say"),
+        ('{"x": "\\ud800"}', "No JSON can say"),
+    ],
+    ids=["cut off", "nested", "a number of 5,000 digits", "of 310", "of 20", "half a character"],
+)
+def test_one_load_that_cannot_be_described_does_not_stop_the_others(
+    vtn: ReferenceVtn, new_site: NewSite, capacities: str, told: str
+) -> None:
     site = new_site(loads=12)
-    site.execute("UPDATE resources SET capacities = '{max' WHERE id = 1")
+    site.execute("UPDATE resources SET capacities = ? WHERE id = 1", capacities)
     registration = site.register(vtn)
     assert registration.registered == 6
-    assert "capacities: not JSON" in registration.failures[0]
+    assert told in registration.failures[0]
+    assert "Correct the resources row" in registration.failures[0]
+    assert len(site.loads) == 6, "what limits of power are looked up for as well"
 
 
 def test_a_load_is_described_as_the_contract_has_it(new_site: NewSite) -> None:

@@ -17,14 +17,13 @@ def capacities(text: str | None) -> dict[str, Any]:
 def capacity_w(text: str | None) -> float | None:
     """The largest power among the capacities, in W, told by a name that ends in `_w`, `_kw` or `_mw` (megawatts)."""
     try:
-        known = capacities(text)
-    except PermanentError:
+        powers_w = [
+            value * WATTS[name.rpartition("_")[2]]
+            for name, value in capacities(text).items()
+            if name.rpartition("_")[2] in WATTS and isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+    except (PermanentError, OverflowError):
         return None
-    powers_w = [
-        value * WATTS[name.rpartition("_")[2]]
-        for name, value in known.items()
-        if name.rpartition("_")[2] in WATTS and isinstance(value, int | float) and not isinstance(value, bool)
-    ]
     return max(powers_w, default=None)
 
 
@@ -32,7 +31,7 @@ def json_object(text: str | None, what: str) -> dict[str, Any]:
     """The JSON object in a column of the resources table; raises `PermanentError` where it is none."""
     try:
         value = json.loads(text) if text else None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError, too
         raise PermanentError(f"The resource's {what}: not JSON ({error}). Correct the resources row") from error
     if value is not None and not isinstance(value, dict):
         raise PermanentError(f"The resource's {what}: not a JSON object. Correct the resources row")

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
+from venclient.errors import ConfigurationError
 from venclient.lease import Writer
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
@@ -38,8 +39,8 @@ class VENManager:
     `vens`: the names of the VENs that this manager has registered. `ledger_url`: a path or an SQLAlchemy URL;
     `concurrency`: requests in flight at a time, all calls together, at most; `ca_file`: PEM file of a CA of your own;
     `allow_http`: points and token may go to another machine in the clear. Every method raises `ConfigurationError`
-    for what the operator has to set right: no such file, no such VEN, a VTN that is not there or refuses the token,
-    another run that uploads the same VEN (`BusyError`).
+    for what has to be set right: no such file, no such VEN, a VTN that is not there or refuses the token, a number out
+    of its range, another run that uploads the same VEN (`BusyError`).
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class VENManager:
         ca_file: str | None = None,
         allow_http: bool = False,
     ) -> None:
+        _require("concurrency", concurrency, at_most=64)
         self.vens: set[str] = set()
         self._vtn = VtnClient(
             vtn_base_url,
@@ -95,15 +97,23 @@ class VENManager:
         chunk_size: int = 50_000,
         batch_size: int = 5_000,
         limit_loads: int | None = None,
+        *,
+        retries_refused: bool = False,
     ) -> dict[str, object]:
         """Upload what the VTN does not have yet of a VEN's registered loads, the first `limit_loads` of them.
+
+        `chunk_size`: points a request, at most 50,000; `batch_size`: points that the VTN writes at a time, at most
+        10,000; `retries_refused`: points that the VTN refused in an earlier call are sent once more.
 
         Returns the guide's dictionary: `success`, `ven_id`, `total_loads`, `successful`, `failed` and
         `total_points_uploaded`. A load that fails is logged with its reason, and the others go on.
         """
+        _require("chunk_size", chunk_size, at_most=50_000)
+        _require("batch_size", batch_size, at_most=10_000)
+        _require("limit_loads", limit_loads)
         started = time.monotonic()
         results = await asyncio.to_thread(
-            self._upload, ven_id, db_path, Path(h5_file_path), chunk_size, batch_size, limit_loads
+            self._upload, ven_id, db_path, Path(h5_file_path), chunk_size, batch_size, limit_loads, retries_refused
         )
         successful = sum(result.state == "done" for result in results)
         points = sum(result.points_sent for result in results)
@@ -130,6 +140,7 @@ class VENManager:
         chunk_size: int,
         batch_size: int,
         limit_loads: int | None,
+        retries_refused: bool,
     ) -> list[LoadResult]:
         database = ResourceDatabase(db_path)
         database.vens([ven_id])
@@ -146,7 +157,9 @@ class VENManager:
             Ledger(self._ledger_url, self._vtn.base_url) as ledger,
             ledger.leased([ven_id], writer),
         ):
-            uploader = Uploader(meters, ledger, self._vtn, chunk_size, batch_size, ambiguous_ids)
+            uploader = Uploader(
+                meters, ledger, self._vtn, chunk_size, batch_size, ambiguous_ids, retries_refused=retries_refused
+            )
             entries = ledger.entries(loads)
 
             def upload(numbered: tuple[int, Load]) -> LoadResult:
@@ -155,3 +168,8 @@ class VENManager:
                 return upload_load(load, entry, uploader, label=f"[{number}/{len(loads)}]")
 
             return list(self._pool.map(upload, enumerate(loads, start=1)))
+
+
+def _require(name: str, number: int | None, *, at_most: int | None = None) -> None:
+    if number is not None and not 1 <= number <= (at_most or number):
+        raise ConfigurationError(f"{name}: {number:,} is not {'from 1 to' if at_most else 'at least'} {at_most or 1:,}")

@@ -106,13 +106,10 @@ class VtnClient:
         """What requests wait for, if they do, in words."""
         return self._attempts.waiting_for
 
-    def check(self, *, is_known: bool = False) -> None:
-        """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token.
-
-        One that `is_known` to have been there is waited for, as in any outage.
-        """
+    def check(self) -> None:
+        """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token."""
         try:
-            self._attempts.at(self._look_up_nothing, at_most=None if is_known else ATTEMPTS_TO_FIND_IT)
+            self._attempts.at(self._look_up_nothing, at_most=ATTEMPTS_TO_FIND_IT)
         except TokenServerError as error:
             raise ConfigurationError(
                 f"No token. {error}. Start it, or correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
@@ -158,8 +155,15 @@ class VtnClient:
     def create_resource(self, resource: dict[str, Any]) -> str:
         """The VTN's id of this resource, created now or found where it exists already (contracts §3)."""
 
+        try:
+            body = orjson.dumps(resource)
+        except orjson.JSONEncodeError as error:
+            raise PermanentError(
+                f"No JSON can say what the resource has: {error}. Correct the resources row"
+            ) from error
+
         def post() -> object:
-            response, content = self._post("/resources", orjson.dumps(resource))
+            response, content = self._post("/resources", body)
             # One known server says with a 500 what others say with a 409.
             exists = response.status_code == 409 or (
                 response.status_code == 500 and b"existing resource" in content.lower()
