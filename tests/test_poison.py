@@ -107,6 +107,15 @@ def test_a_refused_point_that_is_taken_out_of_the_file_is_refused_no_more(site: 
     assert (result.state, result.points_refused) == ("done", 0)
 
 
+def test_a_bad_week_at_the_beginning_does_not_keep_the_rest_back(site: Site, no_faults: ReferenceVtn) -> None:
+    bad, _ = site.loads
+    starts = _starts(site, bad, *range(168))
+    no_faults.switch(refuses=[_iso(start_s) for start_s in starts])
+    result = site.upload(no_faults)[bad.load_id]
+    assert (result.state, result.points_sent, result.points_refused) == ("failed", POINTS - 168, 168)
+    _assert_stored_but(site, no_faults, bad, starts)
+
+
 def test_a_vtn_that_refuses_all_of_a_load_costs_a_few_small_requests(site: Site, no_faults: ReferenceVtn) -> None:
     bad, _ = site.loads
     no_faults.switch(refuses=[_iso(int(start_s)) for start_s in site.rows(bad)[:, 0]])

@@ -296,6 +296,31 @@ def test_only_failed_loads_are_taken_up_again_when_asked_for(
     assert last_json(finished)["total_loads"] == 0
 
 
+def test_a_failed_load_is_still_one_when_the_run_that_took_it_up_was_killed(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
+) -> None:
+    site = new_site(loads=1, points=1000)
+    site.register(no_faults)
+    (load,) = site.loads
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404'")
+    options = run_options(site, no_faults)
+    assert command("run", *options, cwd=tmp_path, prefect_url=prefect_url).returncode == 1
+    site.execute("UPDATE loads SET h5_meter_id = ?", load.h5_meter_id)
+    no_faults.switch(points_per_second=100)
+    seen = len(no_faults.log())
+    run = start("run", *options, "--failed", "--chunk-size", "50", cwd=tmp_path, prefect_url=prefect_url)
+    while len(no_faults.log()) < seen + 3:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.05)
+    run.kill()
+    run.communicate()
+    no_faults.switch()
+    finished = command("run", *options, "--failed", "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 0, finished.stderr
+    assert last_json(finished)["total_loads"] == last_json(finished)["successful"] == 1
+    site.assert_stored(no_faults)
+
+
 def test_status_tells_the_whole_story_of_a_load(
     no_faults: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
 ) -> None:

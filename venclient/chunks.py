@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from venclient.models import Chunk, Mark, MeterSeries, Month, joined
+from venclient.models import Chunk, Mark, MeterSeries, Month, Points, joined
 from venclient.months import digest, digests, start_at
 
 Bytes = NDArray[np.uint8]
@@ -93,15 +93,13 @@ class Unsent:
         begin, stop = ranges[0][0], ranges[-1][1]
         part = joined([self._series.points(*each) for each in ranges])
         reached = [rest.month for rest in self._rests if rest.begin < stop and begin < rest.month.stop]
-        return Chunk(
-            start_s=part.start_s,
-            power_w=part.power_w,
-            quality=part.quality,
-            codes=self._series.codes,
-            interval_s=self._series.interval_s,
-            marks=tuple(self._mark(month, min(stop, month.stop), points) for month in reached),
-            is_last=len(part) == len(self),
-        )
+        marks = tuple(self._mark(month, min(stop, month.stop), points) for month in reached)
+        return self._chunk(part, marks, is_last=len(part) == len(self))
+
+    def last(self) -> Chunk:
+        """The last point alone, of which nothing is marked."""
+        stop = self._ranges[-1][1]
+        return self._chunk(self._series.points(stop - 1, stop), (), is_last=False)
 
     def drop(self, points: int) -> None:
         """The first so many points are dealt with."""
@@ -110,6 +108,17 @@ class Unsent:
             self._points -= stop - begin
             if stop < end:
                 self._ranges.appendleft((stop, end))
+
+    def _chunk(self, part: Points, marks: tuple[Mark, ...], *, is_last: bool) -> Chunk:
+        return Chunk(
+            start_s=part.start_s,
+            power_w=part.power_w,
+            quality=part.quality,
+            codes=self._series.codes,
+            interval_s=self._series.interval_s,
+            marks=marks,
+            is_last=is_last,
+        )
 
     def _mark(self, month: Month, stop: int, points: int) -> Mark:
         last_start_s = month.last_start_s if stop == month.stop else start_at(self._series, stop - 1)

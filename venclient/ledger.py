@@ -40,17 +40,22 @@ class Entry:
     refused: tuple[RefusedPoint, ...] = ()
 
 
+NEW = Entry()
+
+
 class Ledger:
     """The ledger at a path (SQLite) or an SQLAlchemy URL (PostgreSQL), for one VTN.
 
     Any number of threads and processes may use it at once. Raises `ConfigurationError` when it cannot be opened, read
     or written: a run that cannot record what it does must not go on. A server that is away is waited for, up to five
-    minutes or until the run is `stopped`. What is recorded of a load while VENs are `leased` is refused with
-    `BusyError` once another run may write for its VEN.
+    minutes or until the run is `stopped`, and so is one that `is_known` to be there, when the ledger is opened. What is
+    recorded of a load while VENs are `leased` is refused with `BusyError` once another run may write for its VEN.
     """
 
-    def __init__(self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None) -> None:
-        self._database = LedgerDatabase(path_or_url, vtn_base_url, stopped)
+    def __init__(
+        self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None, *, is_known: bool = False
+    ) -> None:
+        self._database = LedgerDatabase(path_or_url, vtn_base_url, stopped, is_known=is_known)
         self._lease: Lease | None = None
 
     def __enter__(self) -> Self:
@@ -161,27 +166,36 @@ class Ledger:
         accepted: Collection[int] = (),
         *,
         refuses_others: bool = False,
+        before: Entry = NEW,
     ) -> None:
         """The VTN has this chunk: record its marks, and the load as done if it was the last and none is refused.
 
         `accepted`: starts of points among these that it refused before; `refuses_others`: whether there are more such.
+        `before`: how the last run left the load; one that was left failed is one that `failed` finds until it is done.
         """
         with self._writing_of(load) as connection:
             self._write_marks(connection, load, chunk)
             if accepted:
                 self._delete_refused(connection, load, accepted)
-            is_done = chunk.is_last and not refuses_others
-            self._write_state(connection, load, "done" if is_done else "pending", None)
+            if chunk.is_last and not refuses_others:
+                self._write_state(connection, load, "done", None)
+            else:
+                self._write_unfinished(connection, load, before)
             self._write_request(connection, load, receipt.points, receipt.seconds, receipt.answers, None)
 
     @outlasting
-    def refuse(self, load: Load, chunk: Chunk, answer: str, answers: Sequence[str] = ()) -> RefusedPoint:
-        """The VTN does not take the one point of this chunk: record where it is, and go on after it."""
+    def refuse(
+        self, load: Load, chunk: Chunk, answer: str, answers: Sequence[str] = (), before: Entry = NEW
+    ) -> RefusedPoint:
+        """The VTN does not take the one point of this chunk: record where it is, and go on after it.
+
+        `before`: as in `acknowledge`.
+        """
         point = RefusedPoint(int(chunk.start_s[0]), float(chunk.power_w[0]), answer)
         with self._writing_of(load) as connection:
             self._write_marks(connection, load, chunk)
             self._database.put(connection, REFUSED, {**self._key(load), **asdict(point)})
-            self._write_state(connection, load, "pending", None)
+            self._write_unfinished(connection, load, before)
             self._write_request(connection, load, 0, 0.0, answers, answer)
         return point
 
@@ -255,6 +269,10 @@ class Ledger:
         of_point = delete(REFUSED).where(*(column == bindparam(f"of_{column.name}") for column in columns))
         key = {f"of_{name}": value for name, value in self._key(load).items()}
         connection.execute(of_point, [{**key, "of_start_s": start_s} for start_s in starts])
+
+    def _write_unfinished(self, connection: Connection, load: Load, before: Entry) -> None:
+        is_failed = before.state == "failed"
+        self._write_state(connection, load, "failed" if is_failed else "pending", before.error if is_failed else None)
 
     def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None) -> None:
         self._database.put(connection, UPLOADS, self._state(load, state, error))

@@ -15,7 +15,8 @@ from venclient.vtn import VtnClient
 
 log = logging.getLogger(__name__)
 
-# So many points that the VTN refuses of a load, or so many before it took any, and not the points are the trouble.
+# So many points that the VTN refuses of a load, or so many before it took any and the last as well, and not the points
+# are the trouble.
 REFUSED_AT_MOST = 1_000
 REFUSED_FROM_THE_FIRST = 20
 # So often a long series is begun in one run, where the meter file is replaced each time.
@@ -49,7 +50,7 @@ def upload_load(load: Load, entry: Entry, uploader: Uploader, *, label: str = "[
     for what no other load would get past either, and `StoppedError` before the next request when the run was told to
     stop.
     """
-    tally = _Tally()
+    tally = _Tally(entry)
     log.info("%s Uploading %s", label, load.name)
     try:
         _send_pending(load, entry, uploader, tally, label)
@@ -120,6 +121,7 @@ def _send_all(load: Load, series: MeterSeries, unsent: Unsent, uploader: Uploade
             if sieve.refused(len(chunk)):
                 _refuse(load, chunk, uploader, tally, error)
                 unsent.drop(1)
+                _require_use(load, unsent, uploader, tally)
             continue
         sieve.taken(len(chunk))
         unsent.drop(len(chunk))
@@ -133,7 +135,7 @@ def _send(load: Load, series: MeterSeries, chunk: Chunk, uploader: Uploader, tal
     accepted = [start_s for start_s in chunk.start_s.tolist() if start_s in tally.refused] if tally.refused else []
     try:
         others = len(tally.refused) > len(accepted)
-        uploader.ledger.acknowledge(load, chunk, receipt, accepted, refuses_others=others)
+        uploader.ledger.acknowledge(load, chunk, receipt, accepted, refuses_others=others, before=tally.before)
     except BusyError:
         doubt_what_was_overwritten(load, series, chunk, uploader.ledger)
         raise
@@ -159,13 +161,28 @@ def doubt_what_was_overwritten(load: Load, series: MeterSeries, chunk: Chunk, le
 
 
 def _refuse(load: Load, chunk: Chunk, uploader: Uploader, tally: "_Tally", error: RefusedError) -> None:
-    point = uploader.ledger.refuse(load, chunk, str(error), tally.answers)
+    point = uploader.ledger.refuse(load, chunk, str(error), tally.answers, before=tally.before)
     tally.refused_anew += point.start_s not in tally.refused
     tally.refused[point.start_s] = point
     tally.answers = ()
     log.warning("Load %s (%s): the VTN refuses %s", load.load_id, load.name, point)
-    if tally.refused_anew >= (REFUSED_AT_MOST if tally.points_sent else REFUSED_FROM_THE_FIRST):
+
+
+def _require_use(load: Load, unsent: Unsent, uploader: Uploader, tally: "_Tally") -> None:
+    """Raise `PermanentError` where what was refused tells that the rest would be as well."""
+    are_many = tally.refused_anew >= REFUSED_AT_MOST
+    are_first = tally.refused_anew == REFUSED_FROM_THE_FIRST and not tally.points_sent
+    if unsent and (are_many or (are_first and not _takes_the_last(load, unsent, uploader))):
         raise PermanentError(f"{_in_words(tally.refused)} So many are refused that the others were not tried")
+
+
+def _takes_the_last(load: Load, unsent: Unsent, uploader: Uploader) -> bool:
+    """Whether the VTN takes the last point, which is sent with the others once more."""
+    try:
+        uploader.vtn.upload(load.vtn_resource_id, encode(unsent.last()), 1, uploader.batch_size)
+    except RefusedError:
+        return False
+    return True
 
 
 def _still_refused(load: Load, entry: Entry, series: MeterSeries, ledger: Ledger) -> dict[int, RefusedPoint]:
@@ -187,8 +204,11 @@ def _in_words(refused: Mapping[int, RefusedPoint]) -> str:
 
 @dataclass(slots=True)
 class _Tally:
-    """What has come of a load so far. `answers`: to attempts at points that are not through yet."""
+    """What has come of a load so far. `before`: what the ledger knew of it; `answers`: to attempts at points that are
+    not through yet.
+    """
 
+    before: Entry
     points_to_send: int = 0
     points_sent: int = 0
     points_already_there: int = 0
