@@ -16,7 +16,7 @@ from flows.outcome import Summary, ended, not_run
 from tasks.dispatch import end_earlier_slices, upload_slices
 from tasks.plan import plan_upload
 from tasks.reports import reported_progress
-from tasks.run import DatabaseParameter, begun_at, opened_run, refuse_passwords
+from tasks.run import AddressParameter, DatabaseParameter, begun_at, opened_run, refuse_passwords
 from tasks.stopping import next_deadline, stopped_at, stopped_by_signals
 from tasks.upload import upload_batches
 from venclient.batches import deal
@@ -54,7 +54,7 @@ def bulk_upload(
     resources_db: DatabaseParameter = None,
     meter_file: str | None = None,
     ledger_url: DatabaseParameter = None,
-    vtn_url: str | None = None,
+    vtn_url: AddressParameter = None,
 ) -> State[Summary]:
     """Upload what the VTN does not have yet of the historical meter data.
 

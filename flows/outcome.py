@@ -12,11 +12,11 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from tasks.plan import Work, with_finished
+from tasks.plan import Work, not_begun, with_finished
 from tasks.progress import Snapshot
 from tasks.reports import publish_summary, publish_unfinished
 from tasks.run import Run
-from venclient.errors import BusyError, ConfigurationError, StoppedError, VenClientError
+from venclient.errors import ConfigurationError, StoppedError, VenClientError
 
 REASONS_TOLD = 3
 
@@ -102,8 +102,7 @@ def _final_state(run: Run, work: Work) -> State[Summary]:
 def not_run(error: ConfigurationError | StoppedError) -> State[Summary]:
     """The final state of a run that this kept from starting: Cancelled where nothing is wrong."""
     _hide_traceback()
-    is_fine = isinstance(error, (BusyError, StoppedError))
-    return (Cancelled if is_fine else Failed)(message=str(error), data=error)
+    return not_begun(error)
 
 
 def _is_cancelled() -> bool:

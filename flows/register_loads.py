@@ -12,7 +12,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from config.settings import Settings
 from tasks.register import opened_registrar, register_ven
 from tasks.reports import noted_only
-from tasks.run import DatabaseParameter, refuse_passwords
+from tasks.run import AddressParameter, DatabaseParameter, refuse_passwords
 from venclient.errors import ConfigurationError
 from venclient.registration import Registration
 
@@ -23,7 +23,7 @@ FAILURES_LISTED = 100
 
 @flow(name="register-loads", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(VENS_AT_A_TIME)))
 def register_loads(
-    vens: list[str] | None = None, resources_db: DatabaseParameter = None, vtn_url: str | None = None
+    vens: list[str] | None = None, resources_db: DatabaseParameter = None, vtn_url: AddressParameter = None
 ) -> State[Registration]:
     """Make VENs and their loads known to the VTN, and write its ids into the resources database.
 

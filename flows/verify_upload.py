@@ -14,7 +14,7 @@ from pydantic import Field
 
 from config.settings import Settings
 from tasks.reports import noted_only
-from tasks.run import DatabaseParameter, Run, opened_run, refuse_passwords
+from tasks.run import AddressParameter, DatabaseParameter, Run, opened_run, refuse_passwords
 from tasks.verify import reported_to, select_sample, verify_batch
 from venclient.batches import batches_of
 from venclient.errors import ConfigurationError
@@ -33,7 +33,7 @@ def verify_upload(
     resources_db: DatabaseParameter = None,
     meter_file: str | None = None,
     ledger_url: DatabaseParameter = None,
-    vtn_url: str | None = None,
+    vtn_url: AddressParameter = None,
 ) -> State[VerificationSummary]:
     """Read back what the VTN has, and compare count, sum and digest of every load and month with the meter file.
 

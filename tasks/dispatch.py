@@ -182,7 +182,7 @@ class _Followed:
                 self.counted = self._run.progress.count_slice(self._part, sign.told)
             is_gone = self._liveness.is_gone(sign.writer_id, sign.process)
         else:
-            is_gone = self._has_not_begun(child)
+            is_gone = self._is_given_up(child)
         if not is_gone or (state is not None and state.is_final()):
             return state
         state = self._client.read_flow_run(self._run_id).state  # it may have ended since
@@ -193,8 +193,8 @@ class _Followed:
         self._client.set_flow_run_state(self._run_id, lost, force=True)
         return lost
 
-    def _has_not_begun(self, child: FlowRun) -> bool:
-        """Whether a worker took it, and nothing came of it."""
+    def _is_given_up(self, child: FlowRun) -> bool:
+        """Of one that was never seen to live: whether it was cancelled, or taken by a worker, too long ago."""
         if not self._is_cancelled and (child.state is None or child.state.is_scheduled()):
             self._silent_since = time.monotonic()  # it waits for a worker, for as long as that takes
             return False

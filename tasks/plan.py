@@ -5,15 +5,16 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed, Failed
 
 from tasks.run import Run, current_run
 from venclient.batches import Batch, Selection, VenWork, batches_of, select_loads
-from venclient.errors import ConfigurationError, StoppedError
+from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.models import LoadResult
 from venclient.planning import LoadPlan, plan_loads
 
@@ -46,9 +47,34 @@ def plan_upload(
     """Find the registered loads of these VENs (of all) and what the VTN does not have of them; the others are done.
 
     From here on no other run writes for these VENs. With `whole_vens`, all loads of a VEN that has something to send
-    are left to whoever uploads it.
+    are left to whoever uploads it. What keeps the run from starting is the task's end, and raised by its result.
     """
     run = current_run()
+    try:
+        work = _worked_out(run, vens, limit_loads, only_failed, loads_per_task, waits=waits, whole_vens=whole_vens)
+    except (ConfigurationError, StoppedError) as error:
+        return not_begun(error)
+    now = run.progress.snapshot()
+    told = f"{now.total_loads:,} loads of {now.total_vens:,} VENs: {now.points_to_send:,} points to send"
+    return Completed(message=told, data=work)
+
+
+def not_begun(error: ConfigurationError | StoppedError) -> State[Any]:
+    """The final state of what this kept from starting: Cancelled where nothing is wrong."""
+    is_fine = isinstance(error, (BusyError, StoppedError))
+    return (Cancelled if is_fine else Failed)(message=str(error), data=error)
+
+
+def _worked_out(
+    run: Run,
+    vens: list[str] | None,
+    limit_loads: int | None,
+    only_failed: bool,
+    loads_per_task: int,
+    *,
+    waits: bool,
+    whole_vens: bool,
+) -> Work:
     only = run.uploader.ledger.failed() if only_failed else None
     selection = select_loads(run.resources, vens, limit_loads, only)
     run.lease(tuple(selection.load_ids), waits=waits)
@@ -67,10 +93,7 @@ def plan_upload(
             _count_finished(run, ven, [plan for plan in plans if _is_done(plan, run)], len(left))
     run.progress.expect_no_more()
     batches = deque(batches_of(ids_left, loads_per_task))
-    work = Work(vens_left, batches, selection.unregistered, selection.left_out)
-    now = run.progress.snapshot()
-    told = f"{now.total_loads:,} loads of {now.total_vens:,} VENs: {now.points_to_send:,} points to send"
-    return Completed(message=told, data=work)
+    return Work(vens_left, batches, selection.unregistered, selection.left_out)
 
 
 def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadResult]:

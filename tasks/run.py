@@ -17,6 +17,7 @@ from typing import Annotated, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
@@ -52,6 +53,8 @@ T = TypeVar("T")
 DatabaseParameter = Annotated[
     str | None, Field(json_schema_extra={"pattern": r"^(?:[^@?]*|[^@?]*://[^:@/?]+@[^@?]*)$"})
 ]
+# A VTN's base address as a flow's parameter, which has no place for a user or a password.
+AddressParameter = Annotated[str | None, Field(json_schema_extra={"pattern": "^[^@?#]*$"})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +132,17 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         stack.callback(resources.close)
         meters = stack.enter_context(open_meters(settings))
         limit = stack.enter_context(shared_limit(stopping)) if part_of else None
-        ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings), stopping))
+        # Where nobody sits before it, what was there before is waited for.
+        is_unattended = part_of is not None or deployment.id is not None
+        ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings), stopping, is_known=is_unattended))
         learned = ledger.learned()
         pace = Pace(settings.concurrency, learned)
         compression = Compression(ledger.takes_gzip(), ledger.learn_gzip) if settings.gzip else None
         vtn = stack.enter_context(open_vtn(settings, pace, compression, limit.turn if limit else nullcontext))
         resting = stack.enter_context(ExitStack())
-        # Where somebody sits before it, a wrong address is told at once.
-        vtn.check(is_known=learned is not None and deployment.id is not None)
-        progress = RunProgress(lambda: (limit and limit.waiting_for) or vtn.waiting_for)
+        if not is_unattended or (learned is None and part_of is None):
+            vtn.check()
+        progress = RunProgress(lambda: vtn.waiting_for or (limit.waiting_for if limit else None))
         uploader = Uploader(
             meters,
             ledger,
@@ -184,14 +189,18 @@ def begun_at() -> datetime:
     """
     begun: datetime | None = flow_run.scheduled_start_time
     lost = 0
+    before: State | None = None
     with get_client(sync_client=True) as client:
         history = client.read_flow_run_states(UUID(str(flow_run.id)))
     for state in sorted(history, key=lambda state: state.timestamp):
-        is_retried_by_hand = state.name == "AwaitingRetry" and state.message not in STARTED_AGAIN
+        # Prefect itself lets a pod that is evicted wait for a retry while it runs.
+        has_ended = before is not None and before.is_final()
+        is_retried_by_hand = state.name == "AwaitingRetry" and has_ended and state.message not in STARTED_AGAIN
         if is_retried_by_hand or (state.is_final() and not state.is_crashed()):
             begun, lost = None, 0
         else:
             begun, lost = begun or state.timestamp, lost + (state.name == LOST)
+        before = state
     if lost >= LOST_AT_MOST:
         raise ConfigurationError(
             f"This run was lost {lost} times, with its worker or its machine: see what they died of, and start it again"

@@ -59,8 +59,8 @@ class SharedLimit:
 
     @property
     def waiting_for(self) -> str | None:
-        """What every thread waits for; None when one has a slot."""
-        return None if self._slots else f"a slot of the Prefect limit '{LIMIT}'"
+        """What every thread waits for; None when one has a slot, or nobody wants one."""
+        return f"a slot of the Prefect limit '{LIMIT}'" if self._wanted and not self._slots else None
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -287,8 +287,11 @@ def test_a_deployments_run_waits_for_a_vtn_that_was_there_before(
             monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "nightly")
             again = Timer(3, vtn.start)
             again.start()
-            assert bulk_upload(return_state=True).is_completed()
+            waits_for: set[str | None] = set()
+            with watched_by(lambda now: waits_for.add(now.waiting_for)):
+                assert bulk_upload(return_state=True).is_completed()
             again.join()
+            assert any("the VTN" in (reason or "") for reason in waits_for)
         site.assert_stored(vtn)
 
 

@@ -251,6 +251,28 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(vtn_url: str, capl
     assert "cannot be" in caplog.text
 
 
+@pytest.mark.skipif(not SERVERS, reason="there is no PostgreSQL here that can be killed")
+def test_a_run_that_begins_or_waits_while_the_server_is_away_waits_for_it(vtn_url: str) -> None:
+    def entries(writer: Writer) -> dict[str, Entry]:
+        opened = Ledger(server.url, vtn_url, is_known=True)
+        with opened as ledger, ledger.leased(["Aalborg"], writer, waits=True):
+            return ledger.entries([_load("a")])
+
+    with SystemPostgresql() as server, ThreadPoolExecutor(2) as pool, Ledger(server.url, vtn_url) as ledger:
+        with ledger.leased(["Aalborg"], Writer("first", "The first")):
+            waits = pool.submit(entries, Writer("waits", "One that waits"))
+            time.sleep(1)
+            server.kill()
+            begins = pool.submit(entries, Writer("begins", "One that begins"))
+            with pytest.raises(ConfigurationError):
+                Ledger(server.url, vtn_url)
+            time.sleep(1)
+            server.start()
+            time.sleep(1)
+            assert not waits.done()
+        assert waits.result(timeout=30) == begins.result(timeout=30) == {}
+
+
 HANGS = """
 import sys, time
 from venclient import databases

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -25,6 +26,8 @@ from tests.commands import ROOT, command, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.errors import ConfigurationError
+from venclient.lease import Writer
+from venclient.ledger import Ledger
 from venclient.models import LoadResult
 
 SCHEDULED_FOR = datetime(2026, 1, 10, 1, tzinfo=UTC)
@@ -141,6 +144,9 @@ def test_a_second_run_leaves_with_exit_code_2_and_says_who_is_there(
     (last,) = prefect.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
     assert last.state
     assert last.state.is_cancelled()
+    (plan,) = prefect.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[last.id])))
+    assert plan.state
+    assert plan.state.is_cancelled(), "nothing is wrong"
 
     waiting = start(
         "run", *run_options(site, slow_vtn), cwd=tmp_path, prefect_url=prefect_url, BULK_UPLOAD_WHEN_BUSY="wait"
@@ -150,6 +156,23 @@ def test_a_second_run_leaves_with_exit_code_2_and_says_who_is_there(
     assert waiting.returncode == 0, errors
     assert "60 of 60 loads done, 0 failed: 0 points uploaded, 18,000 already there" in output
     assert len(slow_vtn.log(after=seen)) == 60
+
+
+def test_ctrl_c_while_a_run_waits_for_another_is_no_error(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    vens = {load.ven for load in site.loads}
+    with Ledger(str(site.ledger), vtn.base_url) as ledger, ledger.leased(vens, Writer("another", "Another run")):
+        options = run_options(site, vtn)
+        waiting = start("run", *options, cwd=tmp_path, prefect_url=prefect_url, BULK_UPLOAD_WHEN_BUSY="wait")
+        assert waiting.stderr is not None
+        while "Another run is uploading" not in (line := waiting.stderr.readline()):
+            assert line, waiting.communicate()
+        waiting.send_signal(signal.SIGINT)
+        _, errors = waiting.communicate(timeout=20)
+    assert waiting.returncode == 130, errors
+    assert "run it again to go on" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.fixture
@@ -176,6 +199,8 @@ def test_a_run_that_was_lost_keeps_its_deadline_and_one_that_is_retried_gets_the
     also_again: State[object] = AwaitingRetry(message=STARTED_AGAIN[2])
     assert begun(Running()) == SCHEDULED_FOR
     assert begun(Running(), lost, again, Running(), Crashed(), also_again, Running()) == SCHEDULED_FOR
+    evicted: State[object] = AwaitingRetry()  # as Prefect has it of a pod that runs
+    assert begun(Running(), evicted, Running()) == SCHEDULED_FOR
     by_hand: State[object] = AwaitingRetry()
     ends: list[State[object]] = [Cancelled(), Crashed()]
     for ended in ends:

@@ -7,7 +7,7 @@ does.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from venclient.errors import BusyError, ConfigurationError, StoppedError
-from venclient.ledger_database import LedgerDatabase
+from venclient.ledger_database import LedgerDatabase, outlasting
 from venclient.ledger_tables import LEASES, WRITERS
 from venclient.liveness import GONE_AFTER_S, Liveness
 from venclient.models import vens_title
@@ -77,9 +77,7 @@ class Lease:
             "beat": 0,
             "told": "",
         }
-        enrol = insert(WRITERS).values(row).returning(WRITERS.c.writer_id)
-        with database.writing() as connection:
-            self.token: int = connection.execute(enrol).scalar_one()
+        self.token = self._enrol(row)
 
     def acquire(self, vens: Collection[str], *, waits: bool, stopped: Event) -> None:
         """Take all of these VENs, once nobody is in the way.
@@ -146,10 +144,18 @@ class Lease:
                 f"(writer {self.token}), which was not seen to live: what this one sent last is not recorded"
             )
 
+    @outlasting
+    def _enrol(self, row: Mapping[str, object]) -> int:
+        enrol = insert(WRITERS).values(row).returning(WRITERS.c.writer_id)
+        with self._database.writing() as connection:
+            token: int = connection.execute(enrol).scalar_one()
+            return token
+
     def _beat(self, connection: Connection) -> None:
         own = update(WRITERS).where(WRITERS.c.writer_id == self.token)
         connection.execute(own.values(beat=WRITERS.c.beat + 1, told=self._tell()))
 
+    @outlasting
     def _take(self, vens: Sequence[str]) -> list[Holder]:
         """All of them, or none: then who is in the way."""
         if not vens:

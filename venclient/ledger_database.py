@@ -34,11 +34,13 @@ TABLES_ARE_MADE = 20_250_101  # any number, as long as every process that makes 
 class LedgerDatabase:
     """Transactions on the ledger's tables, which are made where they are missing; `vtn_id` is this VTN's number.
 
-    Raises `ConfigurationError` when the database cannot be opened, read or written. Whoever waits for it to come back
-    waits no more once the run is `stopped`.
+    Raises `ConfigurationError` when the database cannot be opened, read or written: at once, where it is not one that
+    `is_known` to have been there. Whoever waits for it to come back waits no more once the run is `stopped`.
     """
 
-    def __init__(self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None) -> None:
+    def __init__(
+        self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None, *, is_known: bool = False
+    ) -> None:
         stopped = stopped or Event()
         self.persistent = Retrying(
             retry=retry_if_exception_type(LedgerLostError),
@@ -61,7 +63,7 @@ class LedgerDatabase:
         # SQLite has one writer at a time; threads that queue here do not have to poll for their turn.
         self._turn = Lock() if self.is_sqlite else nullcontext()
         self._words: dict[ClauseElement, Words] = {}
-        self.vtn_id = self._open(vtn_base_url)
+        self.vtn_id = self.persistent(self._open, vtn_base_url) if is_known else self._open(vtn_base_url)
 
     def close(self) -> None:
         """Close every connection."""
