@@ -1,6 +1,7 @@
 """The `bulk-upload` command: options in, exit codes out.
 
-Each module holds one command and imports what it runs only when it runs, so that `--help` and `status` answer at once.
+Each module holds one command and imports what it runs only when it runs: Prefect alone takes a second, and `--help` and
+`status` have no use for it.
 """
 
 import os

@@ -1,9 +1,5 @@
 """`bulk-upload demo`."""
 
-import os
-import tempfile
-from pathlib import Path
-
 import typer
 
 
@@ -16,8 +12,9 @@ def demo() -> None:
 
         bulk-upload demo
     """
-    folder = Path(tempfile.mkdtemp(prefix="bulk-upload-demo-"))
-    os.environ["PREFECT_HOME"] = str(folder / "prefect")
+    from demo.stage import new_folder
+
+    folder = new_folder()
     from cli.prefect_server import free_port, prefect_server
     from demo.tour import tour
 

@@ -11,7 +11,7 @@ import typer
 
 from cli import options
 from cli.printable import printable
-from venclient.errors import ConfigurationError
+from venclient.errors import ConfigurationError, StoppedError
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -130,6 +130,9 @@ def _tell(state: "State[Summary]", *, as_json: bool) -> int:
     outcome: object = state.result(raise_on_failure=False)
     if isinstance(outcome, IncompleteError):
         outcome = outcome.summary
+    if isinstance(outcome, StoppedError):  # before there was anything to sum up
+        typer.echo(STOPPED, err=True)
+        return INTERRUPTED
     if not isinstance(outcome, Summary):
         assert isinstance(outcome, Exception)
         raise outcome

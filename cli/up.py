@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,14 +61,12 @@ def up(
 @contextmanager
 def _demo() -> Iterator[dict[str, str]]:
     """Sample data, registered with a VTN that runs within; the environment of runs that shall upload it."""
-    from demo.stage import Stage
+    from demo.stage import Stage, new_folder
 
-    folder = Path(tempfile.mkdtemp(prefix="bulk-upload-demo-"))
-    os.environ["PREFECT_HOME"] = str(folder / "prefect")
-    # Where the environment names another server's database, this one must not open it.
-    os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{folder}/prefect/prefect.db"
+    folder = new_folder()
     typer.echo(f"Everything of this demo is in {folder}, which may be deleted afterwards.")
     stage = Stage.in_folder(folder)
+    stage.environment["VTN_BEARER_TOKEN"] = token_urlsafe()  # not one that a `.env` beside the flows has
     stage.run("sample-data")
     with stage.vtn():
         stage.run("register")
@@ -87,6 +85,8 @@ def _environment() -> dict[str, str]:
         for field, value in given.items()
     }
     texts["meter_file"] = str(settings.meter_file.absolute())
+    if settings.ca_file:
+        texts["ca_file"] = str(Path(settings.ca_file).absolute())
     for field in ("resources_db", "ledger_url"):
         path = sqlite_path(getattr(settings, field))
         if path is not None:

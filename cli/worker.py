@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from cli.child_process import end_with_parent
+from venclient.errors import ConfigurationError
 
 # A run gives its requests in flight 20 s; then it tells the server how it ended.
 GRACE_S = 30.0
@@ -45,6 +46,13 @@ def worker(
 
         PREFECT_API_URL=http://127.0.0.1:4200/api bulk-upload worker --limit 2
     """
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():  # Prefect would start a server of its own, in which nobody starts a run
+        raise ConfigurationError(
+            "No Prefect server is named: set PREFECT_API_URL, such as http://127.0.0.1:4200/api; "
+            "`bulk-upload up` runs a server and a worker"
+        )
     given = {"--pool": pool, "--type": "process", "--name": name, "--limit": limit}
     options = [text for option, value in given.items() if value is not None for text in (option, str(value))]
     with told_to_stop() as stop:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,21 @@ from venclient.errors import ConfigurationError
 CLIENT_ID = "demo-client"
 CLIENT_SECRET = "demo-secret"
 VTN_ENDS_WITHIN_S = 20.0
+OPERATORS_OWN = ("BULK_UPLOAD_", "VTN_", "OAUTH")
+
+
+def new_folder() -> Path:
+    """A folder for all files of a demo, those of its Prefect server too: to be called before Prefect is imported.
+
+    Settings of the operator's own are for other runs: this process and its commands do not see them.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bulk-upload-demo-"))
+    for name in [name for name in os.environ if name.startswith(OPERATORS_OWN)]:
+        del os.environ[name]
+    os.environ["PREFECT_HOME"] = str(folder / "prefect")
+    # Where a profile names another server's database, this one must not open it.
+    os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{folder}/prefect/prefect.db"
+    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +61,9 @@ class Stage:
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Show a command as a user would type it, and start it."""
         typer.secho(f"\n$ bulk-upload {' '.join(arguments)}", bold=True)
-        return subprocess.Popen([sys.executable, "-m", "cli", *arguments], env=self.environment, text=True, **options)
+        command = [sys.executable, "-m", "cli", *arguments]
+        # In the folder, as a `.env` where the demo was called is for other runs, too.
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **options)
 
     def run(self, *arguments: str) -> str:
         """Run a command to its end and show what it says; raises `ConfigurationError` when it fails."""

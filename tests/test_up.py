@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 
 from cli.prefect_server import free_port
@@ -63,8 +64,11 @@ def test_the_demo_is_there_with_data_a_vtn_and_prefect_and_ends_cleanly(tmp_path
     # What an operator has set for real runs must not lead a demo there.
     real = {
         "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        "VTN_BEARER_TOKEN": "a token for another VTN",
+        "BULK_UPLOAD_CA_FILE": "nowhere.pem",
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path}/real.db",
     }
+    (tmp_path / ".env").write_text("VTN_BEARER_TOKEN=another\nBULK_UPLOAD_CA_FILE=nowhere.pem\n")
     with _up(tmp_path, "--demo", TMPDIR=str(tmp_path), **real) as (up, api_url):
         assert "Completed" in _start_upload(api_url, "--watch", cwd=tmp_path)
         assert "Ended." in _end(up)
@@ -84,8 +88,9 @@ def test_ctrl_c_ends_a_run_softly_and_nothing_is_left_behind(
     (tmp_path / ".env").write_text(
         f"VTN_SERVER_ADDRESS={no_faults.base_url}\nVTN_BEARER_TOKEN={no_faults.token}\n"
         f"BULK_UPLOAD_RESOURCES_DB={site.db.relative_to(tmp_path)}\nBULK_UPLOAD_METER_FILE={site.h5}\n"
-        f"BULK_UPLOAD_LEDGER_URL={site.ledger.relative_to(tmp_path)}\n"
+        f"BULK_UPLOAD_LEDGER_URL={site.ledger.relative_to(tmp_path)}\nBULK_UPLOAD_CA_FILE=ca.pem\n"
     )
+    (tmp_path / "ca.pem").write_text(Path(certifi.where()).read_text())
     home = tmp_path / "prefect"
     seen = len(no_faults.log())
     with _up(tmp_path, PREFECT_HOME=str(home)) as (up, api_url):
@@ -103,6 +108,12 @@ def test_ctrl_c_ends_a_run_softly_and_nothing_is_left_behind(
     sent = sum(request.stored > 0 for request in no_faults.log(after=seen))
     assert f"Stopped by SIGTERM: {60 - sent} of 60 loads are left for the next run" in message
     assert not _processes_that_know(home)
+
+
+def test_a_worker_without_a_server_is_told(tmp_path: Path) -> None:
+    finished = command("worker", cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+    assert finished.returncode == 2
+    assert "No Prefect server is named: set PREFECT_API_URL" in finished.stderr
 
 
 def test_a_port_that_is_taken_is_told(vtn: ReferenceVtn, tmp_path: Path) -> None:
@@ -131,6 +142,10 @@ if "--with-a-run" in sys.argv:
 print("started", flush=True)
 time.sleep(100)
 """
+NAMED_SERVER = """
+class PREFECT_API_URL:
+    value = staticmethod(lambda: "http://127.0.0.1:9/api")
+"""
 
 
 @pytest.fixture
@@ -139,6 +154,7 @@ def stubborn(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "prefect").mkdir()
     (tmp_path / "prefect" / "__init__.py").touch()
     (tmp_path / "prefect" / "__main__.py").write_text(STUBBORN_WORKER)
+    (tmp_path / "prefect" / "settings.py").write_text(NAMED_SERVER)
     return os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
 
 
