@@ -26,7 +26,7 @@ def new_folder() -> Path:
     Settings of the operator's own are for other runs: this process and its commands do not see them.
     """
     folder = Path(tempfile.mkdtemp(prefix="bulk-upload-demo-"))
-    for name in [name for name in os.environ if name.startswith(OPERATORS_OWN)]:
+    for name in [name for name in os.environ if name.upper().startswith(OPERATORS_OWN)]:
         del os.environ[name]
     os.environ["PREFECT_HOME"] = str(folder / "prefect")
     # Where a profile names another server's database, this one must not open it.

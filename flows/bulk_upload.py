@@ -108,7 +108,9 @@ def bulk_upload(
                 )
             with reported_progress(run.progress):
                 if is_dispatched:
-                    upload_slices(run, deal(work.vens, slices), {"settings": given, "only_failed": only_failed})
+                    # The ledger is that of this very VTN, whatever a worker's settings name.
+                    to_all = {"settings": given | {"vtn_url": settings.vtn_url}, "only_failed": only_failed}
+                    upload_slices(run, deal(work.vens, slices), to_all)
                 else:
                     upload_batches(run, work.batches)
             return ended(run, work)

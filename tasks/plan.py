@@ -52,8 +52,11 @@ def plan_upload(
     run = current_run()
     try:
         work = _worked_out(run, vens, limit_loads, only_failed, loads_per_task, waits=waits, whole_vens=whole_vens)
-    except (ConfigurationError, StoppedError) as error:
+    except StoppedError as error:
         return not_begun(error)
+    except ConfigurationError as error:  # it may be the ledger, which one that is stopped does not wait for
+        is_stopped = run.stopping.is_set()
+        return not_begun(StoppedError(f"Stopped before anything was sent. {error}") if is_stopped else error)
     now = run.progress.snapshot()
     told = f"{now.total_loads:,} loads of {now.total_vens:,} VENs: {now.points_to_send:,} points to send"
     return Completed(message=told, data=work)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.sites import expected_points, hourly
 from venclient.cleaning import clean
 from venclient.errors import PermanentError
+from venclient.quality import QualityRules
 
 START = 1_736_928_000
 
@@ -94,9 +95,11 @@ def test_an_interval_without_a_value_is_one_all_the_same() -> None:
 @pytest.mark.parametrize("unit", [1, 1000])
 @pytest.mark.parametrize("dtype", ["<f8", "<i8"])
 def test_rows_that_nobody_wrote_are_none(unit: int, dtype: str) -> None:
-    rows = np.zeros((500, 2))
+    rows = np.zeros((500, 2), dtype)
     rows[:200] = np.rint(hourly(200)) * [unit, 1]
-    series = clean(rows.astype(dtype))
+    if dtype == "<f8":
+        rows[400:, 1] = math.nan
+    series = clean(rows, QualityRules.parse("NaN → MISSING 0"))
     assert series.points().start_s.tolist() == hourly(200)[:, 0].tolist()
     assert series.dropped == {"bad timestamp": 300}
 

@@ -141,7 +141,7 @@ def _plainly(rows: NDArray[np.generic], rules: QualityRules) -> tuple[dict[int, 
         if not math.isfinite(time) or not earliest_s <= round(time / unit) < END_OF_YEAR_9999_S:
             dropped["bad timestamp"] += 1
             continue
-        if round(time / unit) == value == 0:
+        if round(time / unit) == 0 and not abs(value) > 0:
             dropped["bad timestamp"] += 1
             continue
         grid_s.add(round(time / unit))

@@ -71,6 +71,11 @@ def test_a_zero_below_zero_is_a_zero(vtn: ReferenceVtn, site: Site, tmp_path: Pa
     site.write_rows(load, rows)
     site.upload(vtn)
     assert _verify(site, vtn, tmp_path, returns=0)["passed"]
+    at = int(rows[1400, 0])
+    vtn.alter_point(load.vtn_resource_id, at, 4711.5)
+    (found,) = _verify(site, vtn, tmp_path, returns=1)["not_equal"]
+    (difference,) = found["differences"]
+    assert difference["vtn"] == "4711.5 W, GOOD, 3600 s"
 
 
 def test_a_point_altered_in_the_store_is_found_named_and_repaired(

@@ -13,6 +13,7 @@ import requests
 import urllib3
 
 from venclient.errors import ConfigurationError, TransientError, VenClientError
+from venclient.sockets import without_query
 
 MAX_ANSWER_BYTES = 2**20
 # On the wire, with headers, and chunks that are as small as what they carry.
@@ -68,7 +69,7 @@ def redirected_to(response: requests.Response, secret: str = "") -> str | None:
     location = response.headers.get("Location")
     if not 300 <= response.status_code < 400 or not location:
         return None
-    return shown(re.sub(r"//[^/]*@", "//", re.split("[?#]", location, maxsplit=1)[0]), secret)
+    return shown(re.sub(r"//[^/]*@", "//", without_query(location)), secret)
 
 
 def trouble(error: BaseException, server: str, status: int | None, secret: str = "") -> VenClientError:

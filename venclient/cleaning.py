@@ -77,7 +77,7 @@ class Clock:
 class Usable(NamedTuple):
     """Of some rows those that can be sent, as they stand: unix seconds, measured W; and how many others by reason.
 
-    `grid_s`: the times also of those whose value is none, for an interval is one without a value, too.
+    `grid_s`: the times of these, and of rows whose value cannot be sent: their intervals are part of the grid, too.
     """
 
     grid_s: NDArray[np.int64]
@@ -90,15 +90,15 @@ class Usable(NamedTuple):
 def usable(rows: NDArray[np.generic], rules: QualityRules, *, in_milliseconds: bool) -> Usable:
     """Rows with a time from 1970 to 9999 and a finite value, or NaN where the rules have a value for it.
 
-    In milliseconds the times begin in 1973: what is smaller was meant as something else. A row of zeros was never
-    written.
+    In milliseconds the times begin in 1973: what is smaller was meant as something else. A row of
+    zeros was never written, nor was one of 0 and NaN.
     """
     time, power_w = rows[:, 0].astype(np.float64), rows[:, 1].astype(np.float64)
     if in_milliseconds:
         time /= 1000
     np.rint(time, out=time)
     earliest_s = MILLISECONDS_FROM / 1000 if in_milliseconds else 0
-    in_calendar = (time >= earliest_s) & (time < END_OF_YEAR_9999_S) & ((time != 0) | (power_w != 0))
+    in_calendar = (time >= earliest_s) & (time < END_OF_YEAR_9999_S) & ((time != 0) | (np.abs(power_w) > 0))
     keep = in_calendar & np.isfinite(power_w)
     if keep.all():
         start_s = time.astype(np.int64)

@@ -14,7 +14,7 @@ from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Table, bindparam, delete, select
+from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from venclient.lease import Lease, SignOfLife, Writer, sign_of_life
 from venclient.ledger_database import LedgerDatabase, outlasting
@@ -232,7 +232,8 @@ class Ledger:
         """These months are not with the VTN as they should be: the next run sends them again."""
         with self._database.writing() as connection:
             connection.execute(delete(MARKS).where(*self._of(MARKS, [load.vtn_resource_id]), MARKS.c.month.in_(months)))
-            self._write_state(connection, load, "pending", None)
+            was_done = (*self._of(UPLOADS, [load.vtn_resource_id]), UPLOADS.c.state == "done")
+            connection.execute(update(UPLOADS).where(*was_done).values(state="pending", settled_at_s=int(time.time())))
 
     @outlasting
     def doubt(self, load: Load, marks: Collection[Mark]) -> None:

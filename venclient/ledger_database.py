@@ -34,8 +34,8 @@ TABLES_ARE_MADE = 20_250_101  # any number, as long as every process that makes 
 class LedgerDatabase:
     """Transactions on the ledger's tables, which are made where they are missing; `vtn_id` is this VTN's number.
 
-    Raises `ConfigurationError` when the database cannot be opened, read or written: at once, where it is not one that
-    `is_known` to have been there. Whoever waits for it to come back waits no more once the run is `stopped`.
+    Raises `ConfigurationError` when the database cannot be opened, read or written. One that `is_known` to be there is
+    waited for when it is opened. Whoever waits for it to come back waits no more once the run is `stopped`.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ Another thread can cut them, whatever they are waiting for; so does the deadline
 
 import io
 import logging
+import re
 import socket
 import ssl
 from contextlib import AbstractContextManager
@@ -42,9 +43,9 @@ def require_privacy(address: str, what: str, setting: str, *, allow_http: bool) 
         parts = parse_url(address)
         requests.Request("GET", address).prepare()
     except (LocationParseError, requests.RequestException) as error:
-        raise ConfigurationError(f"{address} is no address: correct {setting}") from error
+        raise ConfigurationError(f"{without_query(address)} is no address: correct {setting}") from error
     if parts.scheme not in ("http", "https"):
-        raise ConfigurationError(f"{address} is no http address: correct {setting}")
+        raise ConfigurationError(f"{without_query(address)} is no http address: correct {setting}")
     if parts.scheme != "http" or _is_this_machine(address):
         return
     if not allow_http:
@@ -53,6 +54,11 @@ def require_privacy(address: str, what: str, setting: str, *, allow_http: bool) 
             f"Give its https address in {setting}, or set BULK_UPLOAD_ALLOW_HTTP=true where the way is yours"
         )
     log.warning("%s travel in the clear: http://%s is another machine", what.capitalize(), parts.netloc)
+
+
+def without_query(address: str) -> str:
+    """An address as it may be shown: what follows ? or # may be secret."""
+    return re.split("[?#]", address, maxsplit=1)[0]
 
 
 def _is_this_machine(address: str) -> bool:

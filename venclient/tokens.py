@@ -23,7 +23,7 @@ from venclient.answers import (
 )
 from venclient.deadlines import CONNECT_TIMEOUT_S
 from venclient.errors import ConfigurationError, TokenServerError, VenClientError
-from venclient.sockets import Session, Sockets, require_privacy
+from venclient.sockets import Session, Sockets, require_privacy, without_query
 
 FETCH_TIMEOUT_S = 15.0
 # Longer than any server takes in a header.
@@ -81,7 +81,7 @@ class ClientCredentials:
         require_privacy(token_url, "client id and secret", "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL", allow_http=allow_http)
         self._sockets = Sockets(ca_file)
         self._token_url = token_url
-        self._shown_url = token_url.partition("?")[0]  # what follows may be secret
+        self._shown_url = without_query(token_url)
         self._client_id = client_id
         self._client_secret = client_secret
         self._lock = Lock()

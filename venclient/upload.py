@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from venclient.chunks import Unsent, besides, encode, pending, places_of
@@ -10,6 +10,7 @@ from venclient.errors import BusyError, PermanentError, RefusedError, ReplacedEr
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Chunk, Load, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
+from venclient.months import month_begins
 from venclient.sieve import Sieve
 from venclient.vtn import VtnClient
 
@@ -121,7 +122,7 @@ def _send_all(load: Load, series: MeterSeries, unsent: Unsent, uploader: Uploade
             if sieve.refused(len(chunk)):
                 _refuse(load, chunk, uploader, tally, error)
                 unsent.drop(1)
-                _require_use(load, unsent, uploader, tally)
+                _require_use(load, series, unsent, uploader, tally)
             continue
         sieve.taken(len(chunk))
         unsent.drop(len(chunk))
@@ -133,17 +134,29 @@ def _send(load: Load, series: MeterSeries, chunk: Chunk, uploader: Uploader, tal
     receipt = uploader.vtn.upload(load.vtn_resource_id, encode(chunk), len(chunk), uploader.batch_size)
     receipt = replace(receipt, answers=(*tally.answers, *receipt.answers))
     accepted = [start_s for start_s in chunk.start_s.tolist() if start_s in tally.refused] if tally.refused else []
-    try:
-        others = len(tally.refused) > len(accepted)
-        uploader.ledger.acknowledge(load, chunk, receipt, accepted, refuses_others=others, before=tally.before)
-    except BusyError:
-        doubt_what_was_overwritten(load, series, chunk, uploader.ledger)
-        raise
+    _acknowledge(load, series, chunk, receipt, accepted, uploader, tally)
     for start_s in accepted:
         del tally.refused[start_s]
     tally.count(receipt)
     uploader.on_receipt(receipt)
     return receipt
+
+
+def _acknowledge(
+    load: Load,
+    series: MeterSeries,
+    chunk: Chunk,
+    receipt: Receipt,
+    accepted: Sequence[int],
+    uploader: Uploader,
+    tally: "_Tally",
+) -> None:
+    others = len(tally.refused) > len(accepted)
+    try:
+        uploader.ledger.acknowledge(load, chunk, receipt, accepted, refuses_others=others, before=tally.before)
+    except BusyError:
+        doubt_what_was_overwritten(load, series, chunk, uploader.ledger)
+        raise
 
 
 def doubt_what_was_overwritten(load: Load, series: MeterSeries, chunk: Chunk, ledger: Ledger) -> None:
@@ -156,7 +169,7 @@ def doubt_what_was_overwritten(load: Load, series: MeterSeries, chunk: Chunk, le
         differing = {rest.month.number for rest in pending(series, marks) if rest.begin == rest.month.begin}
     except PermanentError:  # the series is not to be had any more
         differing = set(marks)
-    overwritten = differing & {mark.month for mark in chunk.marks}
+    overwritten = differing & {number for number, _ in month_begins(chunk.start_s)}
     ledger.doubt(load, [mark for mark in marks.values() if mark.month in overwritten])
 
 
@@ -168,20 +181,23 @@ def _refuse(load: Load, chunk: Chunk, uploader: Uploader, tally: "_Tally", error
     log.warning("Load %s (%s): the VTN refuses %s", load.load_id, load.name, point)
 
 
-def _require_use(load: Load, unsent: Unsent, uploader: Uploader, tally: "_Tally") -> None:
+def _require_use(load: Load, series: MeterSeries, unsent: Unsent, uploader: Uploader, tally: "_Tally") -> None:
     """Raise `PermanentError` where what was refused tells that the rest would be as well."""
     are_many = tally.refused_anew >= REFUSED_AT_MOST
-    are_first = tally.refused_anew == REFUSED_FROM_THE_FIRST and not tally.points_sent
-    if unsent and (are_many or (are_first and not _takes_the_last(load, unsent, uploader))):
+    are_all = tally.refused_anew >= REFUSED_FROM_THE_FIRST and not (tally.points_sent or tally.takes_the_last)
+    if unsent and (are_many or (are_all and not _takes_the_last(load, series, unsent, uploader, tally))):
         raise PermanentError(f"{_in_words(tally.refused)} So many are refused that the others were not tried")
 
 
-def _takes_the_last(load: Load, unsent: Unsent, uploader: Uploader) -> bool:
-    """Whether the VTN takes the last point, which is sent with the others once more."""
+def _takes_the_last(load: Load, series: MeterSeries, unsent: Unsent, uploader: Uploader, tally: "_Tally") -> bool:
+    """Whether the VTN takes the last point, which goes with the others once more when it is their turn."""
+    last = unsent.last()
     try:
-        uploader.vtn.upload(load.vtn_resource_id, encode(unsent.last()), 1, uploader.batch_size)
+        receipt = uploader.vtn.upload(load.vtn_resource_id, encode(last), 1, uploader.batch_size)
     except RefusedError:
         return False
+    _acknowledge(load, series, last, receipt, (), uploader, tally)
+    tally.takes_the_last = True
     return True
 
 
@@ -214,6 +230,7 @@ class _Tally:
     points_already_there: int = 0
     refused: dict[int, RefusedPoint] = field(default_factory=dict)
     refused_anew: int = 0
+    takes_the_last: bool = False
     dropped: Mapping[str, int] = field(default_factory=dict)
     chunks: int = 0
     retries: int = 0

@@ -188,11 +188,11 @@ def _differences(series: MeterSeries, stored: Stored) -> Iterator[Difference]:
 
 
 def _words(points: Points, of: MeterSeries) -> dict[int, str]:
-    """Each point of a series in words, by its start."""
+    """Each point of a series in words, by its start; 0.0 has no sign, as in `digest`."""
     interval = f"{of.interval_s} s" if of.interval_s else "intervals that differ"
     columns = (points.start_s.tolist(), points.power_w.tolist(), points.quality.tolist())
     words: dict[int, str] = {}
     for start, value, code in zip(*columns, strict=True):
-        told = f"{value} W, {of.codes[code]}, {interval}"
+        told = f"{value + 0.0} W, {of.codes[code]}, {interval}"
         words[start] = f"{words[start]}; and again {told}" if start in words else told
     return words
