@@ -111,9 +111,12 @@ def test_a_bad_week_at_the_beginning_does_not_keep_the_rest_back(site: Site, no_
     bad, _ = site.loads
     starts = _starts(site, bad, *range(168))
     no_faults.switch(refuses=[_iso(start_s) for start_s in starts])
+    seen = len(no_faults.log())
     result = site.upload(no_faults)[bad.load_id]
     assert (result.state, result.points_sent, result.points_refused) == ("failed", POINTS - 168, 168)
     _assert_stored_but(site, no_faults, bad, starts)
+    requests = [request for request in no_faults.log(after=seen) if request.resource_id == bad.vtn_resource_id]
+    assert len(requests) < 2 * 168 + 50
 
 
 def test_a_vtn_that_refuses_all_of_a_load_costs_a_few_small_requests(site: Site, no_faults: ReferenceVtn) -> None:
