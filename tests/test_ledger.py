@@ -1,11 +1,13 @@
 """Promises about the ledger: what the VTN acknowledged is there for the next run, on SQLite and on PostgreSQL."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -174,6 +176,17 @@ def test_standings_need_no_address_where_there_is_one_vtn_and_make_no_file(tmp_p
     with Ledger(str(path), VTN + "/second"):
         pass
     with pytest.raises(ConfigurationError, match="several VTNs"):
+        read_standings(str(path), None)
+
+
+def test_a_ledger_that_is_being_made_knows_no_load_and_another_database_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as db:
+        for made in ("PRAGMA journal_mode=WAL", "CREATE TABLE marks (x)"):
+            db.execute(made)
+            assert read_standings(str(path), None) == {}
+        db.execute("CREATE TABLE of_another (x)")
+    with pytest.raises(ConfigurationError, match="no such table: vtns"):
         read_standings(str(path), None)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Select, Table, func, inspect, select
 
 from venclient.databases import is_there, open_read_only, shown, sqlite_path
 from venclient.errors import ConfigurationError
-from venclient.ledger_tables import MARKS, REFUSED, REQUESTS, UPLOADS, VTNS, faults_told
+from venclient.ledger_tables import MARKS, METADATA, REFUSED, REQUESTS, UPLOADS, VTNS, faults_told
 from venclient.models import Load, LoadState
 from venclient.resource_db import ResourceDatabase, VenOutline
 
@@ -35,6 +35,7 @@ class Standing:
     refused: tuple[Refusal, ...] = ()
 
 
+NEEDED = {table.name for table in (VTNS, UPLOADS, MARKS, REQUESTS)}
 UNKNOWN = Standing("pending", None, 0, None)
 
 
@@ -207,10 +208,15 @@ def _opened(path_or_url: str, vtn_base_url: str | None) -> Iterator[tuple[Connec
         return
     engine = open_read_only(path_or_url)
     with faults_told(shown(path_or_url), "read"), engine.connect() as connection:
-        vtn_ids = {row.base_url: row.vtn_id for row in connection.execute(select(VTNS))}
-        if vtn_base_url is None and len(vtn_ids) > 1:
-            raise ConfigurationError(f"The ledger knows several VTNs, name one with --vtn-url: {', '.join(vtn_ids)}")
-        yield connection, vtn_ids.get(vtn_base_url or next(iter(vtn_ids), ""))
+        tables = set(inspect(connection).get_table_names())
+        if not tables >= NEEDED and tables <= set(METADATA.tables):
+            yield None  # a run is about to make it
+        else:
+            vtn_ids = {row.base_url: row.vtn_id for row in connection.execute(select(VTNS))}
+            if vtn_base_url is None and len(vtn_ids) > 1:
+                several = ", ".join(vtn_ids)
+                raise ConfigurationError(f"The ledger knows several VTNs, name one with --vtn-url: {several}")
+            yield connection, vtn_ids.get(vtn_base_url or next(iter(vtn_ids), ""))
     engine.dispose()
 
 
