@@ -51,7 +51,10 @@ def plan_upload(
     """
     run = current_run()
     try:
-        work = _worked_out(run, vens, limit_loads, only_failed, loads_per_task, waits=waits, whole_vens=whole_vens)
+        only = run.uploader.ledger.failed() if only_failed else None
+        selection = select_loads(run.resources, vens, limit_loads, only)
+        run.lease(tuple(selection.load_ids), waits=waits)
+        work = _worked_out(run, selection, loads_per_task, whole_vens=whole_vens)
     except StoppedError as error:
         return not_begun(error)
     except ConfigurationError as error:  # it may be the ledger, which one that is stopped does not wait for
@@ -68,19 +71,7 @@ def not_begun(error: ConfigurationError | StoppedError) -> State[Any]:
     return (Cancelled if is_fine else Failed)(message=str(error), data=error)
 
 
-def _worked_out(
-    run: Run,
-    vens: list[str] | None,
-    limit_loads: int | None,
-    only_failed: bool,
-    loads_per_task: int,
-    *,
-    waits: bool,
-    whole_vens: bool,
-) -> Work:
-    only = run.uploader.ledger.failed() if only_failed else None
-    selection = select_loads(run.resources, vens, limit_loads, only)
-    run.lease(tuple(selection.load_ids), waits=waits)
+def _worked_out(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: bool) -> Work:
     vens_left: list[VenWork] = []
     ids_left: dict[str, list[str]] = {}
     for ven, of_ven in groupby(_plans(run, selection), key=lambda plan: plan.load.ven):
