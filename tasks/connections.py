@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from threading import Event
 
 from config.settings import Settings
 from venclient.compression import Compression
@@ -35,9 +36,9 @@ def open_vtn(
     )
 
 
-def open_meters(settings: Settings) -> MeterFile:
-    """The meter file of these settings, with their rules for quality codes."""
-    return MeterFile(settings.meter_file, QualityRules.parse(settings.quality_rules))
+def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:
+    """The meter file of these settings, with their rules for quality codes; `stopping`: as in `MeterFile`."""
+    return MeterFile(settings.meter_file, QualityRules.parse(settings.quality_rules), stopping)
 
 
 def vtn_url(settings: Settings) -> str:

@@ -130,7 +130,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         stopping = Event()
         resources = ResourceDatabase(settings.resources_db)
         stack.callback(resources.close)
-        meters = stack.enter_context(open_meters(settings))
+        meters = stack.enter_context(open_meters(settings, stopping))
         limit = stack.enter_context(shared_limit(stopping)) if part_of else None
         # Where nobody sits before it, what was there before is waited for.
         is_unattended = part_of is not None or deployment.id is not None

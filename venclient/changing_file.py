@@ -5,20 +5,19 @@ would find its way through a file that was rewritten in place by the contents of
 given to h5py as a stream, which HDF5 takes for a file of its own, and closed before it is opened anew.
 """
 
-import errno
-import fcntl
 import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
-from threading import Lock
+from threading import Event, Lock
 from time import monotonic, sleep, time
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import h5py
 
-from venclient.errors import PermanentError, ReplacedError
+from venclient.errors import PermanentError, ReplacedError, StoppedError
+from venclient.file_lock import HeldError, share_lock
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +29,8 @@ QUIET_S = 1.0
 WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.5, 3.0)
 # When the file has not come to rest for so long, no further load waits for it.
 PATIENCE_S = 60.0
+# How long all loads together wait for a program that writes the file through HDF5.
+WRITER_PATIENCE_S = 30
 
 # Device, inode, size, time of the last write in ns.
 Version = tuple[int, int, int, int]
@@ -39,13 +40,16 @@ _Found = TypeVar("_Found")
 class ChangingFile:
     """An HDF5 file, read as it is now; any number of threads may read. One version at a time is open.
 
-    Raises `OSError` and others of `UNREADABLE` when it cannot be opened to begin with.
+    A program that writes it through HDF5 is waited for. `stopping`: once it is set, nothing is waited for any more.
+    Raises `HeldError`, `OSError` and others of `UNREADABLE` when it cannot be opened to begin with, and `StoppedError`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stopping: Event | None = None) -> None:
         self.path = path
+        self._stopping = stopping or Event()
         self._lock = Lock()
-        self._open: _Open | None = _Open(path)
+        self._waits_for_writer = True
+        self._open: _Open | None = self._open_when_free()
         self._read_last = self._open.version
         self._restless_since: float | None = None
 
@@ -73,17 +77,14 @@ class ChangingFile:
                 found = self._read_once(look, only, QUIET_S)
             except _ChangedError:
                 self._restless_since = self._restless_since or monotonic()
-                sleep(wait_s)
+                self._wait(wait_s)
             else:
                 self._restless_since = None
                 return found
         try:
             return self._read_once(look, only, quiet_s=0.0)
         except _ChangedError as error:
-            raise PermanentError(
-                f"Meter file {self.path} was changed while it was read: {error}. Write a new one beside it and rename "
-                "it over the old one, then run again"
-            ) from error
+            raise PermanentError(f"Meter file {self.path} {error}") from error
 
     def _waits(self) -> tuple[float, ...]:
         since = self._restless_since
@@ -113,19 +114,42 @@ class ChangingFile:
         if self._open is not None and self._open.version == version:
             return self._open
         if version is None:
-            raise _ChangedError("it is no longer there")
+            raise _changed("it is no longer there")
         if abs(time() - version[-1] / 1e9) < quiet_s:
-            raise _ChangedError("it is being written")
+            raise _changed("it is being written")
         self._let_go()
         try:
-            self._open = _Open(self.path)
+            self._open = self._open_when_free()
+        except HeldError as error:
+            raise _ChangedError(f"is in use: {error}") from error
         except UNREADABLE as error:
-            raise _ChangedError(f"it can no longer be opened as HDF5: {error}") from error
+            raise _changed(f"it can no longer be opened as HDF5: {error}") from error
         return self._open
+
+    def _open_when_free(self) -> "_Open":
+        """Open the file, once a writer is through with it; who has waited in vain is not followed by others."""
+        for waited_s in range(WRITER_PATIENCE_S if self._waits_for_writer else 0):
+            try:
+                opened = _Open(self.path)
+            except HeldError as error:
+                if not waited_s:
+                    log.warning("Meter file %s: %s. Waiting up to %d s for it", self.path, error, WRITER_PATIENCE_S)
+                self._wait(1.0)
+            else:
+                return opened
+        self._waits_for_writer = False
+        opened = _Open(self.path)
+        self._waits_for_writer = True
+        return opened
+
+    def _wait(self, seconds: float) -> None:
+        if self._stopping.is_set():
+            raise StoppedError("The run was told to stop while it waited for the meter file")
+        sleep(seconds)
 
     def _confirm(self, version: Version) -> None:
         if self.version() != version:
-            raise _ChangedError("it kept changing")
+            raise _changed("it kept changing")
         if version != self._read_last:
             self._read_last = version
             log.warning("Meter file %s was changed during the run: it was opened again and is read anew", self.path)
@@ -140,6 +164,13 @@ class _ChangedError(Exception):
     """The file is not what it was when it was opened; a little later it may be whole."""
 
 
+def _changed(what: str) -> _ChangedError:
+    return _ChangedError(
+        f"was changed while it was read: {what}. Write a new one beside it and rename it over the "
+        "old one, then run again"
+    )
+
+
 class _Open:
     """One version of the file, open."""
 
@@ -148,7 +179,7 @@ class _Open:
             raise OSError("it is not a regular file")
         self._stream = path.open("rb")
         try:
-            _share_lock(self._stream)
+            share_lock(self._stream)
             self.version = _version(os.fstat(self._stream.fileno()))
             self.h5 = h5py.File(self._stream, "r")
         except BaseException:
@@ -160,15 +191,6 @@ class _Open:
             self.h5.close()
         finally:
             self._stream.close()
-
-
-def _share_lock(stream: BinaryIO) -> None:
-    """The lock that HDF5 itself takes: who writes through HDF5 keeps readers out. Not every file system has locks."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno == errno.EWOULDBLOCK:
-            raise OSError("another program has it open for writing") from error
 
 
 def _version(status: os.stat_result) -> Version:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 from weakref import WeakValueDictionary
@@ -18,6 +19,7 @@ from venclient.changing_file import UNREADABLE, ChangingFile, Version
 from venclient.cleaning import ALL_GOOD, clean
 from venclient.databases import is_there
 from venclient.errors import ConfigurationError, PermanentError
+from venclient.file_lock import HeldError
 from venclient.free_memory import keep_little_memory_free
 from venclient.long_series import Outline, outline
 from venclient.models import NO_POINTS, MeterSeries, Points
@@ -45,10 +47,11 @@ class MeterFile:
 
     A file that is replaced or rewritten during the run is noticed, and read as it is then. A dataset of more than
     `WHOLE_ROWS` rows is never in memory as a whole, unless its rows are out of order or its chunks are that large.
-    `rules`: what quality code each point has. Raises `ConfigurationError` when the file is missing or is not HDF5.
+    `rules`: what quality code each point has; `stopping`: as in `ChangingFile`. Raises `ConfigurationError` when the
+    file is missing, is not HDF5, or is kept by a program that writes it.
     """
 
-    def __init__(self, path: Path, rules: QualityRules = ALL_GOOD) -> None:
+    def __init__(self, path: Path, rules: QualityRules = ALL_GOOD, stopping: Event | None = None) -> None:
         self.path = path
         self._rules = rules
         if not is_there(path, "Meter file"):
@@ -57,7 +60,9 @@ class MeterFile:
                 "or make a sample with `bulk-upload sample-data`"
             )
         try:
-            self._file = ChangingFile(path)
+            self._file = ChangingFile(path, stopping)
+        except HeldError as error:
+            raise ConfigurationError(f"Meter file {path} is in use: {error}") from error
         except UNREADABLE as error:
             raise ConfigurationError(
                 f"Meter file {path} cannot be opened as HDF5: {error}. Restore it from its source"

@@ -6,8 +6,9 @@ dataset claims of itself is held against what the file stores before memory is t
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from venclient.changing_file import UNREADABLE
 from venclient.errors import PermanentError
+from venclient.fill_values import declared_fill_values, without_fill_values
 
 # A year of one-second data is 31.5 million rows; what claims more than this is refused before memory is touched.
 MAX_ROWS = 100_000_000
@@ -80,11 +82,12 @@ def refuse_useless(dataset: h5py.Dataset, where: str) -> None:
 
 
 def read_rows(dataset: h5py.Dataset, begin: int = 0, stop: int | None = None) -> NDArray[np.generic]:
-    """The rows from place `begin` up to `stop` (to the end): (N, 2)."""
+    """The rows from index `begin` up to `stop` (to the end): (N, 2); NaN where the file declares no data."""
     stop = len(dataset) if stop is None else min(stop, len(dataset))
     step = CHUNKS_AT_A_TIME * dataset.chunks[0] if dataset.chunks else len(dataset)
     parts = [dataset[at : min(at + step, stop)] for at in range(begin, stop, step)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return without_fill_values(rows, declared_fill_values(dataset))
 
 
 def whole_chunks(dataset: h5py.Dataset, rows: int) -> int:
@@ -129,15 +132,22 @@ def _refuse_odd_chunks(dataset: h5py.Dataset, where: str) -> None:
     if size > MAX_BYTES or count > MAX_CHUNKS:
         raise PermanentError(f"{where} is cut into chunks of {size:,} bytes, {count:,} of them, which are not read")
     filters = _filters(dataset)
-    _refuse_odd_filters(filters, numbers, itemsize, where)
-    least = sum(FILTERS_READ_BYTES.get(each.code, 0) for each in filters)
-    least, most = (least, size + size // 8 + 1024) if filters else (size, size)
-    odd = dataset.id.chunk_iter(lambda chunk: None if least <= chunk.size <= most else chunk)
-    if odd:
-        raise PermanentError(f"{where} has a chunk of {size:,} bytes that is stored as {odd.size:,}, which cannot be")
+    # By a chunk's filter mask, in which a bit is set for each filter that this chunk skips.
+    used = cache(lambda mask: tuple(each for number, each in enumerate(filters) if not mask >> number & 1))
+    refuse_once = cache(lambda mask: _refuse_odd_filters(used(mask), numbers, itemsize, where))
+
+    def odd(chunk: h5py.h5d.StoreInfo) -> int | None:
+        refuse_once(chunk.filter_mask)
+        least = sum(FILTERS_READ_BYTES.get(each.code, 0) for each in used(chunk.filter_mask))
+        least, most = (least, size + size // 8 + 1024) if used(chunk.filter_mask) else (size, size)
+        return None if least <= chunk.size <= most else int(chunk.size)
+
+    odd_size = dataset.id.chunk_iter(odd)
+    if odd_size is not None:
+        raise PermanentError(f"{where} has a chunk of {size:,} bytes that is stored as {odd_size:,}, which cannot be")
 
 
-def _refuse_odd_filters(filters: "list[_Filter]", numbers: int, itemsize: int, where: str) -> None:
+def _refuse_odd_filters(filters: "Iterable[_Filter]", numbers: int, itemsize: int, where: str) -> None:
     """`numbers`: how many a chunk has. HDF5 crashes on a filter that was told of more."""
     for each in filters:
         if not h5py.h5z.filter_avail(each.code):
