@@ -14,6 +14,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from tasks.plan import Work, not_begun, with_finished
 from tasks.progress import Snapshot
+from tasks.report_errors import log_report_errors
 from tasks.reports import publish_summary, publish_unfinished
 from tasks.run import Run
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
@@ -83,7 +84,8 @@ def _final_state(run: Run, work: Work) -> State[Summary]:
     snapshot = run.progress.snapshot()
     if run.part_of is None:
         if snapshot.points_sent and not run.ended_by:
-            run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
+            with log_report_errors():
+                run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
         publish_summary(snapshot, work, run.progress.throughput)
     summary = _summary(snapshot, work)
     if not summary.success:
@@ -106,9 +108,10 @@ def not_run(error: ConfigurationError | StoppedError) -> State[Summary]:
 
 
 def _is_cancelled() -> bool:
-    with get_client(sync_client=True) as client:
+    with log_report_errors(), get_client(sync_client=True) as client:
         state = client.read_flow_run(UUID(str(flow_run.id))).state
-    return state is not None and state.is_cancelling()
+        return state is not None and state.is_cancelling()
+    return False  # Prefect, which does not answer, takes no end at all
 
 
 def _says_it_all(record: logging.LogRecord) -> bool:

@@ -11,7 +11,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from config.settings import Settings
 from tasks.register import opened_registrar, register_ven
-from tasks.reports import noted_only
+from tasks.report_errors import log_report_errors
 from tasks.run import AddressParameter, DatabaseParameter, refuse_passwords
 from venclient.errors import ConfigurationError
 from venclient.registration import Registration
@@ -48,7 +48,7 @@ def register_loads(
         failures=tuple(failure for part in parts for failure in part.failures),
     )
     told = f"{whole}" if not whole.failures else f"{whole}: {'; '.join(whole.failures[:FAILURES_TOLD])}"
-    with noted_only():
+    with log_report_errors():
         lines = [f"**{whole}**", "", *(f"- {failure}" for failure in whole.failures[:FAILURES_LISTED])]
         create_markdown_artifact("\n".join(lines), key="register-loads-summary")
     return Failed(message=told) if whole.failures else Completed(message=told, data=whole)

@@ -13,7 +13,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
 from config.settings import Settings
-from tasks.reports import noted_only
+from tasks.report_errors import log_report_errors
 from tasks.run import AddressParameter, DatabaseParameter, Run, opened_run, refuse_passwords
 from tasks.verify import reported_to, select_sample, verify_batch
 from venclient.batches import batches_of
@@ -59,7 +59,7 @@ def verify_upload(
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)
     told = in_words(summary)
-    with noted_only():
+    with log_report_errors():
         create_markdown_artifact(_markdown(summary, told), key="verify-upload-summary")
     return Completed(message=told, data=summary) if summary.passed else Failed(message=told)
 

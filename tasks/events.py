@@ -12,12 +12,14 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from tasks.progress import Snapshot
+from tasks.report_errors import log_report_errors
 from venclient.batches import Batch
 from venclient.models import Load, LoadResult
 
 PROGRESS_EVERY_S = 60.0
 
 
+@log_report_errors()
 def loads_done(batch: Batch, results: Sequence[LoadResult]) -> None:
     """Tell that these loads of a batch are done."""
     if results:
@@ -32,12 +34,14 @@ def loads_done(batch: Batch, results: Sequence[LoadResult]) -> None:
         )
 
 
+@log_report_errors()
 def load_failed(result: LoadResult) -> None:
     """Tell that a load failed, and why."""
     payload = {"ven": result.load.ven, "points_sent": result.points_sent, "error": result.error}
     emit_event("bulk-upload.load.failed", resource=_resource(result.load), payload=payload)
 
 
+@log_report_errors()
 def load_paused(load: Load) -> None:
     """Tell that the run was stopped while it sent this load; the next run sends the rest."""
     emit_event("bulk-upload.load.paused", resource=_resource(load), payload={"ven": load.ven})

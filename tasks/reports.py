@@ -1,6 +1,6 @@
 """What a person sees of a run in Prefect: a progress bar and a page of numbers, a table for each VEN, a summary.
 
-A report that Prefect does not take is a line in the log, and no reason to stop sending. Tables and updates are sent
+A report that fails is a line in the log, and no reason to stop sending. Tables and updates are sent
 without the event that Prefect's own functions tell with each: in a night of eight hours these would be 20,000, kept for
 months, and nobody would find those of loads among them.
 """
@@ -17,18 +17,16 @@ from threading import Event, Thread
 from typing import cast
 from uuid import UUID
 
-import httpx
 import orjson
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.client.orchestration import get_client
-from prefect.context import SettingsContext, get_settings_context
-from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run, task_run
 from slugify import slugify
 
 from tasks.events import ProgressEvents
 from tasks.plan import Work
 from tasks.progress import RunProgress, Snapshot, tell_watcher
+from tasks.report_errors import log_report_errors
 from tasks.throughput import Throughput
 from venclient.models import LoadResult, vens_title
 
@@ -56,8 +54,7 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
         if artifacts is None:  # Prefect did not take them at first
             artifacts = _create_artifacts(now)
         else:
-            with _noted():
-                _update(artifacts, now)
+            _update(artifacts, now)
 
     with repeated(WATCH_EVERY_S, lambda: tell_watcher(progress.snapshot())), repeated(UPDATE_EVERY_S, update):
         yield
@@ -65,14 +62,15 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
 
 @contextmanager
 def repeated(every_s: float, call: Callable[[], None]) -> Iterator[None]:
-    """Within, call it every so many seconds, in a thread; and once at the end."""
+    """Within, call it every so many seconds, in a thread; and once at the end. One that fails is logged."""
     ended = Event()
 
     def repeat() -> None:
-        with _few_retries():
-            while not ended.wait(every_s):
+        is_last = False
+        while not is_last:
+            is_last = ended.wait(every_s)
+            with log_report_errors():
                 call()
-            call()
 
     thread = Thread(target=copy_context().run, args=(repeat,), name="progress", daemon=True)
     thread.start()
@@ -85,19 +83,19 @@ def repeated(every_s: float, call: Callable[[], None]) -> Iterator[None]:
 
 def publish_ven_table(ven: str, results: list[LoadResult]) -> None:
     """The table artifact of one VEN: a row a load, failed ones first."""
-    with noted_only():
+    with log_report_errors():
         _create_ven_table(ven, results)
 
 
 def publish_unfinished(results_of: Iterable[tuple[str, list[LoadResult]]]) -> None:
     """The tables of VENs that the run leaves unfinished, as many as a few seconds allow: who was stopped has to end."""
     give_up_at = time.monotonic() + LAST_TABLES_S
-    with noted_only():
+    with log_report_errors():
         for ven, results in results_of:
             if time.monotonic() > give_up_at:
                 log.warning("There was no time for the tables of all VENs: `bulk-upload status` knows how they stand")
                 return
-            _create_ven_table(ven, results)
+            publish_ven_table(ven, results)
 
 
 def _create_ven_table(ven: str, results: list[LoadResult]) -> None:
@@ -118,7 +116,7 @@ def _create_ven_table(ven: str, results: list[LoadResult]) -> None:
 
 def publish_summary(snapshot: Snapshot, work: Work, throughput: Throughput) -> None:
     """The summary artifact of the run, with a picture of its throughput."""
-    with noted_only():
+    with log_report_errors():
         create_markdown_artifact(summary_markdown(snapshot, work, throughput), key="bulk-upload-summary")
 
 
@@ -189,7 +187,7 @@ def _row(result: LoadResult) -> dict[str, object]:
 
 
 def _create_artifacts(now: Snapshot) -> tuple[UUID, UUID] | None:
-    with noted_only():
+    with log_report_errors():
         bar = create_progress_artifact(100 * now.share, key="bulk-upload-progress", description=_in_words(now))
         page = create_markdown_artifact(progress_markdown(now), key="bulk-upload-live")
         return cast(UUID, bar), cast(UUID, page)  # typed for async callers too
@@ -229,27 +227,3 @@ def _table(what: str, when: str, facts: Mapping[str, str]) -> list[str]:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-@contextmanager
-def noted_only() -> Iterator[None]:
-    """A report that Prefect does not take, tried three times, is a line in the log."""
-    with _noted(), _few_retries():
-        yield
-
-
-@contextmanager
-def _few_retries() -> Iterator[None]:
-    """Prefect's client would try for minutes, and its `temporary_settings` reads all settings anew, in 25 ms."""
-    now = get_settings_context()
-    client = now.settings.client.model_copy(update={"max_retries": 2})
-    with SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"client": client})):
-        yield
-
-
-@contextmanager
-def _noted() -> Iterator[None]:
-    try:
-        yield
-    except (httpx.HTTPError, PrefectException) as error:
-        log.warning("Prefect did not take a report: %s: %s", type(error).__name__, error)

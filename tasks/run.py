@@ -25,6 +25,7 @@ from config.settings import Settings
 from tasks.connections import open_meters, open_vtn, vtn_url
 from tasks.crew import Crew
 from tasks.progress import RunProgress, VenResults
+from tasks.report_errors import log_report_errors
 from tasks.shared_limit import shared_limit
 from tasks.useful_threads import UsefulThreads
 from venclient.compression import Compression
@@ -80,8 +81,7 @@ class Run:
     def lease(self, vens: Collection[str], *, waits: bool) -> None:
         """Become the one run that may write for these VENs; raises `BusyError` where another is, or waits for it."""
         writer = Writer(str(flow_run.id), on_this_machine(f"Flow run '{flow_run.name}'"), self.part_of)
-        tell = self.progress.told
-        held = self.uploader.ledger.leased(vens, writer, waits=waits, stopped=self.stopping, tell=tell)
+        held = self.uploader.ledger.leased(vens, writer, waits=waits, stopped=self.stopping, tell=self._progress_json)
         self.resting.enter_context(held)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
@@ -98,6 +98,11 @@ class Run:
         self.stopped_by.append(reason)
         log.warning("Stopped by %s: requests in flight have %.0f s, the rest waits for the next run", reason, GRACE_S)
         self._wind_down()
+
+    def _progress_json(self) -> str:
+        with log_report_errors():
+            return self.progress.told()
+        return ""  # the lease is kept all the same
 
     def _wind_down(self) -> None:
         self.stopping.set()
@@ -166,10 +171,8 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
 
 def _keep_what_was_learned(ledger: Ledger, pace: Pace, progress: RunProgress) -> None:
     if progress.snapshot().points_sent:
-        try:
+        with log_report_errors():
             ledger.learn(pace.learned)
-        except ConfigurationError as error:
-            log.warning("What the VTN bears at a time is not kept for the next run: %s", error)
 
 
 def refuse_passwords(*addresses: str | None) -> None:

@@ -128,13 +128,14 @@ class SharedLimit:
     def _ask(self) -> None:
         try:
             answer = self._client.increment_concurrency_slots_with_lease([LIMIT], 1, "concurrency", LEASE_S)
-        except (httpx.HTTPError, PrefectException) as error:
+            lease_id = UUID(answer.json()["lease_id"])
+        except (httpx.HTTPError, PrefectException, ValueError, LookupError, TypeError) as error:
             self._ask_again_at = time.monotonic() + ASK_EVERY_S
             if not _says(error, *TAKEN_OR_BUSY):
                 log.warning("No slot of the Prefect limit '%s': %s: %s", LIMIT, type(error).__name__, error)
             return
         with self._changed:
-            slot = _Slot(UUID(answer.json()["lease_id"]))
+            slot = _Slot(lease_id)
             self._slots.append(slot)
             self._free.append(slot)
             self._changed.notify_all()

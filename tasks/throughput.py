@@ -44,7 +44,9 @@ class Throughput:
         from matplotlib.figure import Figure
 
         with self._lock:
-            samples = [*self._samples, self._last] if self._last[0] > self._samples[-1][0] else self._samples
+            samples = self._samples.copy()  # others go on sampling while the picture is drawn
+            if self._last[0] > samples[-1][0]:
+                samples.append(self._last)
         pairs = list(pairwise(samples))
         rates = [(points - before) / (at - since) for (since, before), (at, points) in pairs]
         figure = Figure(figsize=(8, 2.6), layout="constrained")

@@ -17,6 +17,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from tasks.events import load_failed, load_paused, loads_done
 from tasks.plan import with_finished
+from tasks.report_errors import log_report_errors
 from tasks.reports import publish_ven_table
 from tasks.run import Run, current_run
 from venclient.batches import Batch
@@ -64,7 +65,8 @@ def upload_batch(batch: Batch) -> State[None]:
         results = []
     complete = run.ven_results.add(batch.ven, results)
     if complete is not None:
-        publish_ven_table(batch.ven, with_finished(run, batch.ven, complete))
+        with log_report_errors():
+            publish_ven_table(batch.ven, with_finished(run, batch.ven, complete))
     done = [result for result in results if result.state == "done"]
     loads_done(batch, done)
     failed, left = len(results) - len(done), len(batch.load_ids) - len(results)
