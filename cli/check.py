@@ -74,12 +74,13 @@ def check(
 def _write_page(folder: Path, checked: list[CheckedSeries], meter_file: Path) -> None:
     from cli.progress_bar import counting_bar
     from venclient.pages.coverage import coverage_page
+    from venclient.private_files import make_private_folder, replace_private
 
     with counting_bar("Drawing", "pictures") as on_picture:
         content = coverage_page(checked, meter_file, on_picture)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / PAGE_NAME).write_text(content, encoding="utf-8")
+        make_private_folder(folder)
+        replace_private(folder / PAGE_NAME, content.encode())
     except OSError as error:
         raise ConfigurationError(f"The page cannot be written to {folder}: {error}") from error
 

@@ -4,6 +4,7 @@ The same arguments give the same rows and the same arrays. A meter's series depe
 the component alone: more points lengthen each series at its end, and leave those before as they are.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,18 +83,16 @@ def _write_meters(
 
 @contextmanager
 def _in_place_of(path: Path) -> Iterator[Path]:
-    """A path beside this one to write to; what is there takes its place at the end, unless an error comes first."""
+    """Another path to write to, on the same disk: that file takes the place of this one, unless an error comes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.part")
-    new.unlink(missing_ok=True)
-    try:
+    # In a folder of its own, into which nobody else can put a link.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        new = Path(folder, path.name)
         yield new
         # What SQLite keeps beside a database would be applied to the new one.
         for companion in SQLITE_COMPANIONS:
             path.with_name(path.name + companion).unlink(missing_ok=True)
         new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _refuse_impossible(db: Path, h5: Path, **sizes: int) -> None:

@@ -1,6 +1,7 @@
 """The report of a verification: a record with every load and month (JSON), and a page for people (HTML)."""
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,15 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import orjson
 
 from venclient.errors import ConfigurationError
 from venclient.pages import page
+from venclient.private_files import create_private, make_private_folder
 from venclient.verification import LoadVerdict, cannot_be_read
 
 LOADS_TOLD = 200
+REPORTS_A_SECOND = 1_000
 JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 
 
@@ -53,7 +56,6 @@ class VerificationReport:
 
     def __init__(self, folder: Path, *, vtn_base_url: str, meter_file: Path, scope: str) -> None:
         self._at = datetime.now(UTC)
-        self._record = folder / f"verification-{self._at:%Y%m%dT%H%M%SZ}.json"
         self._lock = Lock()
         self._states: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
@@ -61,13 +63,13 @@ class VerificationReport:
         self._told: list[LoadVerdict] = []
         self._every_status_is_404 = True
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._part = self._record.with_suffix(".part")
-            self._out = self._part.open("wb")
             with meter_file.open("rb") as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+            make_private_folder(folder)
+            self._part, self._out = _new_part(folder, f"verification-{self._at:%Y%m%dT%H%M%SZ}")
         except OSError as error:
             raise ConfigurationError(f"The report cannot be written to {folder}: {error}") from error
+        self._record = self._part.with_suffix(".json")
         self._header: dict[str, Any] = {
             "verified_at": f"{self._at:%Y-%m-%dT%H:%M:%SZ}",
             "version": version("bulk-upload"),
@@ -107,19 +109,18 @@ class VerificationReport:
         self._out.write(b'\n],"summary":' + orjson.dumps(numbers) + b"}\n")
         self._out.close()
         self._part.rename(self._record)
-        self._record.with_suffix(".html").write_text(
-            page(
-                "verification.html",
-                title="Verification of the upload",
-                report=self._header,
-                summary=summary,
-                vens=sorted(self._by_ven.items()),
-                told=summary.not_equal,
-                record_name=self._record.name,
-                record_sha256=hashlib.sha256(self._record.read_bytes()).hexdigest(),
-            ),
-            encoding="utf-8",
+        content = page(
+            "verification.html",
+            title="Verification of the upload",
+            report=self._header,
+            summary=summary,
+            vens=sorted(self._by_ven.items()),
+            told=summary.not_equal,
+            record_name=self._record.name,
+            record_sha256=hashlib.sha256(self._record.read_bytes()).hexdigest(),
         )
+        with create_private(self._record.with_suffix(".html")) as out:
+            out.write(content.encode())
         return summary
 
     def _summary(self) -> VerificationSummary:
@@ -140,6 +141,24 @@ class VerificationReport:
             page=str(self._record.with_suffix(".html")),
             not_equal=tuple(self._told),
         )
+
+
+def _new_part(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
+    """A new file for a record in the making, by a name that no other report has, also of the same second.
+
+    Whoever has created the `.part` owns its name: another verification passes it over, before and after its end.
+    """
+    names = (stem, *(f"{stem}-{number}" for number in range(2, REPORTS_A_SECOND)))
+    for part in (folder / f"{name}.part" for name in names):
+        try:
+            out = create_private(part)
+        except FileExistsError:
+            continue
+        if not any(os.path.lexists(part.with_suffix(suffix)) for suffix in (".json", ".html")):
+            return part, out
+        out.close()
+        part.unlink(missing_ok=True)  # the other's end takes it away, too
+    raise FileExistsError(f"there are {REPORTS_A_SECOND:,} reports of this second")
 
 
 def scope_in_words(loads: int, vens: Sequence[str] | None, sample: float, seed: int) -> str:
