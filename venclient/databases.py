@@ -1,5 +1,6 @@
 """Engines for the two databases, each named by a path (SQLite) or an SQLAlchemy URL."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,12 +92,57 @@ def open_read_only(path_or_url: str) -> Engine:
     address = f"{path.absolute().as_uri()}?mode=ro"
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-        connection.execute(KEEP_LITTLE)
-        connection.text_factory = lambda text: text.decode(errors="replace")  # one odd byte must not hide all rows
-        return connection
+        try:
+            return _connected(address)
+        except sqlite3.OperationalError as error:
+            _explain_what_is_left_over(path, error)
+        # In WAL mode SQLite would put files beside the database, which a folder that is read-only does not let it.
+        # Where no log is left over, nothing is missing from the database itself.
+        return _connected(f"{address}&immutable=1")
 
     return create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+
+
+def _connected(address: str) -> sqlite3.Connection:
+    """A connection that has read something; raises `sqlite3.Error` where nothing can be read."""
+    connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    try:
+        connection.execute(KEEP_LITTLE)
+        connection.text_factory = lambda text: text.decode(errors="replace")  # one odd byte must not hide all rows
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _explain_what_is_left_over(path: Path, error: sqlite3.OperationalError) -> None:
+    """Raise `ConfigurationError` where a writer left something that only a writer can put right.
+
+    Raises the error itself where it is about something else, such as a lock or a file that may not be read.
+    """
+    may_be_left_over = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+    if not (may_be_left_over and os.access(path, os.R_OK)):
+        raise error
+    journal, log = (path.with_name(f"{path.name}{suffix}") for suffix in ("-journal", "-wal"))
+    if _has_content(journal):
+        raise ConfigurationError(
+            f"SQLite database {path}: a writer was killed in the middle of a change, which {journal} takes back, and "
+            f"this only reads. Open it once with a program that may write: sqlite3 {path} 'PRAGMA integrity_check'"
+        ) from error
+    if _has_content(log):
+        raise ConfigurationError(
+            f"SQLite database {path}: what was written last is in {log}, which cannot be read in a folder that is "
+            f"read-only. Write it into the database where it came from: sqlite3 {path} "
+            "'PRAGMA wal_checkpoint(TRUNCATE)', or let this user write in the folder"
+        ) from error
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def use_write_ahead_log(engine: Engine) -> None:
