@@ -6,12 +6,14 @@ Each module holds one command and imports what it runs only when it runs: Prefec
 
 import os
 import sys
+from types import TracebackType
 
 import typer
 
 from cli import check, demo, plan, register, run, sample_data, status, up, verify, vtn, worker
-from cli.printable import printable
+from cli.printable import echo
 from venclient.errors import ConfigurationError
+from venclient.untrusted_text import show_controls_in_logs, visible_traceback
 
 HELP = """Upload historical meter data of OpenADR VENs to a VTN: resumable to the point, exact, unattended.
 
@@ -61,8 +63,15 @@ def main() -> None:
     """Run `bulk-upload`: exit code 2, with one sentence that says what to do, for what keeps it from starting."""
     # An upload talks to the servers that it was told of, and Prefect's usage statistics go elsewhere.
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    show_controls_in_logs()
+    sys.excepthook = _print_traceback
     try:
         app(prog_name="bulk-upload")
     except ConfigurationError as error:
-        typer.echo(printable(f"bulk-upload: {error}"), err=True)
+        echo(f"bulk-upload: {error}", err=True)
         sys.exit(2)
+
+
+def _print_traceback(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    """What Python does with an error that nobody expected, with its text in a form that no terminal obeys."""
+    sys.stderr.write(f"{visible_traceback(error)}\n")

@@ -6,11 +6,10 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
 from cli import options
-from cli.printable import printable
+from cli.printable import echo, echo_json
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -75,7 +74,7 @@ def tell_plan(
         whole.add(each)
     rate = measured or ASSUMED_POINTS_PER_SECOND
     if as_json:
-        typer.echo(orjson.dumps(_as_json(whole, planned, rate, is_measured=measured is not None)).decode())
+        echo_json(_as_json(whole, planned, rate, is_measured=measured is not None))
     else:
         _print(whole, planned, rate, is_measured=measured is not None)
 
@@ -99,9 +98,10 @@ def _as_json(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_me
 
 
 def _print(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_measured: bool) -> None:
-    from rich.console import Console
     from rich.filesize import decimal
     from rich.table import Table
+
+    from cli.terminal import Terminal
 
     table = Table(box=None, pad_edge=False)
     table.add_column("why")
@@ -110,15 +110,15 @@ def _print(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_meas
     for reason, count in Counter(whole.loads_by_reason).most_common():
         table.add_row(reason, f"{count:,}", f"{whole.points_by_reason[reason]:,}")
     if whole.points:
-        Console().print(table)
+        Terminal().print(table)
     at = f"{rate:,.0f} points/s, {'as measured' if is_measured else 'assumed: no run to this VTN was measured yet'}"
-    typer.echo(
+    echo(
         f"{whole.loads_to_send:,} of {whole.loads:,} loads have something to send: {whole.points:,} points in "
         f"{whole.requests:,} requests, {decimal(whole.bytes)}, about {timedelta(seconds=round(whole.points / rate))} "
         f"(h:mm:ss) at {at}"
     )
     failing = [each for each in planned if each.error]
     for each in failing[:FAILURES_TOLD]:
-        typer.echo(printable(f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}"), err=True)
+        echo(f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}", err=True)
     if len(failing) > FAILURES_TOLD:
-        typer.echo(f"… and {len(failing) - FAILURES_TOLD:,} more: `bulk-upload check` tells which", err=True)
+        echo(f"… and {len(failing) - FAILURES_TOLD:,} more: `bulk-upload check` tells which", err=True)

@@ -64,13 +64,8 @@ def _advance(bar: Progress, task: TaskID, now: Snapshot) -> None:
     through = f"{now.successful + now.failed:,}/{now.total_loads:,}"
     points, rate = f"{now.points_sent:,} of {now.points_to_send:,}", f"{now.points_per_second_now:,.0f}"
     left = "-:--:--" if now.seconds_left is None else f"{timedelta(seconds=round(now.seconds_left))}"
-    waits = f" · waiting: {now.waiting_for[:WAIT_TOLD]}" if now.waiting_for else ""
+    waits = f" · waiting: {printable(now.waiting_for)[:WAIT_TOLD]}" if now.waiting_for else ""
     bar.update(task, completed=now.share, loads=through, points=points, rate=rate, left=left, waits=waits)
-
-
-class _Printable(logging.Formatter):
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return printable(super().formatMessage(record))
 
 
 class _Queued(QueueHandler):
@@ -92,7 +87,6 @@ class _LooksNowAndThen(QueueListener):
 @contextmanager
 def _logged(handler: logging.Handler, level: int) -> Iterator[None]:
     """Let a thread of its own write what is logged: those that upload do not wait for each other's lines."""
-    handler.setFormatter(_Printable("%(message)s"))
     lines: SimpleQueue[logging.LogRecord] = SimpleQueue()
     listener = _LooksNowAndThen(lines, handler)
     listener.start()

@@ -3,11 +3,8 @@
 import sys
 from dataclasses import asdict
 
-import orjson
-import typer
-
 from cli import options
-from cli.printable import printable
+from cli.printable import echo, echo_json
 
 FAILURES_TOLD = 5
 
@@ -42,9 +39,9 @@ def register(
         vtn.check()
         registration = register_loads(database, vtn, ven, concurrency=settings.concurrency, on_page=on_page)
     if as_json:
-        typer.echo(orjson.dumps(asdict(registration)).decode())
+        echo_json(asdict(registration))
     else:
-        typer.echo(str(registration))
+        echo(str(registration))
     for failure in registration.failures[:FAILURES_TOLD]:
-        typer.echo(printable(failure), err=True)
+        echo(failure, err=True)
     sys.exit(1 if registration.failures else 0)

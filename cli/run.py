@@ -6,11 +6,10 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, cast
 
-import orjson
 import typer
 
 from cli import options
-from cli.printable import printable
+from cli.printable import echo, echo_json
 from venclient.errors import ConfigurationError, StoppedError
 
 if TYPE_CHECKING:
@@ -88,11 +87,11 @@ def run(
                     batch_size=settings.batch_size,
                 )
     except KeyboardInterrupt:
-        typer.echo(STOPPED, err=True)
+        echo(STOPPED, err=True)
         sys.exit(INTERRUPTED)
     exit_code = _tell(state, as_json=as_json)
     if not is_prefect_there:
-        typer.echo("Prefect is gone: it does not know how this run ended. The ledger does.", err=True)
+        echo("Prefect is gone: it does not know how this run ended. The ledger does.", err=True)
         end_without_prefect(exit_code)
     sys.exit(exit_code)
 
@@ -131,16 +130,19 @@ def _tell(state: "State[Summary]", *, as_json: bool) -> int:
     if isinstance(outcome, IncompleteError):
         outcome = outcome.summary
     if isinstance(outcome, StoppedError):  # before there was anything to sum up
-        typer.echo(STOPPED, err=True)
+        echo(STOPPED, err=True)
         return INTERRUPTED
     if not isinstance(outcome, Summary):
         assert isinstance(outcome, Exception)
         raise outcome
     if not outcome.success:
-        typer.echo(printable(state.message or ""), err=True)
+        echo(state.message or "", err=True)
     if state.is_cancelled():
-        typer.echo(STOPPED, err=True)
-    typer.echo(orjson.dumps(_as_json(outcome)).decode() if as_json else _in_words(outcome))
+        echo(STOPPED, err=True)
+    if as_json:
+        echo_json(_as_json(outcome))
+    else:
+        echo(_in_words(outcome))
     return INTERRUPTED if state.is_cancelled() else int(not outcome.success)
 
 

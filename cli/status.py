@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from cli import options
-from cli.printable import printable
+from cli.printable import echo, echo_json
 from venclient.standing import LoadStory, UploadStanding
 
 FAILURES_TOLD = 10
@@ -53,7 +53,7 @@ def status(
 
 
 def _tell(answer: dict[str, object]) -> None:
-    typer.echo(orjson.dumps(answer, option=orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS).decode())
+    echo_json(answer, orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS)
 
 
 def _as_json(standing: UploadStanding) -> dict[str, object]:
@@ -63,9 +63,9 @@ def _as_json(standing: UploadStanding) -> dict[str, object]:
 
 
 def _print(standing: UploadStanding) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from cli.terminal import Terminal
 
     table = Table(box=None, pad_edge=False)
     table.add_column("VEN")
@@ -78,21 +78,21 @@ def _print(standing: UploadStanding) -> None:
     for ven in standing.vens:
         numbers = (getattr(ven, name) for name in names)
         last_at = f"{ven.last_at:%d %b %H:%M}Z" if ven.last_at else ""
-        table.add_row(Text(printable(ven.ven)), *(f"{number:,}" for number in numbers), last_at)
-    console = Console()
+        table.add_row(ven.ven, *(f"{number:,}" for number in numbers), last_at)
+    console = Terminal()
     console.print(table)
     failed = [load for load in standing.loads if load.error]
     for load in failed[:FAILURES_TOLD]:
-        console.print(printable(f"Load {load.load_id} ({load.ven}): {load.error}"), markup=False, highlight=False)
+        console.print(f"Load {load.load_id} ({load.ven}): {load.error}")
     if len(failed) > FAILURES_TOLD:
-        console.print(f"… and {len(failed) - FAILURES_TOLD:,} more that failed: --json has them all", highlight=False)
+        console.print(f"… and {len(failed) - FAILURES_TOLD:,} more that failed: --json has them all")
     if failed:
-        console.print("`bulk-upload run --failed` takes up only these", highlight=False)
+        console.print("`bulk-upload run --failed` takes up only these")
 
 
 def _print_story(story: LoadStory) -> None:
     for line in _story(story):
-        typer.echo(printable(line))
+        echo(line)
 
 
 def _story(story: LoadStory) -> Iterator[str]:

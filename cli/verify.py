@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from cli import options
+from cli.printable import echo, echo_json
 
 
 def verify(
@@ -66,9 +67,9 @@ def verify(
                 advance(done, len(selection))
             summary = writing.finish()
     if as_json:
-        typer.echo(orjson.dumps(asdict(summary), option=orjson.OPT_UTC_Z).decode())
+        echo_json(asdict(summary), orjson.OPT_UTC_Z)
     else:
-        typer.echo(in_words(summary))
+        echo(in_words(summary))
         if summary.passed:
-            typer.echo(f"Report: {summary.page}")
+            echo(f"Report: {summary.page}")
     sys.exit(0 if summary.passed else 1)

@@ -22,6 +22,7 @@ from tasks.upload import upload_batches
 from venclient.batches import deal
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.models import vens_title
+from venclient.untrusted_text import visible
 
 log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name
 
@@ -34,7 +35,7 @@ def _run_name() -> str:
     name = vens_title(given["vens"]) if given["vens"] else "All VENs"
     name += ", failed loads only" if given["only_failed"] else ""
     name += f", first {given['limit_loads']} loads" if given["limit_loads"] else ""
-    return name + (f", until {given['deadline']}" if given["deadline"] else "")
+    return visible(name + (f", until {given['deadline']}" if given["deadline"] else ""))
 
 
 @flow(

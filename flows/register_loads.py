@@ -15,6 +15,7 @@ from tasks.report_errors import log_report_errors
 from tasks.run import AddressParameter, DatabaseParameter, refuse_passwords
 from venclient.errors import ConfigurationError
 from venclient.registration import Registration
+from venclient.untrusted_text import markdown, visible
 
 VENS_AT_A_TIME = 4
 FAILURES_TOLD = 3
@@ -47,8 +48,10 @@ def register_loads(
         left_out=sum(outline.left_out for outline in outlines),
         failures=tuple(failure for part in parts for failure in part.failures),
     )
-    told = f"{whole}" if not whole.failures else f"{whole}: {'; '.join(whole.failures[:FAILURES_TOLD])}"
+    told = f"{whole}"
+    if whole.failures:
+        told += visible(f": {'; '.join(whole.failures[:FAILURES_TOLD])}")
     with log_report_errors():
-        lines = [f"**{whole}**", "", *(f"- {failure}" for failure in whole.failures[:FAILURES_LISTED])]
+        lines = [f"**{whole}**", "", *(f"- {markdown(failure)}" for failure in whole.failures[:FAILURES_LISTED])]
         create_markdown_artifact("\n".join(lines), key="register-loads-summary")
     return Failed(message=told) if whole.failures else Completed(message=told, data=whole)

@@ -18,6 +18,7 @@ from tasks.run import AddressParameter, DatabaseParameter, Run, opened_run, refu
 from tasks.verify import reported_to, select_sample, verify_batch
 from venclient.batches import batches_of
 from venclient.errors import ConfigurationError
+from venclient.untrusted_text import markdown
 from venclient.verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
 
 BATCHES_AT_A_TIME = 8
@@ -79,11 +80,11 @@ def _verify(
 
 
 def _markdown(summary: VerificationSummary, told: str) -> str:
-    lines = [f"**{'Passed' if summary.passed else 'Not passed'}**: {told}", ""]
+    lines = [f"**{'Passed' if summary.passed else 'Not passed'}**: {markdown(told)}", ""]
     for load in summary.not_equal[:LOADS_TOLD]:
         points = "; ".join(
             f"{point.interval_start:%Y-%m-%d %H:%M}Z: file {point.file or 'nothing'}, VTN {point.vtn or 'nothing'}"
             for point in load.differences
         )
-        lines.append(f"- {load.ven}, {load.name} ({load.load_id}) {load.state}: {load.error or points}")
+        lines.append("- " + markdown(f"{load.ven}, {load.name} ({load.load_id}) {load.state}: {load.error or points}"))
     return "\n".join(lines)

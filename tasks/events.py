@@ -15,6 +15,7 @@ from tasks.progress import Snapshot
 from tasks.report_errors import log_report_errors
 from venclient.batches import Batch
 from venclient.models import Load, LoadResult
+from venclient.untrusted_text import visible
 
 PROGRESS_EVERY_S = 60.0
 
@@ -25,7 +26,7 @@ def loads_done(batch: Batch, results: Sequence[LoadResult]) -> None:
     if results:
         emit_event(
             "bulk-upload.load.done",
-            resource={"prefect.resource.id": f"bulk-upload.ven.{batch.ven}", "prefect.resource.name": batch.ven},
+            resource=_resource(f"ven.{batch.ven}", batch.ven),
             payload={
                 "batch": str(batch),
                 "load_ids": [result.load.load_id for result in results],
@@ -38,13 +39,13 @@ def loads_done(batch: Batch, results: Sequence[LoadResult]) -> None:
 def load_failed(result: LoadResult) -> None:
     """Tell that a load failed, and why."""
     payload = {"ven": result.load.ven, "points_sent": result.points_sent, "error": result.error}
-    emit_event("bulk-upload.load.failed", resource=_resource(result.load), payload=payload)
+    emit_event("bulk-upload.load.failed", resource=_load_resource(result.load), payload=payload)
 
 
 @log_report_errors()
 def load_paused(load: Load) -> None:
     """Tell that the run was stopped while it sent this load; the next run sends the rest."""
-    emit_event("bulk-upload.load.paused", resource=_resource(load), payload={"ven": load.ven})
+    emit_event("bulk-upload.load.paused", resource=_load_resource(load), payload={"ven": load.ven})
 
 
 class ProgressEvents:
@@ -73,5 +74,9 @@ class ProgressEvents:
         )
 
 
-def _resource(load: Load) -> dict[str, str]:
-    return {"prefect.resource.id": f"bulk-upload.load.{load.load_id}", "prefect.resource.name": load.name}
+def _load_resource(load: Load) -> dict[str, str]:
+    return _resource(f"load.{load.load_id}", load.name)
+
+
+def _resource(key: str, name: str) -> dict[str, str]:
+    return {"prefect.resource.id": f"bulk-upload.{key}", "prefect.resource.name": visible(name)}

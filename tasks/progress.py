@@ -14,6 +14,7 @@ from tasks.throughput import Throughput
 from venclient.batches import Slice
 from venclient.models import LoadResult, Receipt
 from venclient.planning import LoadPlan
+from venclient.untrusted_text import visible
 
 FAILURES_TOLD = 5
 
@@ -129,7 +130,7 @@ class RunProgress:
             failed = result.state == "failed"
             failures, vens_failed = now.failures, now.vens_failed
             if failed and len(failures) < FAILURES_TOLD:
-                failures = (*failures, f"Load {load.load_id} ({load.name}): {result.error}")
+                failures = (*failures, visible(f"Load {load.load_id} ({load.name}): {result.error}"))
             if failed and load.ven not in vens_failed:
                 vens_failed = (*vens_failed, load.ven)
             self._loads_left[load.ven] -= 1

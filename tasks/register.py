@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
 
 from config.settings import Settings
 from tasks.connections import open_vtn
 from venclient.registration import Registration, register
 from venclient.resource_db import ResourceDatabase
+from venclient.untrusted_text import show_controls_in_logs, visible
 from venclient.vtn import VtnClient
 
 
@@ -34,6 +36,7 @@ _current: ContextVar[Registrar] = ContextVar("registrar")
 @contextmanager
 def opened_registrar(settings: Settings) -> Iterator[Registrar]:
     """Open all that a registration needs; raises `ConfigurationError` if a part of it is missing."""
+    show_controls_in_logs()
     with ExitStack() as stack:
         resources = ResourceDatabase(settings.resources_db)
         stack.callback(resources.close)
@@ -45,7 +48,11 @@ def opened_registrar(settings: Settings) -> Iterator[Registrar]:
         yield registrar
 
 
-@task(task_run_name="{ven}", cache_policy=NO_CACHE)
+def _task_run_name() -> str:
+    return visible(task_run.parameters["ven"])
+
+
+@task(task_run_name=_task_run_name, cache_policy=NO_CACHE)
 def register_ven(ven: str) -> Registration:
     """Register the loads of this VEN. Raises `ConfigurationError` for what ends the run; a load that fails does not."""
     return _current.get().register(ven)

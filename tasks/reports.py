@@ -29,6 +29,7 @@ from tasks.progress import RunProgress, Snapshot, tell_watcher
 from tasks.report_errors import log_report_errors
 from tasks.throughput import Throughput
 from venclient.models import LoadResult, vens_title
+from venclient.untrusted_text import markdown
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def publish_unfinished(results_of: Iterable[tuple[str, list[LoadResult]]]) -> No
 def _create_ven_table(ven: str, results: list[LoadResult]) -> None:
     rows = [_row(result) for result in sorted(results, key=lambda result: result.state != "failed")]
     failed = sum(result.state == "failed" for result in results)
-    description = f"**{ven}**: {len(results) - failed} of {len(results)} loads done, {failed} failed"
+    description = f"**{markdown(ven)}**: {len(results) - failed} of {len(results)} loads done, {failed} failed"
     table = {
         "type": "table",
         "key": artifact_key(ven),
@@ -136,7 +137,7 @@ def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput) -> 
     }
     lines = _table(flow_run.name, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", facts)
     if snapshot.failures:
-        lines += ["", "First failures:", "", *(f"- {failure}" for failure in snapshot.failures)]
+        lines += ["", "First failures:", "", *(f"- {markdown(failure)}" for failure in snapshot.failures)]
     if snapshot.points_sent:
         picture = b64encode(throughput.svg().encode()).decode()
         lines += ["", f"![points a second over time](data:image/svg+xml;base64,{picture})"]
@@ -221,9 +222,5 @@ def _time_left(now: Snapshot) -> str:
 
 
 def _table(what: str, when: str, facts: Mapping[str, str]) -> list[str]:
-    rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items()]
-    return [f"| {_cell(what)} | {when} |", "| --- | ---: |", *rows]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    rows = [f"| {name} | {markdown(value)} |" for name, value in facts.items()]
+    return [f"| {markdown(what)} | {when} |", "| --- | ---: |", *rows]

@@ -36,6 +36,7 @@ from venclient.ledger import Ledger
 from venclient.pace import Pace
 from venclient.process_identity import on_this_machine
 from venclient.resource_db import ResourceDatabase
+from venclient.untrusted_text import show_controls_in_logs
 from venclient.upload import Uploader
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
     On the way out, requests in flight are waited for, and what was not sent is left for the next run. A run that is
     part of another keeps to the limit that it shares with the other parts. `retries_refused`: as in `Uploader`.
     """
+    show_controls_in_logs()
     with ExitStack() as stack:
         gc.freeze()  # a full collection need not look for garbage among all that was imported, again and again
         stack.callback(gc.unfreeze)  # what the run before left behind is garbage, too

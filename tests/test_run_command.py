@@ -390,7 +390,7 @@ def test_text_of_any_characters_from_the_database_is_sent_as_it_is_and_cannot_st
     check = command("check", "--db", site.db, "--h5", site.h5, cwd=tmp_path)
     for shown in (finished.stdout + finished.stderr, status.stdout, check.stdout):
         assert not {"\x1b", "\x07", "\r", "\u202e"} & set(shown), repr(shown)
-        assert "\N{REPLACEMENT CHARACTER}[2J" in shown
+        assert r"\x1b[2J\x07\u202e\r\n" in shown
     with vtn.session() as session:
         (first, _) = session.get(f"{vtn.base_url}/resources", params={"ven_name": ven}).json()
     assert first["resource_name"].startswith(ven)

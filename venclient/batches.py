@@ -7,6 +7,7 @@ from itertools import chain, islice
 from venclient.errors import ConfigurationError
 from venclient.models import Load, vens_title
 from venclient.resource_db import ResourceDatabase, VenOutline
+from venclient.untrusted_text import visible
 
 LOADS_AT_A_TIME = 500
 
@@ -21,7 +22,7 @@ class Batch:
     load_ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.ven} {self.first}-{self.first + len(self.load_ids) - 1} of {self.of}"
+        return f"{visible(self.ven)} {self.first}-{self.first + len(self.load_ids) - 1} of {self.of}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,14 @@
     │   └── LedgerLostError   the ledger's server is away: tried again for a while
     └── StoppedError          the run was told to stop: what was not sent waits for the next
 
-Messages say what, which one, and what to do next. All arguments go to `Exception`, so that errors survive pickling.
+Messages say what, which one, and what to do next; they have names and answers in them, and are
+in one line without control characters. All arguments go to `Exception`, so that errors survive pickling.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
+
+from venclient.untrusted_text import visible
 
 
 class VenClientError(Exception):
@@ -25,7 +28,7 @@ class VenClientError(Exception):
     answers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return visible(str(self.args[0]))
 
 
 class TransientError(VenClientError):

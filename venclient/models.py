@@ -9,6 +9,8 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from venclient.untrusted_text import visible
+
 VENS_NAMED = 3
 
 LoadState = Literal["done", "failed", "pending"]
@@ -21,7 +23,7 @@ def load_title(resource_name: str | None, load_name: str | None) -> str:
 
 def vens_title(vens: Sequence[str]) -> str:
     """Some VENs by name, and how many more: `Aalborg, Aarhus, Odense and 9 more`."""
-    named = ", ".join(vens[:VENS_NAMED])
+    named = visible(", ".join(vens[:VENS_NAMED]))
     return f"{named} and {len(vens) - VENS_NAMED} more" if len(vens) > VENS_NAMED else named
 
 
