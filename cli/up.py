@@ -85,6 +85,7 @@ def _environment() -> dict[str, str]:
         for field, value in given.items()
     }
     texts["meter_file"] = str(settings.meter_file.absolute())
+    texts["report_dir"] = str(settings.report_dir.absolute())
     if settings.ca_file:
         texts["ca_file"] = str(Path(settings.ca_file).absolute())
     for field in ("resources_db", "ledger_url"):

@@ -21,7 +21,9 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Let the ledger forget what differs: the next run sends it again.")
     ] = False,
-    report: Annotated[Path, typer.Option("--report", help="Folder for the report.")] = Path("reports"),
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Folder for the report. [env: BULK_UPLOAD_REPORT_DIR]")
+    ] = None,
     db: options.Db = None,
     h5: options.H5 = None,
     ledger: options.LedgerUrl = None,
@@ -49,12 +51,14 @@ def verify(
     from venclient.batches import batches_of
     from venclient.verification_report import VerificationReport, in_words, scope_in_words
 
-    settings = Settings.load(resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, bearer_token=token)
+    settings = Settings.load(
+        resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, bearer_token=token, report_dir=report
+    )
     seed = secrets.randbelow(1_000_000)
     with opened_run(settings) as run, counting_bar("Verifying", "loads") as advance:
         selection = select_sample(run, ven, sample, seed)
         with VerificationReport(
-            report,
+            settings.report_dir,
             vtn_base_url=run.uploader.vtn.base_url,
             meter_file=settings.meter_file,
             scope=scope_in_words(len(selection), ven, sample, seed),

@@ -45,6 +45,11 @@ def _base_address(address: str) -> str:
     return _http_address(address).rstrip("/")
 
 
+def _base_addresses(addresses: str) -> str:
+    """Several of them, with commas between."""
+    return ",".join(_base_address(address.strip()) for address in addresses.split(",") if address.strip())
+
+
 def _quality_rules(text: str) -> str:
     QualityRules.parse(text)
     return text
@@ -64,6 +69,7 @@ def _duration(given: object, in_general: ValidatorFunctionWrapHandler) -> timede
 
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
 BaseAddress = Annotated[str, AfterValidator(_base_address)]
+BaseAddresses = Annotated[str, AfterValidator(_base_addresses)]
 QualityRulesText = Annotated[str, AfterValidator(_quality_rules)]
 Duration = Annotated[timedelta, WrapValidator(_duration)]
 
@@ -104,9 +110,15 @@ class Settings(BaseSettings):
         False, description="whether points and token may go to another machine in the clear, over plain http"
     )
 
+    allowed_vtns: BaseAddresses = Field(
+        "",
+        description="base addresses, with commas between, of other VTNs that a run's parameter `vtn_url` may name",
+    )
+
     resources_db: str = Field("config/resources.db", description="resources database: a path or an SQLAlchemy URL")
     meter_file: Path = Field(Path("config/examplemeterdata/load_data.h5"), description="meter file (HDF5)")
     ledger_url: str = Field("config/ledger.db", description="the ledger: a path or an SQLAlchemy URL")
+    report_dir: Path = Field(Path("reports"), description="folder for the reports of verifications")
     chunk_size: int = Field(50_000, ge=1, le=50_000, description="points a request, at most")
     batch_size: int = Field(5_000, ge=1, le=10_000, description="points that the VTN writes at a time")
     gzip: bool = Field(False, description="whether points go compressed to a VTN that takes it, for a slow line to it")

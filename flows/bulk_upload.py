@@ -11,12 +11,12 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
-from config.settings import Settings
 from flows.outcome import Summary, ended, not_run
 from tasks.dispatch import end_earlier_slices, upload_slices
+from tasks.parameters import RunSettings, settings_for_run
 from tasks.plan import plan_upload
 from tasks.reports import reported_progress
-from tasks.run import AddressParameter, DatabaseParameter, begun_at, opened_run, refuse_passwords
+from tasks.run import AddressParameter, DatabaseParameter, begun_at, opened_run
 from tasks.stopping import next_deadline, stopped_at, stopped_by_signals
 from tasks.upload import upload_batches
 from venclient.batches import deal
@@ -73,23 +73,22 @@ def bulk_upload(
         slices: how many such runs, at most.
         chunk_size: points a request, at most 50,000.
         batch_size: points that the VTN writes at a time, at most 10,000.
-        resources_db: resources database (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_RESOURCES_DB.
+        resources_db: resources database (the path of an SQLite file), in place of BULK_UPLOAD_RESOURCES_DB.
         meter_file: meter file (HDF5), in place of BULK_UPLOAD_METER_FILE.
-        ledger_url: ledger (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_LEDGER_URL.
-        vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
+        ledger_url: another SQLite file in the folder of BULK_UPLOAD_LEDGER_URL.
+        vtn_url: base address of a VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
     """
-    given = {
-        "chunk_size": chunk_size,
-        "batch_size": batch_size,
-        "resources_db": resources_db,
-        "meter_file": meter_file,
-        "ledger_url": ledger_url,
-        "vtn_url": vtn_url,
-    }
+    given = RunSettings(
+        chunk_size=chunk_size,
+        batch_size=batch_size,
+        resources_db=resources_db,
+        meter_file=meter_file,
+        ledger_url=ledger_url,
+        vtn_url=vtn_url,
+    )
     is_dispatched = dispatch == "workers" and limit_loads is None  # a few loads are no work for many
     try:
-        refuse_passwords(resources_db, ledger_url)
-        settings = Settings.load(**given)
+        settings = settings_for_run(given)
         begun = begun_at()
         stops_at = next_deadline(deadline, begun) if deadline else None
         with ExitStack() as stack:
@@ -110,7 +109,10 @@ def bulk_upload(
             with reported_progress(run.progress):
                 if is_dispatched:
                     # The ledger is that of this very VTN, whatever a worker's settings name.
-                    to_all = {"settings": given | {"vtn_url": settings.vtn_url}, "only_failed": only_failed}
+                    to_all = {
+                        "settings": given.model_dump() | {"vtn_url": settings.vtn_url},
+                        "only_failed": only_failed,
+                    }
                     upload_slices(run, deal(work.vens, slices), to_all)
                 else:
                     upload_batches(run, work.batches)

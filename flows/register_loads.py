@@ -9,10 +9,10 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from config.settings import Settings
+from tasks.parameters import RunSettings, settings_for_run
 from tasks.register import opened_registrar, register_ven
 from tasks.report_errors import log_report_errors
-from tasks.run import AddressParameter, DatabaseParameter, refuse_passwords
+from tasks.run import AddressParameter, DatabaseParameter
 from venclient.errors import ConfigurationError
 from venclient.registration import Registration
 from venclient.untrusted_text import markdown, visible
@@ -33,12 +33,12 @@ def register_loads(
 
     Args:
         vens: the VENs to register; all of them when empty.
-        resources_db: resources database (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_RESOURCES_DB.
-        vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
+        resources_db: resources database (the path of an SQLite file), in place of BULK_UPLOAD_RESOURCES_DB.
+        vtn_url: base address of a VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
     """
     try:
-        refuse_passwords(resources_db)
-        with opened_registrar(Settings.load(resources_db=resources_db, vtn_url=vtn_url)) as registrar:
+        settings = settings_for_run(RunSettings(resources_db=resources_db, vtn_url=vtn_url))
+        with opened_registrar(settings) as registrar:
             outlines = registrar.resources.vens(vens)
             parts = register_ven.map([outline.ven for outline in outlines if outline.unregistered]).result()
     except ConfigurationError as error:

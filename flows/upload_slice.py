@@ -8,8 +8,8 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from config.settings import Settings
 from flows.outcome import Summary, ended, not_run
+from tasks.parameters import RunSettings, settings_for_run
 from tasks.plan import plan_upload
 from tasks.run import opened_run
 from tasks.stopping import stopped_by_signals
@@ -22,7 +22,7 @@ from venclient.errors import ConfigurationError, StoppedError
     task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)),
 )
 def upload_slice(
-    vens: list[str], part_of: str, settings: dict[str, Any] | None = None, only_failed: bool = False
+    vens: list[str], part_of: str, settings: RunSettings | None = None, only_failed: bool = False
 ) -> State[Summary]:
     """A slice of a run of bulk-upload, which starts this by itself. To upload some VENs, start bulk-upload/all-vens.
 
@@ -33,7 +33,7 @@ def upload_slice(
         only_failed: only loads that their last run left failed.
     """
     try:
-        given = Settings.load(**settings or {})
+        given = settings_for_run(settings or RunSettings())
         with ExitStack() as stack:
             run = stack.enter_context(opened_run(given, part_of, retries_refused=only_failed))
             stack.enter_context(stopped_by_signals(run.stop))

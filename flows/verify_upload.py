@@ -13,8 +13,9 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
 from config.settings import Settings
+from tasks.parameters import RunSettings, report_folder, settings_for_run
 from tasks.report_errors import log_report_errors
-from tasks.run import AddressParameter, DatabaseParameter, Run, opened_run, refuse_passwords
+from tasks.run import AddressParameter, DatabaseParameter, Run, opened_run
 from tasks.verify import reported_to, select_sample, verify_batch
 from venclient.batches import batches_of
 from venclient.errors import ConfigurationError
@@ -30,7 +31,7 @@ def verify_upload(
     vens: list[str] | None = None,
     sample: Annotated[float, Field(gt=0, le=100)] = 100.0,
     repair: bool = False,
-    report_dir: str = "reports",
+    report_dir: str | None = None,
     resources_db: DatabaseParameter = None,
     meter_file: str | None = None,
     ledger_url: DatabaseParameter = None,
@@ -44,19 +45,18 @@ def verify_upload(
         vens: the VENs to verify; all of them when empty.
         sample: so many percent of each VEN's loads, and at least one; others each time.
         repair: let the ledger forget what differs, so that the next upload sends it again.
-        report_dir: folder for the report.
-        resources_db: resources database (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_RESOURCES_DB.
+        report_dir: folder for the report, within BULK_UPLOAD_REPORT_DIR; that folder itself when it is not given.
+        resources_db: resources database (the path of an SQLite file), in place of BULK_UPLOAD_RESOURCES_DB.
         meter_file: meter file (HDF5), in place of BULK_UPLOAD_METER_FILE.
-        ledger_url: ledger (a path or an SQLAlchemy URL), in place of BULK_UPLOAD_LEDGER_URL.
-        vtn_url: base address of the VTN, in place of VTN_SERVER_ADDRESS.
+        ledger_url: another SQLite file in the folder of BULK_UPLOAD_LEDGER_URL.
+        vtn_url: base address of a VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
     """
     try:
-        refuse_passwords(resources_db, ledger_url)
-        settings = Settings.load(
-            resources_db=resources_db, meter_file=meter_file, ledger_url=ledger_url, vtn_url=vtn_url
-        )
+        given = RunSettings(resources_db=resources_db, meter_file=meter_file, ledger_url=ledger_url, vtn_url=vtn_url)
+        settings = settings_for_run(given)
+        folder = report_folder(report_dir, settings)
         with opened_run(settings) as run:
-            summary = _verify(run, settings, vens, sample, repair, Path(report_dir))
+            summary = _verify(run, settings, vens, sample, repair, folder)
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)
     told = in_words(summary)
