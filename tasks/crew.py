@@ -25,6 +25,7 @@ class Crew:
         self._limit = limit
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._at_work = 0
+        self._has_lookout = False
         self._is_closed = False
         self._changed = Condition()
         self._threads = [Thread(target=self._work, name=f"upload_{number}", daemon=True) for number in range(threads)]
@@ -38,8 +39,7 @@ class Crew:
             if self._is_closed:
                 raise StoppedError("The run ended before this began: the next takes it up")
             self._calls.append((future, call))
-            if self._at_work < self._limit():
-                self._changed.notify()
+            self._wake_one()
         return future
 
     def close(self) -> None:
@@ -70,12 +70,25 @@ class Crew:
             while not self._calls or self._at_work >= self._limit():
                 if self._is_closed:
                     return None
-                self._changed.wait(LOOK_EVERY_S if self._calls else None)
+                self._wait()
             self._at_work += 1
             taken = self._calls.popleft()
-            if self._calls and self._at_work < self._limit():  # it rose since they were queued
-                self._changed.notify()
+            if self._calls:
+                self._wake_one()
             return taken
+
+    def _wait(self) -> None:
+        """Sleep until woken; while calls are queued, one idle thread is the lookout: it asks for the limit anew."""
+        is_lookout = bool(self._calls) and not self._has_lookout
+        self._has_lookout |= is_lookout
+        self._changed.wait(LOOK_EVERY_S if is_lookout else None)
+        if is_lookout:
+            self._has_lookout = False
+
+    def _wake_one(self) -> None:
+        """Wake a thread for a call that may begin, or to be the lookout."""
+        if not self._has_lookout or self._at_work < self._limit():
+            self._changed.notify()
 
 
 def _settle(future: Future[Any], call: Callable[[], Any]) -> None:

@@ -1,17 +1,24 @@
 """The threads of a run: how many are at work, and what becomes of what they were given."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, wait
 from functools import partial
+from pathlib import Path
 from threading import Event, Lock
 
 import pytest
 
 from tasks.crew import Crew
+from tests.commands import run_options, start
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
 from tests.waiting import until
 from venclient.errors import StoppedError
+from venclient.ledger import Ledger
+from venclient.pace import Learned
 
-SOON_S = 5.0
+SOON_S = 60.0
+LONG_S = 120.0
 
 
 class Work:
@@ -28,7 +35,7 @@ class Work:
             self.begun.append(number)
             self.at_work += 1
             self.most_at_work = max(self.most_at_work, self.at_work)
-        self.may_end.wait(SOON_S)
+        self.may_end.wait(LONG_S)
         with self._lock:
             self.at_work -= 1
         return number
@@ -65,13 +72,43 @@ def test_calls_are_taken_up_in_their_order_by_as_many_as_may(crew: Crew, limit: 
 def test_more_are_at_work_as_soon_as_more_may(crew: Crew, limit: Limit) -> None:
     work = Work()
     futures = [crew.submit(partial(work.do, number)) for number in range(8)]
-    assert not wait(futures, timeout=0.3).done
-    assert work.at_work == 2
+    until(lambda: work.at_work == 2, SOON_S, every_s=0.01)
     limit.now = 5
-    assert not wait(futures, timeout=0.6).done
-    assert work.at_work == 5
+    until(lambda: work.at_work == 5, SOON_S, every_s=0.01)
     work.may_end.set()
     assert not wait(futures, timeout=SOON_S).not_done
+    assert work.most_at_work == 5
+
+
+def test_queued_calls_find_a_limit_that_rises_while_nobody_ends_or_comes(crew: Crew, limit: Limit) -> None:
+    work = Work()
+    try:
+        for number in range(8):
+            crew.submit(partial(work.do, number))
+            until(lambda: work.at_work == min(number + 1, 2), SOON_S, every_s=0.01)  # noqa: B023 - at once
+        for limit.now in range(3, 9):
+            until(lambda: work.at_work == limit.now, SOON_S, every_s=0.01)
+    finally:
+        work.may_end.set()
+
+
+def test_a_run_has_as_many_long_requests_in_flight_as_the_vtn_bears(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
+) -> None:
+    site = new_site(loads=8, points=300)
+    site.register(no_faults)
+    with Ledger(str(site.ledger), no_faults.base_url) as ledger:
+        ledger.learn(Learned(concurrency=16, chunk_size=50_000))
+    no_faults.switch(points_per_second=1)  # none of them ends
+    run = start(
+        "run", *run_options(site, no_faults), cwd=tmp_path, prefect_url=prefect_url,
+        BULK_UPLOAD_TIMEOUT_S="3600", BULK_UPLOAD_LOADS_PER_TASK="1",
+    )  # fmt: skip
+    try:
+        until(lambda: no_faults.in_flight() == 8)
+    finally:
+        run.kill()
+        run.communicate()
 
 
 def test_more_are_at_work_when_more_may_than_when_the_calls_were_queued(crew: Crew, limit: Limit) -> None:
