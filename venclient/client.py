@@ -6,9 +6,15 @@ Its methods are awaited; what they do runs in threads, so that an event loop goe
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Event
+from typing import TypeVar
 from uuid import uuid4
 
 from pydantic import SecretStr
@@ -31,6 +37,10 @@ log = logging.getLogger(__name__)
 DB_PATH = "./config/resources.db"
 H5_FILE_PATH = "./config/examplemeterdata/load_data.h5"
 LEDGER = "./config/ledger.db"
+# How long a call that is cancelled waits for the requests in flight.
+GRACE_S = 20.0
+
+T = TypeVar("T")
 
 
 class VENManager:
@@ -55,20 +65,22 @@ class VENManager:
     ) -> None:
         _require("concurrency", concurrency, at_most=64)
         self.vens: set[str] = set()
-        self._vtn = VtnClient(
+        self._connect = partial(
+            VtnClient,
             vtn_base_url,
             GivenToken(SecretStr(bearer_token)),
             pace=Pace(concurrency),
             ca_file=ca_file,
             allow_http=allow_http,
         )
+        self._connect().close()  # raises for an address that is none
         self._ledger_url = ledger_url
         self._concurrency = concurrency
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="upload")
 
     async def register_load_ven(self, ven_id: str) -> None:
         """Make a VEN known to the VTN; harmless where it is known already."""
-        await asyncio.to_thread(self._vtn.create_ven, ven_id)
+        await self._run(lambda call: call.vtn.create_ven(ven_id))
         self.vens.add(ven_id)
 
     async def register_resources(self, ven_id: str, db_path: str = DB_PATH) -> Registration:
@@ -83,7 +95,9 @@ class VENManager:
         database = ResourceDatabase(db_path)
         try:
             vens = [outline.ven for outline in database.vens(names)]
-            registration = await asyncio.to_thread(register, database, self._vtn, vens, concurrency=self._concurrency)
+            registration = await self._run(
+                lambda call: register(database, call.vtn, vens, concurrency=self._concurrency)
+            )
         finally:
             database.close()
         self.vens.update(vens)
@@ -112,8 +126,10 @@ class VENManager:
         _require("batch_size", batch_size, at_most=10_000)
         _require("limit_loads", limit_loads)
         started = time.monotonic()
-        results = await asyncio.to_thread(
-            self._upload, ven_id, db_path, Path(h5_file_path), chunk_size, batch_size, limit_loads, retries_refused
+        results = await self._run(
+            lambda call: self._upload(
+                call, ven_id, db_path, Path(h5_file_path), chunk_size, batch_size, limit_loads, retries_refused
+            )
         )
         successful = sum(result.state == "done" for result in results)
         points = sum(result.points_sent for result in results)
@@ -128,12 +144,33 @@ class VENManager:
         }
 
     async def cleanup(self) -> None:
-        """Let what is in flight finish, and close the connections."""
+        """Let what is in flight finish."""
         await asyncio.to_thread(self._pool.shutdown)
-        self._vtn.close()
+
+    async def _run(self, work: Callable[["_Call"], T]) -> T:
+        """What `work` returns, in a thread, with connections of its own; once cancelled, it is stopped and waited for.
+
+        Requests in flight have 20 s then: until they have ended, the lease, the ledger and the meter file are held.
+        """
+        with self._connect() as vtn:
+            call = _Call(vtn)
+            # No task, which others could cancel: it would be done, and its thread would not.
+            thread = asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work, call))
+            try:
+                return await asyncio.shield(thread)
+            except asyncio.CancelledError:
+                call.stop()
+                cut = asyncio.get_running_loop().call_later(GRACE_S, vtn.cut)
+                while not thread.done():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait([thread])
+                cut.cancel()
+                thread.exception()  # it was stopped
+                raise
 
     def _upload(
         self,
+        call: "_Call",
         ven_id: str,
         db_path: str,
         h5_file_path: Path,
@@ -150,24 +187,51 @@ class VENManager:
         if not loads:
             log.error("No loads with VTN resource IDs found for VEN '%s': register_resources() registers them", ven_id)
             return []
-        self._vtn.check()
+        call.vtn.check()
         writer = Writer(str(uuid4()), on_this_machine("A VENManager"))
         with (
             MeterFile(h5_file_path) as meters,
-            Ledger(self._ledger_url, self._vtn.base_url) as ledger,
-            ledger.leased([ven_id], writer),
+            Ledger(self._ledger_url, call.vtn.base_url, call.stopping) as ledger,
+            ledger.leased([ven_id], writer, stopped=call.stopping),
         ):
             uploader = Uploader(
-                meters, ledger, self._vtn, chunk_size, batch_size, ambiguous_ids, retries_refused=retries_refused
+                meters, ledger, call.vtn, chunk_size, batch_size, ambiguous_ids, retries_refused=retries_refused
             )
             entries = ledger.entries(loads)
 
-            def upload(numbered: tuple[int, Load]) -> LoadResult:
-                number, load = numbered
+            def upload(number: int, load: Load) -> LoadResult:
                 entry = entries.get(load.vtn_resource_id, Entry())
                 return upload_load(load, entry, uploader, label=f"[{number}/{len(loads)}]")
 
-            return list(self._pool.map(upload, enumerate(loads, start=1)))
+            return self._all_of(call, [partial(upload, number, load) for number, load in enumerate(loads, start=1)])
+
+    def _all_of(self, call: "_Call", uploads: Sequence[Callable[[], LoadResult]]) -> list[LoadResult]:
+        """The results of all of them; or else the first error, once those that were begun have ended."""
+        futures: list[Future[LoadResult]] = []
+        try:
+            futures.extend(self._pool.submit(upload) for upload in uploads)
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
+            return [future.result() for future in futures]
+        except BaseException:
+            call.stop()
+            raise
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of a method: its connections, and what stops it."""
+
+    vtn: VtnClient
+    stopping: Event = field(default_factory=Event)
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.vtn.stop()
 
 
 def _require(name: str, number: int | None, *, at_most: int | None = None) -> None:
