@@ -8,10 +8,10 @@ import sqlite3
 import statistics
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from tests.reference_vtn import ReferenceVtn
 from venclient.cleaning import ALL_GOOD
 from venclient.compression import Compression
+from venclient.lease import Writer
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Load, LoadResult
@@ -107,6 +108,7 @@ class Site:
         self.db = folder / "resources.db"
         self.h5 = folder / "load_data.h5"
         self.ledger = folder / "ledger.db"
+        self.ledger_url = str(self.ledger)
 
     @property
     def loads(self) -> list[Load]:
@@ -152,13 +154,19 @@ class Site:
         attempts: int = 10,
         pace: Pace | None = None,
         gzip: bool = False,
+        on_receipt: Callable[[int], None] = lambda _count: None,
     ) -> dict[str, LoadResult]:
-        """One run over every registered load, without Prefect; the results by `load_id`."""
+        """One run over every registered load, without Prefect; the results by `load_id`.
+
+        `on_receipt` hears how many requests the VTN has acknowledged so far, after each.
+        """
+        receipts = count(1)
         loads = self.loads
         ambiguous_ids = ResourceDatabase(str(self.db)).ambiguous_ids()
         with (
             MeterFile(self.h5, rules) as meters,
-            Ledger(str(self.ledger), vtn.base_url) as ledger,
+            Ledger(self.ledger_url, vtn.base_url) as ledger,
+            ledger.leased({load.ven for load in loads}, Writer(str(uuid.uuid4()), "A test's run")),
             client(
                 vtn,
                 timeout_s=timeout_s,
@@ -168,7 +176,10 @@ class Site:
             ) as vtn_client,
             ThreadPoolExecutor(threads) as pool,
         ):
-            uploader = Uploader(meters, ledger, vtn_client, chunk_size, 5_000, ambiguous_ids, retries_refused)
+            uploader = Uploader(
+                meters, ledger, vtn_client, chunk_size, 5_000, ambiguous_ids, retries_refused,
+                on_receipt=lambda _receipt: on_receipt(next(receipts)),
+            )  # fmt: skip
             entries = ledger.entries(loads)
             results = pool.map(
                 lambda load: upload_load(load, entries.get(load.vtn_resource_id, Entry()), uploader), loads

@@ -182,28 +182,28 @@ def test_standings_need_no_address_where_there_is_one_vtn_and_make_no_file(tmp_p
 def test_a_ledger_that_is_being_made_knows_no_load_and_another_database_is_none(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with closing(sqlite3.connect(path)) as db:
-        for made in ("PRAGMA journal_mode=WAL", "CREATE TABLE marks (x)"):
+        for made in ("PRAGMA journal_mode=WAL", "CREATE TABLE vtns (vtn_id, base_url)"):
             db.execute(made)
             assert read_standings(str(path), None) == {}
         db.execute("CREATE TABLE of_another (x)")
-    with pytest.raises(ConfigurationError, match="no such table: vtns"):
+    with pytest.raises(ConfigurationError, match=r"another program's database .* of_another"):
         read_standings(str(path), None)
 
 
 def test_a_corrected_month_replaces_its_mark(url: str, vtn_url: str) -> None:
-    load, rows = _load(), hourly(300)
-    with Ledger(url, vtn_url) as ledger:
+    load, rows, entry = _load(), hourly(300), NEW
+    with _opened(url, vtn_url) as ledger:
         for value in (1.0, 2.0):
             rows[3, 1] = value
             series = clean(rows)
             (chunk,) = cut(series, pending(series, {}), 50_000)
-            ledger.acknowledge(load, chunk, _receipt(chunk))
+            entry = ledger.acknowledge(load, chunk, _receipt(chunk), before=entry)
         (entry,) = ledger.entries([load]).values()
         assert pending(series, entry.marks) == []
 
 
 def test_a_failure_is_found_again_until_it_is_done(url: str, vtn_url: str) -> None:
-    with Ledger(url, vtn_url) as ledger:
+    with _opened(url, vtn_url) as ledger:
         ledger.settle(_load("a"), "failed", "why")
         ledger.settle(_load("b"), "done")
         assert ledger.failed() == {"a"}

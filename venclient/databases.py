@@ -17,6 +17,7 @@ from venclient.errors import ConfigurationError
 BUSY_TIMEOUT_S = 30
 # What each connection keeps of an SQLite file in memory: 2 MB by itself, and there may be a dozen connections.
 KEEP_LITTLE = "PRAGMA cache_size = -400"
+SQLITE_BEGINS = b"SQLite format 3\0"
 HIDDEN = "***"
 # A server that is cut off is noticed within half a minute; and it lets go of what a client that hangs has locked.
 ON_POSTGRESQL = {
@@ -143,6 +144,31 @@ def _has_content(path: Path) -> bool:
         return path.stat().st_size > 0
     except OSError:
         return False
+
+
+def require_sqlite(path: Path) -> None:
+    """Raise `ConfigurationError` for a ledger that is another kind of file; SQLite would overwrite a very short one."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(SQLITE_BEGINS))
+    except OSError as error:
+        raise ConfigurationError(f"Ledger {path} cannot be read: {error.strerror}") from error
+    if begin not in (b"", SQLITE_BEGINS):
+        raise ConfigurationError(
+            f"Ledger {path} cannot be read: it is no SQLite database, and was left as it is; "
+            "set the ledger right (--ledger or BULK_UPLOAD_LEDGER_URL)"
+        )
+
+
+def open_untouched(path: Path) -> Engine:
+    """An engine that reads an SQLite file of whomever; the file, and its folder once it is closed, stay as they are.
+
+    The last connection that may write removes the files that reading a database in WAL mode makes beside it; but it
+    also moves what a killed program left in the log into the database, which one that may not write leaves alone.
+    """
+    mode = "ro" if _has_content(path.with_name(f"{path.name}-wal")) else "rw"
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    return create_engine("sqlite://", creator=lambda: sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S))
 
 
 def use_write_ahead_log(engine: Engine) -> None:

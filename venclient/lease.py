@@ -190,9 +190,9 @@ class Lease:
             .order_by(LEASES.c.ven)
             .with_for_update()
         )
-        held = connection.execute(leases).all()
+        held = self._database.rows(connection, leases)
         of_leases = select(WRITERS).where(WRITERS.c.writer_id.in_({row.writer_id for row in held}))
-        writers = {row.writer_id: row for row in connection.execute(of_leases)}
+        writers = {row.writer_id: row for row in self._database.rows(connection, of_leases)}
         return [_holder(row.ven, row.writer_id, writers.get(row.writer_id)) for row in held]
 
     def _take_over(self, connection: Connection, holders: Sequence[Holder]) -> None:
@@ -212,8 +212,8 @@ def sign_of_life(database: LedgerDatabase, run_id: str) -> SignOfLife | None:
     """What a run that writes has last told; None when it has not begun."""
     query = select(WRITERS).where(WRITERS.c.run_id == run_id).order_by(WRITERS.c.writer_id.desc()).limit(1)
     with database.reading() as connection:
-        row = connection.execute(query).first()
-    return SignOfLife(row.writer_id, row.beat, row.process, row.told) if row else None
+        rows = database.rows(connection, query)
+    return SignOfLife(rows[0].writer_id, rows[0].beat, rows[0].process, rows[0].told) if rows else None
 
 
 _OF_VEN = [LEASES.c.vtn_id == bindparam("vtn_id"), LEASES.c.ven == bindparam("ven")]

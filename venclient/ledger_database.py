@@ -8,8 +8,8 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import ClauseElement, Connection, CursorResult, Table, func, select
-from sqlalchemy.schema import CreateTable
+from sqlalchemy import ClauseElement, Connection, CursorResult, Select, Table, select
+from sqlalchemy import Row as SelectedRow
 from tenacity import (
     Retrying,
     before_sleep_log,
@@ -20,21 +20,32 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from venclient.databases import is_there, open_engine, shown, sqlite_path, use_write_ahead_log
+from venclient.addresses import normal_form
+from venclient.databases import (
+    is_there,
+    open_engine,
+    open_untouched,
+    require_sqlite,
+    shown,
+    sqlite_path,
+    use_write_ahead_log,
+)
 from venclient.errors import ConfigurationError, LedgerLostError
+from venclient.ledger_schema import is_current, migrate, version_of
 from venclient.ledger_statements import Row, Words, upsert
-from venclient.ledger_tables import INSERTS, METADATA, VTNS, faults_told
+from venclient.ledger_tables import INSERTS, VTNS, faults_told, rows_of
 
 log = logging.getLogger(__name__)
 
 AWAY_AT_MOST_S = 300.0
-TABLES_ARE_MADE = 20_250_101  # any number, as long as every process that makes them locks the same
 
 
 class LedgerDatabase:
-    """Transactions on the ledger's tables, which are made where they are missing; `vtn_id` is this VTN's number.
+    """Transactions on the ledger's tables, which are made or migrated first; `vtn_id` is this VTN's number.
 
-    Raises `ConfigurationError` when the database cannot be opened, read or written. One that `is_known` to be there is
+    A VTN is the same one in whichever spelling its address is given. Raises `ConfigurationError` when the database
+    cannot be opened, read or written, is a newer version's, or is no ledger: then nothing in it is changed. One
+    that `is_known` to be there is
     waited for when it is opened. Whoever waits for it to come back waits no more once the run is `stopped`.
     """
 
@@ -52,9 +63,11 @@ class LedgerDatabase:
         )
         self.name = shown(path_or_url)
         path = sqlite_path(path_or_url)
+        is_ready = False
         self._engine = open_engine(path_or_url)
         if path is not None:
             _make_room(path)
+            is_ready = is_current(_version_in_file(path, self.name))
             use_write_ahead_log(self._engine)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         if self._engine.dialect.name not in INSERTS:
@@ -63,7 +76,8 @@ class LedgerDatabase:
         # SQLite has one writer at a time; threads that queue here do not have to poll for their turn.
         self._turn = Lock() if self.is_sqlite else nullcontext()
         self._words: dict[ClauseElement, Words] = {}
-        self.vtn_id = self.persistent(self._open, vtn_base_url) if is_known else self._open(vtn_base_url)
+        address = normal_form(vtn_base_url)
+        self.vtn_id = self.persistent(self._open, address, is_ready) if is_known else self._open(address, is_ready)
 
     def close(self) -> None:
         """Close every connection."""
@@ -81,6 +95,10 @@ class LedgerDatabase:
         with faults_told(self.name, "written"), self._turn, self._engine.begin() as connection:
             yield connection
 
+    def rows(self, connection: Connection, query: Select[Any]) -> list[SelectedRow[Any]]:
+        """What a query finds; raises `ConfigurationError` for a value that is not of its column's type."""
+        return rows_of(connection, query, self.name)
+
     def put(self, connection: Connection, table: Table, rows: Row | Sequence[Row]) -> None:
         """Insert whole rows, or overwrite those with the same keys."""
         self.execute(connection, upsert(table), rows)
@@ -92,16 +110,25 @@ class LedgerDatabase:
             words = self._words[statement] = Words(statement, self._engine.dialect)
         return words.execute(connection, rows)
 
-    def _open(self, vtn_base_url: str) -> int:
-        insert = self.insert(VTNS).values(base_url=vtn_base_url).on_conflict_do_nothing()
-        with self.writing() as connection:
-            if not self.is_sqlite:  # PostgreSQL fails where two make the same table at once
-                connection.execute(select(func.pg_advisory_xact_lock(TABLES_ARE_MADE)))
-            for table in METADATA.sorted_tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
-            connection.execute(insert)
-            vtn_id: int = connection.execute(select(VTNS.c.vtn_id).where(VTNS.c.base_url == vtn_base_url)).scalar_one()
-            return vtn_id
+    def _open(self, address: str, is_ready: bool) -> int:
+        if not is_ready:
+            self._make_ready()
+        of_address = select(VTNS.c.vtn_id).where(VTNS.c.base_url == address)
+        with self.reading() as connection:
+            known = self.rows(connection, of_address)
+        if not known:
+            with self.writing() as connection:
+                connection.execute(self.insert(VTNS).values(base_url=address).on_conflict_do_nothing())
+                known = self.rows(connection, of_address)
+        vtn_id: int = known[0].vtn_id
+        return vtn_id
+
+    def _make_ready(self) -> None:
+        with self.reading() as connection:
+            version = version_of(connection, self.name)
+        if not is_current(version):
+            with self.writing() as connection:
+                migrate(connection, self.name)
 
 
 class _OnDatabase(Protocol):
@@ -133,3 +160,16 @@ def _make_room(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"Ledger {path} cannot be made: {error}. Name another place with --ledger") from error
+
+
+def _version_in_file(path: Path, name: str) -> str | None:
+    """Raises `ConfigurationError` where the file is no ledger, before anything in it is changed."""
+    if not is_there(path, "Ledger"):
+        return None
+    require_sqlite(path)
+    engine = open_untouched(path)
+    try:
+        with faults_told(name, "read"), engine.connect() as connection:
+            return version_of(connection, name)
+    finally:
+        engine.dispose()

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Dialect,
     Float,
     Integer,
     LargeBinary,
     MetaData,
+    Row,
+    Select,
     Table,
     Text,
     TypeDecorator,
@@ -30,6 +34,7 @@ class AnyText(TypeDecorator[str]):
 
     impl = Text
     cache_ok = True
+    python_type = str
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
         """The text as it is stored."""
@@ -159,3 +164,32 @@ def faults_told(name: str, verb: str) -> Iterator[None]:
             f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost; "
             "set the ledger right (--ledger or BULK_UPLOAD_LEDGER_URL) and start again"
         ) from error
+
+
+def rows_of(connection: Connection, query: Select[Any], name: str) -> list[Row[Any]]:
+    """What a query finds; raises `ConfigurationError` for a value that is not of its column's type.
+
+    SQLite stores what it is given, and hands out what a damaged page holds.
+    """
+    try:
+        rows = list(connection.execute(query).all())
+    except (TypeError, ValueError) as error:  # of a column's type, which gets a value that it cannot convert
+        raise _damaged(name, query) from error
+    for column, values in zip(query.selected_columns, zip(*rows, strict=True), strict=bool(rows)):
+        kind: type = column.type.python_type
+        allowed = {
+            kind,
+            *((int,) if kind is float else ()),
+            *((type(None),) if getattr(column, "nullable", False) else ()),
+        }
+        if not set(map(type, values)) <= allowed:
+            raise _damaged(name, query)
+    return rows
+
+
+def _damaged(name: str, query: Select[Any]) -> ConfigurationError:
+    tables = ", ".join(sorted(table.name for table in query.columns_clause_froms if isinstance(table, Table)))
+    return ConfigurationError(
+        f"Ledger {name} is damaged: what its table {tables} holds is not what was written there. Restore it from a "
+        "back-up; without one, name a new ledger (--ledger or BULK_UPLOAD_LEDGER_URL), and everything is sent again"
+    )

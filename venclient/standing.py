@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, func, inspect, select
+from sqlalchemy import BigInteger, Connection, Row, Select, Table, func, select
 
-from venclient.databases import is_there, open_read_only, shown, sqlite_path
+from venclient.addresses import normal_form
+from venclient.databases import is_there, open_read_only, require_sqlite, shown, sqlite_path
 from venclient.errors import ConfigurationError
-from venclient.ledger_tables import MARKS, METADATA, REFUSED, REQUESTS, UPLOADS, VTNS, faults_told
+from venclient.ledger_schema import at_present_version
+from venclient.ledger_tables import MARKS, REFUSED, REQUESTS, UPLOADS, VTNS, faults_told, rows_of
 from venclient.models import Load, LoadState
 from venclient.resource_db import ResourceDatabase, VenOutline
 
@@ -35,7 +37,6 @@ class Standing:
     refused: tuple[Refusal, ...] = ()
 
 
-NEEDED = {table.name for table in (VTNS, UPLOADS, MARKS, REQUESTS)}
 UNKNOWN = Standing("pending", None, 0, None)
 
 
@@ -129,13 +130,12 @@ def read_standings(path_or_url: str, vtn_base_url: str | None) -> dict[str, Stan
     with _opened(path_or_url, vtn_base_url) as opened:
         if opened is None:
             return {}
-        connection, vtn_id = opened
-        refused = _refusals(connection, vtn_id)
+        refused = opened.refusals()
         standings = {}
-        for vtn_resource_id, state, error, points, settled_at_s in connection.execute(_standings(vtn_id)):
+        for vtn_resource_id, state, error, points, settled_at_s in opened.rows(_standings(opened.vtn_id)):
             of_load = tuple(refused.get(vtn_resource_id, ()))
             # The marks count a refused point like one that is there.
-            there = int(points) - len(of_load)
+            there = points - len(of_load)
             standings[vtn_resource_id] = Standing(state, error, there, _time(settled_at_s), of_load)
         return standings
 
@@ -150,9 +150,8 @@ def load_story(database: ResourceDatabase, path_or_url: str, vtn_base_url: str |
     with _opened(path_or_url, vtn_base_url) as opened:
         if opened is None:
             return LoadStory(load, standing, [], [])
-        connection, vtn_id = opened
-        months = connection.execute(_of_load(MARKS, vtn_id, load).order_by(MARKS.c.month)).all()
-        requests = connection.execute(_of_load(REQUESTS, vtn_id, load).order_by(REQUESTS.c.ended_at_us)).all()
+        months = opened.rows(_of_load(MARKS, opened.vtn_id, load).order_by(MARKS.c.month))
+        requests = opened.rows(_of_load(REQUESTS, opened.vtn_id, load).order_by(REQUESTS.c.ended_at_us))
     return LoadStory(
         load,
         standing,
@@ -199,40 +198,58 @@ def _ven_standing(outline: VenOutline, loads: list[Standing]) -> VenStanding:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A ledger to read from, and its number for the VTN."""
+
+    connection: Connection
+    name: str
+    vtn_id: int | None = None
+
+    def rows(self, query: Select[Any]) -> list[Row[Any]]:
+        return rows_of(self.connection, query, self.name)
+
+    def refusals(self) -> dict[str, list[Refusal]]:
+        """The points that the VTN refused, by `vtn_resource_id`."""
+        refusals: dict[str, list[Refusal]] = {}
+        for row in self.rows(select(REFUSED).where(REFUSED.c.vtn_id == self.vtn_id).order_by(REFUSED.c.start_s)):
+            of_load = refusals.setdefault(row.vtn_resource_id, [])
+            of_load.append(Refusal(_time(row.start_s), row.power_w, row.answer))
+        return refusals
+
+
 @contextmanager
-def _opened(path_or_url: str, vtn_base_url: str | None) -> Iterator[tuple[Connection, int | None] | None]:
-    """The ledger and its number for this VTN; nothing where there is no ledger yet."""
-    path = sqlite_path(path_or_url)
+def _opened(path_or_url: str, vtn_base_url: str | None) -> Iterator[_Opened | None]:
+    """The ledger, for this VTN; nothing where there is no ledger yet. One of an earlier version stays as it is."""
+    path, name = sqlite_path(path_or_url), shown(path_or_url)
     if path is not None and not is_there(path, "Ledger"):
         yield None
         return
+    if path is not None:
+        require_sqlite(path)
     engine = open_read_only(path_or_url)
-    with faults_told(shown(path_or_url), "read"), engine.connect() as connection:
-        tables = set(inspect(connection).get_table_names())
-        if not tables >= NEEDED and tables <= set(METADATA.tables):
-            yield None  # a run is about to make it
-        else:
-            vtn_ids = {row.base_url: row.vtn_id for row in connection.execute(select(VTNS))}
-            if vtn_base_url is None and len(vtn_ids) > 1:
-                several = ", ".join(vtn_ids)
-                raise ConfigurationError(f"The ledger knows several VTNs, name one with --vtn-url: {several}")
-            yield connection, vtn_ids.get(vtn_base_url or next(iter(vtn_ids), ""))
-    engine.dispose()
+    try:
+        with faults_told(name, "read"), engine.connect() as itself, at_present_version(itself, name) as connection:
+            if connection is None:
+                yield None  # a run is about to make it
+            else:
+                yield replace(opened := _Opened(connection, name), vtn_id=_vtn_id(opened, vtn_base_url))
+    finally:
+        engine.dispose()
 
 
-def _refusals(connection: Connection, vtn_id: int | None) -> dict[str, list[Refusal]]:
-    """The points that the VTN refused, by `vtn_resource_id`; an older ledger gets that table with its next run."""
-    refusals: dict[str, list[Refusal]] = {}
-    if inspect(connection).has_table(REFUSED.name):
-        query = select(REFUSED).where(REFUSED.c.vtn_id == vtn_id).order_by(REFUSED.c.start_s)
-        for row in connection.execute(query):
-            of_load = refusals.setdefault(row.vtn_resource_id, [])
-            of_load.append(Refusal(_time(row.start_s), row.power_w, row.answer))
-    return refusals
+def _vtn_id(opened: _Opened, vtn_base_url: str | None) -> int | None:
+    """The number of this VTN, or of the only one."""
+    vtn_ids = {row.base_url: row.vtn_id for row in opened.rows(select(VTNS))}
+    if vtn_base_url is not None:
+        return vtn_ids.get(normal_form(vtn_base_url))
+    if len(vtn_ids) > 1:
+        raise ConfigurationError(f"The ledger knows several VTNs, name one with --vtn-url: {', '.join(vtn_ids)}")
+    return next(iter(vtn_ids.values()), None)
 
 
 def _standings(vtn_id: int | None) -> Select[Any]:
-    points = func.coalesce(func.sum(MARKS.c.points), 0)
+    points = func.coalesce(func.sum(MARKS.c.points), 0, type_=BigInteger)
     both = UPLOADS.outerjoin(
         MARKS, (UPLOADS.c.vtn_id == MARKS.c.vtn_id) & (UPLOADS.c.vtn_resource_id == MARKS.c.vtn_resource_id)
     )
@@ -250,4 +267,7 @@ def _of_load(table: Table, vtn_id: int | None, load: Load) -> Select[Any]:
 
 
 def _time(unix_s: float) -> datetime:
-    return datetime.fromtimestamp(unix_s, UTC)
+    try:
+        return datetime.fromtimestamp(unix_s, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigurationError(f"The ledger is damaged: {unix_s} is no time. Restore it from a back-up") from error
