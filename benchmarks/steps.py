@@ -15,6 +15,7 @@ from benchmarks.peers import guides_body
 from benchmarks.stand import SINK, TOKEN, YEAR, serving
 from demo.sample_data import write_sample
 from venclient.chunks import cut, encode, pending
+from venclient.lease import Writer
 from venclient.ledger import Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Load, Receipt
@@ -41,6 +42,7 @@ def measure() -> Section:
         with (
             MeterFile(folder / "h5") as meters,
             Ledger(str(folder / "ledger.db"), sink) as ledger,
+            ledger.leased([loads[0].ven], Writer("bench", "A benchmark")),
             VtnClient(sink, GivenToken(SecretStr(TOKEN))) as client,
             Store(folder / "vtn.db") as store,
         ):

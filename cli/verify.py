@@ -36,6 +36,9 @@ def verify(
     Writes a report: a record with count, sum and digest of every month (JSON) and a page for people (HTML). Exit code 0
     when all is equal, 1 when something is not, 2 when it could not be verified.
 
+    What differs of a VEN for which a run is sending is not repaired, and the report says so; with
+    BULK_UPLOAD_WHEN_BUSY=wait the repair waits for the run to end.
+
     Examples:
 
         bulk-upload verify
@@ -66,7 +69,7 @@ def verify(
             done = 0
             for batch in batches_of(selection.load_ids, settings.loads_per_task):
                 with reported_to(writing):
-                    verify_loads(run, batch, repair=repair)
+                    verify_loads(run, batch, repair=repair, waits=settings.when_busy == "wait")
                 done += len(batch.load_ids)
                 advance(done, len(selection))
             summary = writing.finish()

@@ -75,7 +75,8 @@ def _verify(
         folder, vtn_base_url=run.uploader.vtn.base_url, meter_file=settings.meter_file, scope=scope
     ) as report:
         with reported_to(report):
-            verify_batch.map(list(batches_of(selection.load_ids, settings.loads_per_task)), repair).result()
+            batches = list(batches_of(selection.load_ids, settings.loads_per_task))
+            verify_batch.map(batches, repair, settings.when_busy == "wait").result()
         return report.finish()
 
 

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from venclient.chunks import cut, pending
 from venclient.cleaning import clean
 from venclient.errors import ConfigurationError
 from venclient.lease import Writer
-from venclient.ledger import REQUESTS_KEPT, Entry, Ledger
+from venclient.ledger import NEW, REQUESTS_KEPT, Entry, Ledger
 from venclient.ledger_tables import REQUESTS, VTNS
 from venclient.models import Chunk, Load, Receipt
 from venclient.standing import read_standings
@@ -43,6 +44,19 @@ def _receipt(chunk: Chunk) -> Receipt:
     return Receipt(len(chunk), ("503", "201"), 0.5)
 
 
+@contextmanager
+def _opened(url: str, vtn_url: str) -> Iterator[Ledger]:
+    """The ledger of a run that may write for the loads of these tests."""
+    writer = Writer(str(uuid.uuid4()), "A test's run")
+    with Ledger(url, vtn_url) as ledger, ledger.leased(["Aalborg", "Aal\0borg"], writer):
+        yield ledger
+
+
+def _acknowledge(ledger: Ledger, load: Load, chunks: Iterable[Chunk], entry: Entry = NEW) -> None:
+    for chunk in chunks:
+        entry = ledger.acknowledge(load, chunk, _receipt(chunk), before=entry)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
@@ -58,10 +72,9 @@ def vtn_url() -> str:
 
 def test_what_was_acknowledged_is_known_to_the_next_run(url: str, vtn_url: str) -> None:
     load, chunks = _load(), _chunks()
-    with Ledger(url, vtn_url) as ledger:
+    with _opened(url, vtn_url) as ledger:
         assert ledger.entries([load]) == {}
-        for chunk in chunks[:-1]:
-            ledger.acknowledge(load, chunk, _receipt(chunk))
+        _acknowledge(ledger, load, chunks[:-1])
     with Ledger(url, vtn_url) as ledger:
         (entry,) = ledger.entries([load]).values()
     assert entry.state == "pending"
@@ -71,9 +84,8 @@ def test_what_was_acknowledged_is_known_to_the_next_run(url: str, vtn_url: str) 
 
 def test_the_last_chunk_makes_a_load_done(url: str, vtn_url: str) -> None:
     load = _load()
-    with Ledger(url, vtn_url) as ledger:
-        for chunk in _chunks():
-            ledger.acknowledge(load, chunk, _receipt(chunk))
+    with _opened(url, vtn_url) as ledger:
+        _acknowledge(ledger, load, _chunks())
         assert ledger.entries([load])[load.vtn_resource_id].state == "done"
     (standing,) = read_standings(url, vtn_url).values()
     assert (standing.state, standing.error, standing.points) == ("done", None, 1000)
@@ -83,7 +95,7 @@ def test_the_last_chunk_makes_a_load_done(url: str, vtn_url: str) -> None:
 
 def test_a_failure_is_kept_with_its_reason_until_the_load_is_done(url: str, vtn_url: str) -> None:
     load = _load()
-    with Ledger(url, vtn_url) as ledger:
+    with _opened(url, vtn_url) as ledger:
         ledger.settle(load, "failed", "H5 meter 'æøå' not found")
         assert ledger.entries([load])[load.vtn_resource_id] == Entry("failed", "H5 meter 'æøå' not found")
         ledger.settle(load, "done")
@@ -93,7 +105,7 @@ def test_a_failure_is_kept_with_its_reason_until_the_load_is_done(url: str, vtn_
 def test_a_null_character_in_a_name_or_a_reason_ends_no_run(url: str, vtn_url: str) -> None:
     load = replace(_load(), ven="Aal\0borg")
     (chunk,) = _chunks(chunk_size=50_000)
-    with Ledger(url, vtn_url) as ledger, ledger.leased([load.ven], Writer("run", "title\0")):
+    with _opened(url, vtn_url) as ledger:
         ledger.settle(load, "failed", "H5 meter '\0' not found")
         assert "not found" in (ledger.entries([load])[load.vtn_resource_id].error or "")
         ledger.acknowledge(load, chunk, _receipt(chunk))
@@ -104,16 +116,16 @@ def test_a_load_is_not_done_while_the_vtn_refuses_a_point_of_it(url: str, vtn_ur
     """Nor would it be, were the run killed right after its last request."""
     first, *_, last = _chunks(points=3, chunk_size=1)
     load = _load()
-    with Ledger(url, vtn_url) as ledger:
-        ledger.refuse(load, first, "422")
-        ledger.acknowledge(load, last, _receipt(last), refuses_others=True)
+    with _opened(url, vtn_url) as ledger:
+        entry = ledger.refuse(load, first, "422")
+        ledger.acknowledge(load, last, _receipt(last), refuses_others=True, before=entry)
         entry = ledger.entries([load])[load.vtn_resource_id]
         assert (entry.state, len(entry.refused)) == ("pending", 1)
 
 
 def test_vtns_and_loads_are_kept_apart(url: str, vtn_url: str) -> None:
     (chunk,) = _chunks(chunk_size=50_000)
-    with Ledger(url, vtn_url) as ledger, Ledger(url, vtn_url + "/other") as other:
+    with _opened(url, vtn_url) as ledger, Ledger(url, vtn_url + "/other") as other:
         ledger.acknowledge(_load("a"), chunk, _receipt(chunk))
         assert ledger.entries([_load("a"), _load("b")]).keys() == {"a"}
         assert other.entries([_load("a")]) == {}
@@ -122,7 +134,7 @@ def test_vtns_and_loads_are_kept_apart(url: str, vtn_url: str) -> None:
 def test_many_threads_write_at_once(url: str, vtn_url: str) -> None:
     loads = [_load(f"vtn-{number}") for number in range(60)]
     (chunk,) = _chunks(chunk_size=50_000)
-    with Ledger(url, vtn_url) as ledger, ThreadPoolExecutor(8) as pool:
+    with _opened(url, vtn_url) as ledger, ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda load: ledger.acknowledge(load, chunk, _receipt(chunk)), loads))
         assert {entry.state for entry in ledger.entries(loads).values()} == {"done"}
         assert len(ledger.entries(loads)) == 60
@@ -149,7 +161,7 @@ def test_a_database_that_the_ledger_cannot_use_is_refused(url: str) -> None:
 
 def test_a_path_of_any_characters_is_one_and_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "we?ird #1 %20.db"
-    with Ledger(str(path), VTN) as ledger:
+    with _opened(str(path), VTN) as ledger:
         ledger.settle(_load(), "done")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert read_standings(str(path), VTN)["vtn-1"].state == "done"
@@ -170,7 +182,7 @@ def test_standings_need_no_address_where_there_is_one_vtn_and_make_no_file(tmp_p
     path = tmp_path / "ledger.db"
     assert read_standings(str(path), None) == {}
     assert not path.exists()
-    with Ledger(str(path), VTN) as ledger:
+    with _opened(str(path), VTN) as ledger:
         ledger.settle(_load(), "failed", "why")
     assert read_standings(str(path), None)["vtn-1"].error == "why"
     with Ledger(str(path), VTN + "/second"):
@@ -223,7 +235,7 @@ def test_the_rate_is_that_of_earlier_runs(url: str, vtn_url: str) -> None:
 def test_a_month_that_is_forgotten_is_sent_again_and_no_other(url: str, vtn_url: str) -> None:
     load, series = _load(), clean(hourly(1500))
     (chunk,) = cut(series, pending(series, {}), 50_000)
-    with Ledger(url, vtn_url) as ledger:
+    with _opened(url, vtn_url) as ledger:
         ledger.acknowledge(load, chunk, _receipt(chunk))
         ledger.forget(load, [202502])
         entry = ledger.entries([load])[load.vtn_resource_id]
@@ -233,7 +245,7 @@ def test_a_month_that_is_forgotten_is_sent_again_and_no_other(url: str, vtn_url:
 
 def test_the_history_of_a_load_does_not_grow_for_ever(url: str, vtn_url: str) -> None:
     (chunk,) = _chunks(chunk_size=50_000)
-    with Ledger(url, vtn_url) as ledger:
+    with _opened(url, vtn_url) as ledger:
         for _ in range(REQUESTS_KEPT + 5):
             ledger.acknowledge(_load("a"), chunk, _receipt(chunk))
         ledger.settle(_load("a"), "failed", "the newest")
@@ -252,7 +264,7 @@ def test_the_history_of_a_load_does_not_grow_for_ever(url: str, vtn_url: str) ->
 @pytest.mark.skipif(not SERVERS, reason="there is no PostgreSQL here that can be killed")
 def test_a_server_that_is_killed_and_comes_back_is_waited_for(vtn_url: str, caplog: pytest.LogCaptureFixture) -> None:
     loads, (chunk,) = [_load(f"vtn-{number}") for number in range(200)], _chunks(chunk_size=50_000)
-    with SystemPostgresql() as server, Ledger(server.url, vtn_url) as ledger, ThreadPoolExecutor(8) as pool:
+    with SystemPostgresql() as server, _opened(server.url, vtn_url) as ledger, ThreadPoolExecutor(8) as pool:
         recorded = [pool.submit(ledger.acknowledge, load, chunk, _receipt(chunk)) for load in loads]
         recorded[20].result()
         server.kill()
@@ -294,7 +306,7 @@ from venclient.lease import Writer
 from venclient.ledger import Ledger
 with Ledger(sys.argv[1], sys.argv[2]) as ledger, ledger.leased(["Aalborg"], Writer("a", "run a")):
     with ledger._database.writing() as connection:
-        ledger._lease.require(connection, "Aalborg")
+        ledger._leases["Aalborg"].require(connection, "Aalborg")
         print("within a transaction", flush=True)
         time.sleep(600)
 """

@@ -20,6 +20,7 @@ import re, sys
 from pathlib import Path
 from pydantic import SecretStr
 from tests.sites import Site
+from venclient.lease import Writer
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.tokens import GivenToken
@@ -32,7 +33,8 @@ site, before = Site.of_folder(folder), peak_mb()
 vtn = VtnClient(url, GivenToken(SecretStr("x")))
 with MeterFile(site.h5) as meters, Ledger(str(site.ledger), url) as ledger, vtn:
     uploader = Uploader(meters, ledger, vtn, 50_000, 5_000)
-    sent = sum(upload_load(load, Entry(), uploader).points_sent for load in site.loads)
+    with ledger.leased({load.ven for load in site.loads}, Writer("run", "A run")):
+        sent = sum(upload_load(load, Entry(), uploader).points_sent for load in site.loads)
 print(sent, peak_mb() - before)
 """
 

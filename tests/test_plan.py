@@ -9,6 +9,7 @@ import pytest
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
+from venclient.lease import Writer
 from venclient.ledger import Ledger
 
 
@@ -48,7 +49,8 @@ def test_each_load_has_its_reason_and_the_run_sends_just_that(vtn: ReferenceVtn,
     rows = site.rows(corrected)
     rows[0, 1] += 1
     site.write_rows(corrected, rows)
-    with Ledger(str(site.ledger), vtn.base_url) as ledger:
+    vens = [unfinished.ven, never_sent.ven]
+    with Ledger(str(site.ledger), vtn.base_url) as ledger, ledger.leased(vens, Writer("a", "A test's run")):
         ledger.forget(unfinished, [202502])
         ledger.forget(never_sent, [202501, 202502, 202503])
 

@@ -6,7 +6,8 @@
     │   └── TokenServerError  the same, from the token server
     ├── PermanentError        this load ends, the next goes on: 403, 404, a bad dataset
     │   ├── RefusedError      400, 422, or fewer taken than were sent: some of the points may be the reason
-    │   └── ReplacedError     the meter file is not the one that the series was read from: the load is read again
+    │   ├── ReplacedError     the meter file is not the one that the series was read from: the load is read again
+    │   └── MarkChangedError  the ledger's mark is not the one that was read: the load is read again
     ├── ConfigurationError    the run ends: no token, wrong secret, a file or the VTN is missing
     │   ├── BusyError         another run writes for the same VENs
     │   └── LedgerLostError   the ledger's server is away: tried again for a while
@@ -73,6 +74,10 @@ class RefusedError(PermanentError):
 
 class ReplacedError(PermanentError):
     """The rest of a long series is no longer there: another file is in the place of the one that it was read from."""
+
+
+class MarkChangedError(PermanentError):
+    """What the ledger says of a month is not what this run has read: a repair or another run has changed it since."""
 
 
 class ConfigurationError(VenClientError):

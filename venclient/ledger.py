@@ -2,22 +2,25 @@
 
 For each VTN, resource and calendar month (UTC) there is one mark: how many points from the month's start the VTN has,
 the start of the last of them, and a digest of exactly those. A mark is written after the VTN's 201 and never before: a
-crash between the two only sends again what the VTN overwrites with itself.
+crash between the two only sends again what the VTN overwrites with itself. It replaces the mark that the writer has
+read, and no other: where a repair or another run has taken that one away since, the month is not marked but sent again.
 """
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Table, bindparam, delete, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, select, text, update
 
+from venclient.errors import BusyError, MarkChangedError
 from venclient.lease import Lease, SignOfLife, Writer, sign_of_life
 from venclient.ledger_database import LedgerDatabase, outlasting
+from venclient.ledger_statements import parameters, upsert
 from venclient.ledger_tables import GZIPS, MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
 from venclient.pace import Learned
@@ -49,14 +52,14 @@ class Ledger:
     Any number of threads and processes may use it at once. Raises `ConfigurationError` when it cannot be opened, read
     or written: a run that cannot record what it does must not go on. A server that is away is waited for, up to five
     minutes or until the run is `stopped`, and so is one that `is_known` to be there, when the ledger is opened. What is
-    recorded of a load while VENs are `leased` is refused with `BusyError` once another run may write for its VEN.
+    recorded of a load is refused with `BusyError` unless its VEN is `leased`, and once another run may write for it.
     """
 
     def __init__(
         self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None, *, is_known: bool = False
     ) -> None:
         self._database = LedgerDatabase(path_or_url, vtn_base_url, stopped, is_known=is_known)
-        self._lease: Lease | None = None
+        self._leases: dict[str, Lease] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -84,9 +87,12 @@ class Ledger:
         try:
             with lease.kept():
                 lease.acquire(vens, waits=waits, stopped=stopped or Event())
-                self._lease = lease
+                self._leases.update(dict.fromkeys(vens, lease))
                 yield lease
         finally:
+            for ven in vens:
+                if self._leases.get(ven) is lease:
+                    del self._leases[ven]
             lease.release()
 
     @outlasting
@@ -99,9 +105,9 @@ class Ledger:
         """What is known of these loads, by `vtn_resource_id`; a load that is not in it was never sent."""
         ids = [load.vtn_resource_id for load in loads]
         with self._database.reading() as connection:
-            uploads = connection.execute(select(UPLOADS).where(*self._of(UPLOADS, ids))).all()
-            marks = connection.execute(select(MARKS).where(*self._of(MARKS, ids))).all()
-            refused = connection.execute(select(REFUSED).where(*self._of(REFUSED, ids))).all()
+            uploads = self._database.rows(connection, select(UPLOADS).where(*self._of(UPLOADS, ids)))
+            marks = self._database.rows(connection, select(MARKS).where(*self._of(MARKS, ids)))
+            refused = self._database.rows(connection, select(REFUSED).where(*self._of(REFUSED, ids)))
         marks_of: dict[str, dict[int, Mark]] = defaultdict(dict)
         for row in marks:
             marks_of[row.vtn_resource_id][row.month] = Mark(row.month, row.points, row.last_start_s, row.digest)
@@ -116,14 +122,14 @@ class Ledger:
         is_ours = UPLOADS.c.vtn_id == self._database.vtn_id
         query = select(UPLOADS.c.vtn_resource_id).where(is_ours, UPLOADS.c.state == "failed")
         with self._database.reading() as connection:
-            return frozenset(connection.scalars(query))
+            return frozenset(row.vtn_resource_id for row in self._database.rows(connection, query))
 
     @outlasting
     def points_per_second(self) -> float | None:
         """The rate of the last runs that sent something; None when there was none."""
         query = select(RUNS.c.points, RUNS.c.seconds).where(RUNS.c.vtn_id == self._database.vtn_id)
         with self._database.reading() as connection:
-            runs = connection.execute(query.order_by(RUNS.c.ended_at_us.desc()).limit(RUNS_ASKED)).all()
+            runs = self._database.rows(connection, query.order_by(RUNS.c.ended_at_us.desc()).limit(RUNS_ASKED))
         seconds = sum(run.seconds for run in runs)
         return sum(run.points for run in runs) / seconds if seconds else None
 
@@ -132,8 +138,8 @@ class Ledger:
         """What the VTN was found to bear at a time; None when there was no run yet."""
         query = select(PACES.c.concurrency, PACES.c.chunk_size).where(PACES.c.vtn_id == self._database.vtn_id)
         with self._database.reading() as connection:
-            row = connection.execute(query).first()
-        return Learned(row.concurrency, row.chunk_size) if row else None
+            rows = self._database.rows(connection, query)
+        return Learned(rows[0].concurrency, rows[0].chunk_size) if rows else None
 
     @outlasting
     def learn(self, learned: Learned) -> None:
@@ -148,7 +154,8 @@ class Ledger:
         is_old = GZIPS.c.asked_at_s < time.time() - GZIP_ASKED_AGAIN_AFTER_S
         query = select(GZIPS.c.is_taken).where(GZIPS.c.vtn_id == self._database.vtn_id, GZIPS.c.is_taken | ~is_old)
         with self._database.reading() as connection:
-            return connection.scalar(query)
+            rows = self._database.rows(connection, query)
+        return rows[0].is_taken if rows else None
 
     @outlasting
     def learn_gzip(self, is_taken: bool) -> None:
@@ -167,37 +174,39 @@ class Ledger:
         *,
         refuses_others: bool = False,
         before: Entry = NEW,
-    ) -> None:
+    ) -> Entry:
         """The VTN has this chunk: record its marks, and the load as done if it was the last and none is refused.
 
         `accepted`: starts of points among these that it refused before; `refuses_others`: whether there are more such.
-        `before`: how the last run left the load; one that was left failed is one that `failed` finds until it is done.
+        `before`: what is known of the load so far, as it was read or as the last call returned it; one that was left
+        failed is one that `failed` finds until it is done. Returns what is known of it now. Raises `MarkChangedError`,
+        with all else recorded, where a month has another mark by now than `before` says: that month is sent again.
         """
         with self._writing_of(load) as connection:
-            self._write_marks(connection, load, chunk)
+            are_marked = self._write_marks(connection, load, chunk, before.marks)
             if accepted:
                 self._delete_refused(connection, load, accepted)
-            if chunk.is_last and not refuses_others:
+            if chunk.is_last and not refuses_others and are_marked:
                 self._write_state(connection, load, "done", None)
             else:
                 self._write_unfinished(connection, load, before)
             self._write_request(connection, load, receipt.points, receipt.seconds, receipt.answers, None)
+        return _after(chunk, before, are_marked=are_marked)
 
     @outlasting
-    def refuse(
-        self, load: Load, chunk: Chunk, answer: str, answers: Sequence[str] = (), before: Entry = NEW
-    ) -> RefusedPoint:
+    def refuse(self, load: Load, chunk: Chunk, answer: str, answers: Sequence[str] = (), before: Entry = NEW) -> Entry:
         """The VTN does not take the one point of this chunk: record where it is, and go on after it.
 
-        `before`: as in `acknowledge`.
+        `before`, what is returned and raised: as in `acknowledge`; the point is the last of `refused`.
         """
         point = RefusedPoint(int(chunk.start_s[0]), float(chunk.power_w[0]), answer)
         with self._writing_of(load) as connection:
-            self._write_marks(connection, load, chunk)
+            are_marked = self._write_marks(connection, load, chunk, before.marks)
             self._database.put(connection, REFUSED, {**self._key(load), **asdict(point)})
             self._write_unfinished(connection, load, before)
             self._write_request(connection, load, 0, 0.0, answers, answer)
-        return point
+        after = _after(chunk, before, are_marked=are_marked)
+        return replace(after, refused=(*(each for each in after.refused if each.start_s != point.start_s), point))
 
     @outlasting
     def forget_refused(self, load: Load, starts: Collection[int]) -> None:
@@ -230,7 +239,7 @@ class Ledger:
     @outlasting
     def forget(self, load: Load, months: Collection[int]) -> None:
         """These months are not with the VTN as they should be: the next run sends them again."""
-        with self._database.writing() as connection:
+        with self._writing_of(load) as connection:
             connection.execute(delete(MARKS).where(*self._of(MARKS, [load.vtn_resource_id]), MARKS.c.month.in_(months)))
             was_done = (*self._of(UPLOADS, [load.vtn_resource_id]), UPLOADS.c.state == "done")
             connection.execute(update(UPLOADS).where(*was_done).values(state="pending", settled_at_s=int(time.time())))
@@ -254,16 +263,30 @@ class Ledger:
     @contextmanager
     def _writing_of(self, load: Load) -> Iterator[Connection]:
         """A transaction that holds only while this run may write for the load's VEN."""
+        lease = self._leases.get(load.ven)
+        if lease is None:
+            raise BusyError(f"This run holds no lease for the VEN '{load.ven}': without one nothing is recorded")
         with self._database.writing() as connection:
             yield connection
-            if self._lease is not None:
-                self._lease.require(connection, load.ven)
+            lease.require(connection, load.ven)
 
-    def _write_marks(self, connection: Connection, load: Load, chunk: Chunk) -> None:
+    def _write_marks(self, connection: Connection, load: Load, chunk: Chunk, read: Mapping[int, Mark]) -> bool:
+        """Write each mark in place of the one that was read; whether all of those still stood."""
         key = self._key(load)
-        marks = [{**key, **{name: getattr(mark, name) for name in Mark.__slots__}} for mark in chunk.marks]
-        if marks:
-            self._database.put(connection, MARKS, marks)
+        first: list[dict[str, object]] = []
+        next_: list[dict[str, object]] = []
+        for mark in chunk.marks:
+            row = {**key, **{name: getattr(mark, name) for name in Mark.__slots__}}
+            if mark.month in read:
+                next_.append(row | {"read_digest": read[mark.month].digest})
+            else:
+                first.append(row)
+        written = [
+            self._database.execute(connection, statement, rows).rowcount
+            for statement, rows in ((_FIRST_MARK, first), (_NEXT_MARK, next_))
+            if rows
+        ]
+        return sum(written) == len(chunk.marks)
 
     def _delete_refused(self, connection: Connection, load: Load, starts: Collection[int]) -> None:
         columns = (REFUSED.c.vtn_id, REFUSED.c.vtn_resource_id, REFUSED.c.start_s)
@@ -308,11 +331,24 @@ class Ledger:
         return table.c.vtn_id == self._database.vtn_id, table.c.vtn_resource_id.in_(ids)
 
 
+def _after(chunk: Chunk, before: Entry, *, are_marked: bool) -> Entry:
+    if not are_marked:
+        raise MarkChangedError("The ledger says something else of a month than this run has read: start it again")
+    return replace(before, marks={**before.marks, **{mark.month: mark for mark in chunk.marks}})
+
+
 # What every request of a run goes through is put into words once.
 _KEY = ("vtn_id", "vtn_resource_id")
 _OF_LOAD = [REQUESTS.c[name] == bindparam(name) for name in _KEY]
 _NEWEST = select(REQUESTS.c.ended_at_us).where(*_OF_LOAD).order_by(REQUESTS.c.ended_at_us.desc())
 _TOO_OLD = _NEWEST.offset(REQUESTS_KEPT).limit(1).scalar_subquery()
+# A mark is what its digest says. One that is there already is of this very write, done before its server went away.
+_FIRST_MARK = upsert(MARKS, "marks.digest = excluded.digest")
+_NEXT_MARK = text(
+    "UPDATE marks SET points = :points, last_start_s = :last_start_s, digest = :digest"
+    " WHERE vtn_id = :vtn_id AND vtn_resource_id = :vtn_resource_id AND month = :month"
+    " AND digest IN (:read_digest, :digest)"
+).bindparams(*parameters(MARKS), bindparam("read_digest", type_=MARKS.c.digest.type))
 _DELETE_OLD_REQUESTS = delete(REQUESTS).where(*_OF_LOAD, REQUESTS.c.ended_at_us <= _TOO_OLD)
 
 

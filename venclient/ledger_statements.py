@@ -4,15 +4,25 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect, Table, TextClause, bindparam, text
+from sqlalchemy import (
+    BindParameter,
+    ClauseElement,
+    Connection,
+    CursorResult,
+    Dialect,
+    Table,
+    TextClause,
+    bindparam,
+    text,
+)
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Row = Mapping[str, object]
 
 
 @cache
-def upsert(table: Table) -> TextClause:
-    """An insert of whole rows that overwrites those with the same keys.
+def upsert(table: Table, condition: str = "") -> TextClause:
+    """An insert of whole rows that overwrites those with the same keys, where these meet the condition.
 
     As text, which both databases take: SQLAlchemy would put `on_conflict_do_update` into words for each execution anew,
     in the time of ten executions.
@@ -22,7 +32,12 @@ def upsert(table: Table) -> TextClause:
     rest = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.c if not column.primary_key)
     places = ", ".join(f":{name}" for name in names)
     sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places}) ON CONFLICT ({key}) DO UPDATE SET {rest}"
-    return text(sql).bindparams(*(bindparam(column.name, type_=column.type) for column in table.c))
+    return text(f"{sql} WHERE {condition}" if condition else sql).bindparams(*parameters(table))
+
+
+def parameters(table: Table) -> list[BindParameter[Any]]:
+    """A parameter for each column of a table, of its name and type."""
+    return [bindparam(column.name, type_=column.type) for column in table.c]
 
 
 class Words:

@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from venclient.chunks import Unsent, besides, encode, pending, places_of
-from venclient.errors import BusyError, PermanentError, RefusedError, ReplacedError, TooMuchError, TransientError
+from venclient.errors import (
+    BusyError,
+    MarkChangedError,
+    PermanentError,
+    RefusedError,
+    ReplacedError,
+    TooMuchError,
+    TransientError,
+)
 from venclient.ledger import Entry, Ledger
 from venclient.meter_data import MeterFile
 from venclient.models import Chunk, Load, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
@@ -20,7 +28,7 @@ log = logging.getLogger(__name__)
 # are the trouble.
 REFUSED_AT_MOST = 1_000
 REFUSED_FROM_THE_FIRST = 20
-# So often a long series is begun in one run, where the meter file is replaced each time.
+# So often a load is begun in one run, where the meter file is replaced or the ledger changed each time.
 BEGUN_AT_MOST = 5
 
 
@@ -54,7 +62,7 @@ def upload_load(load: Load, entry: Entry, uploader: Uploader, *, label: str = "[
     tally = _Tally(entry)
     log.info("%s Uploading %s", label, load.name)
     try:
-        _send_pending(load, entry, uploader, tally, label)
+        _send_pending(load, uploader, tally, label)
     except (PermanentError, TransientError) as error:
         tally.retries += max(len(error.answers) - 1, 0)
         if isinstance(error, PermanentError) and error.dropped:
@@ -65,7 +73,7 @@ def upload_load(load: Load, entry: Entry, uploader: Uploader, *, label: str = "[
     return tally.result(load, "done")
 
 
-def _send_pending(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally", label: str) -> None:
+def _send_pending(load: Load, uploader: Uploader, tally: "_Tally", label: str) -> None:
     if load.vtn_resource_id in uploader.ambiguous_ids:
         raise PermanentError(
             f"Another load, with another series, has the same vtn_resource_id {load.vtn_resource_id}: "
@@ -73,17 +81,19 @@ def _send_pending(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally",
         )
     for left in reversed(range(BEGUN_AT_MOST)):
         try:
-            _send_series(load, entry, uploader, tally, label)
-        except ReplacedError:
+            _send_series(load, uploader, tally, label)
+        except (ReplacedError, MarkChangedError) as error:
             if not left:
                 raise
-            log.info("%s   The meter file was changed: %s is read again", label, load.name)
-            entry = uploader.ledger.entries([load]).get(load.vtn_resource_id, Entry())
+            what = "meter file" if isinstance(error, ReplacedError) else "ledger"
+            log.info("%s   The %s was changed: %s is read again", label, what, load.name)
+            tally.entry = uploader.ledger.entries([load]).get(load.vtn_resource_id, Entry())
         else:
             return
 
 
-def _send_series(load: Load, entry: Entry, uploader: Uploader, tally: "_Tally", label: str) -> None:
+def _send_series(load: Load, uploader: Uploader, tally: "_Tally", label: str) -> None:
+    entry = tally.entry
     series = uploader.meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
     tally.dropped = series.dropped
     log.info("%s   Loaded %d data points from H5 file", label, len(series))
@@ -134,7 +144,12 @@ def _send(load: Load, series: MeterSeries, chunk: Chunk, uploader: Uploader, tal
     receipt = uploader.vtn.upload(load.vtn_resource_id, encode(chunk), len(chunk), uploader.batch_size)
     receipt = replace(receipt, answers=(*tally.answers, *receipt.answers))
     accepted = [start_s for start_s in chunk.start_s.tolist() if start_s in tally.refused] if tally.refused else []
-    _acknowledge(load, series, chunk, receipt, accepted, uploader, tally)
+    try:
+        _acknowledge(load, series, chunk, receipt, accepted, uploader, tally)
+    except MarkChangedError:  # all the same, the VTN has it
+        tally.count(receipt)
+        uploader.on_receipt(receipt)
+        raise
     for start_s in accepted:
         del tally.refused[start_s]
     tally.count(receipt)
@@ -153,7 +168,9 @@ def _acknowledge(
 ) -> None:
     others = len(tally.refused) > len(accepted)
     try:
-        uploader.ledger.acknowledge(load, chunk, receipt, accepted, refuses_others=others, before=tally.before)
+        tally.entry = uploader.ledger.acknowledge(
+            load, chunk, receipt, accepted, refuses_others=others, before=tally.entry
+        )
     except BusyError:
         doubt_what_was_overwritten(load, series, chunk, uploader.ledger)
         raise
@@ -174,7 +191,8 @@ def doubt_what_was_overwritten(load: Load, series: MeterSeries, chunk: Chunk, le
 
 
 def _refuse(load: Load, chunk: Chunk, uploader: Uploader, tally: "_Tally", error: RefusedError) -> None:
-    point = uploader.ledger.refuse(load, chunk, str(error), tally.answers, before=tally.before)
+    tally.entry = uploader.ledger.refuse(load, chunk, str(error), tally.answers, before=tally.entry)
+    point = tally.entry.refused[-1]
     tally.refused_anew += point.start_s not in tally.refused
     tally.refused[point.start_s] = point
     tally.answers = ()
@@ -220,11 +238,11 @@ def _in_words(refused: Mapping[int, RefusedPoint]) -> str:
 
 @dataclass(slots=True)
 class _Tally:
-    """What has come of a load so far. `before`: what the ledger knew of it; `answers`: to attempts at points that are
+    """What has come of a load so far. `entry`: what the ledger knows of it; `answers`: to attempts at points that are
     not through yet.
     """
 
-    before: Entry
+    entry: Entry
     points_to_send: int = 0
     points_sent: int = 0
     points_already_there: int = 0
