@@ -36,9 +36,11 @@ from tenacity import (
 )
 
 from tasks.progress import Snapshot
+from tasks.report_errors import few_retries
 from tasks.run import Run, current_run
 from venclient.batches import Slice
 from venclient.errors import ConfigurationError
+from venclient.lease import SignOfLife
 from venclient.liveness import Liveness
 
 log = logging.getLogger(__name__)
@@ -149,17 +151,22 @@ class _Followed:
         self._silent_since = time.monotonic()
 
     def to_its_end(self) -> State[Any]:
-        """Its final state; Crashed where it was not seen to live any more."""
+        """Its final state; Crashed where it was not seen to live any more.
+
+        It is asked to stop before anything else once this run is: that takes Prefect, and not the ledger.
+        """
         while True:
             try:
-                state = self._look()
+                with few_retries():  # it is asked again by itself
+                    if self._run.stopping.is_set() and not self._is_cancelled:
+                        self.cancel()
+                    state = self._look()
                 if state is not None and state.is_final():
                     return state
-                if self._run.stopping.is_set() and not self._is_cancelled:
-                    self.cancel()
-            except (httpx.HTTPError, ConfigurationError) as error:
-                log.warning("%s: nobody tells how it stands: %s: %s", self.title, type(error).__name__, error)
-            if self._is_cancelled:
+            except httpx.HTTPError as error:
+                log.warning("%s: Prefect cannot tell its state: %s: %s", self.title, type(error).__name__, error)
+            # An event that is set would not wait.
+            if self._run.stopping.is_set() or self._is_cancelled:
                 time.sleep(FOLLOW_END_EVERY_S)
             else:
                 self._run.stopping.wait(FOLLOW_EVERY_S)
@@ -175,8 +182,10 @@ class _Followed:
         """Its state now; what it tells of itself is counted."""
         child = self._client.read_flow_run(self._run_id)
         state = child.state
-        sign = self._run.uploader.ledger.sign_of_life(str(self._run_id))
-        if sign is not None:
+        sign, is_ledger_away = self._sign_of_life()
+        if is_ledger_away and not self._run.stopping.is_set():
+            is_gone = False
+        elif sign is not None:
             self._liveness.look(sign.writer_id, sign.beat)
             if self._part is not None and sign.told:
                 self.counted = self._run.progress.count_slice(self._part, sign.told)
@@ -192,6 +201,14 @@ class _Followed:
         lost: State[Any] = (Cancelled if self._is_cancelled else Crashed)(message=message)
         self._client.set_flow_run_state(self._run_id, lost, force=True)
         return lost
+
+    def _sign_of_life(self) -> tuple[SignOfLife | None, bool]:
+        """What it has last told in the ledger, and whether that cannot be read."""
+        try:
+            return self._run.uploader.ledger.sign_of_life(str(self._run_id)), False
+        except ConfigurationError as error:
+            log.warning("%s: the ledger cannot tell whether it lives: %s", self.title, error)
+            return None, True
 
     def _is_given_up(self, child: FlowRun) -> bool:
         """Of one that was never seen to live: whether it was cancelled, or taken by a worker, too long ago."""

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
@@ -83,7 +84,36 @@ def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
 
 @pytest.fixture
 def ledger_url(request: pytest.FixtureRequest, site: Site) -> str:
-    return str(site.ledger if request.param == "sqlite" else request.getfixturevalue("postgresql_url"))
+    return str(site.ledger if request.param == "sqlite" else request.getfixturevalue(request.param + "_url"))
+
+
+@pytest.fixture
+def own_postgresql_url(postgresql_url: str, tmp_path: Path) -> str:
+    """A database of the test's own, which may be away."""
+    name = f"of_{tmp_path.name}"
+    _on_postgresql(postgresql_url, f'CREATE DATABASE "{name}"')
+    return postgresql_url.replace("/postgres?", f"/{name}?")
+
+
+@contextmanager
+def _away(database_url: str, postgresql_url: str) -> Iterator[None]:
+    """Within, this database lets nobody in, and whoever was in is out."""
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    _on_postgresql(
+        postgresql_url,
+        f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false',
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+    )
+    try:
+        yield
+    finally:
+        _on_postgresql(postgresql_url, f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+
+
+def _on_postgresql(url: str, *statements: str) -> None:
+    with closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=True)) as database:
+        for statement in statements:
+            database.execute(statement.encode())
 
 
 @pytest.fixture
@@ -156,7 +186,7 @@ def test_what_a_worker_leaves_that_is_stopped_another_takes_up(
     run_id, seen = _half_way(machines, no_faults)
     _, other = machines.workers_by(run_id)
     other.terminate()
-    assert other.wait(timeout=40) == 0
+    assert other.wait(timeout=120) == 0
     _completes(machines, run_id, no_faults, site)
     assert len(no_faults.log(after=seen)) == LOADS, "no load twice"
 
@@ -182,6 +212,20 @@ def test_a_run_that_is_cancelled_ends_with_its_slices_and_a_retry_sends_the_rest
     assert len(no_faults.log(after=seen)) == LOADS, "no load twice"
 
 
+@pytest.mark.parametrize("ledger_url", ["own_postgresql"], indirect=True)
+def test_a_run_that_is_cancelled_while_its_ledger_is_away_ends_its_slices(
+    machines: Machines, no_faults: ReferenceVtn, ledger_url: str, postgresql_url: str
+) -> None:
+    run_id, _ = _half_way(machines, no_faults)
+    with _away(ledger_url, postgresql_url):
+        machines.prefect.set_flow_run_state(run_id, Cancelling())  # as the UI does
+        assert machines.state_at_the_end(run_id).is_cancelled()
+        slices = machines.slices_of(run_id)
+        assert slices
+        assert all(_is_final(part) for part in slices), [part.state for part in slices]
+    until(lambda: no_faults.in_flight() == 0)
+
+
 def _half_way(machines: Machines, vtn: ReferenceVtn) -> tuple[UUID, int]:
     """A run that workers share, when a third has arrived; and how many requests the VTN had seen before it."""
     vtn.switch(points_per_second=200, max_in_flight=8)
@@ -190,6 +234,7 @@ def _half_way(machines: Machines, vtn: ReferenceVtn) -> tuple[UUID, int]:
     while sum(request.stored for request in vtn.log(after=seen)) < LOADS * POINTS / 3:
         assert not _is_final(machines.run(run_id))
         time.sleep(0.2)
+    vtn.switch(points_per_second=20, max_in_flight=8)  # it is still half-way when somebody does something
     return run_id, seen
 
 
