@@ -41,15 +41,15 @@ def check(
     """
     from cli.progress_bar import counting_bar
     from config.settings import Settings
+    from tasks.connections import open_meters
     from venclient.checking import check_loads
-    from venclient.meter_data import MeterFile
     from venclient.resource_db import ResourceDatabase
 
     settings = Settings.load(resources_db=db, meter_file=h5)
     database = ResourceDatabase(settings.resources_db)
     database.vens(ven)
     loads = database.all_loads(ven)[:limit]
-    with MeterFile(settings.meter_file) as meters, counting_bar("Reading", "series") as on_series:
+    with open_meters(settings) as meters, counting_bar("Reading", "series") as on_series:
         checked = list(check_loads(loads, meters, database.ambiguous_ids(), on_series))
     of_load = {each.load_id: each for series in checked for each in series.loads}
     checks = [of_load[load.load_id] for load in loads]

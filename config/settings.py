@@ -117,6 +117,9 @@ class Settings(BaseSettings):
 
     resources_db: str = Field("config/resources.db", description="resources database: a path or an SQLAlchemy URL")
     meter_file: Path = Field(Path("config/examplemeterdata/load_data.h5"), description="meter file (HDF5)")
+    trust_meter_file: bool = Field(
+        False, description="whether the meter file is read without a process of its own, which a damaged one may end"
+    )
     ledger_url: str = Field("config/ledger.db", description="the ledger: a path or an SQLAlchemy URL")
     report_dir: Path = Field(Path("reports"), description="folder for the reports of verifications")
     chunk_size: int = Field(50_000, ge=1, le=50_000, description="points a request, at most")

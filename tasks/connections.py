@@ -10,6 +10,7 @@ from venclient.errors import ConfigurationError
 from venclient.meter_data import MeterFile
 from venclient.pace import Pace
 from venclient.quality import QualityRules
+from venclient.reader_process import ReaderProcess
 from venclient.tokens import ClientCredentials, GivenToken, TokenSource
 from venclient.vtn import VtnClient
 
@@ -38,7 +39,8 @@ def open_vtn(
 
 def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:
     """The meter file of these settings, with their rules for quality codes; `stopping`: as in `MeterFile`."""
-    return MeterFile(settings.meter_file, QualityRules.parse(settings.quality_rules), stopping)
+    opener = None if settings.trust_meter_file else ReaderProcess(stopping=stopping)
+    return MeterFile(settings.meter_file, QualityRules.parse(settings.quality_rules), stopping, opener)
 
 
 def vtn_url(settings: Settings) -> str:

@@ -265,7 +265,7 @@ def test_a_dataset_that_the_memory_does_not_hold_fails_its_load_alone(
         raise MemoryError("Unable to allocate an array")
 
     with MeterFile(_file(tmp_path / "x.h5", hourly(50))) as meters:
-        for place in ("venclient.meter_data.clean", "venclient.meter_data.read_rows"):
+        for place in ("venclient.meter_data.clean", "venclient.dataset_reads.read_rows"):
             with monkeypatch.context() as patch:
                 patch.setattr(place, no_memory)
                 with pytest.raises(PermanentError, match="Unable to allocate an array"):

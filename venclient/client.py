@@ -26,6 +26,7 @@ from venclient.meter_data import MeterFile
 from venclient.models import Load, LoadResult
 from venclient.pace import Pace
 from venclient.process_identity import on_this_machine
+from venclient.reader_process import ReaderProcess
 from venclient.registration import Registration, register
 from venclient.resource_db import ResourceDatabase
 from venclient.tokens import GivenToken
@@ -48,7 +49,8 @@ class VENManager:
 
     `vens`: the names of the VENs that this manager has registered. `ledger_url`: a path or an SQLAlchemy URL;
     `concurrency`: requests in flight at a time, all calls together, at most; `ca_file`: PEM file of a CA of your own;
-    `allow_http`: points and token may go to another machine in the clear. Every method raises `ConfigurationError`
+    `allow_http`: points and token may go to another machine in the clear; `trust_meter_file`: HDF5 reads it in this
+    process, which a damaged file may end, and not in one of its own. Every method raises `ConfigurationError`
     for what has to be set right: no such file, no such VEN, a VTN that is not there or refuses the token, a number out
     of its range, another run that uploads the same VEN (`BusyError`).
     """
@@ -62,6 +64,7 @@ class VENManager:
         concurrency: int = 16,
         ca_file: str | None = None,
         allow_http: bool = False,
+        trust_meter_file: bool = False,
     ) -> None:
         _require("concurrency", concurrency, at_most=64)
         self.vens: set[str] = set()
@@ -76,6 +79,7 @@ class VENManager:
         self._connect().close()  # raises for an address that is none
         self._ledger_url = ledger_url
         self._concurrency = concurrency
+        self._trusts_meter_file = trust_meter_file
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="upload")
 
     async def register_load_ven(self, ven_id: str) -> None:
@@ -189,8 +193,9 @@ class VENManager:
             return []
         call.vtn.check()
         writer = Writer(str(uuid4()), on_this_machine("A VENManager"))
+        opener = None if self._trusts_meter_file else ReaderProcess(stopping=call.stopping)
         with (
-            MeterFile(h5_file_path) as meters,
+            MeterFile(h5_file_path, stopping=call.stopping, opener=opener) as meters,
             Ledger(self._ledger_url, call.vtn.base_url, call.stopping) as ledger,
             ledger.leased([ven_id], writer, stopped=call.stopping),
         ):

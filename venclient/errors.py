@@ -6,6 +6,7 @@
     │   └── TokenServerError  the same, from the token server
     ├── PermanentError        this load ends, the next goes on: 403, 404, a bad dataset
     │   ├── RefusedError      400, 422, or fewer taken than were sent: some of the points may be the reason
+    │   ├── ReaderKilledError reading a dataset of the meter file ends the process that reads it, or hangs it
     │   ├── ReplacedError     the meter file is not the one that the series was read from: the load is read again
     │   └── MarkChangedError  the ledger's mark is not the one that was read: the load is read again
     ├── ConfigurationError    the run ends: no token, wrong secret, a file or the VTN is missing
@@ -70,6 +71,10 @@ class PermanentError(VenClientError):
 
 class RefusedError(PermanentError):
     """The VTN does not take these points, all of them or some."""
+
+
+class ReaderKilledError(PermanentError):
+    """Twice, whoever read this of the meter file crashed, hung or ran out of memory."""
 
 
 class ReplacedError(PermanentError):

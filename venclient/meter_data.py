@@ -2,28 +2,36 @@
 
 import logging
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 from weakref import WeakValueDictionary
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from venclient.changing_file import UNREADABLE, ChangingFile, Version
+from venclient.changing_file import UNREADABLE, Alive, ChangingFile, InThisProcess, Opener, Version
 from venclient.cleaning import ALL_GOOD, clean
 from venclient.databases import is_there
-from venclient.errors import ConfigurationError, PermanentError
+from venclient.dataset_reads import (
+    LongSeries,
+    SeriesName,
+    all_rows,
+    exists,
+    read,
+    read_again,
+    rows_or_long_series,
+)
+from venclient.errors import ConfigurationError, PermanentError, ReaderKilledError
 from venclient.file_lock import HeldError
 from venclient.free_memory import keep_little_memory_free
 from venclient.long_series import Outline, outline
 from venclient.models import NO_POINTS, MeterSeries, Points
-from venclient.power_dataset import power_dataset, quoted, read_rows, refuse_useless, telling, whole_chunks
+from venclient.power_dataset import quoted
 from venclient.quality import QualityRules
 from venclient.recently_read import Read, RecentlyRead
 
@@ -47,11 +55,18 @@ class MeterFile:
 
     A file that is replaced or rewritten during the run is noticed, and read as it is then. A dataset of more than
     `WHOLE_ROWS` rows is never in memory as a whole, unless its rows are out of order or its chunks are that large.
-    `rules`: what quality code each point has; `stopping`: as in `ChangingFile`. Raises `ConfigurationError` when the
-    file is missing, is not HDF5, or is kept by a program that writes it.
+    `rules`: what quality code each point has; `opener`: where HDF5 reads it, in this process or in one of its own;
+    `stopping`: as in `ChangingFile`. Raises `ConfigurationError` when the file is missing, is not HDF5, or is kept by a
+    program that writes it.
     """
 
-    def __init__(self, path: Path, rules: QualityRules = ALL_GOOD, stopping: Event | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rules: QualityRules = ALL_GOOD,
+        stopping: Event | None = None,
+        opener: Opener | None = None,
+    ) -> None:
         self.path = path
         self._rules = rules
         if not is_there(path, "Meter file"):
@@ -60,14 +75,17 @@ class MeterFile:
                 "or make a sample with `bulk-upload sample-data`"
             )
         try:
-            self._file = ChangingFile(path, stopping)
+            self._file = ChangingFile(path, opener or InThisProcess(), stopping)
         except HeldError as error:
             raise ConfigurationError(f"Meter file {path} is in use: {error}") from error
+        except ReaderKilledError as error:
+            raise ConfigurationError(f"Meter file {path} cannot be opened: {error}") from error
         except UNREADABLE as error:
             raise ConfigurationError(
                 f"Meter file {path} cannot be opened as HDF5: {error}. Restore it from its source"
             ) from error
         keep_little_memory_free()
+        self._killers: dict[Hashable, ReaderKilledError] = {}
         self._known = RecentlyRead[MeterSeries](KNOWN_BYTES)
         self._points = RecentlyRead[Points](POINTS_BYTES)
         self._slices = RecentlyRead[Points](SLICES_BYTES)
@@ -86,39 +104,45 @@ class MeterFile:
 
         Raises `PermanentError` when there is none to be had.
         """
-        name = _Name(meter, component, capacity_w if self._rules.need_capacity else None)
+        name = SeriesName(self.path, meter, component, capacity_w if self._rules.need_capacity else None)
         return self._known.get((self._file.version(), name), partial(self._read_series, name))
 
     def has(self, meter: str, component: str) -> bool:
         """Whether there is a power dataset of this component, of use or not."""
         try:
-            self._file.read(lambda h5: bool(power_dataset(h5, self.path, meter, component)))
+            self._read_safely(partial(exists, name := SeriesName(self.path, meter, component)), name)
         except PermanentError:
             return False
         return True
 
     def rows(self, meter: str, component: str) -> NDArray[np.generic]:
         """The dataset as it stands: (N, 2), timestamp and power. Raises `PermanentError` when it is of no use."""
-        return self._look(_Name(meter, component), read_rows)[0]
+        return self._look(SeriesName(self.path, meter, component), all_rows)[0]
 
-    def _look(self, name: "_Name", look: Callable[[h5py.Dataset], _Found]) -> tuple[_Found, Version]:
+    def _look(self, name: SeriesName, what: Callable[[h5py.Dataset, Alive], _Found]) -> tuple[_Found, Version]:
         """What is found in a dataset that is of use, and the version of the file that it is in."""
-
-        def look_at_useful(h5: h5py.File) -> tuple[_Found, np.dtype[np.generic]]:
-            dataset = power_dataset(h5, self.path, name.meter, name.component)
-            with self._telling(name):
-                refuse_useless(dataset, str(name))
-                return look(dataset), dataset.dtype
-
-        (found, dtype), version = self._file.read(look_at_useful)
+        (found, dtype), version = self._read_safely(partial(read, name, what), name)
         if dtype.kind == "f" and dtype.itemsize < 8:
             log.warning("%s holds %s: times are sent as they stand, but are good to minutes only", name, dtype)
         return found, version
 
-    def _read_series(self, name: "_Name") -> Read[MeterSeries]:
-        found, version = self._look(name, lambda dataset: self._long(name, dataset) or read_rows(dataset))
-        if isinstance(found, _Long):
-            # Not with `found` itself, whose series has the dataset and slices of it.
+    def _read_safely(
+        self, look: Callable[[h5py.File, Alive], _Found], name: SeriesName, only: Version | None = None
+    ) -> tuple[_Found, Version]:
+        """As `ChangingFile.read`; a dataset that killed its reader is not tried again for other loads that share it."""
+        dataset = (self._file.version(), name.meter, name.component)
+        if dataset in self._killers:
+            raise self._killers[dataset]
+        try:
+            return self._file.read(look, only)
+        except ReaderKilledError as error:
+            self._killers[dataset] = ReaderKilledError(f"{name} is not readable: {error}")
+            raise self._killers[dataset] from error
+
+    def _read_series(self, name: SeriesName) -> Read[MeterSeries]:
+        survey = partial(outline, rules=self._rules, capacity_w=name.capacity_w)
+        found, version = self._look(name, partial(rows_or_long_series, survey, WHOLE_ROWS, SLICE_ROWS))
+        if isinstance(found, LongSeries):
             slice_of = partial(self._slice_of, version, name, found.outline, found.slice_rows)
             return _known(version, name, replace(found.series, slice_of=slice_of))
         series = self._cleaned(name, found)
@@ -128,61 +152,36 @@ class MeterFile:
         self._points.get((version, name), lambda: Read((version, name), points, points))
         return _known(version, name, replace(series, slice_of=lambda _: self._points_of(version, name)))
 
-    def _cleaned(self, name: "_Name", rows: NDArray[np.generic]) -> MeterSeries:
+    def _cleaned(self, name: SeriesName, rows: NDArray[np.generic]) -> MeterSeries:
         try:
             return clean(rows, self._rules, name.capacity_w)
         except MemoryError as error:
             raise PermanentError(f"{len(rows):,} rows of {quoted(name.component)} take more memory: {error}") from error
 
-    def _points_of(self, version: Version, name: "_Name") -> Points:
+    def _points_of(self, version: Version, name: SeriesName) -> Points:
         """All points of a series that is read as a whole; once more from the file, where others took their place."""
 
-        def read() -> Read[Points]:
-            rows = self._read_again(version, name, read_rows)
+        def read_all() -> Read[Points]:
+            rows = self._read_again(version, name)
             points = self._sharing_its_grid(self._cleaned(name, rows).points())
             return Read((version, name), points, points)
 
-        return self._points.get((version, name), read)
+        return self._points.get((version, name), read_all)
 
-    def _long(self, name: "_Name", dataset: h5py.Dataset) -> "_Long | None":
-        """The series of many rows; None where there are few, or where they are not in order."""
-        if len(dataset) <= WHOLE_ROWS:
-            return None
-        rows = whole_chunks(dataset, SLICE_ROWS)
-        slices = (read_rows(dataset, begin, begin + rows) for begin in range(0, len(dataset), rows))
-        known = outline(slices, self._rules, name.capacity_w)
-        if known is None:
-            return None
-
-        @lru_cache(maxsize=2)
-        def slice_of(number: int) -> Points:
-            return known.points(number, read_rows(dataset, number * rows, (number + 1) * rows))
-
-        return _Long(known, rows, known.series(slice_of))
-
-    def _slice_of(self, version: Version, name: "_Name", known: Outline, slice_rows: int, number: int) -> Points:
-        def read() -> Read[Points]:
-            begin = number * slice_rows
-            rows = self._read_again(version, name, lambda dataset: read_rows(dataset, begin, begin + slice_rows))
+    def _slice_of(self, version: Version, name: SeriesName, known: Outline, slice_rows: int, number: int) -> Points:
+        def read_slice() -> Read[Points]:
+            rows = self._read_again(version, name, number * slice_rows, (number + 1) * slice_rows)
             points = self._sharing_its_grid(known.points(number, rows))
             return Read((version, name, number), points, points)
 
-        return self._slices.get((version, name, number), read)
+        return self._slices.get((version, name, number), read_slice)
 
     def _read_again(
-        self, version: Version, name: "_Name", read: Callable[[h5py.Dataset], NDArray[np.generic]]
+        self, version: Version, name: SeriesName, begin: int = 0, stop: int | None = None
     ) -> NDArray[np.generic]:
         """Rows of a dataset that was found to be of use, in this version of the file."""
-
-        def look(h5: h5py.File) -> NDArray[np.generic]:
-            with self._telling(name):
-                return read(power_dataset(h5, self.path, name.meter, name.component))
-
-        rows, _ = self._file.read(look, only=version)
+        rows, _ = self._read_safely(partial(read_again, name, begin, stop), name, only=version)
         return rows
-
-    def _telling(self, name: "_Name") -> AbstractContextManager[None]:
-        return telling(f"{name} is not readable", f". Restore {self.path} from its source")
 
     def _sharing_its_grid(self, points: Points) -> Points:
         """The same points, with the array of starts that others have, where it is equal."""
@@ -193,26 +192,6 @@ class MeterFile:
         return replace(points, start_s=grid) if np.array_equal(grid, starts) else points
 
 
-class _Name(NamedTuple):
-    """Of a series: its group, its component, and the capacity that the rules hold it against."""
-
-    meter: str
-    component: str
-    capacity_w: float | None = None
-
-    def __str__(self) -> str:
-        return f"Power dataset of {quoted(self.component)} in H5 meter {quoted(self.meter)}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Long:
-    """A series of which no more than `slice_rows` rows are read at a time."""
-
-    outline: Outline
-    slice_rows: int
-    series: MeterSeries
-
-
-def _known(version: Version, name: _Name, series: MeterSeries, points: Points = NO_POINTS) -> Read[MeterSeries]:
+def _known(version: Version, name: SeriesName, series: MeterSeries, points: Points = NO_POINTS) -> Read[MeterSeries]:
     """What is known of a series, and the points that it holds itself."""
     return Read((version, name), series, points, len(series.months) + len(series.edges))

@@ -1,0 +1,108 @@
+"""What is read of a power dataset, by functions whose arguments and answers can go to another process and back."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from venclient.changing_file import Alive
+from venclient.long_series import Outline
+from venclient.models import MeterSeries, Points
+from venclient.power_dataset import power_dataset, quoted, read_rows, refuse_useless, telling, whole_chunks
+
+Rows = NDArray[np.generic]
+_Found = TypeVar("_Found")
+
+
+class SeriesName(NamedTuple):
+    """Of a series: its file, its group, its component, and the capacity that the rules hold it against."""
+
+    path: Path
+    meter: str
+    component: str
+    capacity_w: float | None = None
+
+    def __str__(self) -> str:
+        return f"Power dataset of {quoted(self.component)} in H5 meter {quoted(self.meter)}"
+
+    def dataset(self, h5: h5py.File) -> h5py.Dataset:
+        """Its dataset; raises as `power_dataset`."""
+        return power_dataset(h5, self.path, self.meter, self.component)
+
+    def telling(self) -> AbstractContextManager[None]:
+        """What h5py raises within becomes a `PermanentError`."""
+        return telling(f"{self} is not readable", f". Restore {self.path} from its source")
+
+
+@dataclass(frozen=True, slots=True)
+class LongSeries:
+    """A series of which no more than `slice_rows` rows are read at a time; it does not read its slices by itself."""
+
+    outline: Outline
+    slice_rows: int
+    series: MeterSeries
+
+
+def exists(name: SeriesName, h5: h5py.File, _alive: Alive) -> bool:
+    """Whether there is a power dataset of this name, of use or not; raises `PermanentError` where there is none."""
+    return bool(name.dataset(h5))
+
+
+def read(
+    name: SeriesName, what: Callable[[h5py.Dataset, Alive], _Found], h5: h5py.File, alive: Alive
+) -> tuple[_Found, np.dtype[np.generic]]:
+    """What is found in a dataset that is of use, and its type; raises `PermanentError` for one that is of no use."""
+    dataset = name.dataset(h5)
+    with name.telling():
+        refuse_useless(dataset, str(name))
+        return what(dataset, alive), dataset.dtype
+
+
+def read_again(name: SeriesName, begin: int, stop: int | None, h5: h5py.File, _alive: Alive) -> Rows:
+    """Rows of a dataset that was found to be of use, in this version of the file."""
+    with name.telling():
+        return read_rows(name.dataset(h5), begin, stop)
+
+
+def all_rows(dataset: h5py.Dataset, _alive: Alive) -> Rows:
+    """For `read`: (N, 2)."""
+    return read_rows(dataset)
+
+
+def rows_or_long_series(
+    survey: Callable[[Iterable[Rows]], Outline | None],
+    whole_rows: int,
+    slice_rows: int,
+    dataset: h5py.Dataset,
+    alive: Alive,
+) -> Rows | LongSeries:
+    """For `read`: the rows where there are few, or where they are not in order; else what `survey` says of them."""
+    if len(dataset) <= whole_rows:
+        return read_rows(dataset)
+    rows = whole_chunks(dataset, slice_rows)
+
+    def slices() -> Iterator[Rows]:
+        for begin in range(0, len(dataset), rows):
+            yield read_rows(dataset, begin, begin + rows)
+            alive()
+
+    known = survey(slices())
+    if known is None:
+        return read_rows(dataset)
+
+    @lru_cache(maxsize=2)
+    def slice_of(number: int) -> Points:
+        alive()
+        return known.points(number, read_rows(dataset, number * rows, (number + 1) * rows))
+
+    return LongSeries(known, rows, replace(known.series(slice_of), slice_of=_not_at_hand))
+
+
+def _not_at_hand(number: int) -> Points:
+    raise LookupError(f"slice {number} is to be read from the file")
