@@ -93,22 +93,24 @@ def test_queued_calls_find_a_limit_that_rises_while_nobody_ends_or_comes(crew: C
 
 
 def test_a_run_has_as_many_long_requests_in_flight_as_the_vtn_bears(
-    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
+    new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
 ) -> None:
     site = new_site(loads=8, points=300)
-    site.register(no_faults)
-    with Ledger(str(site.ledger), no_faults.base_url) as ledger:
-        ledger.learn(Learned(concurrency=16, chunk_size=50_000))
-    no_faults.switch(points_per_second=1)  # none of them ends
-    run = start(
-        "run", *run_options(site, no_faults), cwd=tmp_path, prefect_url=prefect_url,
-        BULK_UPLOAD_TIMEOUT_S="3600", BULK_UPLOAD_LOADS_PER_TASK="1",
-    )  # fmt: skip
-    try:
-        until(lambda: no_faults.in_flight() == 8)
-    finally:
-        run.kill()
-        run.communicate()
+    with ReferenceVtn(tmp_path / "vtn.db") as vtn:
+        site.register(vtn)
+        with Ledger(str(site.ledger), vtn.base_url) as ledger:
+            ledger.learn(Learned(concurrency=16, chunk_size=50_000))
+        vtn.switch(points_per_second=1)  # none of them ends
+        run = start(
+            "run", *run_options(site, vtn), cwd=tmp_path, prefect_url=prefect_url,
+            BULK_UPLOAD_TIMEOUT_S="3600", BULK_UPLOAD_LOADS_PER_TASK="1",
+        )  # fmt: skip
+        try:
+            until(lambda: vtn.in_flight() == 8)
+        finally:
+            run.kill()
+            run.communicate()
+            vtn.kill()
 
 
 def test_more_are_at_work_when_more_may_than_when_the_calls_were_queued(crew: Crew, limit: Limit) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
@@ -20,57 +20,62 @@ CONCURRENCY = 4
 
 
 @pytest.fixture
-def site(no_faults: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
+def own_vtn(tmp_path: Path) -> Iterator[ReferenceVtn]:
+    """A VTN in which nothing else is in flight."""
+    with ReferenceVtn(tmp_path / "vtn.db") as server:
+        yield server
+
+
+@pytest.fixture
+def site(own_vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
     """A VEN with more loads than are uploaded at a time; the first is short, and the others take some seconds."""
     site = new_site(loads=3 * CONCURRENCY, points=800)
-    site.register(no_faults)
+    site.register(own_vtn)
     site.write_rows(site.loads[0], hourly(300))
-    no_faults.switch(points_per_second=100)
+    own_vtn.switch(points_per_second=100)
     return site
 
 
-def test_after_a_first_error_no_thread_uploads_any_more(no_faults: ReferenceVtn, site: Site) -> None:
+def test_after_a_first_error_no_thread_uploads_any_more(own_vtn: ReferenceVtn, site: Site) -> None:
     def lose_the_marks() -> None:
-        until(lambda: no_faults.in_flight() == CONCURRENCY)
+        until(lambda: own_vtn.in_flight() == CONCURRENCY)
         with closing(sqlite3.connect(site.ledger)) as ledger:
             ledger.execute("DROP TABLE marks")
 
     losing = Thread(target=lose_the_marks)
     losing.start()
     with pytest.raises(ConfigurationError, match="no such table: marks"):
-        asyncio.run(_upload(no_faults, site))
+        asyncio.run(_upload(own_vtn, site))
     losing.join()
 
 
 @pytest.mark.parametrize("times", [1, 3], ids=["once", "again and again"])
-def test_a_call_that_is_cancelled_ends_with_its_threads(no_faults: ReferenceVtn, site: Site, times: int) -> None:
+def test_a_call_that_is_cancelled_ends_with_its_threads(own_vtn: ReferenceVtn, site: Site, times: int) -> None:
     async def cancel() -> None:
-        call = asyncio.create_task(_upload(no_faults, site))
-        await asyncio.to_thread(until, lambda: no_faults.in_flight() == CONCURRENCY)
+        call = asyncio.create_task(_upload(own_vtn, site))
+        await asyncio.to_thread(until, lambda: own_vtn.in_flight() == CONCURRENCY)
         for _ in range(times):
             call.cancel()
             await asyncio.sleep(0.1)
         with pytest.raises(asyncio.CancelledError):
             await call
 
-    seen = len(no_faults.log())
+    seen = len(own_vtn.log())
     asyncio.run(cancel())
-    assert len(no_faults.log(after=seen)) == CONCURRENCY, "no other load was begun"
-    no_faults.switch()
-    result = asyncio.run(_upload(no_faults, site))
+    assert len(own_vtn.log(after=seen)) == CONCURRENCY, "no other load was begun"
+    own_vtn.switch()
+    result = asyncio.run(_upload(own_vtn, site))
     assert result["success"]
-    site.assert_stored(no_faults)
+    site.assert_stored(own_vtn)
 
 
-def test_a_call_that_is_cancelled_while_the_vtn_is_away_does_not_wait_for_it(
-    no_faults: ReferenceVtn, site: Site
-) -> None:
-    no_faults.switch(rate=1, kinds=["503"])
+def test_a_call_that_is_cancelled_while_the_vtn_is_away_does_not_wait_for_it(own_vtn: ReferenceVtn, site: Site) -> None:
+    own_vtn.switch(rate=1, kinds=["503"])
 
     async def cancel() -> None:
-        seen = len(no_faults.log())
-        call = asyncio.create_task(_upload(no_faults, site))
-        await asyncio.to_thread(until, lambda: len(no_faults.log()) > seen)
+        seen = len(own_vtn.log())
+        call = asyncio.create_task(_upload(own_vtn, site))
+        await asyncio.to_thread(until, lambda: len(own_vtn.log()) > seen)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -79,24 +84,24 @@ def test_a_call_that_is_cancelled_while_the_vtn_is_away_does_not_wait_for_it(
 
 
 def test_a_registration_that_is_cancelled_ends_with_its_threads(
-    no_faults: ReferenceVtn, new_site: Callable[..., Site]
+    own_vtn: ReferenceVtn, new_site: Callable[..., Site]
 ) -> None:
     site = new_site(loads=60, points=1)
 
     async def cancel() -> None:
-        manager = VENManager(no_faults.base_url, no_faults.token, concurrency=CONCURRENCY)
-        known = len(no_faults.resource_ids())
+        manager = VENManager(own_vtn.base_url, own_vtn.token, concurrency=CONCURRENCY)
+        known = len(own_vtn.resource_ids())
         call = asyncio.create_task(manager.register_loads_parallel(None, str(site.db)))
-        await asyncio.to_thread(until, lambda: len(no_faults.resource_ids()) > known, 60, 0.001)
+        await asyncio.to_thread(until, lambda: len(own_vtn.resource_ids()) > known, 60, 0.001)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        after = len(no_faults.resource_ids())
+        after = len(own_vtn.resource_ids())
         await manager.cleanup()
-        assert len(no_faults.resource_ids()) == after
+        assert len(own_vtn.resource_ids()) == after
 
     asyncio.run(cancel())
-    assert site.register(no_faults).failures == ()
+    assert site.register(own_vtn).failures == ()
 
 
 async def _upload(vtn: ReferenceVtn, site: Site) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Promises of a run that is stopped: what is in flight is recorded, the rest is left, and it says so as Cancelled."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Paused, Ru
 
 from config.settings import given_options
 from flows.bulk_upload import bulk_upload
+from flows.outcome import Summary
 from tasks.progress import Snapshot, VenResults, watched_by
 from tasks.reports import publish_unfinished
 from tasks.run import STARTED_AGAIN, begun_at
@@ -63,33 +65,57 @@ def settings(site: Site, vtn: ReferenceVtn) -> Iterator[None]:
 
 @pytest.mark.usefixtures("prefect", "settings")
 def test_at_its_deadline_a_run_stops_softly_and_says_what_is_left(slow_vtn: ReferenceVtn, site: Site) -> None:
-    seen = len(slow_vtn.log())
-    state = bulk_upload(deadline=_in(5), return_state=True)
-    assert state.is_cancelled()
-    sent = len(slow_vtn.log()) - seen
+    assert bulk_upload(limit_loads=1, return_state=True).is_completed()
+
+    def slow_down(now: Snapshot) -> None:
+        if now.points_sent:
+            slow_vtn.switch(points_per_second=30)  # the whole would take longer than any deadline here
+
+    with watched_by(slow_down):
+        state = _stopped_by_a_deadline(lambda state: " left for the next run" in str(state.message))
+    told = re.fullmatch(
+        r"Stopped by the deadline at \d\d:\d\d UTC: (\d+) of 60 loads are left for the next run", str(state.message)
+    )
+    assert told, state.message
+    left, sent = int(told[1]), 60 - int(told[1])
     assert 0 < sent < 60
-    left = 60 - sent
-    assert (state.message or "").startswith("Stopped by the deadline at ")
-    assert f"{left} of 60 loads are left for the next run" in (state.message or "")
     slow_vtn.switch()
     again = bulk_upload(return_state=True)
     assert again.message == f"60 loads done: {left * 300:,} points uploaded, {sent * 300:,} already there"
     site.assert_stored(slow_vtn)
 
 
-@pytest.mark.usefixtures("prefect", "settings")
 def test_requests_that_take_too_long_are_cut_off(
-    slow_vtn: ReferenceVtn, site: Site, monkeypatch: pytest.MonkeyPatch
+    new_site: Callable[..., Site], prefect: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.run.GRACE_S", 1.0)
-    slow_vtn.switch(points_per_second=3)
-    began = time.monotonic()
-    state = bulk_upload(deadline=_in(2), return_state=True)
-    assert state.is_cancelled()
-    assert time.monotonic() - began < 15
-    slow_vtn.switch()
-    assert bulk_upload(return_state=True).is_completed()
-    site.assert_stored(slow_vtn)
+    site = new_site(loads=4, points=300)
+    with ReferenceVtn(tmp_path / "vtn.db") as vtn:
+        site.register(vtn)
+        with given_options(
+            vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db), meter_file=site.h5,
+            ledger_url=str(site.ledger), timeout_s=36_000,
+        ):  # fmt: skip
+            assert bulk_upload(limit_loads=1, return_state=True).is_completed()
+            vtn.switch(points_per_second=0.01)  # nobody would wait for an answer to end
+            assert _stopped_by_a_deadline(lambda _state: len(vtn.log()) > 1).is_cancelled()
+            vtn.switch()
+            assert bulk_upload(return_state=True).is_completed()
+        site.assert_stored(vtn)
+        vtn.kill()
+
+
+def _stopped_by_a_deadline(is_far_enough: Callable[[State[Summary]], bool]) -> State[Summary]:
+    """How a run ends that its deadline stops; with a later one, where a busy machine had not come far enough.
+
+    It is not the first run of the process, which might begin so late that it would have its deadline tomorrow.
+    """
+    for seconds in (8, 30):
+        state = bulk_upload(deadline=_in(seconds), return_state=True)
+        assert state.is_cancelled(), state.message
+        if is_far_enough(state):
+            break
+    return state
 
 
 @pytest.mark.usefixtures("prefect", "settings")
@@ -121,12 +147,14 @@ def test_a_stopped_run_has_no_table_of_vens_that_it_did_not_begin() -> None:
     assert results.unfinished() == {}
 
 
-def test_last_tables_do_not_keep_a_stopped_run_from_its_end_where_prefect_is_gone(site: Site) -> None:
+def test_last_tables_do_not_keep_a_stopped_run_from_its_end_where_prefect_is_gone(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     results = {f"Town {number}": [LoadResult(site.loads[0], "done")] for number in range(287)}
-    began = time.monotonic()
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         publish_unfinished(results.items())
-    assert time.monotonic() - began < 15
+    assert "There was no time for the tables of all VENs" in caplog.text
+    assert caplog.text.count("A report was not made") < 5  # an attempt waits for two seconds and more
 
 
 def test_a_second_run_leaves_with_exit_code_2_and_says_who_is_there(
@@ -137,6 +165,7 @@ def test_a_second_run_leaves_with_exit_code_2_and_says_who_is_there(
     while len(slow_vtn.log()) < seen + 4:
         assert first.poll() is None, first.communicate()
         time.sleep(0.1)
+    slow_vtn.switch(max_in_flight=0)  # the first run waits until the VTN takes something again
     second = command("run", *run_options(site, slow_vtn), cwd=tmp_path, prefect_url=prefect_url)
     assert second.returncode == 2, second.stderr
     assert f"(process {first.pid}) is uploading it" in second.stderr
@@ -151,11 +180,16 @@ def test_a_second_run_leaves_with_exit_code_2_and_says_who_is_there(
     waiting = start(
         "run", *run_options(site, slow_vtn), cwd=tmp_path, prefect_url=prefect_url, BULK_UPLOAD_WHEN_BUSY="wait"
     )
-    assert first.wait() == 0
-    output, errors = waiting.communicate(timeout=60)
+    assert waiting.stderr is not None
+    while "is uploading" not in (line := waiting.stderr.readline()):
+        assert line, waiting.communicate()
+    slow_vtn.switch()
+    _, errors = first.communicate()
+    assert first.returncode == 0, errors
+    output, errors = waiting.communicate()
     assert waiting.returncode == 0, errors
     assert "60 of 60 loads done, 0 failed: 0 points uploaded, 18,000 already there" in output
-    assert len(slow_vtn.log(after=seen)) == 60
+    assert sum(request.status == 201 for request in slow_vtn.log(after=seen)) == 60
 
 
 def test_ctrl_c_while_a_run_waits_for_another_is_no_error(
@@ -169,7 +203,7 @@ def test_ctrl_c_while_a_run_waits_for_another_is_no_error(
         while "Another run is uploading" not in (line := waiting.stderr.readline()):
             assert line, waiting.communicate()
         waiting.send_signal(signal.SIGINT)
-        _, errors = waiting.communicate(timeout=20)
+        _, errors = waiting.communicate()
     assert waiting.returncode == 130, errors
     assert "run it again to go on" in errors
     assert "Traceback" not in errors

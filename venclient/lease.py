@@ -82,10 +82,13 @@ class Lease:
     def acquire(self, vens: Collection[str], *, waits: bool, stopped: Event) -> None:
         """Take all of these VENs, once nobody is in the way.
 
-        Without `waits` raises `BusyError` as soon as another run is seen to live; an earlier start of this very run, or
-        of its parts, is waited for. A holder that has not been seen to live for 30 s, or whose process has ended on
-        this machine, is not in the way, nor is the run that this one is a part of. Raises `StoppedError` when `stopped`
-        is set.
+        Without `waits` raises `BusyError` as soon as another run is seen to live, and until that is known looks on: a
+        holder that gives its VENs back meanwhile is not in the way any more. That its process lives is no proof that
+        the run does: a program that goes on may have lost the ledger before it could give back its lease.
+
+        An earlier start of this very run, or of its parts, is waited for. A holder that has not been seen to live for
+        30 s, or whose process has ended on this machine, is not in the way, nor is the run that this one is a part of.
+        Raises `StoppedError` when `stopped` is set.
         """
         told = False
         while in_the_way := self._take(sorted(vens)):
