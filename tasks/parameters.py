@@ -5,16 +5,14 @@ A run's token goes to no VTN, and its files into no folder, that the worker's ow
 
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from config.settings import Settings
 from tasks.run import AddressParameter, DatabaseParameter, refuse_passwords
+from venclient.addresses import normal_form
 from venclient.databases import shown, sqlite_path
 from venclient.errors import ConfigurationError
-
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class RunSettings(BaseModel):
@@ -38,7 +36,8 @@ def settings_for_run(given: RunSettings) -> Settings:
     refuse_passwords(given.resources_db, given.ledger_url)
     own, wanted = Settings.load(), Settings.load(**given.model_dump())
     if given.vtn_url is not None:
-        _require_allowed_vtn(str(wanted.vtn_url), own)
+        # In the spelling of the settings: no other reading of the parameter's leads elsewhere.
+        wanted = wanted.model_copy(update={"vtn_url": _allowed_vtn(str(wanted.vtn_url), own)})
     if given.ledger_url is not None:
         _require_own_ledger(wanted.ledger_url, own.ledger_url)
     if given.resources_db is not None and wanted.resources_db != own.resources_db:
@@ -58,14 +57,16 @@ def report_folder(given: str | None, own: Settings) -> Path:
     return Path(given)
 
 
-def _require_allowed_vtn(url: str, own: Settings) -> None:
+def _allowed_vtn(url: str, own: Settings) -> str:
     allowed = [address for address in (own.vtn_url, *own.allowed_vtns.split(",")) if address]
-    if _normal_form(url) not in map(_normal_form, allowed):
-        raise ConfigurationError(
-            f"vtn_url: {url!r} is no VTN that this worker's token may go to"
-            f" ({', '.join(allowed) if allowed else 'it knows none'}). "
-            "Name it in VTN_SERVER_ADDRESS or BULK_UPLOAD_ALLOWED_VTNS, in the worker's environment"
-        )
+    for address in allowed:
+        if normal_form(address) == normal_form(url):
+            return address
+    raise ConfigurationError(
+        f"vtn_url: {url!r} is no VTN that this worker's token may go to"
+        f" ({', '.join(allowed) if allowed else 'it knows none'}). "
+        "Name it in VTN_SERVER_ADDRESS or BULK_UPLOAD_ALLOWED_VTNS, in the worker's environment"
+    )
 
 
 def _require_own_ledger(ledger_url: str, own: str) -> None:
@@ -84,11 +85,6 @@ def _require_a_file(resources_db: str) -> None:
             f"resources_db: {shown(resources_db)!r} is on a database server that this worker's settings do not name. "
             "Set BULK_UPLOAD_RESOURCES_DB in the worker's environment"
         )
-
-
-def _normal_form(url: str) -> tuple[str, str | None, int | None, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme), parts.path.rstrip("/")
 
 
 def _is_within(path: Path, folder: Path) -> bool:

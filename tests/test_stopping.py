@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,6 @@ from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Paused, Ru
 
 from config.settings import given_options
 from flows.bulk_upload import bulk_upload
-from flows.outcome import Summary
 from tasks.progress import Snapshot, VenResults, watched_by
 from tasks.reports import publish_unfinished
 from tasks.run import STARTED_AGAIN, begun_at
@@ -105,7 +105,7 @@ def test_requests_that_take_too_long_are_cut_off(
         vtn.kill()
 
 
-def _stopped_by_a_deadline(is_far_enough: Callable[[State[Summary]], bool]) -> State[Summary]:
+def _stopped_by_a_deadline(is_far_enough: Callable[[State[Any]], bool]) -> State[Any]:
     """How a run ends that its deadline stops; with a later one, where a busy machine had not come far enough.
 
     It is not the first run of the process, which might begin so late that it would have its deadline tomorrow.
