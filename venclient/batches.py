@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 
 from venclient.errors import ConfigurationError
 from venclient.models import Load, vens_title
@@ -64,10 +64,10 @@ class Selection:
         return sum(map(len, self.load_ids.values()))
 
     def loads(self, database: ResourceDatabase) -> Iterator[list[Load]]:
-        """The loads, in order, up to 500 at a time."""
-        ids = chain.from_iterable(self.load_ids.values())
+        """The loads, in order, up to 500 at a time; those that are not there any more as in `found_again`."""
+        ids = ((ven, load_id) for ven, of_ven in self.load_ids.items() for load_id in of_ven)
         while part := list(islice(ids, LOADS_AT_A_TIME)):
-            yield database.loads_of_ids(part)
+            yield found_again(database, part)
 
 
 def select_loads(
@@ -91,6 +91,20 @@ def select_loads(
     for ven, load_id, _ in islice(taken, limit_loads):
         load_ids.setdefault(ven, []).append(load_id)
     return Selection(load_ids, sum(ven.unregistered for ven in chosen), sum(ven.left_out for ven in chosen))
+
+
+def found_again(database: ResourceDatabase, selected: Sequence[tuple[str, str]]) -> list[Load]:
+    """Loads that were selected by VEN and `load_id`; one that is not in the table any more has that as its `fault`."""
+    found = database.loads_of_ids([load_id for _, load_id in selected])
+    if len(found) == len(selected):
+        return found
+    by_id = {load.load_id: load for load in found}
+    return [by_id.get(load_id) or _gone(ven, load_id) for ven, load_id in selected]
+
+
+def _gone(ven: str, load_id: str) -> Load:
+    fault = "It was selected, and is not among the registered loads of the loads table any more"
+    return Load(load_id, ven, "", load_id, "", "", "", "", fault=fault)
 
 
 def batches_of(load_ids: Mapping[str, Sequence[str]], loads_per_batch: int) -> Iterator[Batch]:

@@ -184,7 +184,7 @@ class VENManager:
         retries_refused: bool,
     ) -> list[LoadResult]:
         database = ResourceDatabase(db_path)
-        database.vens([ven_id])
+        (outline,) = database.vens([ven_id])
         loads = database.loads([ven_id])[:limit_loads]
         ambiguous_ids = database.ambiguous_ids()
         database.close()
@@ -197,7 +197,7 @@ class VENManager:
         with (
             MeterFile(h5_file_path, stopping=call.stopping, opener=opener) as meters,
             Ledger(self._ledger_url, call.vtn.base_url, call.stopping) as ledger,
-            ledger.leased([ven_id], writer, stopped=call.stopping),
+            ledger.leased([outline.ven], writer, stopped=call.stopping),
         ):
             uploader = Uploader(
                 meters, ledger, call.vtn, chunk_size, batch_size, ambiguous_ids, retries_refused=retries_refused

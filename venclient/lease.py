@@ -21,6 +21,7 @@ from venclient.ledger_tables import LEASES, WRITERS
 from venclient.liveness import GONE_AFTER_S, Liveness
 from venclient.models import vens_title
 from venclient.process_identity import this_process
+from venclient.ven_names import normal_form
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class Lease:
         Raises `StoppedError` when `stopped` is set.
         """
         told = False
-        while in_the_way := self._take(sorted(vens)):
+        while in_the_way := self._take(sorted(set(map(normal_form, vens)))):
             message = _busy(in_the_way)
             if not waits and any(self._is_stranger(h) and self._liveness.is_seen(h.writer_id) for h in in_the_way):
                 raise BusyError(f"{message}. Start again when it has ended, or let BULK_UPLOAD_WHEN_BUSY=wait wait")
@@ -139,7 +140,7 @@ class Lease:
 
     def require(self, connection: Connection, ven: str) -> None:
         """Make sure, until the end of this transaction, that this run may write for the VEN; else `BusyError`."""
-        of_ven = {"vtn_id": self._database.vtn_id, "ven": ven}
+        of_ven = {"vtn_id": self._database.vtn_id, "ven": normal_form(ven)}
         holder = self._database.execute(connection, _HOLDER_OF_VEN, of_ven).scalar()
         if holder != self.token:
             raise BusyError(

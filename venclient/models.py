@@ -29,7 +29,10 @@ def vens_title(vens: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A row of the loads table with its resource's name, VEN and capacity (in W, where it is known)."""
+    """A row of the loads table with its resource's name, VEN and capacity (in W, where it is known).
+
+    `fault`: why the row is of no use, if it is: nothing is sent of it.
+    """
 
     load_id: str
     ven: str
@@ -40,6 +43,7 @@ class Load:
     h5_meter_id: str
     vtn_resource_id: str
     capacity_w: float | None = field(default=None, kw_only=True)
+    fault: str | None = field(default=None, kw_only=True)
 
     @property
     def name(self) -> str:

@@ -87,6 +87,8 @@ def plan_loads(
 def _load_plan(
     load: Load, entry: Entry | None, meters: MeterFile, sizes: "_Sizes | None", retries_refused: bool
 ) -> LoadPlan:
+    if load.fault is not None:
+        return LoadPlan(load, error=load.fault)
     try:
         return _series_plan(load, entry, meters, sizes, retries_refused)
     except PermanentError as error:

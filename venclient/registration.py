@@ -4,7 +4,7 @@ Ids are written as they come, in small transactions. A registration that was kil
 VTN had created by then answers with its id when it is asked for again, so that no resource is created twice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +53,7 @@ def register(
         known_vens = dict(zip(_vens(loads), pool.map(lambda ven: _create_ven(vtn, ven), _vens(loads)), strict=True))
         for begin in range(0, len(loads), LOADS_PER_TRANSACTION):
             page = loads[begin : begin + LOADS_PER_TRANSACTION]
-            outcomes = list(pool.map(lambda load: _create_resource(vtn, load, known_vens[load.ven]), page))
+            outcomes = list(pool.map(lambda load: _create_resource(vtn, load, known_vens), page))
             ids = {load.load_id: outcome.id for load, outcome in zip(page, outcomes, strict=True) if outcome.id}
             database.write_ids(ids)
             failures += [outcome.error for outcome in outcomes if outcome.error]
@@ -68,7 +68,7 @@ class _Outcome:
 
 
 def _vens(loads: Sequence[UnregisteredLoad]) -> list[str]:
-    return list(dict.fromkeys(load.ven for load in loads))
+    return list(dict.fromkeys(load.ven for load in loads if load.fault is None))
 
 
 def _create_ven(vtn: VtnClient, ven: str) -> _Outcome:
@@ -79,9 +79,10 @@ def _create_ven(vtn: VtnClient, ven: str) -> _Outcome:
     return _Outcome()
 
 
-def _create_resource(vtn: VtnClient, load: UnregisteredLoad, ven: _Outcome) -> _Outcome:
-    if ven.error:
-        return _Outcome(error=f"Load {load.load_id}: {ven.error}")
+def _create_resource(vtn: VtnClient, load: UnregisteredLoad, known_vens: Mapping[str, _Outcome]) -> _Outcome:
+    fault = load.fault or known_vens[load.ven].error
+    if fault:
+        return _Outcome(error=f"Load {load.load_id}: {fault}")
     try:
         return _Outcome(id=vtn.create_resource(resource_body(load)))
     except (PermanentError, TransientError) as error:

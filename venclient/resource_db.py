@@ -5,7 +5,7 @@ An upload opens it read-only; registration writes `vtn_resource_id`, `registrati
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnClause,
     ColumnElement,
     Connection,
+    Engine,
     Row,
     bindparam,
     case,
@@ -24,10 +25,14 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from venclient.capacities import capacity_w
+from venclient.column_text import shown_text
 from venclient.databases import is_there, open_engine, open_read_only, shown, sqlite_path
 from venclient.errors import ConfigurationError
 from venclient.models import Load
+from venclient.resource_copy import TextCopy, has_other_ids
 from venclient.resource_tables import (
+    FAULT,
+    FAULT_OF_LOAD,
     IS_LEFT_OUT,
     IS_REGISTERED,
     LOADS,
@@ -37,6 +42,7 @@ from venclient.resource_tables import (
     absent_columns,
     without,
 )
+from venclient.ven_names import as_spelled, normal_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,10 @@ class VenOutline:
 
 @dataclass(frozen=True, slots=True)
 class UnregisteredLoad:
-    """A load that the VTN does not know, with what it has to be told of it. Columns as they stand in the database."""
+    """A load that the VTN does not know, with what it has to be told of it: columns as the database has them, as text.
+
+    `fault`: why its row is of no use, if it is.
+    """
 
     load_id: str
     resource_id: str
@@ -67,8 +76,10 @@ class UnregisteredLoad:
     address: str | None
     ven: str
     is_enabled: bool
+    fault: str | None
 
 
+HAS_VEN = func.coalesce(RESOURCES.c.ven, "") != ""
 IN_ORDER = (RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
 
 
@@ -96,33 +107,34 @@ class ResourceDatabase:
         query = (
             select(RESOURCES.c.ven, registered, func.count() - registered - left_out, left_out)
             .select_from(LOADS_OF_RESOURCES)
-            .where(_is_of(None))
+            .where(HAS_VEN)
             .group_by(RESOURCES.c.ven)
             .order_by(RESOURCES.c.ven)
         )
         known = {str(ven): VenOutline(str(ven), *map(int, counts)) for ven, *counts in self._rows(query)}
-        for name in names or ():
+        wanted = as_spelled(names, known) if names else list(known)
+        for name in wanted:
             if name not in known:
                 raise ConfigurationError(_unknown_ven(name, known, self.name))
-        return [known[name] for name in dict.fromkeys(names or known)]
+        return [known[name] for name in dict.fromkeys(wanted)]
 
     def loads(self, vens: Sequence[str] | None = None) -> list[Load]:
         """The registered loads of these VENs (of all), by VEN, resource and component (contracts §1)."""
-        return self._loads(IS_REGISTERED, _is_of(vens))
+        return self._loads(IS_REGISTERED, self._is_of(vens))
 
     def all_loads(self, vens: Sequence[str] | None = None) -> list[Load]:
         """The loads of these VENs (of all) that are registered or can be, in the same order."""
-        return self._loads(IS_REGISTERED | ~IS_LEFT_OUT, _is_of(vens))
+        return self._loads(IS_REGISTERED | ~IS_LEFT_OUT, self._is_of(vens))
 
     def registered_ids(self, vens: Sequence[str] | None = None) -> Iterator[tuple[str, str, str]]:
         """Of each registered load of these VENs (of all): VEN, `load_id` and `vtn_resource_id`, in the same order."""
         query = (
             select(RESOURCES.c.ven, LOADS.c.load_id, LOADS.c.vtn_resource_id)
             .select_from(LOADS_OF_RESOURCES)
-            .where(IS_REGISTERED, _is_of(vens))
+            .where(IS_REGISTERED, self._is_of(vens))
             .order_by(*IN_ORDER)
         )
-        query = without(self._absent, query)
+        query = without(self._tables.absent, query)
         with self._reading() as connection:
             for ven, load_id, vtn_resource_id in connection.execution_options(yield_per=1_000).execute(query):
                 yield str(ven), str(load_id), str(vtn_resource_id)
@@ -169,12 +181,13 @@ class ResourceDatabase:
                 RESOURCES.c.address,
                 RESOURCES.c.ven,
                 ~IS_LEFT_OUT,
+                FAULT_OF_LOAD,
             )
             .select_from(LOADS_OF_RESOURCES)
-            .where(~IS_REGISTERED, _is_of(vens))
+            .where(~IS_REGISTERED, self._is_of(vens))
             .order_by(*IN_ORDER)
         )
-        return [UnregisteredLoad(*row) for row in self._rows(query)]
+        return [_unregistered(row) for row in self._rows(query)]
 
     def write_ids(self, ids: Mapping[str, str]) -> None:
         """Write the VTN's ids into the loads table, by `load_id`, in one transaction."""
@@ -185,16 +198,23 @@ class ResourceDatabase:
             LOADS.c.registration_status: "APPROVED",
             LOADS.c.updated_at: func.current_timestamp(),
         }
-        values = {name: value for name, value in values.items() if name not in self._absent}
+        values = {name: value for name, value in values.items() if name not in self._tables.absent}
         statement = update(LOADS).where(LOADS.c.load_id == bindparam("of_load")).values(values)
+        original = self._tables.original_ids
+        rows = [{"of_load": original.get(load_id, load_id), "id": id_} for load_id, id_ in ids.items()]
         try:
             with self._writer.begin() as connection:
-                connection.execute(statement, [{"of_load": load_id, "id": id_} for load_id, id_ in ids.items()])
+                written = connection.execute(statement, rows).rowcount
         except DBAPIError as error:
             raise ConfigurationError(
                 f"Resources database {self.name} cannot be written: {error.orig}. "
                 "The ids that could not be written are asked for again by the next `bulk-upload register`"
             ) from error
+        if 0 <= written < len(rows):
+            raise ConfigurationError(
+                f"Resources database {self.name}: {len(rows) - written:,} of {len(rows):,} ids were not written: "
+                "the loads table has no such load_id any more. Start `bulk-upload register` again"
+            )
 
     def get_ven_list(self) -> list[str]:
         """The names of all VENs that have loads (the guide's call)."""
@@ -211,6 +231,8 @@ class ResourceDatabase:
 
     def close(self) -> None:
         """Give the connections back."""
+        if "_tables" in self.__dict__ and self._tables.copy is not None:
+            self._tables.copy.close()
         self._engine.dispose()
         self._writer.dispose()
 
@@ -226,44 +248,71 @@ class ResourceDatabase:
                 LOADS.c.h5_meter_id,
                 LOADS.c.vtn_resource_id,
                 RESOURCES.c.capacities,
+                FAULT_OF_LOAD,
             )
             .select_from(LOADS_OF_RESOURCES)
             .where(*conditions)
             .order_by(*IN_ORDER)
         )
         return [
-            Load(*map(_text, texts), capacity_w=capacity_w(_text(capacities)))
-            for *texts, capacities in self._rows(query)
+            Load(*map(_text, texts), capacity_w=capacity_w(_text(capacities)), fault=fault)
+            for *texts, capacities, fault in self._rows(query)
         ]
 
+    def _is_of(self, vens: Sequence[str] | None) -> ColumnElement[bool]:
+        if not vens:
+            return HAS_VEN
+        known = [str(ven) for (ven,) in self._rows(select(RESOURCES.c.ven).distinct().where(HAS_VEN))]
+        return RESOURCES.c.ven.in_(as_spelled(vens, known))
+
     @cached_property
-    def _absent(self) -> frozenset[ColumnClause[Any]]:
-        with self._reading() as connection:
-            return absent_columns(connection, self.name)
+    def _tables(self) -> "_Tables":
+        with self._connected(self._engine) as connection:
+            absent = absent_columns(connection, self.name)
+            if not has_other_ids(connection):
+                return _Tables(self._engine, absent)
+            copy = TextCopy(connection, absent)
+            return _Tables(copy.engine, absent - {LOADS.c[FAULT], RESOURCES.c[FAULT]}, copy.original_ids, copy)
 
     def _rows(self, query: Rows) -> Sequence[Row[tuple[Any, ...]]]:
-        query = without(self._absent, query)
         with self._reading() as connection:
-            return connection.execute(query).all()
+            return connection.execute(without(self._tables.absent, query)).all()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        with self._connected(self._tables.engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _connected(self, engine: Engine) -> Iterator[Connection]:
         try:
-            with self._engine.connect() as connection:
+            with engine.connect() as connection:
                 yield connection
         except DBAPIError as error:
             raise ConfigurationError(f"Resources database {self.name} cannot be read: {error.orig}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """Where the tables are read, and which columns they do without. `original_ids`, `copy`: see `TextCopy`."""
+
+    engine: Engine
+    absent: frozenset[ColumnClause[Any]]
+    original_ids: Mapping[str, object] = field(default_factory=dict)
+    copy: TextCopy | None = None
+
+
+def _unregistered(row: Row[tuple[Any, ...]]) -> UnregisteredLoad:
+    *columns, is_enabled, fault = row
+    values: list[Any] = [*map(shown_text, columns), bool(is_enabled), fault]
+    return UnregisteredLoad(*values)
+
+
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-def _is_of(vens: Sequence[str] | None) -> ColumnElement[bool]:
-    return RESOURCES.c.ven.in_(vens) if vens else func.coalesce(RESOURCES.c.ven, "") != ""
+    return shown_text(value) or ""
 
 
 def _unknown_ven(name: str, known: Collection[str], database: str) -> str:
-    near = get_close_matches(name, known, n=3)
+    near = get_close_matches(normal_form(name), known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "`bulk-upload status` lists those that have."
     return f"VEN '{name}' has no loads in {database}: {hint}"

@@ -11,6 +11,9 @@ from venclient.errors import ConfigurationError
 
 Rows = Select[tuple[Any, ...]]
 
+# Why a row is of no use, in a copy of the tables (`TextCopy`); no database has this column.
+FAULT = "bulk_upload_fault"
+
 RESOURCES = table(
     "resources",
     column("resource_id"),
@@ -24,6 +27,7 @@ RESOURCES = table(
     column("ven"),
     column("enabled"),
     column("registration_status"),
+    column(FAULT),
 )
 LOADS = table(
     "loads",
@@ -35,6 +39,7 @@ LOADS = table(
     column("vtn_resource_id"),
     column("registration_status"),
     column("updated_at"),
+    column(FAULT),
 )
 TABLES = (RESOURCES, LOADS)
 # The others may be missing from an old file, and count as NULL then.
@@ -56,6 +61,7 @@ IS_LEFT_OUT = (
     | (func.upper(func.coalesce(RESOURCES.c.registration_status, "")) == "SUSPENDED")
     | (func.upper(func.coalesce(LOADS.c.registration_status, "")) == "SUSPENDED")
 )
+FAULT_OF_LOAD = func.coalesce(LOADS.c[FAULT], RESOURCES.c[FAULT])
 LOADS_OF_RESOURCES = LOADS.join(RESOURCES, LOADS.c.resource_id == RESOURCES.c.resource_id)
 
 

@@ -74,6 +74,8 @@ def upload_load(load: Load, entry: Entry, uploader: Uploader, *, label: str = "[
 
 
 def _send_pending(load: Load, uploader: Uploader, tally: "_Tally", label: str) -> None:
+    if load.fault is not None:
+        raise PermanentError(load.fault)
     if load.vtn_resource_id in uploader.ambiguous_ids:
         raise PermanentError(
             f"Another load, with another series, has the same vtn_resource_id {load.vtn_resource_id}: "
