@@ -40,7 +40,8 @@ def open_vtn(
 def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:
     """The meter file of these settings, with their rules for quality codes; `stopping`: as in `MeterFile`."""
     opener = None if settings.trust_meter_file else ReaderProcess(stopping=stopping)
-    return MeterFile(settings.meter_file, QualityRules.parse(settings.quality_rules), stopping, opener)
+    rules = QualityRules.parse(settings.quality_rules)
+    return MeterFile(settings.meter_file, rules, stopping=stopping, opener=opener)
 
 
 def vtn_url(settings: Settings) -> str:

@@ -8,7 +8,7 @@ import sqlite3
 import statistics
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count, pairwise
@@ -37,6 +37,8 @@ from venclient.vtn import VtnClient
 
 FIRST_START_S = 1_736_928_000  # 2025-01-15T08:00Z
 LOADS_PER_RESOURCE = 6
+# How many of each a second has, and what times in it are at least: from the largest numbers to the smallest.
+UNITS = ((10**9, 2e17), (10**7, 6e15), (10**6, 1e14), (1_000, 1e11), (1, -math.inf))
 
 _SCHEMA = """
 CREATE TABLE resources (
@@ -57,14 +59,50 @@ def hourly(points: int, *, first_start_s: int = FIRST_START_S, seed: int = 0) ->
     return np.stack([first_start_s + 3600.0 * np.arange(points), power_w], axis=1)
 
 
-def expected_points(rows: Sequence[Sequence[float]]) -> tuple[dict[int, float], int]:
-    """Value by start, and the interval, that a VTN should hold of these rows."""
+def expected_points(rows: Sequence[Sequence[float]]) -> tuple[dict[int, float], dict[int, int]]:
+    """Value and interval by start that a VTN should hold of these rows."""
     timed = [(time, value) for time, value in rows if math.isfinite(time)]
-    unit = 1000 if statistics.median(time for time, _ in timed) > 1e11 else 1
+    median = statistics.median(time for time, _ in timed)
+    unit = next(per_s for per_s, least in UNITS if median >= least)
     points = {round(time / unit): value for time, value in timed if math.isfinite(value)}
-    steps = Counter(b - a for a, b in pairwise(sorted({round(time / unit) for time, _ in timed})))
-    interval_s = min((-count, step) for step, count in steps.items())[1] if steps else 3600
-    return {start: float(points[start]) for start in sorted(points)}, interval_s
+    interval_of = expected_intervals({round(time / unit) for time, _ in timed})
+    starts = sorted(points)
+    return {start: float(points[start]) for start in starts}, {start: interval_of[start] for start in starts}
+
+
+def expected_intervals(timestamps: Iterable[int]) -> dict[int, int]:
+    """How long the interval from each of these times is: the step of its stretch, or less up to the next of them."""
+    grid = sorted(timestamps)
+    steps = [after - before for before, after in pairwise(grid)]
+    runs: list[list[int]] = []  # of the numbers of steps that are alike, one after the other
+    for number, step in enumerate(steps):
+        if not number or not _is_alike(step, steps[number - 1]):
+            runs.append([])
+        runs[-1].append(number)
+    stretches: dict[int, int] = {}  # the interval of each, by the number of its first timestamp
+    usual = 0
+    for run in runs:
+        step = steps[run[0]]
+        enough = 6 if usual and step > usual else 3
+        if len(run) >= enough and not (usual and _is_alike(step, usual)):
+            stretches[run[0]] = usual = _most_frequent([steps[number] for number in run[:100]])
+    at_first = _most_frequent(steps[:100])
+    if stretches and (min(stretches) < 100 or _is_alike(at_first, stretches[min(stretches)])):
+        at_first = stretches[min(stretches)]
+    intervals: dict[int, int] = {}
+    usual = at_first
+    for number, start in enumerate(grid):
+        usual = stretches.get(number, usual)
+        intervals[start] = min([usual, *steps[number : number + 1]])
+    return intervals
+
+
+def _is_alike(step: int, other: int) -> bool:
+    return abs(step - other) <= min(step, other) / 20
+
+
+def _most_frequent(steps: Sequence[int]) -> int:
+    return min((-count, step) for step, count in Counter(steps).items())[1] if steps else 3600
 
 
 class Site:
@@ -193,7 +231,7 @@ class Site:
             points, interval_s = expected_points(self.rows(load).tolist())
             assert stored.start_s.tolist() == list(points), load
             assert stored.value.tolist() == list(points.values()), load
-            assert set(stored.interval_s.tolist()) == {interval_s}, load
+            assert stored.interval_s.tolist() == list(interval_s.values()), load
             assert set(stored.quality_code) == {"GOOD"}, load
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.reference_vtn import ReferenceVtn
-from tests.sites import FIRST_START_S, Site, hourly
+from tests.sites import FIRST_START_S, Site, expected_points, hourly
 from venclient import changing_file
 from venclient.chunks import cut, encode, pending
 from venclient.cleaning import clean
@@ -28,6 +28,7 @@ from venclient.models import MeterSeries, Points
 from venclient.months import digest, digests
 from venclient.quality import QualityRules
 from venclient.recently_read import ENTRY_BYTES, PART_BYTES, Read, RecentlyRead
+from venclient.time_range import END_OF_YEAR_9999_S, TimeRange
 
 DAY = 24
 ALL_RULES = (
@@ -37,6 +38,12 @@ rules = st.sampled_from(["", "NaN → GOOD 0", "repeated 3 times → X", "repeat
 # Steps that go from month to month within some rows.
 values = st.sampled_from([0.0, -0.0, 5.0, -2.0, 1e300, math.nan, math.inf])
 steps = st.sampled_from([900, 900, 900, 3600, 86_400, 700_000])
+units = st.sampled_from([1, 1_000, 10**6, 10**7, 10**9])
+# Stretches of the same step, with drifting clocks, gaps and extra readings.
+step_changes = st.lists(
+    st.tuples(st.sampled_from([300, 899, 900, 901, 3599, 3600, 3600, 3601, 7200]), st.integers(1, 12)), max_size=40
+).map(lambda runs: [step for step, length in runs for _ in range(length)])
+ANY_TIME = TimeRange(0, END_OF_YEAR_9999_S)
 faulty_times = st.sampled_from([math.nan, math.inf, -1.0, 1e300, -1e300])
 
 
@@ -46,7 +53,7 @@ def tables_in_order(draw: st.DrawFn) -> NDArray[np.float64]:
     runs = draw(st.lists(st.tuples(values, st.integers(1, 5)), min_size=1, max_size=20))
     power_w = [value for value, length in runs for _ in range(length)]
     seconds = draw(st.lists(steps, min_size=len(power_w), max_size=len(power_w)))
-    unit = draw(st.sampled_from([1, 1000]))
+    unit = draw(units)
     table = np.stack([(FIRST_START_S + np.cumsum(seconds)) * float(unit), power_w], axis=1)
     for place in draw(st.sets(st.integers(0, len(table) - 1), max_size=3)):
         table[place, 0] = draw(faulty_times)
@@ -57,13 +64,40 @@ def tables_in_order(draw: st.DrawFn) -> NDArray[np.float64]:
 def test_a_series_in_slices_is_the_same_as_in_one_piece(
     rows: NDArray[np.float64], slice_rows: int, rules: str, capacity_w: float | None
 ) -> None:
-    whole = _outcome(lambda: clean(rows, QualityRules.parse(rules), capacity_w))
+    whole = _outcome(lambda: clean(rows, QualityRules.parse(rules), capacity_w, ANY_TIME))
     sliced = _outcome(lambda: _in_slices(rows, slice_rows, QualityRules.parse(rules), capacity_w))
     assume(sliced is not None)  # a first slice without a time does not tell the unit
     assert sliced == whole
 
 
-@given(st.lists(steps, min_size=1), st.sampled_from([1, 1000]), st.integers(1, 25))
+@given(step_changes, st.sets(st.integers(0, 400)), st.integers(1, 60))
+def test_a_long_series_has_the_intervals_of_a_short_one(
+    steps: list[int], without_value: set[int], slice_rows: int
+) -> None:
+    rows = hourly(len(steps) + 1)
+    rows[1:, 0] = FIRST_START_S + np.cumsum(steps)
+    rows[[place for place in without_value if place < len(rows)], 1] = math.nan
+    assume(np.isfinite(rows[:, 1]).any())
+    sliced = _in_slices(rows, slice_rows)
+    assert sliced is not None
+    expected = expected_points(rows.tolist())[1]
+    assert sliced.points().interval_s.tolist() == list(expected.values())
+    assert _outcome(lambda: sliced) == _outcome(lambda: clean(rows, time_range=ANY_TIME))
+
+
+@given(tables_in_order(), st.integers(1, 25), st.integers(0, 100), st.integers(0, 100))
+def test_a_long_series_is_refused_for_its_times_as_a_short_one_is(
+    rows: NDArray[np.float64], slice_rows: int, days_cut: int, days: int
+) -> None:
+    earliest_s = FIRST_START_S + days_cut * 86_400
+    time_range = TimeRange(earliest_s, earliest_s + days * 86_400)
+    whole = _outcome(lambda: clean(rows, time_range=time_range))
+    sliced = _outcome(lambda: _in_slices(rows, slice_rows, time_range=time_range))
+    assume(sliced is not None)
+    assert sliced == whole
+
+
+@given(st.lists(steps, min_size=1), units, st.integers(1, 25))
 def test_rows_in_order_are_always_read_by_slices(steps: list[int], unit: int, slice_rows: int) -> None:
     rows = np.stack([(FIRST_START_S + np.cumsum(steps)) * unit, np.ones(len(steps))], axis=1)
     assert _in_slices(rows, slice_rows) is not None
@@ -96,7 +130,7 @@ def test_digests_of_many_stops_are_those_of_each(
     assume(series is not None)
     assert series is not None
     within = sorted(stop for stop in stops if stop <= len(series))
-    whole = clean(rows, QualityRules.parse(rules))
+    whole = clean(rows, QualityRules.parse(rules), time_range=ANY_TIME)
     assert digests(series, 0, within) == [digest(whole, 0, stop) for stop in within]
 
 
@@ -105,7 +139,7 @@ def test_a_body_is_the_same_in_whatever_parts_it_is_made(
     rows: NDArray[np.float64], chunk_size: int, points_at_a_time: int
 ) -> None:
     try:
-        series = clean(rows, QualityRules.parse(ALL_RULES))
+        series = clean(rows, QualityRules.parse(ALL_RULES), time_range=ANY_TIME)
     except PermanentError:
         assume(False)
     bodies = [encode(chunk) for chunk in cut(series, pending(series, {}), chunk_size)]
@@ -296,6 +330,7 @@ def test_series_with_one_grid_of_timestamps_have_it_in_memory_once(tmp_path: Pat
     assert np.shares_memory(first.start_s, same.start_s)
     assert not np.shares_memory(first.start_s, other.start_s)
     assert first.quality.strides == (0,), "and no byte a point, where all are GOOD"
+    assert first.interval_s.strides == (0,), "nor eight, where all intervals are the same"
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=60), st.integers(0, 8))
@@ -307,7 +342,8 @@ def test_what_is_kept_is_what_was_used_last_within_its_bytes(asked: list[tuple[i
     for key, grid in asked:
         by_use = [*(each for each in by_use if each != (key, grid)), (key, grid)]
         start_s = grids[grid] if grid < 3 else np.arange(1_000)
-        points = Points(start_s, np.zeros(1_000), np.broadcast_to(np.uint8(0), 1_000))
+        once = np.broadcast_to(np.uint8(0), 1_000)
+        points = Points(start_s, np.zeros(1_000), once, np.broadcast_to(np.int64(3600), 1_000))
         assert recent.get((key, grid), partial(Read, (key, grid), key, points)) == key
         kept = [read.points for read in recent._known.values()]
         starts = {id(points.start_s): points.start_s.nbytes for points in kept}
@@ -319,7 +355,7 @@ def test_what_is_kept_is_what_was_used_last_within_its_bytes(asked: list[tuple[i
 
 def test_what_is_kept_of_a_series_weighs_by_its_months(tmp_path: Path) -> None:
     rows = hourly(3_650)
-    rows[:, 0] = FIRST_START_S + 86_400 * np.arange(len(rows))
+    rows[:, 0] = FIRST_START_S - 86_400 * np.arange(len(rows))[::-1]
     with MeterFile(_file(tmp_path / "x.h5", rows)) as meters:
         months = meters.series("meter_1", "load_3").months
         assert len(months) >= 120
@@ -339,14 +375,18 @@ def _points_in_memory() -> int:
 
 
 def _zeros(points: int) -> Points:
-    return Points(np.arange(points), np.zeros(points), np.zeros(points, np.uint8))
+    return Points(np.arange(points), np.zeros(points), np.zeros(points, np.uint8), np.broadcast_to(3600, points))
 
 
 def _in_slices(
-    rows: NDArray[np.float64], slice_rows: int, rules: QualityRules | None = None, capacity_w: float | None = None
+    rows: NDArray[np.float64],
+    slice_rows: int,
+    rules: QualityRules | None = None,
+    capacity_w: float | None = None,
+    time_range: TimeRange = ANY_TIME,
 ) -> MeterSeries | None:
     slices = [rows[begin : begin + slice_rows] for begin in range(0, len(rows), slice_rows)]
-    known = outline(slices, rules or QualityRules(), capacity_w)
+    known = outline(slices, rules or QualityRules(), capacity_w, time_range)
     return known.series(lambda number: known.points(number, slices[number])) if known else None
 
 
@@ -359,8 +399,8 @@ def _outcome(series: Callable[[], MeterSeries | None]) -> object:
     if found is None:
         return None
     points = found.points()
-    columns = (points.start_s.tolist(), points.power_w.tobytes(), points.quality.tolist())
-    return columns, found.codes, found.interval_s, found.months, dict(found.dropped)
+    columns = (points.start_s.tolist(), points.power_w.tobytes(), points.quality.tolist(), points.interval_s.tolist())
+    return columns, found.codes, found.stretches, found.regular_interval_s, found.months, dict(found.dropped)
 
 
 def _file(path: Path, rows: object, **options: object) -> Path:

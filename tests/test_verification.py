@@ -111,7 +111,7 @@ def test_a_point_altered_in_the_store_is_found_named_and_repaired(
     [
         ("DELETE FROM points WHERE start = ? AND", None),
         ("UPDATE points SET quality_code = 'BAD' WHERE start = ? AND", "BAD"),
-        ("UPDATE points SET interval_s = 60 WHERE start = ? AND", "intervals that differ"),
+        ("UPDATE points SET interval_s = 60 WHERE start = ? AND", "GOOD, 60 s"),
     ],
     ids=["lost", "quality", "interval"],
 )

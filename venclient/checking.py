@@ -11,6 +11,7 @@ from venclient.cleaning import clean
 from venclient.errors import PermanentError
 from venclient.meter_data import MeterFile
 from venclient.models import Load, MeterSeries
+from venclient.time_range import TimeRange
 
 DAY_S = 86_400
 GAPS_TOLD = 20
@@ -142,13 +143,15 @@ def check_loads(
                 tuple(_unusable(load, str(error), exists=exists, readable=False) for load in sharers), None
             )
         else:
-            yield _checked(rows, sharers, ambiguous_ids)
+            yield _checked(rows, meters.time_range, sharers, ambiguous_ids)
         on_series(done, len(sharing))
 
 
-def _checked(rows: NDArray[np.generic], sharers: Sequence[Load], ambiguous_ids: frozenset[str]) -> CheckedSeries:
+def _checked(
+    rows: NDArray[np.generic], time_range: TimeRange, sharers: Sequence[Load], ambiguous_ids: frozenset[str]
+) -> CheckedSeries:
     try:
-        series = clean(rows)
+        series = clean(rows, time_range=time_range)
     except PermanentError as error:
         return CheckedSeries(tuple(_unusable(load, str(error), exists=True, readable=True) for load in sharers), None)
     facts = _facts(rows, series)
@@ -200,11 +203,11 @@ def _facts(rows: NDArray[np.generic], series: MeterSeries) -> SeriesFacts:
 
 
 def _gaps(series: MeterSeries) -> Iterator[Gap]:
-    start_s = series.points().start_s
-    steps = np.diff(start_s)
-    for before in np.flatnonzero(steps > series.interval_s).tolist():
-        missing_s = int(steps[before]) - series.interval_s
-        yield Gap(_utc(start_s[before] + series.interval_s), missing_s / 3600)
+    points = series.points()
+    end_s = points.start_s + points.interval_s
+    missing_s = points.start_s[1:] - end_s[:-1]
+    for before in np.flatnonzero(missing_s > 0).tolist():
+        yield Gap(_utc(end_s[before]), int(missing_s[before]) / 3600)
 
 
 def _days(series: MeterSeries) -> Days:
@@ -213,7 +216,7 @@ def _days(series: MeterSeries) -> Days:
     power_w = whole.power_w.astype(np.float32)
     return Days(
         day=day,
-        share=np.minimum(points * series.interval_s / DAY_S, 1).astype(np.float32),
+        share=np.minimum(np.add.reduceat(whole.interval_s, begin) / DAY_S, 1).astype(np.float32),
         low_w=np.minimum.reduceat(power_w, begin),
         mean_w=(np.add.reduceat(power_w, begin) / points).astype(np.float32),
         high_w=np.maximum.reduceat(power_w, begin),

@@ -114,8 +114,8 @@ class Unsent:
             start_s=part.start_s,
             power_w=part.power_w,
             quality=part.quality,
+            interval_s=part.interval_s,
             codes=self._series.codes,
-            interval_s=self._series.interval_s,
             marks=marks,
             is_last=is_last,
         )
@@ -162,7 +162,7 @@ def _encoded(chunk: Chunk, part: slice) -> bytearray:
     values = np.frombuffer(orjson.dumps(chunk.power_w[part], option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)
     value_stop = np.flatnonzero((values == ord(",")) | (values == ord("]")))
     lengths = np.diff(value_stop, prepend=0) - 1
-    heads = _heads(chunk.start_s[part].tobytes(), chunk.interval_s)
+    heads = _heads(chunk.start_s[part].tobytes(), _once_if_equal(chunk.interval_s[part]).tobytes())
     tails = [f',"quality_code":"{code}"}},'.encode() for code in chunk.codes]
     tail_lengths = np.array([len(tail) for tail in tails])[quality]
     point_stop = is_first + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
@@ -212,16 +212,23 @@ def _first(ranges: Iterable[_Range], points: int) -> Iterator[_Range]:
 
 
 @lru_cache(maxsize=8)
-def _heads(start_s: bytes, interval_s: int) -> Texts:
-    """All before the value of each point; cached, because series share their grid of timestamps."""
+def _heads(start_s: bytes, interval_s: bytes) -> Texts:
+    """All before the value of each point; cached, because series share their grid of timestamps.
+
+    `interval_s`: of each point, or of all of them.
+    """
     starts = np.frombuffer(start_s, dtype=np.int64)
     heads = np.empty(len(starts), dtype=_HEAD)
     heads["open"] = b'{"interval_start":"'
     _write_iso(heads["start"], starts)
     heads["then"] = b'","interval_end":"'
-    _write_iso(heads["end"], starts + interval_s)
+    _write_iso(heads["end"], starts + np.frombuffer(interval_s, dtype=np.int64))
     heads["value"] = b'","value":'
     return heads.view(f"V{_HEAD.itemsize}")
+
+
+def _once_if_equal(interval_s: NDArray[np.int64]) -> NDArray[np.int64]:
+    return interval_s[:1] if (interval_s == interval_s[0]).all() else interval_s
 
 
 def _write_iso(texts: NDArray[Any], unix_s: NDArray[np.int64]) -> None:

@@ -34,6 +34,7 @@ from venclient.models import NO_POINTS, MeterSeries, Points
 from venclient.power_dataset import quoted
 from venclient.quality import QualityRules
 from venclient.recently_read import Read, RecentlyRead
+from venclient.time_range import DEFAULT_RANGE, TimeRange
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +57,21 @@ class MeterFile:
     A file that is replaced or rewritten during the run is noticed, and read as it is then. A dataset of more than
     `WHOLE_ROWS` rows is never in memory as a whole, unless its rows are out of order or its chunks are that large.
     `rules`: what quality code each point has; `opener`: where HDF5 reads it, in this process or in one of its own;
-    `stopping`: as in `ChangingFile`. Raises `ConfigurationError` when the file is missing, is not HDF5, or is kept by a
-    program that writes it.
+    `stopping`: as in `ChangingFile`; `time_range`: when points may start. Raises `ConfigurationError` when the file is
+    missing, is not HDF5, or is kept by a program that writes it.
     """
 
     def __init__(
         self,
         path: Path,
         rules: QualityRules = ALL_GOOD,
+        *,
         stopping: Event | None = None,
         opener: Opener | None = None,
+        time_range: TimeRange = DEFAULT_RANGE,
     ) -> None:
         self.path = path
+        self.time_range = time_range
         self._rules = rules
         if not is_there(path, "Meter file"):
             raise ConfigurationError(
@@ -140,7 +144,7 @@ class MeterFile:
             raise self._killers[dataset] from error
 
     def _read_series(self, name: SeriesName) -> Read[MeterSeries]:
-        survey = partial(outline, rules=self._rules, capacity_w=name.capacity_w)
+        survey = partial(outline, rules=self._rules, capacity_w=name.capacity_w, time_range=self.time_range)
         found, version = self._look(name, partial(rows_or_long_series, survey, WHOLE_ROWS, SLICE_ROWS))
         if isinstance(found, LongSeries):
             slice_of = partial(self._slice_of, version, name, found.outline, found.slice_rows)
@@ -154,7 +158,7 @@ class MeterFile:
 
     def _cleaned(self, name: SeriesName, rows: NDArray[np.generic]) -> MeterSeries:
         try:
-            return clean(rows, self._rules, name.capacity_w)
+            return clean(rows, self._rules, name.capacity_w, self.time_range)
         except MemoryError as error:
             raise PermanentError(f"{len(rows):,} rows of {quoted(name.component)} take more memory: {error}") from error
 
@@ -194,4 +198,4 @@ class MeterFile:
 
 def _known(version: Version, name: SeriesName, series: MeterSeries, points: Points = NO_POINTS) -> Read[MeterSeries]:
     """What is known of a series, and the points that it holds itself."""
-    return Read((version, name), series, points, len(series.months) + len(series.edges))
+    return Read((version, name), series, points, len(series.months) + len(series.edges) + len(series.stretches))

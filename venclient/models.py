@@ -1,6 +1,7 @@
 """The values that travel from the loads table to the VTN: frozen, typed, one for each step."""
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,18 +57,33 @@ class Points:
     """Points of a series in order of time.
 
     `start_s`: int64 (N,), unix seconds of each interval's start. `power_w`: float64 (N,), mean W of that interval.
-    `quality`: uint8 (N,), each point's quality code as an index into the series' `codes`.
+    `quality`: uint8 (N,), each point's quality code as an index into the series' `codes`. `interval_s`: int64 (N,), how
+    long each interval is; where all are the same, they take eight bytes together.
     """
 
     start_s: NDArray[np.int64]
     power_w: NDArray[np.float64]
     quality: NDArray[np.uint8]
+    interval_s: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.start_s)
 
     def __getitem__(self, part: slice) -> Self:
-        return type(self)(self.start_s[part], self.power_w[part], self.quality[part])
+        return type(self)(self.start_s[part], self.power_w[part], self.quality[part], self.interval_s[part])
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a series in which one step repeats.
+
+    It goes from the timestamp `start_s` (unix time) up to where the next stretch begins, over so many `rows`, those
+    without a value too. A point of it lasts `interval_s`, or up to the next timestamp where that is earlier.
+    """
+
+    start_s: int
+    interval_s: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +106,29 @@ class MeterSeries:
 
     Its points come in slices, one for a short series; a long one reads each from the file when it is asked for, and
     raises `ReplacedError` when that is another file by then. `edges`: the place of each slice's first point, and at
-    the end the number of points; `slice_of`: a slice by its number. `dropped`: how many rows of the dataset were left
-    out, by reason.
+    the end the number of points; `slice_of`: a slice by its number. `stretches`: more than one where the meter changed
+    its step. `regular_interval_s`: the interval of every point, None where they may differ. `dropped`: how many rows of
+    the dataset were left out, by reason.
     """
 
     edges: tuple[int, ...]
     slice_of: Callable[[int], Points]
     codes: tuple[str, ...]
-    interval_s: int
+    stretches: tuple[Stretch, ...]
+    regular_interval_s: int | None
     months: tuple[Month, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.edges[-1]
+
+    @property
+    def interval_s(self) -> int:
+        """The interval that most rows have; the smaller one of two that are as frequent."""
+        rows: Counter[int] = Counter()
+        for each in self.stretches:
+            rows[each.interval_s] += each.rows
+        return min(rows, key=lambda interval_s: (-rows[interval_s], interval_s))
 
     def slices(self, begin: int = 0, stop: int | None = None) -> Iterator[Points]:
         """The points from place `begin` up to `stop` (to the end), no more than a slice at a time."""
@@ -116,14 +142,14 @@ class MeterSeries:
         return joined(list(self.slices(begin, stop)))
 
 
-NO_POINTS = Points(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.uint8))
+NO_POINTS = Points(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.uint8), np.empty(0, np.int64))
 
 
 def joined(parts: Sequence[Points]) -> Points:
     """These points one after the other."""
     if len(parts) < 2:
         return parts[0] if parts else NO_POINTS
-    columns = zip(*((part.start_s, part.power_w, part.quality) for part in parts), strict=True)
+    columns = zip(*((part.start_s, part.power_w, part.quality, part.interval_s) for part in parts), strict=True)
     return Points(*(np.concatenate(column) for column in columns))
 
 
@@ -159,8 +185,8 @@ class Chunk:
     start_s: NDArray[np.int64]
     power_w: NDArray[np.float64]
     quality: NDArray[np.uint8]
+    interval_s: NDArray[np.int64]
     codes: tuple[str, ...]
-    interval_s: int
     marks: tuple[Mark, ...]
     is_last: bool
 

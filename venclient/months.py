@@ -50,13 +50,24 @@ def digest(series: MeterSeries, begin: int, stop: int) -> bytes:
 
 
 def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes]:
-    """The same for several stops, in order. A long series is gone through once for all, column by column."""
+    """The same for several stops, in order. A long series is gone through once for all, column by column.
+
+    An interval that all points have is told once, and so are codes: ledgers have such digests.
+    """
     parts = list(pairwise([begin, *stops]))
     codes = list(_codes(series, parts))
-    shas = [hashlib.sha256(f"{series.interval_s} {' '.join(each)}".encode()) for each in codes]
+    intervals = list(_intervals(series, parts))
+    shas = [
+        hashlib.sha256(f"{'various' if interval is None else interval} {' '.join(each)}".encode())
+        for interval, each in zip(intervals, codes, strict=True)
+    ]
     for number, part in enumerate(parts):
         for points in series.slices(*part):
             _update(shas[number:], np.ascontiguousarray(points.start_s, dtype="<i8"))
+    for number, part in enumerate(parts):
+        various = [sha for sha, interval in zip(shas[number:], intervals[number:], strict=True) if interval is None]
+        for points in series.slices(*part) if various else ():
+            _update(various, np.ascontiguousarray(points.interval_s, dtype="<i8"))
     for number, part in enumerate(parts):
         for points in series.slices(*part):
             _update(shas[number:], np.ascontiguousarray(points.power_w + 0.0, dtype="<f8"))
@@ -75,6 +86,19 @@ def _codes(series: MeterSeries, parts: Iterable[tuple[int, int]]) -> Iterator[Se
         for points in series.slices(*part) if len(series.codes) > 1 else ():
             occurs[points.quality] = True
         yield sorted(compress(series.codes, occurs)) if len(series.codes) > 1 else series.codes
+
+
+def _intervals(series: MeterSeries, parts: Iterable[tuple[int, int]]) -> Iterator[int | None]:
+    """The interval of all points from the first part on to the end of each; None where they differ."""
+    interval_s = series.regular_interval_s
+    differ = False
+    for part in parts:
+        for points in series.slices(*part) if series.regular_interval_s is None and not differ else ():
+            interval_s = int(points.interval_s[0]) if interval_s is None else interval_s
+            differ = bool((points.interval_s != interval_s).any())
+            if differ:
+                break
+        yield None if differ else interval_s
 
 
 def _update(shas: Iterable["hashlib._Hash"], column: NDArray[np.generic]) -> None:

@@ -31,10 +31,7 @@ class _Point(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stored:
-    """What the VTN has in the time of some whole months: of the points from place `begin` up to `stop` in the file.
-
-    `series.interval_s` is 0 where the points do not agree on one.
-    """
+    """What the VTN has in the time of some whole months: of the points from place `begin` up to `stop` in the file."""
 
     begin: int
     stop: int
@@ -79,11 +76,8 @@ def _read(vtn: VtnClient, vtn_resource_id: str, edges: Sequence[int]) -> MeterSe
         raise PermanentError(f"The VTN tells {len(code_places):,} different quality codes of one resource")
     start_s, interval_s, power_w, quality = (np.concatenate(column) for column in zip(*answers, strict=True))
     order = np.argsort(start_s, kind="stable")
-    points_in_order = Points(start_s[order], power_w[order], quality[order].astype(np.uint8))
-    agrees = len(interval_s) > 0 and (interval_s == interval_s[0]).all()
-    series = MeterSeries(
-        (0, len(start_s)), lambda _: points_in_order, tuple(code_places), int(interval_s[0]) if agrees else 0
-    )
+    points_in_order = Points(start_s[order], power_w[order], quality[order].astype(np.uint8), interval_s[order])
+    series = MeterSeries((0, len(start_s)), lambda _: points_in_order, tuple(code_places), (), None)
     return replace(series, months=months_of(series, month_begins(points_in_order.start_s)))
 
 

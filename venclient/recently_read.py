@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from venclient.models import Points
 
-# What Python takes for an entry, and for each month or slice that is known of it, besides arrays.
+# What Python takes for an entry, and for each month, slice or stretch that is known of it, besides arrays.
 ENTRY_BYTES = 1_200
 PART_BYTES = 250
 
@@ -15,7 +15,7 @@ _Value = TypeVar("_Value")
 
 
 class Read(NamedTuple, Generic[_Value]):
-    """What was read: the key that it has, the points that stay in memory with it, and how many months and slices."""
+    """What was read: its key, the points that stay in memory with it, and how many months, slices and stretches."""
 
     key: Hashable
     value: _Value
@@ -25,9 +25,10 @@ class Read(NamedTuple, Generic[_Value]):
     @property
     def bytes(self) -> int:
         """What it takes if nothing else has its starts."""
-        start_s, power_w, quality = self.points.start_s, self.points.power_w, self.points.quality
-        quality_bytes = quality.nbytes if quality.strides != (0,) else 0
-        return ENTRY_BYTES + PART_BYTES * self.parts + start_s.nbytes + power_w.nbytes + quality_bytes
+        points = self.points
+        columns = (points.start_s, points.power_w, points.quality, points.interval_s)
+        column_bytes = sum(column.nbytes for column in columns if column.strides != (0,))
+        return ENTRY_BYTES + PART_BYTES * self.parts + column_bytes
 
 
 class RecentlyRead(Generic[_Value]):

@@ -153,12 +153,13 @@ def _state(
 
 
 def _has(stored: Points, claimed: Points) -> bool:
-    """Whether all of these starts are there with their values; of a start that is there twice the last counts."""
+    """Whether all of these points are there; quality codes are not looked at, and of a start twice the last counts."""
     places = np.searchsorted(stored.start_s, claimed.start_s, side="right") - 1
     if not len(stored):
         return not len(claimed)
     same_start = stored.start_s[places] == claimed.start_s
-    return bool((same_start & (stored.power_w[places] == claimed.power_w)).all())
+    same_end = stored.interval_s[places] == claimed.interval_s
+    return bool((same_start & same_end & (stored.power_w[places] == claimed.power_w)).all())
 
 
 def _tally(series: MeterSeries, month: Month | None) -> Tally:
@@ -189,10 +190,9 @@ def _differences(series: MeterSeries, stored: Stored) -> Iterator[Difference]:
 
 def _words(points: Points, of: MeterSeries) -> dict[int, str]:
     """Each point of a series in words, by its start; 0.0 has no sign, as in `digest`."""
-    interval = f"{of.interval_s} s" if of.interval_s else "intervals that differ"
-    columns = (points.start_s.tolist(), points.power_w.tolist(), points.quality.tolist())
+    columns = (points.start_s.tolist(), points.power_w.tolist(), points.quality.tolist(), points.interval_s.tolist())
     words: dict[int, str] = {}
-    for start, value, code in zip(*columns, strict=True):
-        told = f"{value + 0.0} W, {of.codes[code]}, {interval}"
+    for start, value, code, interval_s in zip(*columns, strict=True):
+        told = f"{value + 0.0} W, {of.codes[code]}, {interval_s} s"
         words[start] = f"{words[start]}; and again {told}" if start in words else told
     return words
