@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import timedelta
+from datetime import date, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -127,6 +127,10 @@ class Settings(BaseSettings):
     gzip: bool = Field(False, description="whether points go compressed to a VTN that takes it, for a slow line to it")
     quality_rules: QualityRulesText = Field(
         "", description="quality codes other than GOOD, as `zero → ESTIMATED, NaN → MISSING 0`"
+    )
+    earliest: date = Field(date(2000, 1, 1), description="a load with points that start before this day (UTC) fails")
+    latest: date | None = Field(
+        None, description="and one with points after this day; without it, more than one day from now"
     )
     concurrency: int = Field(
         16, ge=1, le=64, description="requests in flight at a time, at most; how many the VTN bears is found out"

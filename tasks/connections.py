@@ -11,6 +11,7 @@ from venclient.meter_data import MeterFile
 from venclient.pace import Pace
 from venclient.quality import QualityRules
 from venclient.reader_process import ReaderProcess
+from venclient.time_range import TimeRange
 from venclient.tokens import ClientCredentials, GivenToken, TokenSource
 from venclient.vtn import VtnClient
 
@@ -38,10 +39,17 @@ def open_vtn(
 
 
 def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:
-    """The meter file of these settings, with their rules for quality codes; `stopping`: as in `MeterFile`."""
-    opener = None if settings.trust_meter_file else ReaderProcess(stopping=stopping)
-    rules = QualityRules.parse(settings.quality_rules)
-    return MeterFile(settings.meter_file, rules, stopping=stopping, opener=opener)
+    """The meter file of these settings, with their rules for quality codes and their range of times.
+
+    `stopping`: as in `MeterFile`.
+    """
+    return MeterFile(
+        settings.meter_file,
+        QualityRules.parse(settings.quality_rules),
+        stopping=stopping,
+        opener=None if settings.trust_meter_file else ReaderProcess(stopping=stopping),
+        time_range=TimeRange.of_days(settings.earliest, settings.latest),
+    )
 
 
 def vtn_url(settings: Settings) -> str:
