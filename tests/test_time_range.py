@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
@@ -25,7 +25,7 @@ NOW_S = FIRST_START_S + 400 * DAY_S
 AT_NOON = TimeRange(now=lambda: NOW_S)
 
 
-def _with_times(times: object) -> NDArray[np.float64]:
+def _with_times(times: ArrayLike) -> NDArray[np.float64]:
     rows = hourly(48)
     rows[:, 0] = times
     return rows
@@ -59,7 +59,7 @@ def test_times_in_any_of_five_units_are_told_apart(per_s: int, dtype: str) -> No
         pytest.param(20_250_115_000_000 + np.arange(48), "a date that was written as one number", id="20250115000000"),
     ],
 )
-def test_times_that_are_something_else_fail_the_load_with_what_they_look_like(times: object, look: str) -> None:
+def test_times_that_are_something_else_fail_the_load_with_what_they_look_like(times: ArrayLike, look: str) -> None:
     with pytest.raises(PermanentError, match=f"48 of 48 points .* row 0: its time .* it looks like {look}"):
         clean(_with_times(times), time_range=AT_NOON)
 
