@@ -87,5 +87,6 @@ def _markdown(summary: VerificationSummary, told: str) -> str:
             f"{point.interval_start:%Y-%m-%d %H:%M}Z: file {point.file or 'nothing'}, VTN {point.vtn or 'nothing'}"
             for point in load.differences
         )
-        lines.append("- " + markdown(f"{load.ven}, {load.name} ({load.load_id}) {load.state}: {load.error or points}"))
+        what = f"{load.state} ({', '.join(load.causes)})"
+        lines.append("- " + markdown(f"{load.ven}, {load.name} ({load.load_id}) {what}: {load.error or points}"))
     return "\n".join(lines)

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -14,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from tasks.run import Run, current_run
-from venclient.batches import Batch, Selection, select_loads
+from venclient.batches import Batch, Selection, found_again, select_loads
 from venclient.errors import BusyError
 from venclient.lease import Writer
 from venclient.ledger import Entry
@@ -49,7 +48,7 @@ def verify_batch(batch: Batch, repair: bool, waits: bool) -> None:
 
 def verify_loads(run: Run, batch: Batch, *, repair: bool, waits: bool) -> None:
     """The same, without Prefect. Raises `ConfigurationError` for what no other load would get past either."""
-    loads = run.resources.loads_of_ids(batch.load_ids)
+    loads = found_again(run.resources, [(batch.ven, load_id) for load_id in batch.load_ids])
     entries = run.uploader.ledger.entries(loads)
     report = _report.get()
     futures = [run.submit(partial(_verified, run, load, entries)) for load in loads]
@@ -73,7 +72,9 @@ def select_sample(run: Run, vens: list[str] | None, percent: float, seed: int) -
 
 
 def _verified(run: Run, load: Load, entries: dict[str, Entry]) -> LoadVerdict:
-    return verify_load(load, entries.get(load.vtn_resource_id, Entry()), run.uploader.meters, run.uploader.vtn)
+    uploader = run.uploader
+    entry = entries.get(load.vtn_resource_id, Entry())
+    return verify_load(load, entry, uploader.meters, uploader.vtn, uploader.ambiguous_ids)
 
 
 def _repair(
@@ -92,4 +93,4 @@ def _repair(
     except BusyError as error:
         log.warning("%d of the loads that differ are not repaired. %s", len(to_repair), error)
         for _, verdict in to_repair:
-            report.add(replace(verdict, error=f"Not repaired. {error}"))
+            report.add(verdict.not_repaired(str(error)))

@@ -2,19 +2,20 @@
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby, islice
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from venclient.chunks import Pending, pending
-from venclient.errors import ConfigurationError, PermanentError, TransientError
+from venclient.chunks import Pending, besides, pending, places_of
+from venclient.errors import ConfigurationError, PermanentError, ReplacedError, TransientError
 from venclient.ledger import Entry
 from venclient.meter_data import MeterFile
-from venclient.models import Load, MeterSeries, Month, Points
+from venclient.models import NO_POINTS, Load, MeterSeries, Month, Points
 from venclient.read_back import Stored, read_back
 from venclient.vtn import VtnClient
 
@@ -24,6 +25,20 @@ NO_SUCH_CALL = frozenset({405, 501})
 
 # not sent: the ledger does not say that the VTN has it either, so that the next run sends it.
 VerificationState = Literal["equal", "not sent", "differs", "unread"]
+
+# Why a load is not equal, by what mends it; it may have several.
+# - not sent: the next run sends it. differs: a repair lets the next run send it again.
+# - busy: not repaired, as a run sends for the VEN. same id: another load, with another series, has the same one.
+# - extra: points that only the VTN has, or has twice. refused: points that the VTN did not take.
+# - row: the loads row is of no use. file: the meter file does not give the series, or was changed meanwhile.
+# - unknown: the VTN does not know the resource. forbidden: this client may not read it. answer: the VTN answers
+#   something that tells nothing of the points. no answer: it does not answer.
+Cause = Literal[
+    "not sent", "differs", "busy", "extra", "refused", "same id",
+    "row", "file", "unknown", "forbidden", "answer", "no answer",
+]  # fmt: skip
+UNKNOWN_RESOURCE = 404
+FORBIDDEN = 403
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,7 @@ class MonthVerdict:
     state: VerificationState
     file: Tally
     vtn: Tally
+    causes: tuple[Cause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +72,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class LoadVerdict:
-    """What came of one load. `besides`: points that the VTN has and the file has not, which no upload takes away."""
+    """What came of one load. `besides`: points that the VTN has and the file has not, which no upload takes away.
+
+    `causes`: why it is not equal; of a load that is not to be sent to its end, `error` is what its last run said.
+    """
 
     load_id: str
     ven: str
@@ -70,43 +89,105 @@ class LoadVerdict:
     differences: tuple[Difference, ...] = ()
     error: str | None = None
     status: int | None = None
+    causes: tuple[Cause, ...] = ()
 
     @property
     def differing_months(self) -> list[int]:
-        """The months that an upload has to send again."""
-        return [month.month for month in self.months if month.state == "differs"]
+        """The months that an upload has to send again: it would send none of a load that shares its id."""
+        if "same id" in self.causes:
+            return []
+        return [month.month for month in self.months if "differs" in month.causes]
+
+    def not_repaired(self, reason: str) -> Self:
+        """The same of a load that was to be repaired, and another run sends for its VEN."""
+        causes = tuple("busy" if cause == "differs" else cause for cause in self.causes)
+        return replace(self, causes=causes, error=f"Not repaired. {reason}")
 
 
-def verify_load(load: Load, entry: Entry, meters: MeterFile, vtn: VtnClient) -> LoadVerdict:
+def verify_load(
+    load: Load, entry: Entry, meters: MeterFile, vtn: VtnClient, ambiguous_ids: Collection[str] = ()
+) -> LoadVerdict:
     """Read a load back and compare it with the file; `entry` is what the ledger knows of it.
 
-    A load that cannot be read on either side comes back as `unread` with the reason. Raises `ConfigurationError` for
-    what no other load would get past either.
+    A load that cannot be read on either side comes back as `unread` with the reason. `ambiguous_ids`: as
+    `ResourceDatabase.ambiguous_ids` has them. Raises `ConfigurationError` for what no other load would get past either.
     """
+    if load.fault is not None:
+        return _unread(load, "row", load.fault)
     try:
-        return _compared(load, entry, meters, vtn)
-    except (PermanentError, TransientError) as error:
+        verdict = _compared(load, entry, meters.series(load.h5_meter_id, load.load_component, load.capacity_w), vtn)
+    except _AtTheVtn as at_the_vtn:
+        error = at_the_vtn.error
         if error.status in NO_SUCH_CALL:
             raise ConfigurationError(cannot_be_read(str(error))) from error
-        return LoadVerdict(*_known(load), "unread", error=str(error), status=error.status)
+        return _unread(load, _cause(error), str(error), error.status)
+    except PermanentError as error:
+        return _unread(load, "file", str(error))
+    if load.vtn_resource_id in ambiguous_ids and verdict.state != "equal":
+        return replace(verdict, causes=("same id",), error=SAME_ID)
+    return verdict
 
 
-def _compared(load: Load, entry: Entry, meters: MeterFile, vtn: VtnClient) -> LoadVerdict:
-    series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
-    unsent = {rest.month.number: rest for rest in pending(series, entry.marks)}
-    in_vtn = besides = 0
+def _unread(load: Load, cause: Cause, error: str, status: int | None = None) -> LoadVerdict:
+    return LoadVerdict(*_known(load), "unread", error=error, status=status, causes=(cause,))
+
+
+class _AtTheVtn(Exception):  # noqa: N818 - it says where the error inside it is from
+    def __init__(self, error: PermanentError | TransientError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _read_back(vtn: VtnClient, vtn_resource_id: str, series: MeterSeries) -> Iterator[Stored]:
+    """The same as `read_back`; errors that are not about the meter file come as `_AtTheVtn`."""
+    try:
+        yield from read_back(vtn, vtn_resource_id, series)
+    except ReplacedError:
+        raise
+    except (PermanentError, TransientError) as error:
+        raise _AtTheVtn(error) from error
+
+
+def _cause(error: PermanentError | TransientError) -> Cause:
+    if isinstance(error, TransientError):
+        # A success that cannot be read is tried again, like a VTN in trouble.
+        return "answer" if error.status is not None and error.status < 300 else "no answer"
+    if error.status == UNKNOWN_RESOURCE:
+        return "unknown"
+    return "forbidden" if error.status == FORBIDDEN else "answer"
+
+
+def _compared(load: Load, entry: Entry, series: MeterSeries, vtn: VtnClient) -> LoadVerdict:
+    rests = pending(series, entry.marks)
+    refused = places_of(series, {point.start_s for point in entry.refused})
+    sent = _Sent({rest.month.number: rest for rest in rests}, set(besides(rests, refused.values())))
+    in_vtn = extra = 0
     months: list[MonthVerdict] = []
     differences: list[Difference] = []
-    for stored in read_back(vtn, load.vtn_resource_id, series):
-        of_part = list(_month_verdicts(series, stored, unsent))
+    for stored in _read_back(vtn, load.vtn_resource_id, series):
+        of_part = list(_month_verdicts(series, stored, sent))
         if _worst(of_part) == "differs":
             differences += islice(_differences(series, stored), DIFFERENCES_TOLD - len(differences))
         in_file = series.points(stored.begin, stored.stop)
-        besides += len(np.setdiff1d(stored.series.points().start_s, in_file.start_s))
+        extra += len(np.setdiff1d(stored.series.points().start_s, in_file.start_s))
         in_vtn += len(stored.series)
         months += of_part
-    state = _worst(months)
-    return LoadVerdict(*_known(load), state, len(series), in_vtn, besides, tuple(months), tuple(differences))
+    causes = tuple(cause for cause in CAUSES_OF_MONTHS if any(cause in month.causes for month in months))
+    return LoadVerdict(
+        *_known(load),
+        _worst(months),
+        len(series),
+        in_vtn,
+        extra,
+        tuple(months),
+        tuple(differences),
+        error=entry.error if causes and entry.state == "failed" else None,
+        causes=causes,
+    )
+
+
+SAME_ID = "Another load, with another series, has the same vtn_resource_id: correct the loads table"
+CAUSES_OF_MONTHS: tuple[Cause, ...] = ("differs", "not sent", "refused", "extra")
 
 
 def _known(load: Load) -> tuple[str, str, str, str]:
@@ -122,6 +203,15 @@ def cannot_be_read(answer: str) -> str:
     )
 
 
+def nothing_is_known(answer: str) -> str:
+    """What to say of a VTN that has no read call, or knows none of the resources: it answers the same to both."""
+    return (
+        f"{cannot_be_read(f'404 for every load: {answer}')}. If this VTN has the call, it knows none of these "
+        "resources, such as after it was set up anew: then empty `vtn_resource_id` in the loads rows, and "
+        "`bulk-upload register` and `bulk-upload run` bring everything there"
+    )
+
+
 def sampled(loads: Sequence[Load], percent: float, seed: int) -> list[Load]:
     """So many percent of each VEN's loads, and at least one of each; the same for the same seed."""
     chance = random.Random(seed)
@@ -132,34 +222,66 @@ def sampled(loads: Sequence[Load], percent: float, seed: int) -> list[Load]:
     return chosen
 
 
-def _month_verdicts(series: MeterSeries, stored: Stored, unsent: Mapping[int, Pending]) -> Iterator[MonthVerdict]:
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What the ledger says: which parts of months are not acknowledged, and which points besides the VTN refused."""
+
+    rests: Mapping[int, Pending]
+    refused_at: Collection[int]
+
+
+def _month_verdicts(series: MeterSeries, stored: Stored, sent: _Sent) -> Iterator[MonthVerdict]:
     of_file = {month.number: month for month in series.months if stored.begin <= month.begin < stored.stop}
     of_vtn = {month.number: month for month in stored.series.months}
     for number in sorted({*of_file, *of_vtn}):
-        in_file, in_vtn = _tally(series, of_file.get(number)), _tally(stored.series, of_vtn.get(number))
-        state = _state(in_file, in_vtn, series, stored.series, unsent.get(number))
-        yield MonthVerdict(number, state, in_file, in_vtn)
+        in_file, in_vtn = of_file.get(number), of_vtn.get(number)
+        tallies = _tally(series, in_file), _tally(stored.series, in_vtn)
+        if tallies[0].digest == tallies[1].digest:
+            yield MonthVerdict(number, "equal", *tallies)
+            continue
+        causes = _causes(series, in_file, stored.series, in_vtn, sent)
+        # What the ledger says to be there has to be there; the rest has not been sent.
+        is_unsent = "not sent" in causes and "differs" not in causes
+        yield MonthVerdict(number, "not sent" if is_unsent else "differs", *tallies, causes)
 
 
-def _state(
-    in_file: Tally, in_vtn: Tally, series: MeterSeries, stored: MeterSeries, unsent: Pending | None
-) -> VerificationState:
-    if in_file.digest == in_vtn.digest:
-        return "equal"
-    if unsent is None:
-        return "differs"
-    # What the ledger says to be there has to be there; the rest has not been sent.
-    return "not sent" if _has(stored.points(), series.points(unsent.month.begin, unsent.begin)) else "differs"
+def _causes(
+    series: MeterSeries, in_file: Month | None, stored: MeterSeries, in_vtn: Month | None, sent: _Sent
+) -> tuple[Cause, ...]:
+    """Why a month is not the same on both sides, point by point."""
+    if in_file is None:
+        return ("extra",)
+    places = np.arange(in_file.begin, in_file.stop)
+    rest = sent.rests.get(in_file.number)
+    is_claimed = places < (rest.begin if rest else in_file.stop)
+    is_refused = np.isin(places, list(sent.refused_at))
+    points = series.points(in_file.begin, in_file.stop)
+    points_there = stored.points(in_vtn.begin, in_vtn.stop) if in_vtn else NO_POINTS
+    is_there = are_there(points, series, points_there, stored)
+    found: dict[Cause, bool] = {
+        "differs": bool((is_claimed & ~is_there & ~is_refused).any()),
+        "not sent": bool((~is_claimed).any()),
+        "refused": bool((is_claimed & ~is_there & is_refused).any()),
+        "extra": len(points_there) > int(np.isin(points.start_s, points_there.start_s).sum()),
+    }
+    # Where it cannot be told what differs, all of it is sent again.
+    return tuple(cause for cause in CAUSES_OF_MONTHS if found[cause]) or ("differs",)
 
 
-def _has(stored: Points, claimed: Points) -> bool:
-    """Whether all of these points are there; quality codes are not looked at, and of a start twice the last counts."""
-    places = np.searchsorted(stored.start_s, claimed.start_s, side="right") - 1
-    if not len(stored):
-        return not len(claimed)
-    same_start = stored.start_s[places] == claimed.start_s
-    same_end = stored.interval_s[places] == claimed.interval_s
-    return bool((same_start & same_end & (stored.power_w[places] == claimed.power_w)).all())
+def are_there(points: Points, of: MeterSeries, there: Points, of_vtn: MeterSeries) -> NDArray[np.bool_]:
+    """Which of these points are there as they are, (N,); of a start that is there twice the last counts."""
+    if not len(there):
+        return np.zeros(len(points), dtype=bool)
+    places = np.searchsorted(there.start_s, points.start_s, side="right") - 1
+    codes = {code: number for number, code in enumerate(of_vtn.codes)}
+    code_there = np.array([codes.get(code, -1) for code in of.codes], dtype=np.int64)
+    same: NDArray[np.bool_] = (
+        (there.start_s[places] == points.start_s)
+        & (there.power_w[places] == points.power_w)
+        & (there.quality[places] == code_there[points.quality])
+        & (there.interval_s[places] == points.interval_s)
+    )
+    return same
 
 
 def _tally(series: MeterSeries, month: Month | None) -> Tally:

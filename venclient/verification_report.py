@@ -10,17 +10,40 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import orjson
 
 from venclient.errors import ConfigurationError
 from venclient.pages import page
 from venclient.private_files import create_private, make_private_folder
-from venclient.verification import LoadVerdict, cannot_be_read
+from venclient.verification import Cause, LoadVerdict, nothing_is_known
 
 LOADS_TOLD = 200
 REPORTS_A_SECOND = 1_000
+REPAIRED = "repaired"
+# What is the matter with a load, and what mends it; in the order in which it is told.
+IN_WORDS: dict[Cause | Literal["repaired"], str] = {
+    "repaired": "the VTN has other points than the file; the next `bulk-upload run` sends them again",
+    "differs": "the VTN has other points than the file; `bulk-upload verify --repair` lets the next `bulk-upload run` "
+    "send them again",
+    "busy": "not repaired, because a run is sending for the VEN; `bulk-upload verify --repair` again when it has ended",
+    "not sent": "not sent to the end; `bulk-upload run` sends the rest",
+    "refused": "the VTN refused points; `bulk-upload run --failed` sends these once more, and those that it refuses "
+    "still have to be corrected in the meter file",
+    "extra": "the VTN has points that the file does not have; no upload takes them away, remove them in the VTN",
+    "same id": "another load with another series has the same vtn_resource_id; no run sends them: correct the loads "
+    "table, then `bulk-upload verify --repair` and `bulk-upload run`",
+    "row": "the row in the database is of no use; no run sends it: correct it, as the report says",
+    "file": "the meter file does not give the series; no run can send it: correct the file or the loads row, as the "
+    "report says, then `bulk-upload run`",
+    "unknown": "the VTN does not know the resource (404); no run mends that: empty vtn_resource_id in the loads row, "
+    "then `bulk-upload register` and `bulk-upload run`",
+    "forbidden": "the VTN does not let this client read them (403); ask whoever runs it",
+    "answer": "the VTN's answer tells nothing of the points, so that it is not known whether they are there; see the "
+    "report, and ask whoever runs it",
+    "no answer": "the VTN did not answer; verify again when it does",
+}
 JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 
 
@@ -28,7 +51,9 @@ JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 class VerificationSummary:
     """What came of a verification, in numbers, and where its report is.
 
-    `not_equal`: the first loads that are not; `not_told`: how many more there are.
+    `causes`: how many loads are not equal for each cause (see `Cause`), which may be several for one load; of those
+    that are repaired, `repaired` in place of `differs`. `not_equal`: the first loads that are not; `not_told`: how many
+    more there are.
     """
 
     passed: bool
@@ -41,6 +66,7 @@ class VerificationSummary:
     points_in_vtn: int
     points_besides: int
     repaired: int
+    causes: dict[str, int]
     not_told: int
     record: str
     page: str
@@ -59,6 +85,7 @@ class VerificationReport:
         self._lock = Lock()
         self._states: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
+        self._causes: Counter[str] = Counter()
         self._by_ven: dict[str, Counter[str]] = defaultdict(Counter)
         self._told: list[LoadVerdict] = []
         self._every_status_is_404 = True
@@ -96,6 +123,7 @@ class VerificationReport:
             of_ven = {"loads": 1, verdict.state: 1, "file": verdict.points_in_file, "vtn": verdict.points_in_vtn}
             self._by_ven[verdict.ven].update(of_ven)
             self._sums.update(of_ven | {"besides": verdict.besides, "repaired": int(is_repaired)})
+            self._causes.update(REPAIRED if is_repaired and each == "differs" else each for each in verdict.causes)
             self._every_status_is_404 &= verdict.status == 404
             if verdict.state != "equal" and len(self._told) < LOADS_TOLD:
                 self._told.append(verdict)
@@ -103,7 +131,7 @@ class VerificationReport:
     def finish(self) -> VerificationSummary:
         """Write the record and its page; raises `ConfigurationError` when the VTN cannot be read at all."""
         if self._sums["loads"] and self._every_status_is_404:
-            raise ConfigurationError(cannot_be_read(f"404 for every load: {self._told[0].error}"))
+            raise ConfigurationError(nothing_is_known(str(self._told[0].error)))
         summary = self._summary()
         numbers = {name: value for name, value in asdict(summary).items() if name not in ("not_equal", "not_told")}
         self._out.write(b'\n],"summary":' + orjson.dumps(numbers) + b"}\n")
@@ -116,6 +144,7 @@ class VerificationReport:
             summary=summary,
             vens=sorted(self._by_ven.items()),
             told=summary.not_equal,
+            causes=_by_cause(summary),
             record_name=self._record.name,
             record_sha256=hashlib.sha256(self._record.read_bytes()).hexdigest(),
         )
@@ -136,6 +165,7 @@ class VerificationReport:
             points_in_vtn=sums["vtn"],
             points_besides=sums["besides"],
             repaired=sums["repaired"],
+            causes={cause: self._causes[cause] for cause in IN_WORDS if self._causes[cause]},
             not_told=sums["loads"] - sums["equal"] - len(self._told),
             record=str(self._record),
             page=str(self._record.with_suffix(".html")),
@@ -169,15 +199,17 @@ def scope_in_words(loads: int, vens: Sequence[str] | None, sample: float, seed: 
 
 
 def in_words(summary: VerificationSummary) -> str:
-    """What came of it, in a sentence, and what to do next."""
+    """What came of it, in a sentence, and what to do next about each cause."""
     if summary.passed:
-        return f"{summary.points_in_file:,} points of {summary.loads:,} loads compared: all there, all as in the file"
-    parts = {"differ": summary.differing, "are not sent to their end": summary.not_sent, "not read": summary.unread}
-    found = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
-    if summary.repaired:
-        then = f"{summary.repaired:,} are sent again by the next `bulk-upload run`"
-    elif summary.differing:
-        then = "`bulk-upload verify --repair` lets the next run send again what differs"
-    else:
-        then = "`bulk-upload run` sends the rest"
-    return f"{summary.equal:,} of {summary.loads:,} loads are as in the file, {found}: {then}. See {summary.page}"
+        return f"{summary.points_in_file:,} points of {_loads(summary.loads)} compared: all there, all as in the file"
+    verb = "is" if summary.loads == 1 else "are"
+    found = " ".join(f"{sentence}." for sentence in _by_cause(summary))
+    return f"{summary.equal:,} of {_loads(summary.loads)} {verb} as in the file. {found} See {summary.page}"
+
+
+def _by_cause(summary: VerificationSummary) -> list[str]:
+    return [f"{_loads(summary.causes[cause])}: {told}" for cause, told in IN_WORDS.items() if cause in summary.causes]
+
+
+def _loads(count: int) -> str:
+    return f"{count:,} load{'' if count == 1 else 's'}"
