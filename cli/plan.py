@@ -69,6 +69,11 @@ def tell_plan(
                 planned.append(each)
                 on_load(len(planned), len(selection))
         measured = ledger.points_per_second()
+        if ledger.is_new():
+            echo(
+                f"The ledger {ledger.name} is new: no run has used it for this VTN yet. Was there another before?",
+                err=True,
+            )
     whole = Plan()
     for each in planned:
         whole.add(each)

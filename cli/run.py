@@ -137,6 +137,8 @@ def _tell(state: "State[Summary]", *, as_json: bool) -> int:
         raise outcome
     if not outcome.success:
         echo(state.message or "", err=True)
+    elif outcome.warning:
+        echo(outcome.warning, err=True)
     if state.is_cancelled():
         echo(STOPPED, err=True)
     if as_json:
@@ -157,7 +159,8 @@ def _in_words(summary: "Summary") -> str:
         return "No load is failed: there is nothing to do"
     return (
         f"{summary.successful:,} of {summary.total_loads:,} loads done, {summary.failed:,} failed: "
-        f"{summary.total_points_uploaded:,} points uploaded, {summary.points_already_there:,} already there, "
+        f"{summary.total_points_uploaded:,} points uploaded, {summary.points_already_there:,} "
+        f"{summary.words_for_earlier}, "
         f"{summary.points_dropped:,} rows dropped, in {summary.seconds:,.1f} s "
         f"({summary.points_per_second:,.0f} points/s)"
     )

@@ -17,6 +17,7 @@ from tasks.progress import Snapshot
 from tasks.report_errors import log_report_errors
 from tasks.reports import publish_summary, publish_unfinished
 from tasks.run import Run
+from tasks.spot_checks import CONFIRMED, NOT_CONFIRMED, SpotChecks
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
 
 REASONS_TOLD = 3
@@ -24,7 +25,11 @@ REASONS_TOLD = 3
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of a run. `unregistered`: loads left out because the VTN does not know them."""
+    """What came of a run. `unregistered`: loads left out because the VTN does not know them.
+
+    `already_there_confirmed`: whether of each VEN one of the points that count as already there was read back, and was
+    as it was acknowledged; `warning`: what is to be done where it was not.
+    """
 
     total_loads: int
     successful: int
@@ -36,6 +41,13 @@ class Summary:
     points_per_second: float
     unregistered: int
     failures: tuple[str, ...]
+    already_there_confirmed: bool = False
+    warning: str | None = None
+
+    @property
+    def words_for_earlier(self) -> str:
+        """What to call the points that were acknowledged before this run."""
+        return CONFIRMED if self.already_there_confirmed else NOT_CONFIRMED
 
     @property
     def success(self) -> bool:
@@ -80,22 +92,24 @@ def ended(run: Run, work: Work) -> State[Summary]:
 
 def _final_state(run: Run, work: Work) -> State[Summary]:
     unfinished = run.ven_results.unfinished()
-    publish_unfinished((ven, with_finished(run, ven, results)) for ven, results in unfinished.items())
+    tables = ((ven, with_finished(run, ven, results)) for ven, results in unfinished.items())
+    publish_unfinished(tables, run.spot_checks.words)
     snapshot = run.progress.snapshot()
     if run.part_of is None:
         if snapshot.points_sent and not run.ended_by:
             with log_report_errors():
                 run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
-        publish_summary(snapshot, work, run.progress.throughput)
-    summary = _summary(snapshot, work)
+        publish_summary(snapshot, work, run.progress.throughput, run.spot_checks)
+    summary = _summary(snapshot, work, run.spot_checks)
     if not summary.success:
-        message = _why_not_done(summary, run)
+        message = _with_warning(_why_not_done(summary, run), summary)
         is_stopped = run.stopped_by and not run.ended_by
         return (Cancelled if is_stopped else Failed)(message=message, data=IncompleteError(message, summary))
     message = (
         f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
-        f"{summary.points_already_there:,} already there"
+        f"{summary.points_already_there:,} {summary.words_for_earlier}"
     )
+    message = _with_warning(message, summary)
     if run.stopped_by and _is_cancelled():  # Prefect takes no other end from a run that was cancelled
         return Cancelled(message=f"{message}; it was cancelled at its very end", data=IncompleteError(message, summary))
     return Completed(message=message, data=summary)
@@ -139,7 +153,11 @@ def _why_not_done(summary: Summary, run: Run) -> str:
     return f"{told}. {failed}" if summary.failed else told
 
 
-def _summary(snapshot: Snapshot, work: Work) -> Summary:
+def _with_warning(message: str, summary: Summary) -> str:
+    return f"{message}. {summary.warning}" if summary.warning else message
+
+
+def _summary(snapshot: Snapshot, work: Work, checks: SpotChecks) -> Summary:
     return Summary(
         total_loads=snapshot.total_loads,
         successful=snapshot.successful,
@@ -151,4 +169,6 @@ def _summary(snapshot: Snapshot, work: Work) -> Summary:
         points_per_second=round(snapshot.points_per_second, 1),
         unregistered=work.unregistered,
         failures=snapshot.failures,
+        already_there_confirmed=checks.are_all_there,
+        warning=checks.warning,
     )

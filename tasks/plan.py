@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -15,10 +16,15 @@ from prefect.states import Cancelled, Completed, Failed
 from tasks.run import Run, current_run
 from venclient.batches import Batch, Selection, VenWork, batches_of, select_loads
 from venclient.errors import BusyError, ConfigurationError, StoppedError
-from venclient.models import LoadResult
+from venclient.ledger import Entry
+from venclient.models import Load, LoadResult
 from venclient.planning import LoadPlan, plan_loads
+from venclient.spot_check import has_points, spot_check
 
 log = logging.getLogger(__name__)
+
+# With a ledger that is new, one load of so many VENs is looked for in the VTN.
+NEW_LOADS_LOOKED_FOR = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +80,13 @@ def not_begun(error: ConfigurationError | StoppedError) -> State[Any]:
 def _worked_out(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: bool) -> Work:
     vens_left: list[VenWork] = []
     ids_left: dict[str, list[str]] = {}
+    new_loads: list[Load] | None = [] if run.part_of is None and run.uploader.ledger.is_new() else None
     for ven, of_ven in groupby(_plans(run, selection), key=lambda plan: plan.load.ven):
         plans = list(of_ven)
         run.progress.expect(plans)
+        _begin_spot_check(run, ven, plans)
+        if new_loads is not None and len(new_loads) < NEW_LOADS_LOOKED_FOR:
+            new_loads += [plan.load for plan in plans if plan.points][:1]
         left = [plan for plan in plans if not _is_done(plan, run)]
         if left:
             vens_left.append(VenWork(ven, len(plans), sum(plan.points for plan in plans)))
@@ -86,8 +96,37 @@ def _worked_out(run: Run, selection: Selection, loads_per_task: int, *, whole_ve
         if not (left and whole_vens):
             _count_finished(run, ven, [plan for plan in plans if _is_done(plan, run)], len(left))
     run.progress.expect_no_more()
+    _tell_what_the_vtn_has(run, new_loads)
     batches = deque(batches_of(ids_left, loads_per_task))
     return Work(vens_left, batches, selection.unregistered, selection.left_out)
+
+
+def _begin_spot_check(run: Run, ven: str, plans: list[LoadPlan]) -> None:
+    """Read back one of the points of this VEN that count as acknowledged, where there are such."""
+    load = next((plan.load for plan in plans if plan.points_already_there), None)
+    if load is not None:
+        entry = run.uploader.ledger.entries([load]).get(load.vtn_resource_id, Entry())
+        uploader = run.uploader
+        run.spot_checks.begin(ven, partial(spot_check, load, entry, uploader.meters, uploader.vtn))
+
+
+def _tell_what_the_vtn_has(run: Run, new_loads: list[Load] | None) -> None:
+    """Warn of a VTN that does not have what it acknowledged, or has points of which a new ledger knows nothing."""
+    run.spot_checks.wait()
+    if run.spot_checks.warning:
+        log.warning(run.spot_checks.warning)
+    if not new_loads:
+        return
+    ledger, points = run.uploader.ledger.name, run.progress.snapshot().points_to_send
+    if any(has_points(load, run.uploader.meters, run.uploader.vtn) for load in new_loads):
+        log.warning(
+            "The ledger %s is new, but the VTN has points already: was a ledger moved or deleted? All %s points are "
+            "sent again, which is harmless",
+            ledger,
+            f"{points:,}",
+        )
+    else:
+        log.info("The ledger %s is new: this is the first run with it", ledger)
 
 
 def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadResult]:

@@ -27,6 +27,7 @@ from tasks.events import ProgressEvents
 from tasks.plan import Work
 from tasks.progress import RunProgress, Snapshot, tell_watcher
 from tasks.report_errors import log_report_errors
+from tasks.spot_checks import CONFIRMED, SpotChecks
 from tasks.throughput import Throughput
 from venclient.models import LoadResult, vens_title
 from venclient.untrusted_text import markdown
@@ -82,13 +83,13 @@ def repeated(every_s: float, call: Callable[[], None]) -> Iterator[None]:
         thread.join(LAST_CALL_S)
 
 
-def publish_ven_table(ven: str, results: list[LoadResult]) -> None:
-    """The table artifact of one VEN: a row a load, failed ones first."""
+def publish_ven_table(ven: str, results: list[LoadResult], earlier: str = CONFIRMED) -> None:
+    """The table artifact of one VEN: a row a load, failed ones first. `earlier`: see `SpotChecks.words`."""
     with log_report_errors():
-        _create_ven_table(ven, results)
+        _create_ven_table(ven, results, earlier)
 
 
-def publish_unfinished(results_of: Iterable[tuple[str, list[LoadResult]]]) -> None:
+def publish_unfinished(results_of: Iterable[tuple[str, list[LoadResult]]], earlier: str = CONFIRMED) -> None:
     """The tables of VENs that the run leaves unfinished, as many as a few seconds allow: who was stopped has to end."""
     give_up_at = time.monotonic() + LAST_TABLES_S
     with log_report_errors():
@@ -96,11 +97,11 @@ def publish_unfinished(results_of: Iterable[tuple[str, list[LoadResult]]]) -> No
             if time.monotonic() > give_up_at:
                 log.warning("There was no time for the tables of all VENs: `bulk-upload status` knows how they stand")
                 return
-            publish_ven_table(ven, results)
+            publish_ven_table(ven, results, earlier)
 
 
-def _create_ven_table(ven: str, results: list[LoadResult]) -> None:
-    rows = [_row(result) for result in sorted(results, key=lambda result: result.state != "failed")]
+def _create_ven_table(ven: str, results: list[LoadResult], earlier: str) -> None:
+    rows = [_row(result, earlier) for result in sorted(results, key=lambda result: result.state != "failed")]
     failed = sum(result.state == "failed" for result in results)
     description = f"**{markdown(ven)}**: {len(results) - failed} of {len(results)} loads done, {failed} failed"
     table = {
@@ -115,13 +116,13 @@ def _create_ven_table(ven: str, results: list[LoadResult]) -> None:
         client.request("POST", "/artifacts/", json=table)
 
 
-def publish_summary(snapshot: Snapshot, work: Work, throughput: Throughput) -> None:
+def publish_summary(snapshot: Snapshot, work: Work, throughput: Throughput, checks: SpotChecks) -> None:
     """The summary artifact of the run, with a picture of its throughput."""
     with log_report_errors():
-        create_markdown_artifact(summary_markdown(snapshot, work, throughput), key="bulk-upload-summary")
+        create_markdown_artifact(summary_markdown(snapshot, work, throughput, checks), key="bulk-upload-summary")
 
 
-def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput) -> str:
+def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput, checks: SpotChecks) -> str:
     """The run in one table, the first reasons for what failed, and points a second over time."""
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items()) or "0"
     facts = {
@@ -130,12 +131,14 @@ def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput) -> 
         "Loads not registered": f"{work.unregistered:,}",
         "Loads disabled or suspended": f"{work.left_out:,}",
         "Points uploaded": f"{snapshot.points_sent:,}",
-        "Points already there": f"{snapshot.points_already_there:,}",
+        f"Points {checks.words}": f"{snapshot.points_already_there:,}",
         "Rows dropped": dropped,
         "Seconds": f"{snapshot.seconds:,.1f}",
         "Points a second": f"{snapshot.points_per_second:,.0f}",
     }
     lines = _table(flow_run.name, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", facts)
+    if checks.warning:
+        lines += ["", f"**Warning**: {markdown(checks.warning)}"]
     if snapshot.failures:
         lines += ["", "First failures:", "", *(f"- {markdown(failure)}" for failure in snapshot.failures)]
     if snapshot.points_sent:
@@ -171,12 +174,12 @@ def artifact_key(ven: str) -> str:
     return f"ven-{slug}" if is_plain else f"ven-{slug}-{sha256(ven.encode()).hexdigest()[:8]}".replace("--", "-")
 
 
-def _row(result: LoadResult) -> dict[str, object]:
+def _row(result: LoadResult, earlier: str) -> dict[str, object]:
     return {
         "load": result.load.name,
         "state": result.state,
         "points sent": result.points_sent,
-        "already there": result.points_already_there,
+        earlier: result.points_already_there,
         "dropped": ", ".join(f"{count} {reason}" for reason, count in result.dropped.items()) or 0,
         "error": result.error or "",
         "chunks": result.chunks,

@@ -27,6 +27,7 @@ from tasks.crew import Crew
 from tasks.progress import RunProgress, VenResults
 from tasks.report_errors import log_report_errors
 from tasks.shared_limit import shared_limit
+from tasks.spot_checks import SpotChecks
 from tasks.useful_threads import UsefulThreads
 from venclient.compression import Compression
 from venclient.databases import has_password, shown
@@ -65,7 +66,7 @@ class Run:
 
     `crew` sends, each of its threads one load at a time. `ended_by`: what no load gets past, should it occur;
     `stopped_by`: what the run was told to stop by. `resting`: what is given back when nothing is in flight. `part_of`:
-    the id of the run that this one uploads a slice for.
+    the id of the run that this one uploads a slice for, which does the `spot_checks` for all of them.
     """
 
     resources: ResourceDatabase
@@ -75,6 +76,7 @@ class Run:
     crew: Crew
     resting: ExitStack
     stopping: Event
+    spot_checks: SpotChecks
     part_of: str | None = None
     ended_by: list[ConfigurationError] = field(default_factory=list)
     stopped_by: list[str] = field(default_factory=list)
@@ -165,7 +167,8 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         stack.callback(crew.join)
         stack.callback(vtn.stop)
         stack.callback(stopping.set)
-        run = Run(resources, uploader, progress, VenResults(), crew, resting, stopping, part_of)
+        checks = SpotChecks(None if part_of else lambda check: crew.submit(partial(copy_context().run, check)))
+        run = Run(resources, uploader, progress, VenResults(), crew, resting, stopping, checks, part_of)
         before = _current.set(run)
         stack.callback(_current.reset, before)
         yield run

@@ -66,7 +66,7 @@ def upload_batch(batch: Batch) -> State[None]:
     complete = run.ven_results.add(batch.ven, results)
     if complete is not None:
         with log_report_errors():
-            publish_ven_table(batch.ven, with_finished(run, batch.ven, complete))
+            publish_ven_table(batch.ven, with_finished(run, batch.ven, complete), run.spot_checks.words)
     done = [result for result in results if result.state == "done"]
     loads_done(batch, done)
     failed, left = len(results) - len(done), len(batch.load_ids) - len(results)

@@ -3,9 +3,10 @@
 import logging
 import random
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from threading import Event, get_ident
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event
 
@@ -48,10 +49,17 @@ class Attempts:
         self._stopped = Event()
         self._gate = Gate(pace, self._stopped, patience_s=patience_s, first_wait_s=first_wait_s)
         self._waits: dict[int, str] = {}
+        self._few: int | None = None
 
     def stop(self) -> None:
         """Make no other attempt: calls raise `StoppedError` from now on."""
         self._stopped.set()
+
+    def few(self, at_most: int) -> Self:
+        """The same for calls that are of little importance: so many attempts at each, and no outage is sat out."""
+        few = copy(self)
+        few._few = at_most
+        return few
 
     @property
     def waiting_for(self) -> str | None:
@@ -69,6 +77,7 @@ class Attempts:
         again.
         """
         tried = _Tried()
+        at_most = at_most or self._few
 
         def attempt() -> T:
             self._waits.pop(get_ident(), None)

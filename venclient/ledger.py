@@ -116,6 +116,18 @@ class Ledger:
             refused_of[row.vtn_resource_id] += (RefusedPoint(row.start_s, row.power_w, row.answer),)
         return {id_: Entry(state, error, marks_of[id_], refused_of[id_]) for _, id_, state, error, _ in uploads}
 
+    @property
+    def name(self) -> str:
+        """The path or address, without its passwords."""
+        return self._database.name
+
+    @outlasting
+    def is_new(self) -> bool:
+        """Whether no run has recorded anything of this VTN."""
+        query = select(UPLOADS.c.vtn_resource_id).where(UPLOADS.c.vtn_id == self._database.vtn_id).limit(1)
+        with self._database.reading() as connection:
+            return connection.scalar(query) is None
+
     @outlasting
     def failed(self) -> frozenset[str]:
         """The loads that their last run left failed, by `vtn_resource_id`."""

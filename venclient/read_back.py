@@ -54,6 +54,11 @@ def read_back(vtn: VtnClient, vtn_resource_id: str, like: MeterSeries) -> Iterat
         yield Stored(begin, stop, _read(vtn, vtn_resource_id, edges))
 
 
+def read_between(vtn: VtnClient, vtn_resource_id: str, begin_s: int, end_s: int) -> MeterSeries:
+    """The points of a resource that start from `begin_s` up to `end_s` (unix time); raises as `read_back` does."""
+    return _read(vtn, vtn_resource_id, [begin_s, end_s])
+
+
 def _parts(months: Sequence[Month]) -> Iterator[Sequence[Month]]:
     first = 0
     for number, month in enumerate(months):

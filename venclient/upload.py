@@ -112,7 +112,7 @@ def _send_series(load: Load, uploader: Uploader, tally: "_Tally", label: str) ->
         raise PermanentError(_in_words(tally.refused))
     if not to_send and entry.state != "done":
         uploader.ledger.settle(load, "done")
-    there = f", {tally.points_already_there} were there already" if tally.points_already_there else ""
+    there = f", {tally.points_already_there} acknowledged earlier" if tally.points_already_there else ""
     log.info("%s   ✓ Complete: %d points uploaded%s", label, tally.points_sent, there)
 
 

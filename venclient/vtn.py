@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from types import TracebackType
 from typing import Any, Self
 
@@ -106,6 +107,12 @@ class VtnClient:
         """What requests wait for, if they do, in words."""
         return self._attempts.waiting_for
 
+    def asking_few_times(self) -> Self:
+        """The same VTN, for calls that may as well fail: three attempts at each, and no outage is waited for."""
+        few = copy(self)
+        few._attempts = self._attempts.few(ATTEMPTS_TO_FIND_IT)
+        return few
+
     def check(self) -> None:
         """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token."""
         try:
@@ -178,6 +185,12 @@ class VtnClient:
         params = {"resource_id": vtn_resource_id, "start": start, "end": end}
         answer, _ = self._attempts.at(lambda: self._get("/report_data", params))
         return answer
+
+    def lists(self, vtn_resource_id: str, external_resource_id: str, ven: str) -> bool:
+        """Whether the VTN has this resource, by its own id, among those of that external id."""
+        params = {"external_resource_id": external_resource_id, "ven_name": ven}
+        answer, _ = self._attempts.at(lambda: self._get("/resources", params))
+        return any(found.get("id") == vtn_resource_id for found in _list(answer))
 
     def _find_resource(self, resource: dict[str, Any]) -> str:
         wanted = resource["external_resource_id"]
