@@ -71,7 +71,8 @@ def tell_plan(
         measured = ledger.points_per_second()
         if ledger.is_new():
             echo(
-                f"The ledger {ledger.name} is new: no run has used it for this VTN yet. Was there another before?",
+                f"The ledger {ledger.name} is new: no run to this VTN has used it. If there was another before, name "
+                "that one with --ledger, or everything is sent again",
                 err=True,
             )
     whole = Plan()

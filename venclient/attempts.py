@@ -56,7 +56,10 @@ class Attempts:
         self._stopped.set()
 
     def few(self, at_most: int) -> Self:
-        """The same for calls that are of little importance: so many attempts at each, and no outage is sat out."""
+        """The same for small calls that may as well fail: so many attempts at each, and no outage is waited for.
+
+        The limit of requests in flight holds for them, and learns nothing of them.
+        """
         few = copy(self)
         few._few = at_most
         return few
@@ -82,7 +85,7 @@ class Attempts:
         def attempt() -> T:
             self._waits.pop(get_ident(), None)
             try:
-                with self._gate.passed(what, points):
+                with self._gate.passed(what, 0 if self._few else points):
                     return call()
             except (TransientError, PermanentError) as error:
                 tried.refusals.append(str(error.status or "no-answer"))

@@ -138,7 +138,9 @@ class Pace:
             self._in_flight -= 1
 
     def answered(self, begun_in: Round, points: int, seconds: float) -> None:
-        """The VTN has taken a request of so many points, in this time."""
+        """The VTN has taken a request of so many points, in this time; one without points tells nothing of the pace."""
+        if not points:
+            return
         with self._lock:
             self._points_borne = self._points
             if points >= self._points:
