@@ -234,7 +234,7 @@ def _half_way(machines: Machines, vtn: ReferenceVtn) -> tuple[UUID, int]:
     while sum(request.stored for request in vtn.log(after=seen)) < LOADS * POINTS / 3:
         assert not _is_final(machines.run(run_id))
         time.sleep(0.2)
-    vtn.switch(points_per_second=20, max_in_flight=8)  # it is still half-way when somebody does something
+    vtn.switch(points_per_second=40, max_in_flight=8)  # it is still half-way when somebody does something
     return run_id, seen
 
 
