@@ -12,22 +12,23 @@ from contextlib import AbstractContextManager
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
-from ipaddress import ip_address
 from threading import Lock
 from typing import Any
 from weakref import WeakSet
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidProxyURL, InvalidSchema
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HeaderParsingError, LocationParseError
+from urllib3.exceptions import HeaderParsingError, LocationParseError, LocationValueError
 from urllib3.util import parse_url
 from urllib3.util.response import assert_header_parsing
 from urllib3.util.ssl_ import create_urllib3_context
 
 from venclient.deadlines import Deadlines, Exchange, shut
 from venclient.errors import ConfigurationError
+from venclient.proxies import is_this_machine, proxies_for
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def require_privacy(address: str, what: str, setting: str, *, allow_http: bool) 
         raise ConfigurationError(f"{without_query(address)} is no address: correct {setting}") from error
     if parts.scheme not in ("http", "https"):
         raise ConfigurationError(f"{without_query(address)} is no http address: correct {setting}")
-    if parts.scheme != "http" or _is_this_machine(address):
+    if parts.scheme != "http" or is_this_machine(address):
         return
     if not allow_http:
         raise ConfigurationError(
@@ -59,15 +60,6 @@ def require_privacy(address: str, what: str, setting: str, *, allow_http: bool) 
 def without_query(address: str) -> str:
     """An address as it may be shown: what follows ? or # may be secret."""
     return re.split("[?#]", address, maxsplit=1)[0]
-
-
-def _is_this_machine(address: str) -> bool:
-    """Whether it is certain without asking anybody; by the parser that urllib3 connects by."""
-    host = (parse_url(address).host or "").strip("[]")
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Session(requests.Session):
@@ -88,11 +80,10 @@ class Session(requests.Session):
         """Nowhere."""
 
     def merge_environment_settings(self, url: Any, *arguments: Any) -> Any:
-        """As `requests` has it, but for this machine, and asked once: it reads the whole environment each time."""
+        """As `requests` has it, but for the proxies, and asked once: it reads the whole environment each time."""
         if self._settings is None:
             self._settings = super().merge_environment_settings(url, *arguments)
-            if _is_this_machine(url):
-                self._settings["proxies"] = {}
+            self._settings["proxies"] = proxies_for(url)
         return dict(self._settings)
 
 
@@ -255,7 +246,10 @@ class _Adapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
         """The one that there is: a session goes to one server, by one way."""
-        self._pool = self._pool or super().get_connection_with_tls_context(*arguments, **options)
+        try:
+            self._pool = self._pool or super().get_connection_with_tls_context(*arguments, **options)
+        except (InvalidProxyURL, InvalidSchema, LocationValueError) as error:
+            raise _unusable_proxy(error) from error
         return self._pool
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
@@ -289,3 +283,16 @@ class _Adapter(HTTPAdapter):
             ConnectionCls = SecureConnection
 
         manager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
+
+
+def _unusable_proxy(error: Exception) -> ConfigurationError:
+    """Without the proxy's address, in which there may be a password."""
+    why = (
+        "a SOCKS proxy needs PySocks (pip install pysocks)"
+        if isinstance(error, InvalidSchema)
+        else type(error).__name__
+    )
+    return ConfigurationError(
+        f"The proxy that the environment names cannot be used: {why}. Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or "
+        "name the host of the VTN and of the token server in NO_PROXY"
+    )
