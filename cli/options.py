@@ -1,25 +1,65 @@
 """Options that several commands share, and what stands behind them in the environment."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+
+def warns_of_secret(
+    setting: str, is_secret: Callable[[str], bool] = bool
+) -> Callable[[typer.Context, typer.CallbackParam, str | None], str | None]:
+    """An option's callback: whoever gives a secret with it is told where it belongs instead.
+
+    The command line of a process is there for every user of the machine, in `ps`, its environment is not.
+    """
+
+    def warn(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> str | None:
+        source = context.get_parameter_source(parameter.name or "")
+        if value and source is not None and source.name == "COMMANDLINE" and is_secret(value):
+            option = parameter.opts[0]
+            typer.echo(f"{option}: every user of this machine can see the secret (ps). Set {setting} instead", err=True)
+        return value
+
+    return warn
+
+
+def _has_password(address: str) -> bool:
+    from venclient.databases import has_password
+
+    return has_password(address)
+
+
 Vens = Annotated[list[str] | None, typer.Option("--ven", help="A VEN by its name; repeat it for more. Default: all.")]
 Db = Annotated[
     str | None,
-    typer.Option("--db", help="Resources database: a path or an SQLAlchemy URL. [env: BULK_UPLOAD_RESOURCES_DB]"),
+    typer.Option(
+        "--db",
+        callback=warns_of_secret("BULK_UPLOAD_RESOURCES_DB", _has_password),
+        help="Resources database: a path or an SQLAlchemy URL. [env: BULK_UPLOAD_RESOURCES_DB]",
+    ),
 ]
 H5 = Annotated[Path | None, typer.Option("--h5", help="Meter file (HDF5). [env: BULK_UPLOAD_METER_FILE]")]
 LedgerUrl = Annotated[
-    str | None, typer.Option("--ledger", help="Ledger: a path or an SQLAlchemy URL. [env: BULK_UPLOAD_LEDGER_URL]")
+    str | None,
+    typer.Option(
+        "--ledger",
+        callback=warns_of_secret("BULK_UPLOAD_LEDGER_URL", _has_password),
+        help="Ledger: a path or an SQLAlchemy URL. [env: BULK_UPLOAD_LEDGER_URL]",
+    ),
 ]
 VtnUrl = Annotated[
     str | None,
     typer.Option("--vtn-url", help="Base address, as http://127.0.0.1:8444/openadr3. [env: VTN_SERVER_ADDRESS]"),
 ]
 Token = Annotated[
-    str | None, typer.Option("--token", help="A bearer token, in place of the OAuth client. [env: VTN_BEARER_TOKEN]")
+    str | None,
+    typer.Option(
+        "--token",
+        callback=warns_of_secret("VTN_BEARER_TOKEN"),
+        help="A bearer token, in place of the OAuth client. [env: VTN_BEARER_TOKEN]",
+    ),
 ]
 ChunkSize = Annotated[
     int | None,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cli.options import warns_of_secret
+
 
 def vtn(
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.", min=0, max=65_535)] = 8444,
@@ -19,11 +21,21 @@ def vtn(
     client_id: Annotated[str, typer.Option(envvar="OAUTH_CLIENT_ID", help="Client that may fetch tokens.")] = (
         "bulk-upload"
     ),
-    client_secret: Annotated[str, typer.Option(envvar="OAUTH_CLIENT_SECRET", help="Its secret.")] = (
-        "bulk-upload-secret"
-    ),
+    client_secret: Annotated[
+        str,
+        typer.Option(
+            envvar="OAUTH_CLIENT_SECRET",
+            callback=warns_of_secret("OAUTH_CLIENT_SECRET"),
+            help="Its secret: one of your own where other machines reach the VTN.",
+        ),
+    ] = "bulk-upload-secret",
     token: Annotated[
-        str | None, typer.Option(envvar="VTN_BEARER_TOKEN", help="A bearer token that is good for everything.")
+        str | None,
+        typer.Option(
+            envvar="VTN_BEARER_TOKEN",
+            callback=warns_of_secret("VTN_BEARER_TOKEN"),
+            help="A bearer token that is good for everything.",
+        ),
     ] = None,
     token_lifetime: Annotated[float, typer.Option(help="Seconds until a client's token expires.", min=0)] = 3600.0,
     switches: Annotated[bool, typer.Option("--switches", hidden=True)] = False,

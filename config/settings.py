@@ -34,7 +34,10 @@ def _http_address(address: str) -> str:
         raise ValueError("give an address such as http://127.0.0.1:8444/openadr3")
     if parts.username or parts.password:
         raise ValueError("a user name or password in the address would be shown: leave it out")
-    parts.port  # noqa: B018 - raises ValueError for a port that is none
+    try:
+        parts.port  # noqa: B018 - raises ValueError for a port that is none, and quotes it: it may be part of a password
+    except ValueError:
+        raise ValueError("what follows the host's colon is no port") from None
     return address
 
 

@@ -1,11 +1,12 @@
 """Engines for the two databases, each named by a path (SQLite) or an SQLAlchemy URL."""
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import unquote_plus
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -18,7 +19,6 @@ BUSY_TIMEOUT_S = 30
 # What each connection keeps of an SQLite file in memory: 2 MB by itself, and there may be a dozen connections.
 KEEP_LITTLE = "PRAGMA cache_size = -400"
 SQLITE_BEGINS = b"SQLite format 3\0"
-HIDDEN = "***"
 # A server that is cut off is noticed within half a minute; and it lets go of what a client that hangs has locked.
 ON_POSTGRESQL = {
     "connect_timeout": 10,
@@ -28,6 +28,12 @@ ON_POSTGRESQL = {
     "tcp_user_timeout": 20_000,
     "options": "-c idle_in_transaction_session_timeout=15s",
 }
+
+HIDDEN = "***"
+# A parameter of libpq or of another driver: `password`, `sslpassword`, `PWD` within `odbc_connect` …
+_SECRET = r"(?i:pass|pwd|secret|token|credential)\w*\s*=\s*"
+# With its value as in a connection string of libpq (PostgreSQL 15 documentation, 34.1.1.1).
+_SECRET_AND_VALUE = re.compile(rf"({_SECRET})(?:'(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)", re.DOTALL)
 
 
 def sqlite_path(path_or_url: str) -> Path | None:
@@ -43,25 +49,38 @@ def sqlite_path(path_or_url: str) -> Path | None:
             return None
         database = url.database
     if not database or database == ":memory:":
-        raise ConfigurationError(f"'{path_or_url}' names no file: give a path, or a postgresql:// address")
+        raise ConfigurationError(f"'{shown(path_or_url)}' names no file: give a path, or a postgresql:// address")
     return Path(database)
 
 
-def shown(path_or_url: str) -> str:
-    """The path or URL as it may stand in a message: without its passwords."""
-    if "://" not in path_or_url:
-        return path_or_url
-    url = _url(path_or_url)
-    hidden = url.update_query_dict({name: HIDDEN for name in url.query if _is_secret(name)})
-    return hidden.render_as_string(hide_password=True).replace(quote(HIDDEN), HIDDEN)
+def shown(address: str) -> str:
+    """A path, a URL, also one that is none quite, or a connection string, with *** in place of what is secret.
+
+    Where a password is not percent-encoded, it may hold any character: all up to the last @ belongs to it.
+    """
+    scheme, is_url, rest = address.partition("://")
+    if not is_url or not re.fullmatch(r"[\w+.-]+", scheme):
+        scheme, is_url, rest = "", "", _SECRET_AND_VALUE.sub(rf"\1{HIDDEN}", address)
+    user_info, at, place = rest.rpartition("@")
+    user, colon, _ = user_info.partition(":")
+    if at and colon and not user.startswith("/"):
+        if re.search("[?#]", user_info):  # a password in the query, or a query in the password: nobody knows
+            return scheme + is_url + HIDDEN
+        rest = f"{user}:{HIDDEN}@{place}"
+    if is_url and (query := re.search("[?#]", rest)):
+        rest = rest[: query.end()] + re.sub("[^&]+", _parameter, rest[query.end() :])
+    return scheme + is_url + rest
 
 
-def has_password(path_or_url: str) -> bool:
+def has_password(address: str) -> bool:
     """Whether showing the address would show a password."""
-    if "://" not in path_or_url:
-        return False
-    url = _url(path_or_url)
-    return url.password is not None or any(_is_secret(name) for name in url.query)
+    return shown(address) != address
+
+
+def masked(text: str) -> str:
+    """What a driver says, which may repeat addresses or parameters that it was given."""
+    without_urls = re.sub(r"\w[\w+.-]*://\S+", lambda found: shown(found[0]), text)
+    return _SECRET_AND_VALUE.sub(rf"\1{HIDDEN}", without_urls)
 
 
 def open_engine(path_or_url: str) -> Engine:
@@ -79,10 +98,10 @@ def is_there(path: Path, what: str) -> bool:
     """Whether there is a file; raises `ConfigurationError` for what is there and is none."""
     try:
         if path.is_dir():
-            raise ConfigurationError(f"{what} {path} is a directory: name the file in it")
+            raise ConfigurationError(f"{what} {shown(str(path))} is a directory: name the file in it")
         return path.is_file()
     except OSError as error:
-        raise ConfigurationError(f"{what} {str(path)[:200]} cannot be looked for: {error.strerror}") from error
+        raise ConfigurationError(f"{what} {shown(str(path)[:200])} cannot be looked for: {error.strerror}") from error
 
 
 def open_read_only(path_or_url: str) -> Engine:
@@ -185,11 +204,14 @@ def use_write_ahead_log(engine: Engine) -> None:
 def _url(path_or_url: str) -> URL:
     with _usable(path_or_url):
         url = make_url(path_or_url)
+        if url.password is not None and "@" in f"{url.host}{url.database}":  # it would be looked up as a host's name
+            raise ConfigurationError(f"{shown(path_or_url)} has an @ too many: in a password it is written as %40")
         return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
-def _is_secret(name: str) -> bool:
-    return "pass" in name.lower()
+def _parameter(found: re.Match[str]) -> str:
+    name, _, value = found[0].partition("=")
+    return f"{name}={HIDDEN}" if value and re.search(_SECRET, unquote_plus(found[0])) else found[0]
 
 
 @contextmanager
@@ -197,7 +219,7 @@ def _usable(path_or_url: str) -> Iterator[None]:
     try:
         yield
     except (ArgumentError, ValueError, ImportError) as error:  # ImportError: a database whose driver is not installed
-        scheme = path_or_url.partition("://")[0]
+        scheme = shown(path_or_url.partition("://")[0])
         raise ConfigurationError(
             f"A {scheme}:// address is of no use here ({type(error).__name__}): give a path, or a postgresql:// address"
-        ) from error
+        ) from None  # the cause may quote a password

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
 from threading import Event, Lock
@@ -155,11 +155,16 @@ def outlasting(
 
 def _make_room(path: Path) -> None:
     """The folder of a ledger that is not there yet."""
-    is_there(path, "Ledger")
+    if is_there(path, "Ledger"):
+        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"Ledger {path} cannot be made: {error}. Name another place with --ledger") from error
+        raise ConfigurationError(
+            f"Ledger {shown(str(path))} cannot be made: {error.strerror}. Name another place with --ledger"
+        ) from error
+    with suppress(OSError):  # which SQLite says better
+        path.touch(mode=0o600)
 
 
 def _version_in_file(path: Path, name: str) -> str | None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
+from venclient.databases import masked
 from venclient.errors import ConfigurationError, LedgerLostError
 
 Insert = sqlite.Insert | postgresql.Insert
@@ -159,7 +160,7 @@ def faults_told(name: str, verb: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        reason = getattr(error, "orig", None) or type(error).__name__
+        reason = masked(str(getattr(error, "orig", None) or type(error).__name__))
         raise (LedgerLostError if _is_away(error) else ConfigurationError)(
             f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost; "
             "set the ledger right (--ledger or BULK_UPLOAD_LEDGER_URL) and start again"

@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError
 
 from venclient.capacities import capacity_w
 from venclient.column_text import shown_text
-from venclient.databases import is_there, open_engine, open_read_only, shown, sqlite_path
+from venclient.databases import is_there, masked, open_engine, open_read_only, shown, sqlite_path
 from venclient.errors import ConfigurationError
 from venclient.models import Load
 from venclient.resource_copy import TextCopy, has_other_ids
@@ -94,7 +94,7 @@ class ResourceDatabase:
         path = sqlite_path(path_or_url)
         if path is not None and not is_there(path, "Resources database"):
             raise ConfigurationError(
-                f"Resources database {path} not found: name it with --db or BULK_UPLOAD_RESOURCES_DB, "
+                f"Resources database {shown(str(path))} not found: name it with --db or BULK_UPLOAD_RESOURCES_DB, "
                 "or make a sample with `bulk-upload sample-data`"
             )
         self._engine = open_read_only(path_or_url)
@@ -207,7 +207,7 @@ class ResourceDatabase:
                 written = connection.execute(statement, rows).rowcount
         except DBAPIError as error:
             raise ConfigurationError(
-                f"Resources database {self.name} cannot be written: {error.orig}. "
+                f"Resources database {self.name} cannot be written: {masked(str(error.orig))}. "
                 "The ids that could not be written are asked for again by the next `bulk-upload register`"
             ) from error
         if 0 <= written < len(rows):
@@ -289,7 +289,9 @@ class ResourceDatabase:
             with engine.connect() as connection:
                 yield connection
         except DBAPIError as error:
-            raise ConfigurationError(f"Resources database {self.name} cannot be read: {error.orig}") from error
+            raise ConfigurationError(
+                f"Resources database {self.name} cannot be read: {masked(str(error.orig))}"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

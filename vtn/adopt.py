@@ -1,5 +1,6 @@
 """VENs and resources taken over from a resources database whose loads were registered elsewhere."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -28,8 +29,11 @@ def adopt(store: Store, database: str) -> None:
         engine = create_engine(_read_only(url))
         store.adopt(_registered(engine))
         engine.dispose()
+    except ValueError:  # a port that is none: perhaps a part of a password
+        raise CannotStart("Cannot adopt the resources: the address is no URL that SQLAlchemy takes") from None
     except (SQLAlchemyError, ImportError) as error:
-        name = database.rpartition("@")[2]  # a URL may hold a password
+        # A URL may hold a password.
+        name = re.sub(r"(?i)((?:pass|pwd|secret)\w*\s*=).*", r"\1***", database.rpartition("@")[2])
         raise CannotStart(f"Cannot adopt the resources of {name}: {getattr(error, 'orig', error)}") from None
 
 
