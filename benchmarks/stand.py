@@ -23,7 +23,7 @@ import psutil
 from numpy.typing import NDArray
 
 from cli.child_process import end_with_parent
-from cli.prefect_server import free_port, prefect_server
+from cli.prefect_server import PrefectServer, free_port, prefect_server
 from demo.sample_data import write_sample
 from venclient.models import Load
 from venclient.resource_db import ResourceDatabase
@@ -68,7 +68,7 @@ class Measured:
 class Stand:
     """A folder with sample data, all loads of it registered, and a Prefect server for its runs."""
 
-    def __init__(self, folder: Path, prefect_url: str) -> None:
+    def __init__(self, folder: Path, prefect: PrefectServer) -> None:
         self.folder = folder
         self.db = folder / "resources.db"
         self.h5 = folder / "load_data.h5"
@@ -78,7 +78,7 @@ class Stand:
             name: value for name, value in os.environ.items() if not name.startswith(("BULK_UPLOAD_", "VTN_", "OAUTH"))
         } | {
             "PYTHONPATH": str(ROOT),
-            "PREFECT_API_URL": f"{prefect_url}/api",
+            **prefect.environment,
             "BULK_UPLOAD_RESOURCES_DB": str(self.db),
             "BULK_UPLOAD_METER_FILE": str(self.h5),
             "BULK_UPLOAD_LEDGER_URL": str(self.ledger),
@@ -86,9 +86,7 @@ class Stand:
             "OAUTH_CLIENT_SECRET": CLIENT[1],
         }
         self._server = next(
-            process
-            for process in psutil.Process().children()
-            if str(prefect_url.rsplit(":", 1)[1]) in process.cmdline()
+            process for process in psutil.Process().children() if prefect.process and process.pid == prefect.process.pid
         )
 
     @classmethod
@@ -98,8 +96,8 @@ class Stand:
         with tempfile.TemporaryDirectory(prefix="bulk-upload-bench-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             os.environ["PREFECT_HOME"] = str(folder / "prefect")
-            with prefect_server(free_port(), whole=False) as url:
-                stand = cls(folder, url)
+            with prefect_server(free_port(), whole=False) as prefect:
+                stand = cls(folder, prefect)
                 stand.write(vens=vens, meters=meters, points=points, loads_per_ven=loads_per_ven)
                 yield stand
 

@@ -65,6 +65,8 @@ def main() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     show_controls_in_logs()
     sys.excepthook = _print_traceback
+    # What is made here, and below this process, has the operator's data or what was said of it.
+    os.umask(0o077)
     try:
         app(prog_name="bulk-upload")
     except ConfigurationError as error:

@@ -19,8 +19,8 @@ def demo() -> None:
     from demo.tour import tour
 
     typer.echo(f"Everything of this demo is in {folder}. A Prefect server starts (about 10 s) …")
-    with prefect_server(free_port(), whole=False) as url:
-        tour(folder, f"{url}/api")
+    with prefect_server(free_port(), whole=False) as server:
+        tour(folder, server.environment)
     typer.secho("\nDone. Where to look next:", fg=typer.colors.GREEN)
     typer.echo(f"  all files of this demo       {folder} (may be deleted)")
     typer.echo(

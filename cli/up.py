@@ -1,6 +1,7 @@
 """`bulk-upload up`: all of Prefect that one machine needs, in one command."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def up(
 
         # Runs with a demo's settings are for a demo's server only.
         server = stack.enter_context(prefect_api(port, own=demo))
-        environment["PREFECT_API_URL"] = server.api_url
+        server.prepare(environment)
         _make_pool()
         _deploy(environment)
         typer.echo(_next_steps(server))
@@ -119,9 +120,16 @@ def _deploy(environment: Mapping[str, str]) -> None:
 def _next_steps(server: "PrefectServer") -> str:
     prefect = Path(sys.executable).parent / "prefect"
     log = f"\nIts log:          {server.log}" if server.log else ""
+    asks, auth = "", ""
+    if server.auth_file:
+        asks = f"\n                  It asks for a password: the line in {server.auth_file}"
+        auth = f' PREFECT_API_AUTH_STRING="$(cat {shlex.quote(str(server.auth_file))})"'
+    elif server.process:
+        asks = "\n                  It asks for a password: PREFECT_SERVER_API_AUTH_STRING"
+        auth = ' PREFECT_API_AUTH_STRING="$PREFECT_SERVER_API_AUTH_STRING"'
     return f"""
-Prefect UI:       {server.url}{log}
+Prefect UI:       {server.url}{asks}{log}
 Start an upload:  there, under Deployments; or in another terminal
-                  PREFECT_API_URL={server.api_url} {prefect} deployment run bulk-upload/all-vens
+                  PREFECT_API_URL={server.api_url}{auth} {prefect} deployment run bulk-upload/all-vens
 Ctrl-C ends it.
 """

@@ -46,17 +46,20 @@ def worker(
 
         PREFECT_API_URL=http://127.0.0.1:4200/api bulk-upload worker --limit 2
     """
-    from prefect.settings import PREFECT_API_URL
+    from cli.prefect_server import named_server
 
-    if not PREFECT_API_URL.value():  # Prefect would start a server of its own, in which nobody starts a run
+    server = named_server()
+    if server is None:  # Prefect would start a server of its own, in which nobody starts a run
         raise ConfigurationError(
             "No Prefect server is named: set PREFECT_API_URL, such as http://127.0.0.1:4200/api; "
             "`bulk-upload up` runs a server and a worker"
         )
     given = {"--pool": pool, "--type": "process", "--name": name, "--limit": limit}
     options = [text for option, value in given.items() if value is not None for text in (option, str(value))]
+    environment = dict(os.environ)
+    server.prepare(environment)
     with told_to_stop() as stop:
-        sys.exit(run_worker(options, os.environ, stop))
+        sys.exit(run_worker(options, environment, stop))
 
 
 @contextmanager

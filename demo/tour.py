@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
@@ -15,13 +16,13 @@ from venclient.resource_db import ResourceDatabase
 from venclient.standing import read_standings
 
 
-def tour(folder: Path, prefect_api_url: str) -> None:
-    """Show everything once; the files stay in `folder`.
+def tour(folder: Path, of_prefect: Mapping[str, str]) -> None:
+    """Show everything once; the files stay in `folder`. `of_prefect`: the environment that names the Prefect server.
 
     Raises `ConfigurationError` where something is not as it should be.
     """
     demo = Stage.in_folder(folder)
-    demo.environment["PREFECT_API_URL"] = prefect_api_url
+    demo.environment.update(of_prefect)
     _say("Sample data: three VENs whose resources share meters; some resources are disabled.")
     demo.run("sample-data")
     _say("A VTN, for those who have none at hand.")

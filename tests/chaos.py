@@ -26,7 +26,7 @@ def world() -> Iterator[World]:
     """Everything that rounds need, in a folder of its own, with a Prefect server."""
     with tempfile.TemporaryDirectory(prefix="bulk-upload-chaos-") as folder:
         os.environ["PREFECT_HOME"] = f"{folder}/prefect"
-        with prefect_server(free_port(), whole=False) as url, World(Path(folder), f"{url}/api") as made:
+        with prefect_server(free_port(), whole=False) as server, World(Path(folder), server.api_url) as made:
             yield made
 
 

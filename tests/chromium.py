@@ -1,14 +1,23 @@
 """A headless Chromium that opens a page, keeps what its console says, and takes a picture."""
 
+import base64
+import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import matplotlib.image
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from websockets.sync.client import ClientConnection, connect
+
+from tests.waiting import until
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -28,19 +37,6 @@ def opened(address: str, picture: Path, *, width: int = 1300, height: int = 2000
     return [line for line in finished.stderr.splitlines() if ":CONSOLE" in line]
 
 
-def shown_text(address: str, *, until: str) -> str:
-    """The HTML of a page that builds itself, once it has this in it. Skips where there is no Chromium."""
-    chromium = _chromium()
-    for budget_ms in (3_000, 10_000, 30_000):
-        with tempfile.TemporaryDirectory() as profile:
-            command = [chromium, *FLAGS, f"--user-data-dir={profile}", "--window-size=1400,2400"]
-            command += [f"--virtual-time-budget={budget_ms}", "--dump-dom", address]
-            finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        if until in finished.stdout:
-            break
-    return finished.stdout
-
-
 def _chromium() -> str:
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -52,3 +48,70 @@ def share_of_colour(picture: Path, red: float, green: float, blue: float) -> flo
     """How much of the picture has about this colour, 0 to 1."""
     pixels: NDArray[np.float32] = matplotlib.image.imread(picture)[:, :, :3]
     return float((np.abs(pixels - np.array([red, green, blue]) / 255) < 0.02).all(axis=2).mean())
+
+
+class Tab:
+    """A tab of a Chromium that is told what to do (Chrome DevTools Protocol, `Page` and `Runtime`)."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._number = 0
+
+    def command(self, method: str, **parameters: Any) -> Any:
+        """Its result; raises `AssertionError` for what Chromium does not take."""
+        self._number += 1
+        self._connection.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        while (answer := json.loads(self._connection.recv(timeout=60))).get("id") != self._number:
+            pass  # an event
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def open(self, address: str) -> None:
+        """Go to a page, and wait until it is loaded."""
+        self.command("Page.navigate", url=address)
+        until(lambda: self.run("location.href !== 'about:blank' && document.readyState === 'complete'"))
+
+    def run(self, script: str) -> Any:
+        """What an expression comes to in the page, or the promise that it is."""
+        ran = self.command("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in ran, ran
+        return ran["result"].get("value")
+
+    def text(self, *, until_there: str) -> str:
+        """The HTML of the page, once it has this in it."""
+        return until(lambda: _if_in(until_there, str(self.run("document.documentElement.outerHTML"))))
+
+    def picture(self, file: Path) -> None:
+        """Write a PNG of what is to be seen."""
+        file.write_bytes(base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"]))
+
+
+@contextmanager
+def tab(*flags: str, height: int = 2000) -> Iterator[Tab]:
+    """A new Chromium with nothing in it but one tab. Skips where there is none."""
+    chromium = _chromium()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen(
+            [chromium, *FLAGS, f"--user-data-dir={profile}", f"--window-size=1300,{height}",
+             "--remote-debugging-port=0", *flags, "about:blank"],
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            port_file = Path(profile) / "DevToolsActivePort"
+            until(lambda: port_file.is_file() and "\n" in port_file.read_text())
+            port = port_file.read_text().partition("\n")[0]
+            (page,) = until(lambda: _pages(port))
+            with closing(connect(page, max_size=None, proxy=None)) as connection:
+                yield Tab(connection)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _pages(port: str) -> list[str]:
+    tabs = httpx.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
+    return [each["webSocketDebuggerUrl"] for each in tabs if each["type"] == "page"]
+
+
+def _if_in(wanted: str, text: str) -> str:
+    return text if wanted in text else ""

@@ -11,6 +11,7 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
 ROOT = Path(__file__).parents[1]
+AUTH_STRING = os.environ["PREFECT_API_AUTH_STRING"]  # of tests/__init__.py
 
 
 def start(
@@ -23,7 +24,7 @@ def start(
 ) -> subprocess.Popen[str]:
     """Start a command, with `group` in a process group of its own; its output is kept apart and as text."""
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("BULK_UPLOAD_", "PREFECT_"))}
-    settings |= {"PREFECT_API_URL": prefect_url} if prefect_url else {}
+    settings |= {"PREFECT_API_URL": prefect_url, "PREFECT_API_AUTH_STRING": AUTH_STRING} if prefect_url else {}
     return subprocess.Popen(
         [sys.executable, "-m", "cli", *map(str, arguments)],
         cwd=cwd,

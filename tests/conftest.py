@@ -99,8 +99,8 @@ def whole_prefect_url(whole_postgresql_url: str | None, tmp_path_factory: pytest
         if whole_postgresql_url:
             address = whole_postgresql_url.replace("postgresql", "postgresql+asyncpg", 1)
             patch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", address)
-        with prefect_server(free_port(), whole=True) as url:
-            yield f"{url}/api"
+        with prefect_server(free_port(), whole=True) as server:
+            yield server.api_url
             tell_it_all()
 
 
@@ -115,8 +115,8 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))
-        with prefect_server(free_port(), whole=False) as url:
-            yield f"{url}/api"
+        with prefect_server(free_port(), whole=False) as server:
+            yield server.api_url
             APILogHandler().flush()  # the last log lines, before the server is gone
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-import httpx
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.waiting import until
 
@@ -14,5 +15,6 @@ def event(prefect_url: str, about: dict[str, Any]) -> Any:
 
 def events(prefect_url: str, about: dict[str, Any]) -> list[Any]:
     """Those that this filter finds now, newest first."""
-    found: list[Any] = httpx.post(f"{prefect_url}/events/filter", json={"filter": about}, timeout=10).json()["events"]
+    with temporary_settings({PREFECT_API_URL: prefect_url}), get_client(sync_client=True) as client:
+        found: list[Any] = client.request("POST", "/events/filter", json={"filter": about}).json()["events"]
     return found

@@ -12,7 +12,6 @@ from pathlib import Path
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
-import httpx
 import pytest
 import yaml
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -39,7 +38,7 @@ def prefect(whole_prefect_url: str) -> Iterator[SyncPrefectClient]:
     """A client of a whole Prefect server of these tests' own; all that it does by itself has to work."""
     with temporary_settings({PREFECT_API_URL: whole_prefect_url}), get_client(sync_client=True) as client:
         yield client
-    home = httpx.get(f"{whole_prefect_url}/admin/settings").json()["home"]
+        home = client.request("GET", "/admin/settings").json()["home"]
     assert not list(_broken_services((Path(home) / "server.log").read_text()))
 
 

@@ -6,12 +6,13 @@ import re
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.settings.legacy import _get_valid_setting_names
 
 from cli.prefect_server import free_port
 from config.settings import Settings, environment_name
+from tests.commands import AUTH_STRING
 from tests.reference_vtn import ROOT, ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
@@ -87,7 +92,7 @@ def test_a_unit_is_taken_by_systemd(unit: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("unit", "file"), [("prefect-server", "prefect-server.env"), ("prefect-worker", "worker.env")])
 def test_a_unit_reads_the_file_that_there_is_an_example_of(unit: str, file: str) -> None:
-    assert _of_unit(unit, "EnvironmentFile") == [f"/etc/bulk-upload/{file}"]
+    assert _of_unit(unit, "EnvironmentFile") == ["-/etc/bulk-upload/prefect-auth.env", f"/etc/bulk-upload/{file}"]
     assert f"{file}.example /etc/bulk-upload/{file}" in PAGE
     assert (FOLDER / "systemd" / f"{file}.example").is_file()
 
@@ -105,11 +110,38 @@ def server(whole_postgresql_url: str | None, tmp_path_factory: pytest.TempPathFa
     assert command[-2:] == ["--port", "4200"]
     with (home / "log").open("w") as log, _running([*command[:-1], str(port)], environment, log) as process:
         url = f"http://127.0.0.1:{port}"
-        until(lambda: process.poll() is not None or _answers(f"{url}/api/health"))
+        until(lambda: process.poll() is not None or _answers(f"{url}/api/health"), within_s=240)
         assert process.poll() is None, (home / "log").read_text()
         yield f"{url}/api"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) in (0, -signal.SIGTERM), "systemd takes both for a clean end"
+
+
+def test_the_server_of_the_unit_answers_nobody_without_its_auth_string_and_no_page_of_another_origin(
+    server: str,
+) -> None:
+    from_elsewhere = {"Origin": "http://127.0.0.1:9"}
+    assert httpx.get(f"{server}/admin/settings", headers=from_elsewhere).status_code == 401
+    user, _, password = AUTH_STRING.partition(":")
+    with httpx.Client(base_url=server, headers=from_elsewhere, auth=(user, password)) as page:
+        assert page.post("/flow_runs/filter", json={}).status_code == 403
+        read = page.get("/admin/version")
+    assert read.status_code == 200
+    assert "access-control-allow-origin" not in read.headers
+
+
+def test_the_first_start_of_the_unit_makes_an_auth_string_for_root_only_and_the_next_keeps_it(tmp_path: Path) -> None:
+    (line,) = _of_unit("prefect-server", "ExecStartPre")
+    file = tmp_path / "prefect-auth.env"
+    command = _moved(line).removeprefix("+").replace("/etc/bulk-upload/prefect-auth.env", str(file))
+    _shell(command)
+    made = file.read_text()
+    found = re.fullmatch(r"PREFECT_SERVER_API_AUTH_STRING=(operator:[\w-]{43})\nPREFECT_API_AUTH_STRING=(.*)\n", made)
+    assert found
+    assert found[1] == found[2]
+    _shell(command)
+    assert file.read_text() == made
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_the_server_of_the_unit_has_its_pages_where_it_may_write(server: str) -> None:
@@ -147,7 +179,7 @@ def test_the_worker_of_the_unit_runs_a_flow_and_is_stopped_softly(
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=_seconds(_of_unit("prefect-worker", "TimeoutStopSec")[0])) == 0
     begun = {"sort": "START_TIME_DESC", "limit": 1, "flow_runs": {"start_time": {"is_null_": False}}}
-    (run,) = httpx.post(f"{server}/flow_runs/filter", json=begun).json()
+    (run,) = _ask(server, "/flow_runs/filter", begun)
     assert run["state"]["type"] == "CANCELLED", (tmp_path / "log").read_text()
     assert "left for the next run" in run["state"]["message"]
     assert no_faults.in_flight() == 0
@@ -222,9 +254,9 @@ def test_the_job_template_is_taken_by_a_server_and_the_deployments_by_its_pool(s
     environment = os.environ | {"PREFECT_API_URL": server, "PREFECT_HOME": str(tmp_path)}
     template = FOLDER / "kubernetes" / "job-template.json"
     _pool(server, "kubernetes", environment, "--base-job-template", str(template))
-    pool = httpx.get(f"{server}/work_pools/uploads").json()
+    (pool,) = _ask(server, "/work_pools/filter", {})
     assert (pool["type"], pool["base_job_template"]) == ("kubernetes", TEMPLATE)
-    deployments = httpx.post(f"{server}/deployments/filter", json={}).json()
+    deployments = _ask(server, "/deployments/filter", {})
     assert {each["work_pool_name"] for each in deployments} == {"uploads"}
     assert len(deployments) >= 4
 
@@ -355,9 +387,17 @@ def _running(command: list[str], environment: dict[str, str], log: Any) -> Itera
 
 def _pool(server: str, kind: str, environment: dict[str, str], *options: str) -> None:
     """A pool `uploads` of this type, in place of what was there, and the deployments."""
-    httpx.delete(f"{server}/work_pools/uploads")
+    of_server = temporary_settings({PREFECT_API_URL: server})
+    with of_server, get_client(sync_client=True) as client, suppress(ObjectNotFound):
+        client.delete_work_pool("uploads")
     _prefect(environment, "work-pool", "create", "uploads", "--type", kind, *options)
     _prefect(environment, "--no-prompt", "deploy", "--all")
+
+
+def _ask(server: str, path: Any, body: dict[str, Any]) -> Any:
+    """What the server answers a client that it knows."""
+    with temporary_settings({PREFECT_API_URL: server}), get_client(sync_client=True) as client:
+        return client.request("POST", path, json=body).json()
 
 
 def _prefect(environment: dict[str, str], *arguments: str) -> None:

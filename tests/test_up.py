@@ -3,61 +3,19 @@
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
 import certifi
 import pytest
 
-from cli.prefect_server import free_port
 from cli.worker import Stop, run_worker
 from tests.commands import ROOT, command, start
 from tests.reference_vtn import ReferenceVtn
+from tests.running_up import below, children, running_up
 from tests.sites import Site
-
-
-@contextmanager
-def _up(cwd: Path, *options: str, **environment: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command, started as in a terminal, and the address of its Prefect API once it has told it."""
-    port = free_port()
-    up = start("up", "--port", str(port), *options, cwd=cwd, group=True, **environment)
-    assert up.stdout
-    told = ""
-    try:
-        while "Ctrl-C ends it" not in told:
-            line = up.stdout.readline()
-            assert line, told + up.communicate()[1]
-            told += line
-        assert f"http://127.0.0.1:{port}\n" in told
-        yield up, f"http://127.0.0.1:{port}/api"
-    finally:
-        if up.poll() is None:
-            # Also a demo's VTN: it would hold the pipes that are read here to their end.
-            for pid in (*_below(up.pid), up.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        up.communicate()
-
-
-def _start_upload(api_url: str, *options: str, cwd: Path) -> str:
-    started = subprocess.run(
-        [sys.executable, "-m", "prefect", "deployment", "run", "bulk-upload/all-vens", *options],
-        env=os.environ | {"PREFECT_API_URL": api_url, "PREFECT_HOME": str(cwd / "client")},
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    return started.stdout
-
-
-def _end(up: subprocess.Popen[str]) -> str:
-    os.killpg(up.pid, signal.SIGINT)  # as a terminal does it: to every process of the group
-    output, errors = up.communicate(timeout=60)
-    assert up.returncode == 0, errors
-    return output
 
 
 def test_the_demo_is_there_with_data_a_vtn_and_prefect_and_ends_cleanly(tmp_path: Path) -> None:
@@ -69,9 +27,9 @@ def test_the_demo_is_there_with_data_a_vtn_and_prefect_and_ends_cleanly(tmp_path
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path}/real.db",
     }
     (tmp_path / ".env").write_text("VTN_BEARER_TOKEN=another\nBULK_UPLOAD_CA_FILE=nowhere.pem\n")
-    with _up(tmp_path, "--demo", TMPDIR=str(tmp_path), **real) as (up, api_url):
-        assert "Completed" in _start_upload(api_url, "--watch", cwd=tmp_path)
-        assert "Ended." in _end(up)
+    with running_up(tmp_path, "--demo", TMPDIR=str(tmp_path), **real) as up:
+        assert "Completed" in up.start_upload("--watch", cwd=tmp_path)
+        assert "Ended." in up.end()
     assert not (tmp_path / "real.db").exists()
     (folder,) = tmp_path.glob("bulk-upload-demo-*")
     status = command("status", "--db", folder / "resources.db", "--ledger", folder / "ledger.db", cwd=tmp_path)
@@ -93,12 +51,12 @@ def test_ctrl_c_ends_a_run_softly_and_nothing_is_left_behind(
     (tmp_path / "ca.pem").write_text(Path(certifi.where()).read_text())
     home = tmp_path / "prefect"
     seen = len(no_faults.log())
-    with _up(tmp_path, PREFECT_HOME=str(home)) as (up, api_url):
-        _start_upload(api_url, cwd=tmp_path)
+    with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
+        up.start_upload(cwd=tmp_path)
         while len(no_faults.log()) < seen + 8:
-            assert up.poll() is None
+            assert up.process.poll() is None
             time.sleep(0.1)
-        _end(up)
+        up.end()
     with closing(sqlite3.connect(home / "prefect.db")) as db:
         ((state, message),) = db.execute(
             "SELECT state_type, message FROM flow_run JOIN flow_run_state ON flow_run_state.id = flow_run.state_id"
@@ -124,11 +82,13 @@ def test_a_port_that_is_taken_is_told(vtn: ReferenceVtn, tmp_path: Path) -> None
 
 def test_a_prefect_server_that_dies_ends_it_with_a_sentence_that_says_so(tmp_path: Path) -> None:
     home = tmp_path / "prefect"
-    with _up(tmp_path, PREFECT_HOME=str(home)) as (up, _):
-        (server,) = (pid for pid in _children(up.pid) if "server\0start" in Path(f"/proc/{pid}/cmdline").read_text())
+    with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
+        (server,) = (
+            pid for pid in children(up.process.pid) if "server\0start" in Path(f"/proc/{pid}/cmdline").read_text()
+        )
         os.kill(server, signal.SIGKILL)
-        _, errors = up.communicate(timeout=60)
-    assert up.returncode == 1
+        _, errors = up.process.communicate(timeout=60)
+    assert up.process.returncode == 1
     assert f"The Prefect server ended with code -9: its last words are in {home / 'server.log'}" in errors
     assert "a Prefect server starts at http://127.0.0.1" in (home / "server.log").read_text()
     assert not _processes_that_know(home)
@@ -145,6 +105,8 @@ time.sleep(100)
 NAMED_SERVER = """
 class PREFECT_API_URL:
     value = staticmethod(lambda: "http://127.0.0.1:9/api")
+class PREFECT_API_AUTH_STRING:
+    value = staticmethod(lambda: "any")
 """
 
 
@@ -163,14 +125,14 @@ def test_a_second_ctrl_c_ends_a_worker_and_its_runs_at_once(stubborn: dict[str, 
     assert worker.stdout
     try:
         assert worker.stdout.readline() == "started\n"
-        below = _below(worker.pid)
-        assert len(below) == 2
+        runs = below(worker.pid)
+        assert len(runs) == 2
         worker.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert worker.poll() is None
         worker.send_signal(signal.SIGINT)
         assert worker.wait(timeout=5) == 130
-        assert not [pid for pid in below if _runs(pid)]
+        assert not [pid for pid in runs if _runs(pid)]
     finally:
         with suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
@@ -188,20 +150,12 @@ def test_a_worker_that_does_not_end_is_killed(
     assert "The worker did not end within" in capfd.readouterr().err
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def _runs(pid: int) -> bool:
     """Whether this process is there, and not only waits for its parent to take note of its end."""
     try:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
-
-
-def _below(pid: int) -> list[int]:
-    return [each for child in _children(pid) for each in (child, *_below(child))]
 
 
 def _processes_that_know(path: Path) -> list[str]:
