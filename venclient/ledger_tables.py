@@ -146,7 +146,7 @@ LEASES = Table(
 )
 
 
-def _is_away(error: SQLAlchemyError) -> bool:
+def _is_away(error: Exception) -> bool:
     """Whether a server is not there, or ends connections (SQLSTATE 57P, 08), rather than says no."""
     if not isinstance(error, OperationalError):
         return isinstance(error, DBAPIError) and error.connection_invalidated
@@ -159,8 +159,9 @@ def faults_told(name: str, verb: str) -> Iterator[None]:
     """A fault of the database as a `ConfigurationError` that names the ledger; `LedgerLostError` where it is away."""
     try:
         yield
-    except SQLAlchemyError as error:
-        reason = masked(str(getattr(error, "orig", None) or type(error).__name__))
+    except (SQLAlchemyError, UnicodeDecodeError) as error:  # the latter where SQLite quotes a schema that is damaged
+        damaged = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else None
+        reason = damaged or masked(str(getattr(error, "orig", None) or type(error).__name__))
         raise (LedgerLostError if _is_away(error) else ConfigurationError)(
             f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost; "
             "set the ledger right (--ledger or BULK_UPLOAD_LEDGER_URL) and start again"

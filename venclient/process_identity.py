@@ -1,6 +1,7 @@
 """Which process this is, in a way that another process of the machine can tell whether it still runs."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -19,11 +20,12 @@ def on_this_machine(what: str) -> str:
 
 def has_ended(process: str) -> bool:
     """Whether this process is known to be gone: that takes the same machine, and the same container on it."""
-    machine, pid, started = process.rsplit(" ", 2)
-    if not machine or machine != _machine():
+    found = re.fullmatch(r"(.+) (\d{1,9}) (\S+)", process)
+    if found is None or found[1] != _machine():
         return False
-    now = _started(int(pid))
-    return now != started if now is not None else not _is_there(int(pid))
+    pid, started = int(found[2]), found[3]
+    now = _started(pid)
+    return now != started if now is not None else not _is_there(pid)
 
 
 def _machine() -> str:

@@ -288,10 +288,9 @@ class ResourceDatabase:
         try:
             with engine.connect() as connection:
                 yield connection
-        except DBAPIError as error:
-            raise ConfigurationError(
-                f"Resources database {self.name} cannot be read: {masked(str(error.orig))}"
-            ) from error
+        except (DBAPIError, UnicodeDecodeError) as error:  # the latter where SQLite quotes a schema that is damaged
+            reason = masked(str(getattr(error, "orig", "its schema is damaged")))
+            raise ConfigurationError(f"Resources database {self.name} cannot be read: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)
