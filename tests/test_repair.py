@@ -1,6 +1,7 @@
 """Promises about a repair and an upload that meet: whatever `verify --repair` forgets is sent again."""
 
 import subprocess
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.waiting import until
 from venclient.errors import BusyError
 from venclient.lease import Writer
 from venclient.ledger import Entry, Ledger
+from venclient.models import Load
 from venclient.standing import read_standings
 
 HOURS = 400  # all of one month
@@ -113,6 +115,17 @@ def test_nothing_is_recorded_without_a_lease(vtn: ReferenceVtn, site: Site) -> N
             with pytest.raises(BusyError, match="holds no lease"):
                 write()
         assert ledger.entries([load]) == {load.vtn_resource_id: Entry("pending")}
+
+
+def test_a_lease_holds_for_a_ven_in_either_unicode_form(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Ærøskøbing Ågade") for form in ("NFC", "NFD"))
+    load = Load("l", decomposed, "r", "House", "load_0", "Base Load", "meter_1", "vtn-1")
+    with (
+        Ledger(str(tmp_path / "ledger.db"), "http://vtn.example") as ledger,
+        ledger.leased([composed], Writer("a", "a")),
+    ):
+        ledger.settle(load, "done")
+    assert read_standings(str(tmp_path / "ledger.db"), None)["vtn-1"].state == "done"
 
 
 def test_two_repairs_at_once_both_end_and_what_they_forgot_is_sent_again(

@@ -24,6 +24,7 @@ from venclient.ledger_statements import parameters, upsert
 from venclient.ledger_tables import GZIPS, MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
 from venclient.pace import Learned
+from venclient.ven_names import normal_form
 
 REQUESTS_KEPT = 30  # of each load
 RUNS_ASKED = 5
@@ -84,15 +85,16 @@ class Ledger:
         `tell`: what others can learn of the writer from `sign_of_life`, asked every two seconds and at the end.
         """
         lease = Lease(self._database, writer, tell)
+        names = set(map(normal_form, vens))
         try:
             with lease.kept():
                 lease.acquire(vens, waits=waits, stopped=stopped or Event())
-                self._leases.update(dict.fromkeys(vens, lease))
+                self._leases.update(dict.fromkeys(names, lease))
                 yield lease
         finally:
-            for ven in vens:
-                if self._leases.get(ven) is lease:
-                    del self._leases[ven]
+            for name in names:
+                if self._leases.get(name) is lease:
+                    del self._leases[name]
             lease.release()
 
     @outlasting
@@ -275,7 +277,7 @@ class Ledger:
     @contextmanager
     def _writing_of(self, load: Load) -> Iterator[Connection]:
         """A transaction that holds only while this run may write for the load's VEN."""
-        lease = self._leases.get(load.ven)
+        lease = self._leases.get(normal_form(load.ven))
         if lease is None:
             raise BusyError(f"This run holds no lease for the VEN '{load.ven}': without one nothing is recorded")
         with self._database.writing() as connection:
