@@ -3,18 +3,25 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
 from cli import options
-from cli.printable import printable
-from venclient.checking import CheckedSeries, LoadCheck
+from cli.printable import echo, echo_json
+from venclient.check_summary import Failures, Findings, failures_by_cause, findings_by_kind
+from venclient.checking import CheckedSeries, LoadCheck, step, watts
 from venclient.errors import ConfigurationError
+from venclient.series_facts import SeriesFacts
+
+if TYPE_CHECKING:
+    from cli.terminal import Terminal
 
 LISTED_WHOLE = 100
-WIDTH_OF_FILES = 160
+EXAMPLES = 3
+STEPS_NAMED = 3
+WIDTH_OF_FILES = 120
 PAGE_NAME = "coverage.html"
 
 
@@ -42,7 +49,7 @@ def check(
     from cli.progress_bar import counting_bar
     from config.settings import Settings
     from tasks.connections import open_meters
-    from venclient.checking import check_loads
+    from venclient.checking import check_loads, compared
     from venclient.resource_db import ResourceDatabase
 
     settings = Settings.load(resources_db=db, meter_file=h5)
@@ -50,7 +57,7 @@ def check(
     database.vens(ven)
     loads = database.all_loads(ven)[:limit]
     with open_meters(settings) as meters, counting_bar("Reading", "series") as on_series:
-        checked = list(check_loads(loads, meters, database.ambiguous_ids(), on_series))
+        checked = compared(list(check_loads(loads, meters, database.ambiguous_ids(), on_series)))
     of_load = {each.load_id: each for series in checked for each in series.loads}
     checks = [of_load[load.load_id] for load in loads]
     if plot is not None:
@@ -59,15 +66,15 @@ def check(
     numbers = {"loads": len(checks), "usable": len(checks) - len(failing), "failing": len(failing)}
     if as_json:
         answer = {**numbers, "series": len(checked), "checks": [_as_json(each) for each in checks]}
-        typer.echo(orjson.dumps(answer, option=orjson.OPT_UTC_Z).decode())
+        echo_json(answer, orjson.OPT_UTC_Z)
     else:
         _print(checks)
-        typer.echo(
+        echo(
             f"{len(checks):,} loads with {len(checked):,} series: {len(checks) - len(failing):,} can be uploaded, "
             f"{len(failing):,} cannot"
         )
         if plot is not None:
-            typer.echo(f"Pictures: {plot / PAGE_NAME}")
+            echo(f"Pictures: {plot / PAGE_NAME}")
     sys.exit(1 if failing else 0)
 
 
@@ -90,40 +97,84 @@ def _as_json(check: LoadCheck) -> dict[str, object]:
 
 
 def _print(checks: list[LoadCheck]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from cli.terminal import Terminal
 
-    listed = checks if len(checks) <= LISTED_WHOLE else [check for check in checks if check.findings][:LISTED_WHOLE]
+    _print_failures(failures_by_cause(checks))
+    terminal = Terminal()
+    if not terminal.is_terminal:
+        terminal.width = WIDTH_OF_FILES
+    usable = [check for check in checks if not check.error]
+    with_findings = [check for check in usable if check.findings]
+    is_short = len(checks) <= LISTED_WHOLE
+    listed = usable if is_short else with_findings
+    if listed and len(listed) <= LISTED_WHOLE:
+        _print_table(listed, terminal)
+    if not is_short:
+        _print_findings(findings_by_kind(usable), terminal)
+        _print_rest([check.series for check in usable if check.series and not check.findings], terminal)
+
+
+def _print_failures(groups: list[Failures]) -> None:
+    for group in groups:
+        like = f"{_loads(len(group.checks))} cannot be uploaded{', such as' if len(group.checks) > 1 else ''}"
+        echo(f"{like}: {group.error}")
+        for check in group.checks[:EXAMPLES]:
+            echo(f"  {check.name} ({check.ven}, load {check.load_id})")
+        if len(group.checks) > EXAMPLES:
+            echo(f"  and {len(group.checks) - EXAMPLES:,} more: all of them are in --json and on --plot's page")
+
+
+def _print_table(checks: list[LoadCheck], terminal: "Terminal") -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # all of it fits into 80 columns
     table.add_column("load", min_width=10)
     for name in ("rows", "from", "to", "step", "zero", "mean W", "max W"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("findings", min_width=10)
-    for check in listed:
-        table.add_row(
-            Text(printable(check.name)), *_numbers(check), Text(printable("; ".join(check.findings)) or "none")
-        )
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH_OF_FILES
-    if listed:
-        console.print(table)
-    if len(listed) < len(checks):
-        console.print(f"The other {len(checks) - len(listed):,} loads are in --json", highlight=False)
+    for check in checks:
+        if check.series is not None:
+            table.add_row(check.name, *_numbers(check.series), "; ".join(check.findings) or "none")
+    terminal.print(table)
 
 
-def _numbers(check: LoadCheck) -> tuple[str, ...]:
-    facts = check.series
-    if facts is None:
-        return ("",) * 7
-    step = f"{facts.interval_s} s" if facts.interval_s % 60 else f"{facts.interval_s // 60} min"
+def _print_findings(kinds: list[Findings], terminal: "Terminal") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("finding", no_wrap=True)
+    table.add_column("loads", justify="right", no_wrap=True)
+    table.add_column("for example")
+    for each in kinds:
+        check, finding = each.of_loads[0]
+        table.add_row(each.kind, f"{len(each.of_loads):,}", f"{check.name} ({check.ven}): {finding.text}")
+    if kinds:
+        terminal.print(table)
+
+
+def _print_rest(series: list[SeriesFacts], terminal: "Terminal") -> None:
+    if not series:
+        return
+    fewest, most = min(each.points for each in series), max(each.points for each in series)
+    points = f"{fewest:,} points" if fewest == most else f"{fewest:,} to {most:,} points"
+    steps = ", ".join(map(step, sorted({each.interval_s for each in series})[:STEPS_NAMED]))
+    first, last = min(each.first for each in series), max(each.last for each in series)
+    terminal.print(
+        f"{_loads(len(series))} without findings: {points} each, {first:%Y-%m-%d} to {last:%Y-%m-%d}, {steps}"
+    )
+
+
+def _loads(count: int) -> str:
+    return "1 load" if count == 1 else f"{count:,} loads"
+
+
+def _numbers(facts: SeriesFacts) -> tuple[str, ...]:
     return (
         f"{facts.rows:,}",
         f"{facts.first:%Y-%m-%d}",
         f"{facts.last:%Y-%m-%d}",
-        step,
+        step(facts.interval_s),
         f"{facts.zero_share:.0%}",
-        f"{facts.mean_w:,.0f}",
-        f"{facts.max_w:,.0f}",
+        watts(facts.mean_w),
+        watts(facts.max_w),
     )

@@ -1,71 +1,31 @@
 """What an upload would find in the meter file, told before anything is sent; no VTN is needed."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from math import ceil, floor, isfinite
 
-import numpy as np
-from numpy.typing import NDArray
-
-from venclient.cleaning import clean
 from venclient.errors import PermanentError
 from venclient.meter_data import MeterFile
 from venclient.models import Load, MeterSeries
-from venclient.time_range import TimeRange
+from venclient.series_facts import Days, SeriesFacts, count_above, days_of, facts_of, implausible_from_w
 
-DAY_S = 86_400
-GAPS_TOLD = 20
+# A series begins late or ends early where it does so by more than this, and by more than this share of the time that
+# the others span. A tenth of the series may begin or end outside of that time: they do not say what is usual.
+UNUSUAL_S, UNUSUAL_SHARE = 2 * 86_400, 0.01
+OUTSIDE_SHARE = 0.1
+# Of findings, what matters most first.
+KINDS = (
+    "implausible values", "ends early", "begins late", "changed step", "gaps", "duplicate timestamps", "unsorted rows",
+    "NaN", "infinite", "bad timestamps", "above capacity", "all zero", "negative",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """Hours without data, from the first missing interval on."""
+class Finding:
+    """What is worth a look. `kind`: one of `KINDS`; `text`: in words, with its numbers."""
 
-    start: datetime
-    hours: float
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesFacts:
-    """One dataset in numbers. Powers in W, of the rows that an upload would send.
-
-    `rows`: as they stand in the file; `unsorted_rows`: how many are earlier than the one before them; `gaps`: the
-    first of them; `zero_share`: 0 to 1.
-    """
-
-    rows: int
-    points: int
-    first: datetime
-    last: datetime
-    interval_s: int
-    gap_count: int
-    gap_hours: float
-    gaps: tuple[Gap, ...]
-    duplicates: int
-    unsorted_rows: int
-    nan: int
-    infinite: int
-    bad_timestamps: int
-    negative: int
-    zero_share: float
-    min_w: float
-    mean_w: float
-    median_w: float
-    max_w: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Days:
-    """A series by the day (UTC), for pictures: arrays of one length, a day each, in order.
-
-    `day`: int64, days since 1970. `share`: how much of the day has data, 0 to 1. `low_w`, `mean_w`, `high_w`: W.
-    """
-
-    day: NDArray[np.int64]
-    share: NDArray[np.float32]
-    low_w: NDArray[np.float32]
-    mean_w: NDArray[np.float32]
-    high_w: NDArray[np.float32]
+    kind: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +33,8 @@ class LoadCheck:
     """What an upload would find for one load. `error`: why it would not upload.
 
     `exists`: the dataset is where the loads row says; `readable`: its rows can be read. `above_capacity`: how many
-    points are above the capacity of the resource, where that is known.
+    points are above the capacity of the resource, where that is known; `implausible`: how many are of a magnitude that
+    no such load has. `begins_late_hours`, `ends_early_hours`: after or before the others, as `compared` found.
     """
 
     load_id: str
@@ -89,28 +50,56 @@ class LoadCheck:
     capacity_w: float | None
     above_capacity: int | None
     series: SeriesFacts | None
+    implausible: int = 0
+    begins_late_hours: float = 0.0
+    ends_early_hours: float = 0.0
 
     @property
     def findings(self) -> list[str]:
         """What is worth a look, in words; empty for a series without a fault."""
         if self.error or self.series is None:
             return [self.error or "no series"]
-        facts = self.series
-        counts = {
-            "duplicate timestamps": facts.duplicates,
-            "unsorted rows": facts.unsorted_rows,
-            "NaN": facts.nan,
-            "infinite": facts.infinite,
-            "bad timestamps": facts.bad_timestamps,
-            "negative": facts.negative,
-        }
-        found = [f"{facts.gap_count:,} gaps ({facts.gap_hours:,.1f} h)"] if facts.gap_count else []
-        found += [f"{count:,} {what}" for what, count in counts.items() if count]
-        if facts.zero_share == 1:
-            found.append("all zero")
-        if self.above_capacity:
-            found.append(f"{self.above_capacity:,} above capacity ({self.capacity_w:,.0f} W)")
-        return found
+        return [finding.text for finding in self.found]
+
+    @property
+    def found(self) -> list[Finding]:
+        """The same by kind, what matters most first; empty where the load would not upload."""
+        if self.error or self.series is None:
+            return []
+        return sorted(_findings(self, self.series), key=lambda finding: KINDS.index(finding.kind))
+
+
+def _findings(check: LoadCheck, facts: SeriesFacts) -> Iterator[Finding]:
+    if check.implausible:
+        most_w = max(abs(facts.min_w), abs(facts.max_w))
+        yield Finding("implausible values", f"{check.implausible:,} implausible (up to {watts(most_w)} W)")
+    if check.ends_early_hours:
+        yield Finding("ends early", f"ends {check.ends_early_hours / 24:,.0f} days before the others")
+    if check.begins_late_hours:
+        yield Finding("begins late", f"begins {check.begins_late_hours / 24:,.0f} days after the others")
+    if facts.step_changes:
+        before, after = facts.steps[:2]
+        more = f", and {facts.step_changes - 1:,} times more" if facts.step_changes > 1 else ""
+        change = f"{step(before.interval_s)} → {step(after.interval_s)} on {after.start:%Y-%m-%d}"
+        yield Finding("changed step", f"step changes: {change}{more}")
+    if facts.gap_count:
+        gaps = "gap" if facts.gap_count == 1 else "gaps"
+        yield Finding("gaps", f"{facts.gap_count:,} {gaps} ({facts.gap_hours:,.1f} h)")
+    counts = {
+        "duplicate timestamps": facts.duplicates,
+        "unsorted rows": facts.unsorted_rows,
+        "NaN": facts.nan,
+        "infinite": facts.infinite,
+        "bad timestamps": facts.bad_timestamps,
+        "negative": facts.negative,
+    }
+    for kind, count in counts.items():
+        if count:
+            yield Finding(kind, f"{count:,} {kind}")
+    if facts.zero_share == 1:
+        yield Finding("all zero", "all zero")
+    if check.above_capacity and check.capacity_w is not None:
+        yield Finding("above capacity", f"{check.above_capacity:,} above capacity ({watts(check.capacity_w)} W)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,99 +118,88 @@ def check_loads(
 ) -> Iterator[CheckedSeries]:
     """Read each series of these loads once, however many of them share it; `on_series(done, total)` hears of it.
 
-    `ambiguous_ids`: what `ResourceDatabase.ambiguous_ids` found.
+    A series is the one that an upload would send, by the same rules for quality codes. `ambiguous_ids`: what
+    `ResourceDatabase.ambiguous_ids` found.
     """
     sharing: dict[tuple[str, str], list[Load]] = {}
     for load in loads:
         sharing.setdefault((load.h5_meter_id, load.load_component), []).append(load)
     for done, ((meter, component), sharers) in enumerate(sharing.items(), start=1):
         try:
-            rows = meters.rows(meter, component)
+            series = meters.series(meter, component)
+            yield _checked(series, sharers, ambiguous_ids)
         except PermanentError as error:
             exists = meters.has(meter, component)
-            yield CheckedSeries(
-                tuple(_unusable(load, str(error), exists=exists, readable=False) for load in sharers), None
-            )
-        else:
-            yield _checked(rows, meters.time_range, sharers, ambiguous_ids)
+            readable = exists and meters.is_readable(meter, component)
+            yield CheckedSeries(tuple(_unusable(load, str(error), exists, readable) for load in sharers), None)
         on_series(done, len(sharing))
 
 
-def _checked(
-    rows: NDArray[np.generic], time_range: TimeRange, sharers: Sequence[Load], ambiguous_ids: frozenset[str]
-) -> CheckedSeries:
-    try:
-        series = clean(rows, time_range=time_range)
-    except PermanentError as error:
-        return CheckedSeries(tuple(_unusable(load, str(error), exists=True, readable=True) for load in sharers), None)
-    facts = _facts(rows, series)
-    return CheckedSeries(tuple(_load_check(load, series, facts, ambiguous_ids) for load in sharers), _days(series))
+def compared(checked: Sequence[CheckedSeries]) -> list[CheckedSeries]:
+    """The same, each series held against the time that the others span; those that would not upload are none of them.
+
+    That time is from the start that a tenth of the series are before, to the end that a tenth of them go beyond.
+    """
+    facts = [each.loads[0].series for each in checked if any(not load.error for load in each.loads)]
+    firsts = sorted(each.first.timestamp() for each in facts if each)
+    lasts = sorted(each.last.timestamp() for each in facts if each)
+    if not firsts:
+        return list(checked)
+    most = len(firsts) - 1
+    begin_s, end_s = firsts[floor(OUTSIDE_SHARE * most)], lasts[ceil((1 - OUTSIDE_SHARE) * most)]
+    least_s = max(UNUSUAL_S, UNUSUAL_SHARE * (end_s - begin_s))
+
+    def held_against_others(load: LoadCheck) -> LoadCheck:
+        if load.series is None:
+            return load
+        late_s, early_s = load.series.first.timestamp() - begin_s, end_s - load.series.last.timestamp()
+        return replace(
+            load,
+            begins_late_hours=late_s / 3600 if late_s > least_s else 0.0,
+            ends_early_hours=early_s / 3600 if early_s > least_s else 0.0,
+        )
+
+    return [replace(each, loads=tuple(map(held_against_others, each.loads))) for each in checked]
 
 
-def _unusable(load: Load, error: str, *, exists: bool, readable: bool) -> LoadCheck:
-    return LoadCheck(*_known(load), exists, readable, error, load.capacity_w, None, None)
+def watts(power_w: float) -> str:
+    """A power for a table, of a few signs whatever its size."""
+    return f"{power_w:,.0f}" if abs(power_w) < 1e9 else f"{power_w:.2e}"
 
 
-def _load_check(load: Load, series: MeterSeries, facts: SeriesFacts, ambiguous_ids: frozenset[str]) -> LoadCheck:
-    error = None
-    if load.vtn_resource_id in ambiguous_ids:
-        error = f"Another load, with another series, has the same vtn_resource_id {load.vtn_resource_id}"
-    above = None if load.capacity_w is None else int((series.points().power_w > load.capacity_w).sum())
-    return LoadCheck(*_known(load), True, True, error, load.capacity_w, above, facts)
+def step(interval_s: int) -> str:
+    """An interval in words."""
+    return f"{interval_s:,} s" if interval_s % 60 else f"{interval_s // 60:,} min"
+
+
+def _checked(series: MeterSeries, sharers: Sequence[Load], ambiguous_ids: frozenset[str]) -> CheckedSeries:
+    facts = facts_of(series)
+    counts: dict[float | None, tuple[int | None, int]] = {}
+    for load in sharers:
+        capacity_w = _capacity_w(load)
+        if capacity_w not in counts:
+            counts[capacity_w] = count_above(series, capacity_w, implausible_from_w(facts.typical_w, capacity_w))
+    checks = [_load_check(load, facts, ambiguous_ids, *counts[_capacity_w(load)]) for load in sharers]
+    return CheckedSeries(tuple(checks), days_of(series, implausible_from_w(facts.typical_w)))
+
+
+def _unusable(load: Load, error: str, exists: bool, readable: bool) -> LoadCheck:
+    return LoadCheck(*_known(load), exists, readable, load.fault or error, _capacity_w(load), None, None)
+
+
+def _load_check(
+    load: Load, facts: SeriesFacts, ambiguous_ids: frozenset[str], above: int | None, implausible: int
+) -> LoadCheck:
+    error = load.fault
+    if error is None and load.vtn_resource_id in ambiguous_ids:
+        error = f"Another load, with another series, has the same vtn_resource_id '{load.vtn_resource_id}'"
+    return LoadCheck(*_known(load), True, True, error, _capacity_w(load), above, facts, implausible)
+
+
+def _capacity_w(load: Load) -> float | None:
+    return load.capacity_w if load.capacity_w is not None and isfinite(load.capacity_w) else None
 
 
 def _known(load: Load) -> tuple[str, str, str, str, str, str, bool]:
     names = (load.load_id, load.ven, load.name, load.load_name)
     return *names, load.h5_meter_id, load.load_component, bool(load.vtn_resource_id)
-
-
-def _facts(rows: NDArray[np.generic], series: MeterSeries) -> SeriesFacts:
-    time, points = rows[:, 0].astype(np.float64), series.points()
-    power_w = points.power_w
-    gaps = list(_gaps(series))
-    return SeriesFacts(
-        rows=len(rows),
-        points=len(series),
-        first=_utc(points.start_s[0]),
-        last=_utc(points.start_s[-1]),
-        interval_s=series.interval_s,
-        gap_count=len(gaps),
-        gap_hours=sum(gap.hours for gap in gaps),
-        gaps=tuple(gaps[:GAPS_TOLD]),
-        duplicates=series.dropped.get("duplicate timestamp", 0),
-        unsorted_rows=int((time[1:] < time[:-1]).sum()),
-        nan=series.dropped.get("NaN", 0),
-        infinite=series.dropped.get("infinite", 0),
-        bad_timestamps=series.dropped.get("bad timestamp", 0),
-        negative=int((power_w < 0).sum()),
-        zero_share=float((power_w == 0).mean()),
-        min_w=float(power_w.min()),
-        mean_w=float(power_w.mean()),
-        median_w=float(np.median(power_w)),
-        max_w=float(power_w.max()),
-    )
-
-
-def _gaps(series: MeterSeries) -> Iterator[Gap]:
-    points = series.points()
-    end_s = points.start_s + points.interval_s
-    missing_s = points.start_s[1:] - end_s[:-1]
-    for before in np.flatnonzero(missing_s > 0).tolist():
-        yield Gap(_utc(end_s[before]), int(missing_s[before]) / 3600)
-
-
-def _days(series: MeterSeries) -> Days:
-    whole = series.points()
-    day, begin, points = np.unique(whole.start_s // DAY_S, return_index=True, return_counts=True)
-    power_w = whole.power_w.astype(np.float32)
-    return Days(
-        day=day,
-        share=np.minimum(np.add.reduceat(whole.interval_s, begin) / DAY_S, 1).astype(np.float32),
-        low_w=np.minimum.reduceat(power_w, begin),
-        mean_w=(np.add.reduceat(power_w, begin) / points).astype(np.float32),
-        high_w=np.maximum.reduceat(power_w, begin),
-    )
-
-
-def _utc(unix_s: int | np.int64) -> datetime:
-    return datetime.fromtimestamp(int(unix_s), UTC)

@@ -44,6 +44,7 @@ def clean(
     grid_s, start_s, power_w, kept, dropped = usable(rows, rules, detector.unit)
     check = RangeCheck(time_range, detector.unit)
     check.add(rows, start_s, kept)
+    unsorted_rows = int((grid_s[1:] < grid_s[:-1]).sum())
     if not is_increasing(grid_s):
         grid_s = np.unique(grid_s)
         if not is_increasing(start_s):
@@ -60,7 +61,7 @@ def clean(
     interval_s = intervals(start_s, grid_s, stretches, regular_s)
     points = Points(start_s, *rules.applied(power_w, capacity_w), interval_s)
     series = MeterSeries((0, len(points)), lambda _: points, rules.codes, stretches, regular_s, (), left_out)
-    return replace(series, months=months_of(series, month_begins(start_s)))
+    return replace(series, months=months_of(series, month_begins(start_s)), unsorted_rows=unsorted_rows)
 
 
 class Usable(NamedTuple):

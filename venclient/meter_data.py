@@ -24,6 +24,7 @@ from venclient.dataset_reads import (
     exists,
     read,
     read_again,
+    read_through,
     rows_or_long_series,
 )
 from venclient.errors import ConfigurationError, PermanentError, ReaderKilledError
@@ -122,6 +123,14 @@ class MeterFile:
     def rows(self, meter: str, component: str) -> NDArray[np.generic]:
         """The dataset as it stands: (N, 2), timestamp and power. Raises `PermanentError` when it is of no use."""
         return self._look(SeriesName(self.path, meter, component), all_rows)[0]
+
+    def is_readable(self, meter: str, component: str) -> bool:
+        """Whether every row of a dataset that is of use can be read."""
+        try:
+            self._look(SeriesName(self.path, meter, component), partial(read_through, SLICE_ROWS))
+        except PermanentError:
+            return False
+        return True
 
     def _look(self, name: SeriesName, what: Callable[[h5py.Dataset, Alive], _Found]) -> tuple[_Found, Version]:
         """What is found in a dataset that is of use, and the version of the file that it is in."""

@@ -108,7 +108,8 @@ class MeterSeries:
     raises `ReplacedError` when that is another file by then. `edges`: the place of each slice's first point, and at
     the end the number of points; `slice_of`: a slice by its number. `stretches`: more than one where the meter changed
     its step. `regular_interval_s`: the interval of every point, None where they may differ. `dropped`: how many rows of
-    the dataset were left out, by reason.
+    the dataset were left out, by reason; `unsorted_rows`: how many are earlier than the one before them,
+    of those with a usable time.
     """
 
     edges: tuple[int, ...]
@@ -118,6 +119,7 @@ class MeterSeries:
     regular_interval_s: int | None
     months: tuple[Month, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
+    unsorted_rows: int = 0
 
     def __len__(self) -> int:
         return self.edges[-1]

@@ -15,15 +15,18 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from venclient.checking import CheckedSeries, Days, LoadCheck
+from venclient.check_summary import failures_by_cause, findings_by_kind
+from venclient.checking import CheckedSeries, LoadCheck
 from venclient.pages import page
+from venclient.series_facts import Days
+from venclient.untrusted_text import visible
 
 COVERED = LinearSegmentedColormap.from_list("covered", ["#f3b0aa", "#cfe0f1", "#2b6cb0"])
 COVERED.set_bad("#d5d8db")
 NAMED_LOADS = 200  # of one VEN; more of them are rows without a name
 NAMED_ROW_PX, ROW_PX = 14, 4
 MONTHS_NAMED = 26
-UNUSABLE_TOLD = 200
+LABEL_SIGNS = 40
 
 Placed = list[tuple[LoadCheck, Days | None]]
 
@@ -54,8 +57,9 @@ def coverage_page(
         loads=len(placed),
         points=sum(check.series.points for check, _ in placed if check.series),
         series=len(checked),
-        unusable=[check for check, _ in placed if check.error],
-        told=UNUSABLE_TOLD,
+        failures=failures_by_cause(check for check, _ in placed),
+        failing=sum(check.error is not None for check, _ in placed),
+        findings=_findings(checked),
         days_outside=outside,
         months=_months(first, last),
         maps=maps,
@@ -76,6 +80,32 @@ def _meters(checked: Sequence[CheckedSeries]) -> dict[str, list[CheckedSeries]]:
         if series.days is not None:
             meters.setdefault(series.loads[0].h5_meter_id, []).append(series)
     return dict(sorted(meters.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundIn:
+    """A finding of a series, in words, and who has it."""
+
+    text: str
+    meter: str
+    sharers: str
+
+
+def _findings(checked: Sequence[CheckedSeries]) -> list[tuple[str, int, list[FoundIn]]]:
+    """Each kind of finding, how many loads have it, and the series of these."""
+    rows = []
+    for kind in findings_by_kind(check for series in checked for check in series.loads):
+        of_series: dict[tuple[str, str, str], list[LoadCheck]] = {}
+        for check, finding in kind.of_loads:
+            of_series.setdefault((finding.text, check.h5_meter_id, check.load_component), []).append(check)
+        found = [FoundIn(text, f"{meter} {part}", _named(who)) for (text, meter, part), who in of_series.items()]
+        rows.append((kind.kind, len(kind.of_loads), found))
+    return rows
+
+
+def _named(checks: Sequence[LoadCheck]) -> str:
+    more = f" and {len(checks) - 1:,} more" if len(checks) > 1 else ""
+    return f"{checks[0].name} ({checks[0].ven}){more}"
 
 
 def _sharers(series: Sequence[CheckedSeries]) -> str:
@@ -139,9 +169,10 @@ def _curves(series: Sequence[CheckedSeries], first: int, last: int) -> str:
     for each in sorted(series, key=lambda one: one.loads[0].load_component):
         if each.days is not None:
             days, load = each.days, each.loads[0]
-            label = f"{load.load_component} {load.load_name}".replace("$", r"\$")
-            (line,) = axes.plot(days.day, days.mean_w, linewidth=1, label=label)
-            axes.fill_between(days.day, days.low_w, days.high_w, color=line.get_color(), alpha=0.12, linewidth=0)
+            day, low_w, mean_w, high_w = _with_breaks(days)
+            (line,) = axes.plot(day, mean_w, linewidth=1, label=_label(load))
+            axes.plot(*_alone(day, mean_w), ".", markersize=2, color=line.get_color())
+            axes.fill_between(day, low_w, high_w, color=line.get_color(), alpha=0.12, linewidth=0)
     _date_axis(axes, first, last)
     axes.set_ylabel("W")
     axes.grid(visible=True, color="#e5e9ed", linewidth=0.6)
@@ -149,6 +180,26 @@ def _curves(series: Sequence[CheckedSeries], first: int, last: int) -> str:
     image = BytesIO()
     figure.savefig(image, format="png")
     return _base64(image)
+
+
+def _with_breaks(days: Days) -> tuple[NDArray[np.float64], ...]:
+    """Days with their lowest, mean and highest values, and a day of NaN in each gap, at which a line ends."""
+    ends = np.flatnonzero(np.diff(days.day) > 1) + 1
+    day = np.insert(days.day.astype(np.float64), ends, days.day[ends] - 0.5)
+    return day, *(np.insert(each, ends, np.nan) for each in (days.low_w, days.mean_w, days.high_w))
+
+
+def _alone(day: NDArray[np.float64], mean_w: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Days between two gaps, of which a line would show nothing."""
+    is_there = np.pad(~np.isnan(mean_w), 1)
+    alone = is_there[1:-1] & ~is_there[:-2] & ~is_there[2:]
+    return day[alone], mean_w[alone]
+
+
+def _label(load: LoadCheck) -> str:
+    """A component for the legend, which would take `$` for mathematics, and leaves out what begins with `_`."""
+    text = visible(f"{load.load_component} {load.load_name}")
+    return text[:LABEL_SIGNS].replace("$", r"\$").replace("_", "\u200b_", text.startswith("_"))
 
 
 def _date_axis(axes: Axes, first: int, last: int) -> None:
