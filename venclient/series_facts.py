@@ -40,8 +40,8 @@ class SeriesFacts:
     """One dataset in numbers. Powers in W, of the rows that an upload would send.
 
     `rows`: as they stand in the file; `unsorted_rows`: how many are earlier than the one before them; `gaps`: the
-    first of them; `zero_share`: 0 to 1; `interval_s`: what most rows have; `steps`: the first of its intervals, more than one
-    where it changes, `step_changes` times in all; `typical_w`: the median of the magnitudes of all values other than 0.
+    first of them; `zero_share`: 0 to 1; `interval_s`: what most rows have; `steps`: the first of its intervals,
+    which changes `step_changes` times; `typical_w`: the median of the magnitudes of all values other than 0.
     """
 
     rows: int
