@@ -16,6 +16,7 @@ from tenacity import sleep_using_event
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.small_server import answering
+from tests.untrusted_server import reply, saying, talking
 from tests.waiting import until
 from venclient.errors import ConfigurationError, PermanentError, StoppedError, TransientError
 from venclient.gate import Gate
@@ -141,7 +142,7 @@ def stopped() -> Event:
 
 @pytest.fixture
 def gate(stopped: Event) -> Gate:
-    return Gate(Pace(), stopped, patience_s=60, first_wait_s=0.01)
+    return Gate(Pace(), stopped, patience_s=61, first_wait_s=0.01)
 
 
 def _fail(gate: Gate, what: str, error: Exception) -> None:
@@ -197,3 +198,31 @@ def test_whoever_waits_at_the_gate_can_be_stopped(gate: Gate, stopped: Event) ->
 def _pass(gate: Gate) -> None:
     with gate.passed("x", 1):
         pass
+
+
+@pytest.mark.parametrize("asked", ["86400", "9" * 400, "Fri, 01 Jan 2100 00:00:00 GMT"], ids=["day", "ages", "date"])
+@pytest.mark.parametrize("whose", ["vtn", "token server"])
+def test_a_retry_after_never_outlasts_the_patience(asked: str, whose: str) -> None:
+    """After it, one request more finds out whether the VTN is back."""
+    busy = talking(saying(reply("503 Busy", f"Retry-After: {asked}")))
+    with busy as url:
+        tokens = GivenToken(SecretStr("x")) if whose == "vtn" else ClientCredentials(url, "id", SecretStr("secret"))
+        with (
+            VtnClient(url, tokens, retry_wait_s=0.05, outage_patience_s=2) as client,
+            ThreadPoolExecutor(8) as pool,
+        ):
+            for call in [pool.submit(client.create_ven, "Aalborg") for _ in range(8)]:
+                with pytest.raises(ConfigurationError, match=r"longer than BULK_UPLOAD_OUTAGE_PATIENCE: .*503"):
+                    call.result(timeout=120)
+
+
+def test_a_retry_after_of_hours_is_kept_to_and_said(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    _fail(gate, "a", TransientError("503 - busy", 503, retry_after_s=7200))
+    assert gate.waiting_for
+    assert re.search(r"everything waits for 6[0-9] s. 503 - busy", caplog.text), "its patience is 1 min"
+
+
+def test_no_start_waits_for_a_retry_after_of_hours() -> None:
+    answer = saying(reply("503 Busy", "Retry-After: 3600"))
+    with talking(answer) as url, VtnClient(url, GivenToken(SecretStr("x"))) as client:
+        client.check()

@@ -76,8 +76,8 @@ class Attempts:
         """What the call returns, and what the attempts before came to; an error carries all of them.
 
         `what` it is about, such as a resource, tells the trouble with one from an outage. With `at_most`, no outage is
-        sat out: there are so many attempts and no more. A `TooMuchError` that fewer points may get past is not tried
-        again.
+        sat out: there are so many attempts and no more, and none after a Retry-After of minutes. A `TooMuchError` that
+        fewer points may get past is not tried again.
         """
         tried = _Tried()
         at_most = at_most or self._few
@@ -91,7 +91,7 @@ class Attempts:
                 tried.refusals.append(str(error.status or "no-answer"))
                 is_its_own = self._is_its_own(error, is_last=tried.counted + 1 >= self._at_most)
                 tried.counted += at_most is not None or (is_its_own and self._counts(error, what))
-                tried.is_over = isinstance(error, PermanentError)
+                tried.is_over = isinstance(error, PermanentError) or (at_most is not None and _asks_for_long(error))
                 if isinstance(error, TooMuchError):
                     tried.is_over = is_its_own and error.may_get_less(points)
                     self._learn(points, is_too_much=tried.is_over)
@@ -165,6 +165,10 @@ class Attempts:
         except PermanentError:
             return True
         return True
+
+
+def _asks_for_long(error: TransientError) -> bool:
+    return error.retry_after_s is not None and error.retry_after_s > RETRY_WAIT_MAX_S
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """The gate before every request, for all threads of a process: where they wait for their turn, and for the VTN.
 
 While nothing succeeds, the gate is closed and everybody waits; one request at a time is let through, to probe, after
-waits that double up to a minute. The first that succeeds opens it. A VTN's Retry-After holds it shut for that long.
+waits that double up to a minute. The first that succeeds opens it. A VTN's Retry-After holds it shut for that long,
+but no longer than an outage may last: then a probe decides.
 """
 
 import logging
@@ -160,12 +161,12 @@ class Gate:
         with self._changed:
             self._reason = str(error)
             now = time.monotonic()
-            if error.retry_after_s is not None:
-                self._held_until = max(self._held_until, now + error.retry_after_s)
             if error.status == TOKEN_REFUSED:
                 return
             if not self._failures:
                 self._failing_since = now
+            if error.retry_after_s is not None:
+                self._hold(now, error.retry_after_s, error)
             self._failures += 1
             self._failed.add(what)
             if is_probe:
@@ -176,6 +177,12 @@ class Gate:
                 self._closed_at = datetime.now(UTC) - timedelta(seconds=now - self._failing_since)
                 self._probe_at = now + self._wait_s
                 log.warning("The VTN takes nothing any more: everything waits, and one request probes. %s", error)
+
+    def _hold(self, now: float, asked_s: float, error: TransientError) -> None:
+        until = min(now + asked_s, self._failing_since + self._patience_s)
+        if until - max(now, self._held_until) > PROBE_EVERY_S:
+            log.warning("The VTN asks to be left alone: everything waits for %.0f s. %s", until - now, error)
+        self._held_until = max(self._held_until, until)
 
     def _is_outage(self, now: float, error: TransientError) -> bool:
         has_been_long = now - self._failing_since >= min(SILENT_FOR_S, self._patience_s)
