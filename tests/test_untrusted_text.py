@@ -25,7 +25,7 @@ from config.settings import given_options
 from flows.bulk_upload import bulk_upload
 from flows.register_loads import register_loads
 from flows.verify_upload import verify_upload
-from tests.chromium import opened, shown_text
+from tests.chromium import opened, tab
 from tests.commands import command, last_json
 from tests.sites import Site
 from tests.small_server import answering
@@ -169,7 +169,9 @@ def test_pages_show_hostile_names_and_answers_as_text(
     assert [page.name[:12] for page in pages] == ["coverage.htm", "verification"]
     for page in pages:
         assert opened(f"file://{page}", page.with_suffix(".png")) == []
-        html = shown_text(f"file://{page}", until="</html>")
+        with tab() as shown:
+            shown.open(f"file://{page}")
+            html = shown.text(until_there="</html>")
         assert SEEN in html
         assert not re.search(r'<script|<a\b|src="x"|<[^>]*onerror=(?!throw\(1\)&gt;)', html)
         assert _obeyed(html) == set()
