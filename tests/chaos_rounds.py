@@ -19,6 +19,8 @@ LEASE_S = 30.0  # without a sign of life: venclient.liveness
 DISK_BYTES = 16 * 2**20
 PAGE_BYTES = 4096
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+# Its processes cannot be looked for from here, nor those of this machine from there.
+ANOTHER_MACHINE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def _faults(world: World, round_: Round) -> None:
@@ -144,6 +146,47 @@ def _clock_jumps(world: World, round_: Round) -> None:
     round_.kills += 1
 
 
+def _clocks_apart(world: World, round_: Round) -> None:
+    """Two machines whose clocks are days apart upload the same VENs; half of the time the first one is killed."""
+    world.vtn.switch(points_per_second=2_000)
+    first = world.start(prefix=ANOTHER_MACHINE, **_clock_set_to(round_.dice.randint(-864_000, -86_400)))
+    world.has_begun(round_.dice)
+    second = world.start(BULK_UPLOAD_WHEN_BUSY="wait", **_clock_set_to(round_.dice.randint(0, 864_000)))
+    if round_.dice.random() < 0.5:
+        first.kill()
+        round_.kills += 1
+    first.communicate(timeout=120)
+    _, errors = second.communicate(timeout=LEASE_S + 120)
+    assert second.returncode == 0, errors
+
+
+def _repaired_meanwhile(world: World, round_: Round) -> None:
+    """Points are altered and lost at the VTN, and `verify --repair` finds them while a run sends the same months."""
+    world.vtn.switch(points_per_second=2_000)
+    with _meanwhile(world.run):
+        world.has_begun(round_.dice)
+        world.damage(round_.dice)
+        world.repair(round_)
+
+
+def _vtn_restored(world: World, round_: Round) -> None:
+    """The VTN loses what it acknowledged in the last run, or all that it ever had: the next run says so."""
+    backup = world.folder / "backup.db"
+    world.back_up_vtn(backup)
+    world.run()
+    is_emptied = round_.dice.random() < 0.5
+    world.restore_vtn(round_, None if is_emptied else backup)
+    if is_emptied:
+        run = world.start()
+        _, errors = run.communicate(timeout=120)
+        assert "verify --repair" in errors, errors
+    world.repair(round_)
+
+
+def _clock_set_to(offset_s: int) -> dict[str, str]:
+    return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{offset_s:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
 @contextmanager
 def _meanwhile(call: Callable[[], object]) -> Iterator[None]:
     """The call in a thread, which is waited for at the end; what leaves it leaves this."""
@@ -162,11 +205,14 @@ KINDS: dict[str, Callable[[World, Round], None]] = {
     "clock jumps": _clock_jumps,
     "database killed": _database_killed,
     "run frozen": _run_frozen,
+    "repaired meanwhile": _repaired_meanwhile,
+    "vtn restored": _vtn_restored,
+    "clocks apart": _clocks_apart,
 }
 # Of a hundred rounds.
 SHARES = {
-    "faults": 50, "vtn killed": 14, "run killed": 10, "slow loris": 8, "disk full": 8, "clock jumps": 4,
-    "database killed": 4, "run frozen": 2,
+    "faults": 40, "vtn killed": 12, "run killed": 10, "slow loris": 6, "disk full": 6, "repaired meanwhile": 6,
+    "vtn restored": 6, "clock jumps": 4, "clocks apart": 4, "database killed": 4, "run frozen": 2,
 }  # fmt: skip
 
 

@@ -3,12 +3,13 @@
 import gc
 import os
 import random
+import sqlite3
 import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from config.settings import given_options
 from flows.bulk_upload import bulk_upload
 from tests.commands import start
-from tests.reference_vtn import ReferenceVtn
+from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
 from tests.sites import Site, expected_points
 from tests.slow_line import SlowLine
 from venclient.chunks import pending
@@ -51,13 +52,17 @@ class Tally:
 
 @dataclass
 class Round:
-    """A round at work: its number, its dice, and what it may do twice."""
+    """A round at work: its number, its dice, and what it may send twice.
+
+    `repaired_ids`: resources of which a repair sends months again that the VTN has acknowledged.
+    """
 
     number: int
     kind: str
     dice: random.Random
     kills: int = 0
     seen: list[Seen] = field(default_factory=list)
+    repaired_ids: set[str] = field(default_factory=set)
 
 
 class World:
@@ -126,14 +131,35 @@ class World:
             state: State[Any] = bulk_upload(only_failed=only_failed, chunk_size=CHUNK_SIZE, return_state=True)
         return state
 
-    def start(self, **environment: Any) -> subprocess.Popen[str]:
-        """The same as a process of its own."""
-        options = ["--db", self.site.db, "--h5", self.site.h5, "--ledger", self.ledger, "--vtn-url", self.vtn_url]
+    def start(
+        self, command: str = "run", *options: str, prefix: Sequence[str] = (), **environment: Any
+    ) -> subprocess.Popen[str]:
+        """The same, or another command on the same site, as a process of its own."""
+        site = ["--db", self.site.db, "--h5", self.site.h5, "--ledger", self.ledger, "--vtn-url", self.vtn_url]
+        settings: dict[str, Any] = {
+            "VTN_BEARER_TOKEN": self.vtn.token,
+            "BULK_UPLOAD_CHUNK_SIZE": str(CHUNK_SIZE),
+            "BULK_UPLOAD_CONCURRENCY": str(CONCURRENCY),
+            "BULK_UPLOAD_RETRY_WAIT_S": "0.01",
+            "BULK_UPLOAD_TIMEOUT_S": "2",
+        }
         return start(
-            "run", *options, "--token", self.vtn.token, "--chunk-size", CHUNK_SIZE,
-            cwd=self.folder, prefect_url=self.prefect_url, BULK_UPLOAD_CONCURRENCY=str(CONCURRENCY),
-            BULK_UPLOAD_RETRY_WAIT_S="0.01", BULK_UPLOAD_TIMEOUT_S="2", **environment,
-        )  # fmt: skip
+            command,
+            *options,
+            *site,
+            cwd=self.folder,
+            prefect_url=self.prefect_url,
+            prefix=prefix,
+            **(settings | environment),
+        )
+
+    def repair(self, round_: Round) -> str:
+        """`bulk-upload verify --repair`, which waits for a run that holds a VEN; what it said."""
+        repair = self.start("verify", "--repair", BULK_UPLOAD_WHEN_BUSY="wait")
+        output, errors = repair.communicate(timeout=120)
+        assert repair.returncode in (0, 1), errors
+        round_.repaired_ids |= {load.vtn_resource_id for load in self.site.loads}
+        return output + errors
 
     def note(self, round_: Round) -> None:
         """Keep what the VTN has seen: its own note is lost when it is killed."""
@@ -149,6 +175,36 @@ class World:
         time.sleep(away_s)
         self.vtn.start()
         self._noted = 0
+
+    def back_up_vtn(self, file: Path) -> None:
+        """Keep what the VTN's store holds now."""
+        with closing(sqlite3.connect(self.vtn.store)) as store, closing(sqlite3.connect(file)) as backup:
+            store.backup(backup)
+
+    def restore_vtn(self, round_: Round, backup: Path | None) -> None:
+        """Let the VTN have what it had then, or its resources without a point."""
+        self.note(round_)
+        self.vtn.stop()
+        with closing(sqlite3.connect(self.vtn.store)) as store, store:
+            if backup is None:
+                store.execute("DELETE FROM points")
+            else:
+                with closing(sqlite3.connect(backup)) as kept:
+                    kept.backup(store)
+        self.vtn.start()
+        self._noted = 0
+
+    def damage(self, dice: random.Random) -> None:
+        """Alter or delete some of the points that the VTN has, one of each of three loads."""
+        for load in dice.sample(self.site.loads, 3):
+            starts = self.vtn.points(load.vtn_resource_id).start_s.tolist()
+            if not starts:
+                continue
+            start_s = dice.choice(starts)
+            if dice.random() < 0.5:
+                self.vtn.alter_point(load.vtn_resource_id, start_s, -1.0)
+            else:
+                self.vtn.tamper(f"DELETE FROM points WHERE start = ? AND {OF_RESOURCE}", start_s, load.vtn_resource_id)
 
     def has_begun(self, dice: random.Random) -> None:
         """Wait until some requests have come, or none will."""
@@ -181,7 +237,7 @@ class World:
                 entry = entries[load.vtn_resource_id]
                 assert (entry.state, entry.refused) == ("done", ()), load
                 assert not pending(meters.series(load.h5_meter_id, load.load_component), entry.marks), load
-        twice = _points_acknowledged_twice(round_.seen)
+        twice = _points_acknowledged_twice(seen for seen in round_.seen if seen.resource_id not in round_.repaired_ids)
         self.tallies[round_.kind].sent_twice += twice
         assert twice <= round_.kills * CONCURRENCY * CHUNK_SIZE, f"{twice} points were acknowledged twice"
         assert self.vtn.in_flight() == 0
@@ -206,7 +262,7 @@ class World:
         assert not warm or warm[-1] - warm[0] < GROWTH_BYTES, warm
 
 
-def _points_acknowledged_twice(seen: list[Seen]) -> int:
+def _points_acknowledged_twice(seen: Iterable[Seen]) -> int:
     """Points of requests that were answered 201 and nothing else more than once.
 
     By a run that took over from one that was stopped, and by a frozen one that wakes up after its deadline.

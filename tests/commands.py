@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ def start(
     prefect_url: str | None = None,
     stderr: int = subprocess.PIPE,
     group: bool = False,
+    prefix: Sequence[str] = (),
     **environment: str,
 ) -> subprocess.Popen[str]:
-    """Start a command, with `group` in a process group of its own; its output is kept apart and as text."""
+    """Start a command, with `group` in a process group of its own; its output is kept apart and as text.
+
+    `prefix`: a command that starts it, with that command's options.
+    """
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("BULK_UPLOAD_", "PREFECT_"))}
     settings |= {"PREFECT_API_URL": prefect_url, "PREFECT_API_AUTH_STRING": AUTH_STRING} if prefect_url else {}
     return subprocess.Popen(
-        [sys.executable, "-m", "cli", *map(str, arguments)],
+        [*prefix, sys.executable, "-m", "cli", *map(str, arguments)],
         cwd=cwd,
         env=settings | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | environment,
         stdout=subprocess.PIPE,
