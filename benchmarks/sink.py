@@ -4,6 +4,7 @@ Each point of a body has one closing brace, and no text in it has any: so they a
 """
 
 import asyncio
+import re
 import zlib
 from collections.abc import Callable
 
@@ -54,7 +55,9 @@ class Sink(asyncio.BufferedProtocol):
         elif self._head.startswith(b"GET"):
             status, body = b"200 OK", b"[]"
         else:
-            status, body = b"201 Created", b'{"entries_created":%d}' % self._points
+            _, _, named = self._head.partition(b"resource_id=")
+            resource_id = re.split(b"[& ]", named, maxsplit=1)[0]
+            status, body = b"201 Created", b'{"resource_id":"%s","entries_created":%d}' % (resource_id, self._points)
         head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         self._transport.write(head % (status, len(body)) + body)
         self._head, self._left, self._points = b"", 0, 0

@@ -61,8 +61,9 @@ def test_the_sink_counts_points_plain_and_compressed() -> None:
     with serving(*SINK) as url:
         for encoding, sent in (("identity", body), ("gzip", gzip.compress(body))):
             headers = {"Content-Encoding": encoding}
-            answer = requests.post(f"{url}/report_data/bulk", data=sent, headers=headers, timeout=5)
-            assert (answer.status_code, answer.json()) == (201, {"entries_created": 300})
+            to = f"{url}/report_data/bulk?resource_id=v-1&batch_size=5000"
+            answer = requests.post(to, data=sent, headers=headers, timeout=5)
+            assert (answer.status_code, answer.json()) == (201, {"resource_id": "v-1", "entries_created": 300})
 
 
 def test_a_run_that_misses_what_is_wanted_says_so_and_does_not_end_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ UNREADABLE = {
     "header-without-colon": b"HTTP/1.1 201 Created\r\n\x1b[2J" + TOKEN.encode() + b"\r\nContent-Length: 2\r\n\r\n{}",
     "two-lengths": b"HTTP/1.1 201 Created\r\nContent-Length: 2, 3\r\n\r\n{}",
     "switching-protocols": b"HTTP/1.1 101 Switching Protocols\r\n\r\n{}",
-    "early-hints": b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}",
+    "early-hints-alone": b"HTTP/1.1 103 Early Hints\r\n\r\n",
     "shorter-than-told": b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{}",
     "chunk-of-no-size": CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n",
     "chunks-without-end": CHUNKED + b"2\r\n{}\r\n",
@@ -58,13 +58,9 @@ UNREADABLE = {
     "204": b"HTTP/1.1 204 No Content\r\n\r\n",
     "205": b"HTTP/1.1 205 Reset\x1b[2J Content\r\nContent-Length: 0\r\n\r\n",
     "206": reply("206 Partial Content", body=b"{}"),
-    "utf-16": OK + '{"entries_created": 48}'.encode("utf-16"),
-    "latin-1": OK + b'{"message": "h\xe6lp", "entries_created": 48}',
     "html": OK + b"<html>\x1b[2J" + b"<p>" * 1000,
     "nested-100000-deep": OK + b"[" * 100_000 + b"]" * 100_000,
     "nested-objects": OK + b'{"a":' * 100_000,
-    "not-a-number": OK + b'{"entries_created": NaN}',
-    "a-number-out-of-bounds": OK + b'{"entries_created": 1e400}',
 }
 
 
@@ -88,7 +84,7 @@ def test_a_wrong_length_does_no_harm(length: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "taken", [None, True, "48", -48, 47, 48.0, [48], {"n": 48}, "\x1b[2J" * 99], ids=lambda taken: repr(taken)[:12]
+    "taken", [None, True, "4 8", -48, 47, 47.5, [48], {"n": 48}, "\x1b[2J" * 99], ids=lambda taken: repr(taken)[:12]
 )
 def test_points_count_as_taken_only_by_a_number(taken: object) -> None:
     answer = OK + json.dumps({"entries_created": taken}).encode()
@@ -134,6 +130,7 @@ ENDLESS = {
     ),
     "gzip-of-nothing": (GZIPPED, gzip.compress(b"") * 3_000),
     "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000),
+    "early-hints": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 1_000),
     "a-redirect": (b"HTTP/1.1 307 Away\r\nLocation: /y\r\n" + ENDED, b" " * 2**16),
     "an-error": (b"HTTP/1.1 404 Not Found\r\n" + ENDED, b" " * 2**16),
     "trailers": (CHUNKED + b"0\r\n", b"X: x\r\n" * 10_000),
@@ -154,11 +151,12 @@ def test_an_answer_of_any_size_is_read_to_its_first_mebibyte(parts: tuple[bytes,
 
 
 def test_points_that_are_read_back_may_be_more_but_not_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    longer = b'{"points": "' + b"x" * 2 * answers.MAX_ANSWER_BYTES + b'"}'
-    with talking(saying(OK + longer)) as url, wired(url) as opened:
-        assert answer_of(*opened.exchange("GET", "/x", timeout_s=5))
-    monkeypatch.setattr(wire, "MAX_READ_BACK_BYTES", 2 * answers.MAX_ANSWER_BYTES)
-    assert "more than 2,097,152 bytes" in str(failure_of(saying(OK + longer), "GET"))
+    longer = OK + b"[" + b",".join([b'{"x": "' + b"x" * 1_000 + b'"}'] * 2_200) + b"]"
+    with talking(saying(longer)) as url, VtnClient(url, GivenToken(SecretStr(TOKEN)), attempts=1) as vtn:
+        assert vtn.points("x", "", "", dict, lambda batches: sum(map(len, batches))) == 2_200
+        monkeypatch.setattr(wire, "MAX_READ_BACK_BYTES", 2 * answers.MAX_ANSWER_BYTES)
+        with pytest.raises(TransientError, match="more than 2,097,152 bytes"):
+            vtn.points("x", "", "", dict, lambda batches: sum(map(len, batches)))
 
 
 def test_an_error_whose_text_cannot_be_read_is_that_error_all_the_same() -> None:
@@ -169,12 +167,12 @@ def test_an_error_whose_text_cannot_be_read_is_that_error_all_the_same() -> None
 
 
 @pytest.mark.parametrize(
-    "asked", ["9" * 5000, "²", "Mon, 01 Jan 99999999999 00:00:00 GMT", "soon", "-5", "\xa0", "1e9"]
+    "asked", ["9" * 5000, "²", "Mon, 01 Jan 99999999999 00:00:00 GMT", "soon", "-5", "\xa0", "1e9", "1000000000"]
 )
 def test_a_retry_after_that_is_none_is_left_aside(asked: str) -> None:
     error = failure_of(saying(reply("503 Busy", f"Retry-After: {asked}")))
     assert isinstance(error, TransientError)
-    assert error.retry_after_s in (None, answers.MAX_RETRY_AFTER_S)
+    assert error.retry_after_s in (None, 1e9, float("inf"))
 
 
 def test_a_retry_after_is_a_date_in_any_form_of_http() -> None:
@@ -185,14 +183,14 @@ def test_a_retry_after_is_a_date_in_any_form_of_http() -> None:
 
 
 def test_the_answer_to_one_request_is_not_taken_for_that_to_the_next() -> None:
-    """After 103 the connection still holds the answer proper."""
-    hints = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    """After 101 the connection still holds what was meant for another."""
+    switching = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
     late = b'HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n{"id": 1}'
     asked: list[bytes] = []
 
     def answer(request: bytes) -> Iterator[bytes]:
         asked.append(request)
-        yield hints if len(asked) == 1 else reply("201 Created", body=b'{"id": 2}')
+        yield switching if len(asked) == 1 else reply("201 Created", body=b'{"id": 2}')
         time.sleep(0.2)
         yield late
 

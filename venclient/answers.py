@@ -20,30 +20,34 @@ MAX_ANSWER_BYTES = 2**20
 WIRE_BYTES_PER_BYTE = 2
 PART_BYTES = 64 * 2**10
 MAX_SHOWN = 200
-MAX_RETRY_AFTER_S = 600.0
 
 # What reading an answer raises, of `requests` and of all below it: not everything is wrapped.
 UNREADABLE = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError, zlib.error)
 
 
-def content(response: requests.Response, max_bytes: int = MAX_ANSWER_BYTES) -> bytes:
-    """What an answer holds, decompressed; raises one of `UNREADABLE` when it has no proper end within `max_bytes`.
+def content(response: requests.Response) -> bytes:
+    """What an answer holds, decompressed; raises one of `UNREADABLE` when it has no proper end within 1 MiB.
 
     Of an error's answer it is what can be read of the first 1 MiB: there, the status is what counts.
     """
-    is_success = 200 <= response.status_code < 300
-    if not is_success:
-        max_bytes = min(max_bytes, MAX_ANSWER_BYTES)
     read = bytearray()
     try:
-        for part in response.iter_content(PART_BYTES):
+        for part in parts(response, MAX_ANSWER_BYTES):
             read += part
-            if len(read) > max_bytes:
-                raise OSError(f"more than {max_bytes:,} bytes")
     except UNREADABLE:
-        if is_success:
+        if 200 <= response.status_code < 300:
             raise
-    return bytes(read[:max_bytes])
+    return bytes(read)
+
+
+def parts(response: requests.Response, max_bytes: int) -> Iterator[bytes]:
+    """The same as it comes, a part at a time."""
+    size = 0
+    for part in response.iter_content(PART_BYTES):
+        size += len(part)
+        if size > max_bytes:
+            raise OSError(f"more than {max_bytes:,} bytes")
+        yield part
 
 
 def retry_after_s(response: requests.Response) -> float | None:
@@ -55,7 +59,7 @@ def retry_after_s(response: requests.Response) -> float | None:
         seconds = float(text) if text.isdigit() else (_date(text) - datetime.now(UTC)).total_seconds()
     except (ValueError, OverflowError):
         return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+    return max(seconds, 0.0)
 
 
 def _date(text: str) -> datetime:
@@ -94,10 +98,10 @@ def is_timeout(error: BaseException) -> bool:
     return any(isinstance(cause, requests.Timeout | TimeoutError) for cause in _causes(error))
 
 
-def shown(text: str, secret: str = "") -> str:
-    """The start of what a server says, in one line; without what a terminal obeys, and the secret should it echo it."""
-    for said in filter(None, (secret, quote(secret, safe=""))):
-        text = text.replace(said, "***")
+def shown(text: str, *secrets: str) -> str:
+    """The start of what a server says, in one line; without what a terminal obeys, and a secret should it echo one."""
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
     printable = "".join(sign if sign.isprintable() else " " for sign in text[: 20 * MAX_SHOWN])
     return " ".join(printable.split())[:MAX_SHOWN]
 

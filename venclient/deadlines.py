@@ -74,6 +74,11 @@ class Exchange:
         if self._bytes > self._max_bytes:
             raise OSError(f"more than {self._max_bytes:,} bytes")
 
+    def hang_up(self) -> None:
+        """Let no other request go through the same connection, whatever still comes by it."""
+        if self._socket is not None:
+            shut(self._socket)
+
     def end_if_late(self) -> None:
         """Shut the socket when the time is up; again at the next call, should it have been another socket by then."""
         if self._socket is not None and self._ends_at <= time.monotonic():

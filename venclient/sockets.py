@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 PIECE_BYTES = 256 * 2**10
 # And so much of it may wait in the kernel, which would take megabytes that a slow line has not taken yet.
 NOT_SENT_BYTES = 64 * 2**10
+SWITCHING_PROTOCOLS = 101
 
 
 def require_privacy(address: str, what: str, setting: str, *, allow_http: bool) -> None:
@@ -164,16 +165,19 @@ class Sockets:
 class _Answer(HTTPResponse):
     """An answer that is no longer on the wire than it may be, and whose headers are headers.
 
-    With others, the length of its body would be unknown, and urllib3 would log what it could not read. After 1xx, what
-    answers this request would be taken for the answer to the next.
+    With others, the length of its body would be unknown, and urllib3 would log what it could not read.
     """
 
     def __init__(self, sockets: Sockets, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.fp = io.BufferedReader(_Counted(self.fp, sockets.current))
+        self.fp = _Buffered(_Counted(self.fp, sockets.current))
 
     def begin(self) -> None:
+        """Interim answers (RFC 9110 §15.2) come before the final one: `http.client` passes over 100 alone."""
         super().begin()
+        while SWITCHING_PROTOCOLS < self.status < 200:
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first
+            super().begin()
         if self.status < 200:
             raise HTTPException(f"status {self.status}, which is not the end of an answer")
         try:
@@ -182,17 +186,33 @@ class _Answer(HTTPResponse):
             raise HTTPException("headers that are none") from None
 
 
+class _Buffered(io.BufferedReader):
+    """Closed at the end of an answer: where more has come than that, nothing on this connection can be relied on."""
+
+    raw: "_Counted"
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.is_over = True
+            if self.peek(1):
+                self.raw.exchange.hang_up()
+        super().close()
+
+
 class _Counted(io.RawIOBase):
     def __init__(self, buffered: io.BufferedReader, exchange: Exchange) -> None:
         self._raw = buffered.detach()
-        self._exchange = exchange
+        self.exchange = exchange
+        self.is_over = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self.is_over:
+            return 0
         size: int | None = self._raw.readinto(buffer)
-        self._exchange.has_come(size or 0)
+        self.exchange.has_come(size or 0)
         return size
 
     def close(self) -> None:

@@ -2,28 +2,31 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+import msgspec
 import orjson
 import requests
 
+from venclient.answers import shown
 from venclient.attempts import Attempts
 from venclient.compression import Compression, Encoded
 from venclient.errors import (
     ConfigurationError,
     PermanentError,
-    RefusedError,
     TokenServerError,
-    TooMuchError,
     TransientError,
 )
+from venclient.lenient_json import batches
 from venclient.models import Receipt
 from venclient.pace import Pace
 from venclient.tokens import TokenSource
+from venclient.vtn_answers import Anything, Resource, bulk_answer
 from venclient.wire import Wire, answer_of
 
 log = logging.getLogger(__name__)
@@ -31,8 +34,10 @@ log = logging.getLogger(__name__)
 # No VTN known is slower than this; the time that a request may take grows with its points.
 SLOWEST_POINTS_PER_SECOND = 500
 ATTEMPTS_TO_FIND_IT = 3
-POINTS_REFUSED = frozenset({400, 422})
-TOO_LARGE = 413
+LISTS = {"/report_data": "points", "/resources": "resources"}
+
+T = TypeVar("T")
+C = TypeVar("C")
 
 
 class VtnClient:
@@ -142,7 +147,11 @@ class VtnClient:
         def post(encoded: Encoded, encoding: str | None) -> int:
             with self._turn():
                 response, content = self._post("/report_data/bulk", encoded, params, points, encoding)
-            _require_all_taken(response, content, points)
+            answer = bulk_answer(response, content)
+            if not answer.names(vtn_resource_id):
+                # Should a second answer follow, nothing in it would tell it from the answer to the next request.
+                self._wire.hang_up()
+            answer.require_all_taken(vtn_resource_id, points, response.status_code)
             return response.status_code
 
         started = time.monotonic()
@@ -154,7 +163,7 @@ class VtnClient:
         """Make the VEN known to the VTN; harmless where it is known already."""
         body = orjson.dumps({"ven_name": ven, "client_name": f"Client_{ven}"})
         try:
-            self._attempts.at(lambda: answer_of(*self._post("/vens", body)))
+            self._attempts.at(lambda: answer_of(*self._post("/vens", body), Anything))
         except PermanentError as error:
             if error.status != 409:
                 raise
@@ -169,41 +178,69 @@ class VtnClient:
                 f"No JSON can say what the resource has: {error}. Correct the resources row"
             ) from error
 
-        def post() -> object:
+        def post() -> str:
             response, content = self._post("/resources", body)
             # One known server says with a 500 what others say with a 409.
             exists = response.status_code == 409 or (
                 response.status_code == 500 and b"existing resource" in content.lower()
             )
-            return _field(_json_or_none(content) if exists else answer_of(response, content), "id")
+            answer = Resource.in_refusal(content) if exists else answer_of(response, content, Resource)
+            if answer.external_id not in ("", resource["external_resource_id"].strip()):
+                self._wire.hang_up()
+                raise TransientError(
+                    f"The answer is not to this request: it names resource {shown(answer.external_id)}",
+                    response.status_code,
+                )
+            return answer.vtn_id
 
         created, _ = self._attempts.at(post)
-        return created if isinstance(created, str) and created else self._find_resource(resource)
+        return created or self._find_resource(resource)
 
-    def points(self, vtn_resource_id: str, start: str, end: str) -> object:
-        """What the VTN says that it has of a resource from `start` up to `end` (ISO 8601): decoded JSON."""
+    def points(
+        self, vtn_resource_id: str, start: str, end: str, shape: type[T], collect: Callable[[Iterator[list[T]]], C]
+    ) -> C:
+        """What `collect` makes of the points that the VTN has of a resource from `start` up to `end` (ISO 8601).
+
+        They come as they arrive, some at a time, each as a `shape` that `msgspec` knows; anew at a second attempt.
+        Raises `PermanentError` for an answer that is not a list of those.
+        """
         params = {"resource_id": vtn_resource_id, "start": start, "end": end}
-        answer, _ = self._attempts.at(lambda: self._get("/report_data", params))
-        return answer
+        collected, _ = self._attempts.at(partial(self._get_list, "/report_data", params, shape, collect))
+        return collected
 
     def lists(self, vtn_resource_id: str, external_resource_id: str, ven: str) -> bool:
         """Whether the VTN has this resource, by its own id, among those of that external id."""
+
+        def is_listed(resources: Iterator[list[Resource]]) -> bool:
+            return any(each.vtn_id == vtn_resource_id for some in resources for each in some)
+
         params = {"external_resource_id": external_resource_id, "ven_name": ven}
-        answer, _ = self._attempts.at(lambda: self._get("/resources", params))
-        return any(found.get("id") == vtn_resource_id for found in _list(answer))
+        listed, _ = self._attempts.at(partial(self._get_list, "/resources", params, Resource, is_listed))
+        return listed
 
     def _find_resource(self, resource: dict[str, Any]) -> str:
         wanted = resource["external_resource_id"]
-        answer, _ = self._attempts.at(
-            lambda: self._get("/resources", {"external_resource_id": wanted, "ven_name": resource["ven_name"]})
-        )
-        for found in _list(answer):
-            if found.get("external_resource_id") == wanted and isinstance(found.get("id"), str):
-                return str(found["id"])
-        raise PermanentError(f"The VTN says that resource {wanted} exists, but neither tells its id nor lists it")
 
-    def _get(self, path: str, params: dict[str, str]) -> Any:
-        return answer_of(*self._wire.exchange("GET", path, params=params, timeout_s=self._timeout_s))
+        def find(resources: Iterator[list[Resource]]) -> str | None:
+            ids = [each.vtn_id for some in resources for each in some if each.external_id == wanted.strip()]
+            return next(filter(None, ids), None)
+
+        params = {"external_resource_id": wanted, "ven_name": resource["ven_name"]}
+        found, _ = self._attempts.at(partial(self._get_list, "/resources", params, Resource, find))
+        if found is None:
+            raise PermanentError(f"The VTN says that resource {wanted} exists, but neither tells its id nor lists it")
+        return found
+
+    def _get_list(
+        self, path: str, params: dict[str, str], shape: type[T], collect: Callable[[Iterator[list[T]]], C]
+    ) -> C:
+        def read(parts: Iterator[bytes]) -> C:
+            try:
+                return collect(batches(parts, shape))
+            except msgspec.ValidationError as error:
+                raise PermanentError(f"What the VTN says that it has is not a list of {LISTS[path]}: {error}") from None
+
+        return self._wire.read(path, params, self._timeout_s, read)
 
     def _post(
         self,
@@ -216,38 +253,10 @@ class VtnClient:
         timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
         return self._wire.exchange("POST", path, params=params, body=body, encoding=encoding, timeout_s=timeout_s)
 
-    def _look_up_nothing(self) -> Any:
-        return self._get("/resources", {"external_resource_id": "-"})
+    def _look_up_nothing(self) -> None:
+        self._get_list("/resources", {"external_resource_id": "-"}, Anything, _exhaust)
 
 
-def _require_all_taken(response: requests.Response, content: bytes, points: int) -> None:
-    """Raises unless the VTN has taken every point of the request."""
-    try:
-        taken = _field(answer_of(response, content), "entries_created")
-    except PermanentError as error:
-        if error.status == TOO_LARGE:
-            raise TooMuchError(str(error), error.status) from error
-        if error.status in POINTS_REFUSED:
-            raise RefusedError(str(error), error.status) from error
-        raise
-    if isinstance(taken, bool) or not isinstance(taken, int):
-        raise TransientError("The VTN does not say how many points it took", response.status_code)
-    if taken < points:
-        raise RefusedError(f"The VTN says that it took {taken} of {points} points", response.status_code)
-
-
-def _field(answer: object, name: str) -> object:
-    return answer.get(name) if isinstance(answer, dict) else None
-
-
-def _list(answer: object) -> list[dict[str, Any]]:
-    if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
-        raise PermanentError("The VTN answers something that is not a list of objects")
-    return answer
-
-
-def _json_or_none(content: bytes) -> object:
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return None
+def _exhaust(batches: Iterator[list[Anything]]) -> None:
+    for _ in batches:
+        pass

@@ -1,10 +1,11 @@
 """One request to the VTN and its answer: session, token, time and size, and what a status means."""
 
+from collections.abc import Callable, Iterator
 from threading import Lock, local
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-import orjson
+import msgspec
 import requests
 from requests.utils import default_headers
 
@@ -14,6 +15,7 @@ from venclient.answers import (
     WIRE_BYTES_PER_BYTE,
     content,
     is_timeout,
+    parts,
     redirected_to,
     retry_after_s,
     shown,
@@ -22,6 +24,7 @@ from venclient.answers import (
 from venclient.compression import Encoded
 from venclient.deadlines import CONNECT_TIMEOUT_S
 from venclient.errors import PermanentError, TooMuchError, TransientError, VenClientError
+from venclient.lenient_json import decoded
 from venclient.sockets import Session, Sockets, require_privacy
 from venclient.tokens import TokenSource
 
@@ -30,12 +33,16 @@ MAX_READ_BACK_BYTES = 64 * 2**20
 # A 401 that reaches a caller has outlived a fresh token: tried again, since servers under load give it for no reason.
 TRIED_AGAIN = frozenset({401, 408, 425, 429})
 NOT_IMPLEMENTED = 501
-PARTIAL_CONTENT = 206
+# What says that it is done. Other 2xx say that it will be (202), or that the answer is not all of it (203, 206).
+DONE = frozenset({200, 201})
 HINTS = {
+    202: ": accepted, but it does not say that it is done",
     404: ". Is this the VTN that the loads were registered with, and its base address? "
     "A reference VTN learns their ids by `bulk-upload vtn --adopt`",
     413: ". Send fewer points a request: --chunk-size",
 }
+
+T = TypeVar("T")
 
 
 class Wire:
@@ -71,11 +78,28 @@ class Wire:
 
         `encoding`: the Content-Encoding that the body has.
         """
-        request = self._request(method, path, params, body, encoding)
-        response, content = self._send(request, timeout_s)
-        if response.status_code == 401 and self._tokens.renew(_token_in(request)):
-            response, content = self._send(request, timeout_s)
-        return response, content
+        return self._answer(self._request(method, path, params, body, encoding), timeout_s, MAX_ANSWER_BYTES, content)
+
+    def read(self, path: str, params: dict[str, str], timeout_s: float, collect: Callable[[Iterator[bytes]], T]) -> T:
+        """What `collect` makes of the answer to a GET while it arrives; raises as `answer_of` does for an error.
+
+        A `ValueError` of `collect` says that the answer cannot be read; `collect` begins anew at a second attempt.
+        """
+        collected: list[T] = []
+
+        def read(response: requests.Response) -> bytes:
+            if response.status_code not in DONE:
+                return content(response)
+            collected.append(collect(parts(response, MAX_READ_BACK_BYTES)))
+            return b""
+
+        request = self._request("GET", path, params, None, None)
+        require_done(*self._answer(request, timeout_s, MAX_READ_BACK_BYTES, read))
+        return collected[-1]
+
+    def hang_up(self) -> None:
+        """Let the next request of this thread have a connection of its own."""
+        self._sockets.current.hang_up()
 
     def cut(self) -> None:
         """End what is in flight, in every thread, with a `TransientError`; so does whatever is sent from now on."""
@@ -111,8 +135,25 @@ class Wire:
             request.headers["Content-Encoding"] = encoding
         return request
 
-    def _send(self, request: requests.PreparedRequest, timeout_s: float) -> tuple[requests.Response, bytes]:
-        max_bytes = MAX_READ_BACK_BYTES if request.method == "GET" else MAX_ANSWER_BYTES
+    def _answer(
+        self,
+        request: requests.PreparedRequest,
+        timeout_s: float,
+        max_bytes: int,
+        read: Callable[[requests.Response], bytes],
+    ) -> tuple[requests.Response, bytes]:
+        response, found = self._send(request, timeout_s, max_bytes, read)
+        if response.status_code == 401 and self._tokens.renew(_token_in(request)):
+            response, found = self._send(request, timeout_s, max_bytes, read)
+        return response, found
+
+    def _send(
+        self,
+        request: requests.PreparedRequest,
+        timeout_s: float,
+        max_bytes: int,
+        read: Callable[[requests.Response], bytes],
+    ) -> tuple[requests.Response, bytes]:
         request.headers["Authorization"] = f"Bearer {self._tokens.token()}"
         status = None
         try:
@@ -121,7 +162,7 @@ class Wire:
                 self._session().exchange(request, (CONNECT_TIMEOUT_S, timeout_s)) as response,
             ):
                 status = response.status_code
-                return response, content(response, max_bytes)
+                return response, read(response)
         except UNREADABLE as error:
             # Without the chain of causes, which quotes the server as it is.
             raise self._trouble(error, status, timeout_s, _token_in(request)) from None
@@ -143,16 +184,26 @@ class Wire:
         return session
 
 
-def answer_of(response: requests.Response, content: bytes) -> Any:
-    """The decoded JSON of a 2xx; raises `TransientError` or `PermanentError` for anything else."""
+def answer_of(response: requests.Response, content: bytes, shape: Any = Any) -> Any:
+    """The JSON of a 200 or 201, as a type that `msgspec` knows; raises as `require_done` does.
+
+    Raises `TransientError` for what is not JSON, and for JSON of another shape.
+    """
+    require_done(response, content)
     status = response.status_code
-    if 200 <= status < 300 and status != PARTIAL_CONTENT:
-        try:
-            return orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            raise TransientError(
-                f"{status}, but the answer is not JSON: {_excerpt(response, content)}", status
-            ) from error
+    try:
+        return decoded(content, shape)
+    except msgspec.ValidationError as error:
+        raise TransientError(f"{status}, but the answer is not what was asked for: {error}", status) from None
+    except ValueError:
+        raise TransientError(f"{status}, but the answer is not JSON: {_excerpt(response, content)}", status) from None
+
+
+def require_done(response: requests.Response, content: bytes) -> None:
+    """Raises `TransientError` or `PermanentError` for any status but 200 and 201."""
+    status = response.status_code
+    if status in DONE:
+        return
     if where := redirected_to(response, _token_in(response.request)):
         raise PermanentError(
             f"{status} - it points to {where}, and redirects are not followed: "
@@ -160,7 +211,7 @@ def answer_of(response: requests.Response, content: bytes) -> Any:
             status,
         )
     message = f"{status} - {_excerpt(response, content)}{HINTS.get(status, '')}"
-    if (status >= 500 and status != NOT_IMPLEMENTED) or status in TRIED_AGAIN or status == PARTIAL_CONTENT:
+    if (status >= 500 and status != NOT_IMPLEMENTED) or status in TRIED_AGAIN or 200 <= status < 300:
         raise TransientError(message, status, retry_after_s(response))
     raise PermanentError(message, status)
 
