@@ -2,6 +2,7 @@
 
 import json
 import traceback
+from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
@@ -68,3 +69,58 @@ def test_the_token_is_asked_for_at_the_very_address_and_what_may_be_secret_in_it
     assert asked[0].startswith(b"POST /o/token/?key=hush HTTP/1.1")
     assert f"{url}/o/token/ gives no token" in str(failure.value)
     assert "hush" not in str(failure.value)
+
+
+def _refusal(answer: bytes, client_id: str = "id", secret: str = "hush+hush") -> str:
+    with talking(saying(answer)) as url, pytest.raises(ConfigurationError) as failure:
+        ClientCredentials(url, client_id, SecretStr(secret)).token()
+    assert str(failure.value).isprintable()
+    return str(failure.value)
+
+
+def _saying_why(error: object, description: object, line: str = "400 Bad Request") -> bytes:
+    return reply(line, body=json.dumps({"error": error, "error_description": description}).encode())
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
+     "invalid_scope", "access_denied"],
+)  # fmt: skip
+def test_a_refused_token_says_why(word: str) -> None:
+    assert f"status 400, {word}: ask the admin. Check" in _refusal(_saying_why(word, "ask the admin"))
+    assert f"status 200, {word}. Check" in _refusal(_saying_why(word, None, "200 OK"))
+
+
+def test_what_a_token_server_says_is_shown_harmlessly_and_without_the_secret_that_it_echoes() -> None:
+    basic = b64encode(b"id:hush%2Bhush").decode()
+    said = f"\x1b[2Jyou sent hush+hush, hush%2Bhush, Basic {basic}\n" + "x" * 10_000
+    told = _refusal(_saying_why("invalid_client\x1b[2J", said, "401 Unauthorized"))
+    assert "you sent ***, ***, Basic ***" in told
+    assert "hush" not in told
+    assert basic not in told
+    assert len(told) < 600
+
+
+@pytest.mark.parametrize(
+    ("client_id", "secret", "told"),
+    [
+        ("id", "secret\n", "OAUTH_CLIENT_SECRET ends in a line break"),
+        ("id", "secret\r\n", "OAUTH_CLIENT_SECRET ends in a line break"),
+        ("id ", "secret", "OAUTH_CLIENT_ID ends in white space"),
+        ("\tid", "secret", "OAUTH_CLIENT_ID begins with white space"),
+        ("id", "\u00a0secret", "OAUTH_CLIENT_SECRET begins with white space"),
+        ("id", "secr\u200bet", "OAUTH_CLIENT_SECRET has a character that is not printable ASCII"),
+        ("id", '"secret"', "OAUTH_CLIENT_SECRET stands in quotation marks"),
+    ],
+)
+def test_what_is_odd_about_an_id_or_a_secret_that_is_refused_is_named(client_id: str, secret: str, told: str) -> None:
+    refusal = _refusal(_saying_why("invalid_client", f"unknown: {secret}", "401 Unauthorized"), client_id, secret)
+    assert f"{told}. Check" in refusal
+    assert secret.strip() not in refusal
+
+
+def test_nothing_is_said_of_an_id_and_a_secret_that_are_as_any() -> None:
+    told = _refusal(_saying_why("invalid_client", None), "my app", "a b'c\"d~!")
+    assert told.endswith("status 400, invalid_client. Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and "
+                         "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL")  # fmt: skip

@@ -70,6 +70,7 @@ class VtnClient:
     ) -> None:
         self.pace = pace or Pace()
         self._wire = Wire(base_url, tokens, ca_file=ca_file, allow_http=allow_http)
+        self._tokens = tokens
         self._timeout_s = timeout_s
         self._turn = turn
         self._compression = compression or Compression(is_taken=False)
@@ -90,8 +91,12 @@ class VtnClient:
         self.close()
 
     def stop(self) -> None:
-        """Let requests in flight finish and send no other: calls raise `StoppedError` from now on."""
+        """Let requests in flight finish and send no other: calls raise `StoppedError` from now on.
+
+        A token that is being fetched is not waited for: it is for requests that are not sent yet.
+        """
         self._attempts.stop()
+        self._tokens.cut()
 
     def cut(self) -> None:
         """Stop, and do not wait for requests in flight either: what becomes of them is not known."""
