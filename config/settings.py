@@ -16,7 +16,15 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from venclient.errors import ConfigurationError
@@ -70,11 +78,20 @@ def _duration(given: object, in_general: ValidatorFunctionWrapHandler) -> timede
     return duration
 
 
+def _day(given: object, in_general: ValidatorFunctionWrapHandler) -> date:
+    try:
+        day: date = in_general(given)
+    except ValueError as error:
+        raise ValueError("give a day such as 2025-12-31") from error
+    return day
+
+
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
 BaseAddress = Annotated[str, AfterValidator(_base_address)]
 BaseAddresses = Annotated[str, AfterValidator(_base_addresses)]
 QualityRulesText = Annotated[str, AfterValidator(_quality_rules)]
 Duration = Annotated[timedelta, WrapValidator(_duration)]
+Day = Annotated[date, WrapValidator(_day)]
 
 
 class Settings(BaseSettings):
@@ -131,8 +148,8 @@ class Settings(BaseSettings):
     quality_rules: QualityRulesText = Field(
         "", description="quality codes other than GOOD, as `zero → ESTIMATED, NaN → MISSING 0`"
     )
-    earliest: date = Field(date(2000, 1, 1), description="a load with points that start before this day (UTC) fails")
-    latest: date | None = Field(
+    earliest: Day = Field(date(2000, 1, 1), description="a load with points that start before this day (UTC) fails")
+    latest: Annotated[Day | None, BeforeValidator(lambda given: given or None)] = Field(
         None, description="and one with points after this day; without it, more than one day from now"
     )
     concurrency: int = Field(

@@ -77,3 +77,10 @@ def test_an_env_file_in_another_encoding_is_told(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes("OAUTH_CLIENT_SECRET=hæmmelig\n".encode("latin-1"))
     with pytest.raises(ConfigurationError, match="not UTF-8"):
         Settings.load()
+
+
+def test_a_day_that_is_none_is_told() -> None:
+    with pytest.raises(ConfigurationError, match="BULK_UPLOAD_EARLIEST: give a day such as 2025-12-31"):
+        Settings.load(earliest="31.12.2025")
+    with pytest.raises(ConfigurationError, match="BULK_UPLOAD_EARLIEST"):
+        Settings.load(earliest="")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
@@ -25,7 +25,7 @@ NOW_S = FIRST_START_S + 400 * DAY_S
 AT_NOON = TimeRange(now=lambda: NOW_S)
 
 
-def _with_times(times: ArrayLike) -> NDArray[np.float64]:
+def _with_times(times: NDArray[np.generic]) -> NDArray[np.float64]:
     rows = hourly(48)
     rows[:, 0] = times
     return rows
@@ -59,7 +59,9 @@ def test_times_in_any_of_five_units_are_told_apart(per_s: int, dtype: str) -> No
         pytest.param(20_250_115_000_000 + np.arange(48), "a date that was written as one number", id="20250115000000"),
     ],
 )
-def test_times_that_are_something_else_fail_the_load_with_what_they_look_like(times: ArrayLike, look: str) -> None:
+def test_times_that_are_something_else_fail_the_load_with_what_they_look_like(
+    times: NDArray[np.generic], look: str
+) -> None:
     with pytest.raises(PermanentError, match=f"48 of 48 points .* row 0: its time .* it looks like {look}"):
         clean(_with_times(times), time_range=AT_NOON)
 
@@ -95,7 +97,7 @@ def test_one_point_outside_the_range_fails_the_load_and_is_named(start_s: float,
     with pytest.raises(PermanentError) as failure:
         clean(rows, time_range=AT_NOON)
     told = str(failure.value)
-    assert told.startswith("1 of 48 points would start before 2000-01-01T00:00:00Z or after 2026-02-20T08:00:00Z.")
+    assert told.startswith("1 of 48 points would start before 2000-01-01 or more than a day from now, 2026-02-19.")
     assert f"row 17: its time {start_s:.15g} is {datetime.fromtimestamp(start_s, UTC):%Y-%m-%dT%H:%M:%SZ}" in told
     assert "looks like" not in told
     assert "BULK_UPLOAD_EARLIEST" in told
@@ -163,7 +165,7 @@ def test_check_plan_run_and_verify_refuse_the_same_times_and_take_them_where_the
         finished = command(name, *options, "--json", cwd=tmp_path, prefect_url=prefect_url, **settings)
         return {"exit code": finished.returncode, "text": finished.stdout + finished.stderr, **last_json(finished)}
 
-    refusal = "48 of 48 points would start before 2000-01-01T00:00:00Z"
+    refusal = "48 of 48 points would start before 2000-01-01"
     checked = told("check")
     assert (checked["exit code"], checked["failing"]) == (1, 1)
     assert refusal in str(checked["text"])
@@ -184,4 +186,4 @@ def test_check_plan_run_and_verify_refuse_the_same_times_and_take_them_where_the
     ended = {"BULK_UPLOAD_LATEST": "2025-01-15"}
     checked = told("check", **ended, **allowed)
     assert checked["failing"] == 1
-    assert "or after 2025-01-15T23:59:59Z" in str(checked["text"])
+    assert "or after 2025-01-15" in str(checked["text"])

@@ -91,21 +91,14 @@ class StretchDetector:
             self._first_steps += steps[: TYPICAL_OF - len(self._first_steps)].tolist()
         shortest_s = int(steps.min())
         self._shortest_s = min(shortest_s, self._shortest_s or shortest_s)
-        begins = np.zeros(1, np.intp)
-        if shortest_s != steps.max():
-            changes = np.flatnonzero(np.abs(np.diff(steps)) * ALIKE > np.minimum(steps[1:], steps[:-1])) + 1
-            begins = np.concatenate([begins, changes])
-        lengths = np.diff(begins, append=len(steps))
-        matters = lengths >= SHORTER_STEPS
-        matters[0] = matters[-1] = True  # these may go on before and after
         if self._run_length and not _is_alike(self._run_last, int(steps[0])):
             self._end_run()
-        for begin, length in zip(begins[matters].tolist(), lengths[matters].tolist(), strict=True):
+        for begin, stop in _runs(steps) if shortest_s != steps.max() else [(0, len(steps))]:
             if begin:
                 self._end_run()
             if not self._run_length:
                 self._run_row, self._run_s = row + begin, int(times[begin])
-            self._extend_run(steps[begin : begin + length])
+            self._extend_run(steps[begin:stop])
 
     def _extend_run(self, steps: NDArray[np.int64]) -> None:
         if len(self._run) < TYPICAL_OF:
@@ -147,7 +140,18 @@ def interval_of_each(
     return usual_s
 
 
+def _runs(steps: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Where steps that are alike begin and stop, (N,) of them; of those within, only runs that may begin a stretch."""
+    changes = np.flatnonzero(np.abs(np.diff(steps)) * ALIKE > np.minimum(steps[1:], steps[:-1])) + 1
+    edges = np.concatenate([[0], changes, [len(steps)]])
+    matters = np.diff(edges) >= SHORTER_STEPS
+    matters[0] = matters[-1] = True  # these may go on before and after
+    return zip(edges[:-1][matters].tolist(), edges[1:][matters].tolist(), strict=True)
+
+
 def _most_frequent(steps: list[int]) -> int:
+    if steps and steps.count(steps[0]) == len(steps):
+        return steps[0]
     counts = Counter(steps)
     return min(counts, key=lambda step: (-counts[step], step), default=SINGLE_ROW_INTERVAL_S)
 

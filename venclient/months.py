@@ -64,7 +64,7 @@ def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes
     for number, part in enumerate(parts):
         for points in series.slices(*part):
             _update(shas[number:], np.ascontiguousarray(points.start_s, dtype="<i8"))
-    for number, part in enumerate(parts):
+    for number, part in enumerate(parts) if None in intervals else ():
         various = [sha for sha, interval in zip(shas[number:], intervals[number:], strict=True) if interval is None]
         for points in series.slices(*part) if various else ():
             _update(various, np.ascontiguousarray(points.interval_s, dtype="<i8"))
@@ -90,8 +90,7 @@ def _codes(series: MeterSeries, parts: Iterable[tuple[int, int]]) -> Iterator[Se
 
 def _intervals(series: MeterSeries, parts: Iterable[tuple[int, int]]) -> Iterator[int | None]:
     """The interval of all points from the first part on to the end of each; None where they differ."""
-    interval_s = series.regular_interval_s
-    differ = False
+    interval_s, differ = series.regular_interval_s, False
     for part in parts:
         for points in series.slices(*part) if series.regular_interval_s is None and not differ else ():
             interval_s = int(points.interval_s[0]) if interval_s is None else interval_s

@@ -72,6 +72,13 @@ class TimeRange:
         last_s = None if latest is None else _midnight_s(latest) + DAY_S - 1
         return cls(_midnight_s(earliest), last_s)
 
+    @property
+    def outside(self) -> str:
+        """In words when a point may not start."""
+        if self.latest_s is None:
+            return f"before {_day(self.earliest_s)} or more than a day from now, {_day(int(self.now()))}"
+        return f"before {_day(self.earliest_s)} or after {_day(self.latest_s)}"
+
     def bounds(self) -> tuple[int, int]:
         """The earliest and the latest start, as it is now."""
         return self.earliest_s, int(self.now()) + DAY_S if self.latest_s is None else self.latest_s
@@ -95,18 +102,18 @@ class TimestampUnitDetector:
     def add(self, rows: NDArray[np.generic]) -> None:
         """The times of these rows too: (N, 2), of which column 0 counts."""
         times = rows[:, 0].astype(np.float64)
-        is_time = (times > 0) & (times < _LARGEST)
-        if not is_time.all():
-            times = times[is_time]
+        if not len(times) or not (times.min() > 0 and times.max() < _LARGEST):
+            times = times[(times > 0) & (times < _LARGEST)]
         if not len(times):
             return
-        first, last = (bisect_right(_LEAST, float(each)) - 1 for each in (times.min(), times.max()))
-        if first == last:
-            self._add(first, times)
+        first, last = float(times.min()), float(times.max())
+        if _number(first) == _number(last):
+            self._add(_number(first), len(times), first, last)
             return
         numbers = np.searchsorted(_LEAST, times, side="right") - 1
-        for number in range(first, last + 1):
-            self._add(number, times[numbers == number])
+        for number in np.unique(numbers).tolist():
+            of_unit = times[numbers == number]
+            self._add(number, len(of_unit), float(of_unit.min()), float(of_unit.max()))
 
     @property
     def unit(self) -> TimeUnit:
@@ -117,13 +124,12 @@ class TimestampUnitDetector:
         lower, upper = self._number_at((total - 1) // 2), self._number_at(total // 2)
         if lower == upper:
             return UNITS[lower]
-        return UNITS[bisect_right(_LEAST, (self._last[lower] + self._first[upper]) / 2) - 1]
+        return UNITS[_number((self._last[lower] + self._first[upper]) / 2)]
 
-    def _add(self, number: int, times: NDArray[np.float64]) -> None:
-        if len(times):
-            self._count[number] += len(times)
-            self._first[number] = min(self._first[number], float(times.min()))
-            self._last[number] = max(self._last[number], float(times.max()))
+    def _add(self, number: int, count: int, first: float, last: float) -> None:
+        self._count[number] += count
+        self._first[number] = min(self._first[number], first)
+        self._last[number] = max(self._last[number], last)
 
     def _number_at(self, place: int) -> int:
         """The unit of the time at this place in their order."""
@@ -138,6 +144,7 @@ class RangeCheck:
     """Holds the starts of a series against the range, slice by slice."""
 
     def __init__(self, time_range: TimeRange, unit: TimeUnit) -> None:
+        self._range = time_range
         self._earliest_s, self._latest_s = time_range.bounds()
         self._unit = unit
         self._rows = self._kept = self._outside = 0
@@ -165,8 +172,8 @@ class RangeCheck:
         row, timestamp, power_w = self._first_outside
         look = self._look(timestamp, power_w) if self._outside == self._kept else None
         raise PermanentError(
-            f"{self._outside:,} of {self._kept:,} points would start before {_iso(self._earliest_s)} or after "
-            f"{_iso(self._latest_s)}. The first is row {row:,}: its time {timestamp:.15g} is "
+            f"{self._outside:,} of {self._kept:,} points would start {self._range.outside}. "
+            f"The first is row {row:,}: its time {timestamp:.15g} is "
             f"{_iso(round(timestamp / self._unit.per_s))} in {self._unit.name}{f'; {look}' if look else ''}. "
             f"{EXPECTED}. Correct the file, or if the times are right, set BULK_UPLOAD_EARLIEST or BULK_UPLOAD_LATEST",
             dropped=dropped,
@@ -174,7 +181,7 @@ class RangeCheck:
 
     def _look(self, timestamp: float, power_w: float) -> str | None:
         """What times like this one are likely to be."""
-        if power_w > 0 and self._allows(power_w / UNITS[bisect_right(_LEAST, power_w) - 1].per_s):
+        if power_w > 0 and self._allows(power_w / UNITS[_number(power_w)].per_s):
             return "the columns look swapped"
         if self._least_s <= 1 and self._most_s <= self._rows:
             return "it looks like row numbers"
@@ -189,6 +196,11 @@ class RangeCheck:
         return self._earliest_s <= unix_s <= self._latest_s
 
 
+def _number(timestamp: float) -> int:
+    """The number of the unit that a time of this size is in."""
+    return bisect_right(_LEAST, timestamp) - 1
+
+
 def _is_date(timestamp: float, allows: Callable[[float], bool]) -> bool:
     digits = f"{timestamp:.0f}"
     try:
@@ -199,6 +211,10 @@ def _is_date(timestamp: float, allows: Callable[[float], bool]) -> bool:
 
 def _midnight_s(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+
+
+def _day(unix_s: int) -> str:
+    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d}"
 
 
 def _iso(unix_s: int) -> str:
