@@ -220,9 +220,9 @@ def test_a_run_that_is_cancelled_while_its_ledger_is_away_ends_its_slices(
     with _away(ledger_url, postgresql_url):
         machines.prefect.set_flow_run_state(run_id, Cancelling())  # as the UI does
         assert machines.state_at_the_end(run_id).is_cancelled()
-        slices = machines.slices_of(run_id)
-        assert slices
-        assert all(_is_final(part) for part in slices), [part.state for part in slices]
+        # They were told before the run ended; on a busy machine they take longer than Prefect waits for the run.
+        until(lambda: all(_is_cancelled(part) for part in machines.slices_of(run_id)), within_s=200)
+        assert machines.slices_of(run_id)
     until(lambda: no_faults.in_flight() == 0)
 
 
@@ -252,6 +252,10 @@ def _pid(run: FlowRun) -> int:
 
 def _is_final(run: FlowRun) -> bool:
     return run.state is not None and run.state.is_final()
+
+
+def _is_cancelled(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_cancelled()
 
 
 def _with_all_below(pid: int) -> set[int]:
