@@ -36,7 +36,7 @@ def _slow_run(site: Site, vtn: ReferenceVtn, folder: Path, prefect_url: str) -> 
     options = [*run_options(site, vtn), "--chunk-size", 20]
     with start("run", *options, cwd=folder, prefect_url=prefect_url, stderr=subprocess.DEVNULL) as running:
         try:
-            until(lambda: any(each.points for each in read_standings(str(site.ledger), None).values()))
+            until(lambda: any(each.points for each in read_standings(str(site.ledger), None).values()), within_s=240)
             yield running
         finally:
             vtn.switch()
@@ -60,7 +60,7 @@ def test_a_repair_during_an_upload_is_not_lost(
         if when_busy == "wait":
             assert any("uploading it: waiting" in line for line in repairing.stderr)
             no_faults.switch()
-        output, _ = repairing.communicate(timeout=120)
+        output, _ = repairing.communicate()
         assert repairing.returncode == 1
         assert when_busy == "wait" or running.poll() is None
     assert running.returncode == 0
