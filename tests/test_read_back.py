@@ -71,7 +71,7 @@ def test_a_value_that_is_no_number_is_one_point_that_differs(site: Site, value: 
 @pytest.mark.parametrize(
     ("change", "vtn"),
     [({"quality_code": None}, "no quality code"), ({"quality_code": "gesch\xe4tzt"}, "gesch\xe4tzt"),
-     ({"interval_end": None}, "intervals that differ")],
+     ({"interval_end": None}, "GOOD, 0 s")],
     ids=["no-code", "latin-1", "no-end"],
 )  # fmt: skip
 def test_whatever_is_odd_about_one_point_is_of_that_point(site: Site, change: dict[str, Any], vtn: str) -> None:
