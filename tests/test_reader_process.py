@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -35,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def _opened(path: Path, limits: ReadLimits | None = None, stopping: Event | None = None) -> MeterFile:
-    return MeterFile(path, stopping=stopping, opener=ReaderProcess(limits or ReadLimits(), stopping))
+    return MeterFile(path, stopping=stopping, opener=partial(ReaderProcess, limits or ReadLimits(), stopping))
 
 
 def _readers(process: psutil.Process | None = None) -> list[psutil.Process]:
@@ -167,6 +168,8 @@ def test_a_file_that_is_none_is_told_and_leaves_no_process(tmp_path: Path) -> No
     (tmp_path / "notes.h5").write_text("not HDF5")
     with pytest.raises(ConfigurationError, match="cannot be opened as HDF5"):
         _opened(tmp_path / "notes.h5")
+    with pytest.raises(ConfigurationError, match="not found"):
+        _opened(tmp_path / "nowhere.h5")
     assert not _readers()
 
 
@@ -177,7 +180,7 @@ def test_the_process_ends_with_the_file_and_with_whoever_started_it(path: Path) 
     code = (
         "import sys, time; from pathlib import Path; from venclient.meter_data import MeterFile; "
         "from venclient.reader_process import ReaderProcess; "
-        "meters = MeterFile(Path(sys.argv[1]), opener=ReaderProcess()); print('open', flush=True); time.sleep(600)"
+        "meters = MeterFile(Path(sys.argv[1]), opener=ReaderProcess); print('open', flush=True); time.sleep(600)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
     assert starter.stdout is not None

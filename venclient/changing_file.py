@@ -32,6 +32,8 @@ PATIENCE_S = 60.0
 # How long all loads together wait for a program that writes the file through HDF5.
 WRITER_PATIENCE_S = 30
 
+# The largest chunk that is read; one of that size is kept while its dataset is open.
+CHUNK_BYTES = 64_000_000
 # When so many reads in a row have killed their readers, no other is tried with this version of the file.
 KILLED_AT_MOST = 10
 
@@ -275,7 +277,7 @@ class OpenHere:
         try:
             share_lock(self._stream)
             self.version = _version(os.fstat(self._stream.fileno()))
-            self._h5 = h5py.File(self._stream, "r")
+            self._h5 = h5py.File(self._stream, "r", rdcc_nbytes=CHUNK_BYTES)
         except BaseException:
             self._stream.close()
             raise

@@ -49,7 +49,7 @@ def clean(
         grid_s = np.unique(grid_s)
         if not is_increasing(start_s):
             count = len(start_s)
-            start_s, power_w = _sorted_last_wins(start_s, power_w)
+            start_s, power_w = sorted_last_wins(start_s, power_w)
             dropped["duplicate timestamp"] = count - len(start_s)
     left_out = reasons(dropped)
     check.refuse(left_out)
@@ -147,9 +147,10 @@ def is_increasing(start_s: NDArray[np.int64]) -> bool:
     return bool((start_s[1:] > start_s[:-1]).all())
 
 
-def _sorted_last_wins(
+def sorted_last_wins(
     start_s: NDArray[np.int64], power_w: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """In order of time; where a time occurs twice, the value further down the file."""
     order = np.argsort(start_s, kind="stable")
     start_s, power_w = start_s[order], power_w[order]
     last = np.append(start_s[1:] != start_s[:-1], True)

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
+from venclient.changing_file import InThisProcess
 from venclient.errors import ConfigurationError
 from venclient.lease import Writer
 from venclient.ledger import Entry, Ledger
@@ -193,7 +194,7 @@ class VENManager:
             return []
         call.vtn.check()
         writer = Writer(str(uuid4()), on_this_machine("A VENManager"))
-        opener = None if self._trusts_meter_file else ReaderProcess(stopping=call.stopping)
+        opener = InThisProcess if self._trusts_meter_file else partial(ReaderProcess, stopping=call.stopping)
         with (
             MeterFile(h5_file_path, stopping=call.stopping, opener=opener) as meters,
             Ledger(self._ledger_url, call.vtn.base_url, call.stopping) as ledger,

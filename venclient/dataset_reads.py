@@ -1,6 +1,6 @@
 """What is read of a power dataset, by functions whose arguments and answers can go to another process and back."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from venclient.changing_file import Alive
-from venclient.long_series import Outline
+from venclient.long_series import Outline, ReadRows
 from venclient.models import MeterSeries, Points
 from venclient.power_dataset import power_dataset, quoted, read_rows, refuse_useless, telling, whole_chunks
+from venclient.row_order import Slice, in_file_order
 
 Rows = NDArray[np.generic]
 _Found = TypeVar("_Found")
@@ -42,10 +43,9 @@ class SeriesName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LongSeries:
-    """A series of which no more than `slice_rows` rows are read at a time; it does not read its slices by itself."""
+    """A series that does not read its slices by itself."""
 
     outline: Outline
-    slice_rows: int
     series: MeterSeries
 
 
@@ -84,32 +84,27 @@ def read_through(slice_rows: int, dataset: h5py.Dataset, alive: Alive) -> None:
 
 
 def rows_or_long_series(
-    survey: Callable[[Iterable[Rows]], Outline | None],
+    survey: Callable[[ReadRows, Sequence[Slice]], Outline],
     whole_rows: int,
     slice_rows: int,
     dataset: h5py.Dataset,
     alive: Alive,
 ) -> Rows | LongSeries:
-    """For `read`: the rows where there are few, or where they are not in order; else what `survey` says of them."""
+    """For `read`: the rows where there are few, else what `survey` says of them, slice by slice."""
     if len(dataset) <= whole_rows:
         return read_rows(dataset)
-    rows = whole_chunks(dataset, slice_rows)
 
-    def slices() -> Iterator[Rows]:
-        for begin in range(0, len(dataset), rows):
-            yield read_rows(dataset, begin, begin + rows)
-            alive()
+    def read_some(begin: int, stop: int) -> Rows:
+        alive()
+        return read_rows(dataset, begin, stop)
 
-    known = survey(slices())
-    if known is None:
-        return read_rows(dataset)
+    known = survey(read_some, in_file_order(len(dataset), whole_chunks(dataset, slice_rows)))
 
     @lru_cache(maxsize=2)
     def slice_of(number: int) -> Points:
-        alive()
-        return known.points(number, read_rows(dataset, number * rows, (number + 1) * rows))
+        return known.points(number, read_some(*known.slices[number][:2]))
 
-    return LongSeries(known, rows, replace(known.series(slice_of), slice_of=_not_at_hand))
+    return LongSeries(known, replace(known.series(slice_of), slice_of=_not_at_hand))
 
 
 def _not_at_hand(number: int) -> Points:

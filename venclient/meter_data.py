@@ -39,8 +39,8 @@ from venclient.time_range import DEFAULT_RANGE, TimeRange
 
 log = logging.getLogger(__name__)
 
-# Longer datasets are read by slices of about so many rows, where they are in order of time.
-WHOLE_ROWS = 1_000_000
+# Longer datasets are read by slices of about so many rows. A year of minutes has 527,040.
+WHOLE_ROWS = 600_000
 SLICE_ROWS = 50_000
 # Kept for other loads of the same meter: what is known of a series, which takes 5 kB for a year, and its points; a year
 # of hours takes 70 kB.
@@ -55,8 +55,9 @@ _Found = TypeVar("_Found")
 class MeterFile:
     """A meter file, open for reading; any number of threads may read at once.
 
-    A file that is replaced or rewritten during the run is noticed, and read as it is then. A dataset of more than
-    `WHOLE_ROWS` rows is never in memory as a whole, unless its rows are out of order or its chunks are that large.
+    A file that is replaced or rewritten during the run is noticed, and read as it is then. No more than
+    `WHOLE_ROWS` rows of a dataset are in memory at a time, nor is a chunk of more than `CHUNK_BYTES`: what would need
+    more is a `PermanentError`.
     `rules`: what quality code each point has; `opener`: where HDF5 reads it, in this process or in one of its own;
     `stopping`: as in `ChangingFile`; `time_range`: when points may start. Raises `ConfigurationError` when the file is
     missing, is not HDF5, or is kept by a program that writes it.
@@ -68,7 +69,7 @@ class MeterFile:
         rules: QualityRules = ALL_GOOD,
         *,
         stopping: Event | None = None,
-        opener: Opener | None = None,
+        opener: Callable[[], Opener] = InThisProcess,
         time_range: TimeRange = DEFAULT_RANGE,
     ) -> None:
         self.path = path
@@ -80,7 +81,7 @@ class MeterFile:
                 "or make a sample with `bulk-upload sample-data`"
             )
         try:
-            self._file = ChangingFile(path, opener or InThisProcess(), stopping)
+            self._file = ChangingFile(path, opener(), stopping)
         except HeldError as error:
             raise ConfigurationError(f"Meter file {path} is in use: {error}") from error
         except ReaderKilledError as error:
@@ -153,15 +154,19 @@ class MeterFile:
             raise self._killers[dataset] from error
 
     def _read_series(self, name: SeriesName) -> Read[MeterSeries]:
-        survey = partial(outline, rules=self._rules, capacity_w=name.capacity_w, time_range=self.time_range)
+        survey = partial(
+            outline,
+            rules=self._rules,
+            capacity_w=name.capacity_w,
+            most_rows=WHOLE_ROWS,
+            time_range=self.time_range,
+        )
         found, version = self._look(name, partial(rows_or_long_series, survey, WHOLE_ROWS, SLICE_ROWS))
         if isinstance(found, LongSeries):
-            slice_of = partial(self._slice_of, version, name, found.outline, found.slice_rows)
+            slice_of = partial(self._slice_of, version, name, found.outline)
             return _known(version, name, replace(found.series, slice_of=slice_of))
         series = self._cleaned(name, found)
         points = self._sharing_its_grid(series.points())
-        if len(found) > WHOLE_ROWS:  # out of order: it stays with whoever uses it
-            return _known(version, name, replace(series, slice_of=lambda _: points), points)
         self._points.get((version, name), lambda: Read((version, name), points, points))
         return _known(version, name, replace(series, slice_of=lambda _: self._points_of(version, name)))
 
@@ -181,9 +186,9 @@ class MeterFile:
 
         return self._points.get((version, name), read_all)
 
-    def _slice_of(self, version: Version, name: SeriesName, known: Outline, slice_rows: int, number: int) -> Points:
+    def _slice_of(self, version: Version, name: SeriesName, known: Outline, number: int) -> Points:
         def read_slice() -> Read[Points]:
-            rows = self._read_again(version, name, number * slice_rows, (number + 1) * slice_rows)
+            rows = self._read_again(version, name, *known.slices[number][:2])
             points = self._sharing_its_grid(known.points(number, rows))
             return Read((version, name, number), points, points)
 

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from venclient.changing_file import UNREADABLE
+from venclient.changing_file import CHUNK_BYTES, UNREADABLE
 from venclient.errors import PermanentError
 from venclient.fill_values import declared_fill_values, without_fill_values
 
@@ -30,6 +30,7 @@ UNWRITTEN_BYTES = 64_000_000
 # HDF5 takes 4 kB of memory for each chunk of a read, so that many chunks are read by parts, and 4 µs.
 MAX_CHUNKS = 1_000_000
 CHUNKS_AT_A_TIME = 10_000
+LONG_CHUNK = 4  # times the rows of a slice
 # What filters read of a chunk in any case: a checksum, or a header of their own.
 FILTERS_READ_BYTES = {h5py.h5z.FILTER_FLETCHER32: 4, h5py.h5z.FILTER_SZIP: 4, h5py.h5z.FILTER_SCALEOFFSET: 21}
 
@@ -84,6 +85,8 @@ def refuse_useless(dataset: h5py.Dataset, where: str) -> None:
 def read_rows(dataset: h5py.Dataset, begin: int = 0, stop: int | None = None) -> NDArray[np.generic]:
     """The rows from index `begin` up to `stop` (to the end): (N, 2); NaN where the file declares no data."""
     stop = len(dataset) if stop is None else min(stop, len(dataset))
+    if begin >= stop:
+        return np.empty((0, 2))
     step = CHUNKS_AT_A_TIME * dataset.chunks[0] if dataset.chunks else len(dataset)
     parts = [dataset[at : min(at + step, stop)] for at in range(begin, stop, step)]
     rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -91,9 +94,12 @@ def read_rows(dataset: h5py.Dataset, begin: int = 0, stop: int | None = None) ->
 
 
 def whole_chunks(dataset: h5py.Dataset, rows: int) -> int:
-    """About so many rows, none of which shares a chunk with others: a chunk is the least that HDF5 can read."""
+    """About so many rows, none of which shares a chunk with others: a chunk is the least that HDF5 can read.
+
+    Of chunks that are much longer, just so many: HDF5 keeps one while its dataset is open.
+    """
     chunk = dataset.chunks[0] if dataset.chunks else 1
-    return max(rows // chunk, 1) * chunk
+    return rows if chunk > LONG_CHUNK * rows else max(rows // chunk, 1) * chunk
 
 
 def _refuse_unusable(dataset: h5py.Dataset, where: str) -> None:
@@ -129,8 +135,11 @@ def _refuse_odd_chunks(dataset: h5py.Dataset, where: str) -> None:
     numbers, itemsize = math.prod(dataset.chunks), dataset.dtype.itemsize
     size = numbers * itemsize
     count = math.prod(-(-length // step) for length, step in zip(dataset.shape, dataset.chunks, strict=True))
-    if size > MAX_BYTES or count > MAX_CHUNKS:
-        raise PermanentError(f"{where} is cut into chunks of {size:,} bytes, {count:,} of them, which are not read")
+    if size > CHUNK_BYTES or count > MAX_CHUNKS or size * count > 2 * MAX_BYTES:
+        raise PermanentError(
+            f"{where} is cut into chunks of {size:,} bytes, {count:,} of them; up to {CHUNK_BYTES:,} bytes and "
+            f"{MAX_CHUNKS:,} chunks are read. Cut it anew with `h5repack -l CHUNK=10000x2 OLD NEW`"
+        )
     filters = _filters(dataset)
     # By a chunk's filter mask, in which a bit is set for each filter that this chunk skips.
     used = cache(lambda mask: tuple(each for number, each in enumerate(filters) if not mask >> number & 1))
