@@ -245,7 +245,8 @@ def test_a_prefect_server_that_is_killed_keeps_no_run_from_its_end(
     while len(no_faults.log()) < seen + 8:
         assert run.poll() is None, run.communicate()
         time.sleep(0.1)
-    (server,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    (server,) = [child for child in children if b"prefect" in Path(f"/proc/{child}/cmdline").read_bytes()]
     os.kill(int(server), signal.SIGKILL)
     no_faults.switch()
     output, errors = run.communicate(timeout=100)
