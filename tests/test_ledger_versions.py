@@ -196,9 +196,11 @@ def test_the_resources_database_is_no_ledger(new_site: Callable[..., Site], tmp_
     assert [path.name for path in site.db.parent.iterdir() if path.name.startswith(site.db.name)] == [site.db.name]
 
 
-def test_a_ledger_may_share_a_postgresql_schema_with_other_tables(postgresql_url: str) -> None:
-    _execute(postgresql_url, "CREATE TABLE IF NOT EXISTS of_another_program (id INTEGER)")
-    with Ledger(postgresql_url, VTN) as ledger:
+@pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
+def test_a_ledger_may_share_a_postgresql_schema_with_other_tables(new_database: Database) -> None:
+    url = new_database()
+    _execute(url, "CREATE TABLE of_another_program (id INTEGER)")
+    with Ledger(url, VTN) as ledger:
         assert ledger.failed() == frozenset()
 
 
