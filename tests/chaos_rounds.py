@@ -134,7 +134,7 @@ def _clock_jumps(world: World, round_: Round) -> None:
     faked = {
         "LD_PRELOAD": str(FAKETIME),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_CACHE_DURATION": "1",  # seconds
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     run = world.start(**faked)

@@ -1,17 +1,25 @@
 """`bulk-upload` in a process of its own, as a user starts it."""
 
+import atexit
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cli
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
 ROOT = Path(__file__).parents[1]
+TIMEOUT_S = 120
+# Processes of commands that only run to their end are forked from one that has imported what needs no setting.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["cli", "config.settings", "venclient.pages.coverage", "venclient.verification"])
 AUTH_STRING = os.environ["PREFECT_API_AUTH_STRING"]  # of tests/__init__.py
 
 
@@ -28,12 +36,10 @@ def start(
 
     `prefix`: a command that starts it, with that command's options.
     """
-    settings = {name: value for name, value in os.environ.items() if not name.startswith(("BULK_UPLOAD_", "PREFECT_"))}
-    settings |= {"PREFECT_API_URL": prefect_url, "PREFECT_API_AUTH_STRING": AUTH_STRING} if prefect_url else {}
     return subprocess.Popen(
         [*prefix, sys.executable, "-m", "cli", *map(str, arguments)],
         cwd=cwd,
-        env=settings | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | environment,
+        env=_environment(prefect_url, environment),
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
@@ -45,9 +51,40 @@ def command(
     *arguments: object, cwd: Path, prefect_url: str | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    process = start(*arguments, cwd=cwd, prefect_url=prefect_url, stderr=subprocess.PIPE, group=False, **environment)
-    output, errors = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+    argv = ["bulk-upload", *map(str, arguments)]
+    with tempfile.NamedTemporaryFile() as output, tempfile.NamedTemporaryFile() as errors:
+        given = (argv, cwd, _environment(prefect_url, environment), output.name, errors.name)
+        process = _FORKS.Process(target=_main, args=given)
+        process.start()
+        process.join(TIMEOUT_S)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(argv, TIMEOUT_S, output.read(), errors.read())
+        texts = (Path(file.name).read_text() for file in (output, errors))
+        return subprocess.CompletedProcess(argv, process.exitcode, *texts)
+
+
+def _main(argv: list[str], cwd: Path, environment: Mapping[str, str], output: str, errors: str) -> None:
+    """The command, in a process that was forked for it."""
+    for stream, path in ((sys.stdout, output), (sys.stderr, errors)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), stream.fileno())
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = argv
+    try:
+        cli.main()
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
+    finally:
+        atexit._run_exitfuncs()  # which a forked process leaves out
+
+
+def _environment(prefect_url: str | None, given: Mapping[str, str]) -> dict[str, str]:
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("BULK_UPLOAD_", "PREFECT_"))}
+    settings |= {"PREFECT_API_URL": prefect_url, "PREFECT_API_AUTH_STRING": AUTH_STRING} if prefect_url else {}
+    return settings | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | given
 
 
 def run_options(site: Site, vtn: ReferenceVtn) -> list[object]:

@@ -26,7 +26,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
+# Files of tests that mostly wait, for minutes: they begin first, while others have the processors.
+LONGEST = ("test_many_machines", "test_run_command", "test_automations")
 KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ from tests.waiting import until
 VENS = 12
 LOADS = 48
 POINTS = 200
+SLICES = 2
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def machines(
         for name in ("one", "two"):
             own = environment | {"PREFECT_HOME": str(tmp_path / name)}
             # So few runs at a time that neither has all of them.
-            command = [sys.executable, "-m", "cli", "worker", "--name", f"{tmp_path.name}-{name}", "--limit", "3"]
+            command = [sys.executable, "-m", "cli", "worker", "--name", f"{tmp_path.name}-{name}", "--limit", "2"]
             workers.append(subprocess.Popen(command, env=own, start_new_session=True))
             stack.callback(_kill, workers[-1])
         yield Machines(environment, client, workers)
@@ -145,13 +146,13 @@ def machines(
 
 @pytest.mark.parametrize(
     ("ledger_url", "victim"),
-    [("sqlite", "has a slice"), ("postgresql", "has a slice"), ("postgresql", "has the run")],
+    [("sqlite", "has a slice"), ("postgresql", "has the run")],
     indirect=["ledger_url"],
 )
 def test_a_worker_that_is_killed_is_noticed_and_its_work_is_taken_up_again(
     machines: Machines, no_faults: ReferenceVtn, site: Site, victim: str
 ) -> None:
-    run_id, seen = _half_way(machines, no_faults)
+    run_id, seen = _half_way(machines, no_faults, site)
     with_run, other = machines.workers_by(run_id)
     _kill(with_run if victim == "has the run" else other)
     _completes(machines, run_id, no_faults, site)
@@ -168,7 +169,7 @@ def test_a_worker_that_is_killed_is_noticed_and_its_work_is_taken_up_again(
 def test_a_worker_that_is_killed_while_its_slice_begins_is_noticed_too(
     machines: Machines, no_faults: ReferenceVtn, site: Site, slice_is: str
 ) -> None:
-    run_id = machines.start("dispatch=workers", "slices=4")
+    run_id = machines.start("dispatch=workers", f"slices={SLICES}")
     until(lambda: machines.slices_of(run_id))
     _, other = machines.workers_by(run_id)
     begun = until(lambda: [part for part in machines.slices_of(run_id) if _pid(part) in _with_all_below(other.pid)])
@@ -183,7 +184,7 @@ def test_a_worker_that_is_killed_while_its_slice_begins_is_noticed_too(
 def test_what_a_worker_leaves_that_is_stopped_another_takes_up(
     machines: Machines, no_faults: ReferenceVtn, site: Site
 ) -> None:
-    run_id, seen = _half_way(machines, no_faults)
+    run_id, seen = _half_way(machines, no_faults, site)
     _, other = machines.workers_by(run_id)
     other.terminate()
     assert other.wait(timeout=120) == 0
@@ -195,7 +196,7 @@ def test_what_a_worker_leaves_that_is_stopped_another_takes_up(
 def test_a_run_that_is_cancelled_ends_with_its_slices_and_a_retry_sends_the_rest(
     machines: Machines, no_faults: ReferenceVtn, site: Site
 ) -> None:
-    run_id, seen = _half_way(machines, no_faults)
+    run_id, seen = _half_way(machines, no_faults, site)
     machines.prefect.set_flow_run_state(run_id, Cancelling())  # as the UI does
     assert machines.state_at_the_end(run_id).is_cancelled()
     slices = machines.slices_of(run_id)
@@ -214,9 +215,9 @@ def test_a_run_that_is_cancelled_ends_with_its_slices_and_a_retry_sends_the_rest
 
 @pytest.mark.parametrize("ledger_url", ["own_postgresql"], indirect=True)
 def test_a_run_that_is_cancelled_while_its_ledger_is_away_ends_its_slices(
-    machines: Machines, no_faults: ReferenceVtn, ledger_url: str, postgresql_url: str
+    machines: Machines, no_faults: ReferenceVtn, site: Site, ledger_url: str, postgresql_url: str
 ) -> None:
-    run_id, _ = _half_way(machines, no_faults)
+    run_id, _ = _half_way(machines, no_faults, site)
     with _away(ledger_url, postgresql_url):
         machines.prefect.set_flow_run_state(run_id, Cancelling())  # as the UI does
         assert machines.state_at_the_end(run_id).is_cancelled()
@@ -226,15 +227,20 @@ def test_a_run_that_is_cancelled_while_its_ledger_is_away_ends_its_slices(
     until(lambda: no_faults.in_flight() == 0)
 
 
-def _half_way(machines: Machines, vtn: ReferenceVtn) -> tuple[UUID, int]:
-    """A run that workers share, when a third has arrived; and how many requests the VTN had seen before it."""
-    vtn.switch(points_per_second=200, max_in_flight=8)
+def _half_way(machines: Machines, vtn: ReferenceVtn, site: Site) -> tuple[UUID, int]:
+    """A run that workers share, while all its slices upload; and how many requests the VTN had seen before it."""
+    vtn.switch(points_per_second=40, max_in_flight=8)  # half a minute for all
     seen = len(vtn.log())
-    run_id = machines.start("dispatch=workers", "slices=4")
-    while sum(request.stored for request in vtn.log(after=seen)) < LOADS * POINTS / 3:
-        assert not _is_final(machines.run(run_id))
-        time.sleep(0.2)
-    vtn.switch(points_per_second=40, max_in_flight=8)  # it is still half-way when somebody does something
+    run_id = machines.start("dispatch=workers", f"slices={SLICES}")
+    ven_of = {load.vtn_resource_id: load.ven for load in site.loads}
+
+    def all_upload() -> bool:
+        begun = {ven_of[request.resource_id] for request in vtn.log(after=seen) if request.stored}
+        slices = machines.slices_of(run_id)
+        return len(slices) == SLICES and all(begun & set(part.parameters["vens"]) for part in slices)
+
+    until(all_upload, within_s=240)
+    assert not _is_final(machines.run(run_id))
     return run_id, seen
 
 
