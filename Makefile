@@ -3,13 +3,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check chaos bench bench-check docs setup lock clean
+.PHONY: demo test test-all check chaos bench bench-check docs setup lock clean
 
 demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
 	$(BIN)/bulk-upload demo
 
-test: $(INSTALLED)  ## Every test
+test: $(INSTALLED)  ## The tests, but for the long ones (a quarter of an hour)
 	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED)  ## Every test: before a release (forty minutes)
+	$(BIN)/python -m pytest -m "long or not long"
 
 check: $(INSTALLED)  ## Style, types, and who may import whom
 	$(BIN)/ruff check .

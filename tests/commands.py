@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefect.context import refresh_global_settings_context
+
 import cli
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 120
-# Processes of commands that only run to their end are forked from one that has imported what needs no setting.
+# A command that only runs to its end is forked from a process that has imported everything, Prefect too.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["cli", "config.settings", "venclient.pages.coverage", "venclient.verification"])
+_FORKS.set_forkserver_preload(["tests.preloaded"])
 AUTH_STRING = os.environ["PREFECT_API_AUTH_STRING"]  # of tests/__init__.py
 
 
@@ -64,17 +66,20 @@ def command(
         return subprocess.CompletedProcess(argv, process.exitcode, *texts)
 
 
-def _main(argv: list[str], cwd: Path, environment: Mapping[str, str], output: str, errors: str) -> None:
+def _main(argv: list[str], cwd: Path, environment: dict[str, str], output: str, errors: str) -> None:
     """The command, in a process that was forked for it."""
+    from tests.preloaded import RUN_SETTINGS
+
     for stream, path in ((sys.stdout, output), (sys.stderr, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), stream.fileno())
     os.chdir(cwd)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(RUN_SETTINGS | environment)
     sys.argv = argv
+    refresh_global_settings_context()
     try:
         cli.main()
-    except Exception:
+    except Exception:  # noqa: BLE001 - what Python itself does with what nobody caught
         sys.excepthook(*sys.exc_info())
         sys.exit(1)
     finally:

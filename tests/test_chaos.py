@@ -12,7 +12,8 @@ from tests.system_postgresql import SERVERS
 
 SEED = 20250115
 # A run that is frozen for longer than its lease takes 40 s: tests/test_lease.py has it in short.
-SHORT = [kind for kind in KINDS if kind != "run frozen"]
+ALWAYS = ("faults", "run killed", "repaired meanwhile", "vtn restored")
+SHORT = [pytest.param(kind, marks=() if kind in ALWAYS else pytest.mark.long) for kind in KINDS if kind != "run frozen"]
 
 
 @pytest.fixture(scope="module")
@@ -32,5 +33,6 @@ def test_after_it_everything_is_as_it_should_be(world: World, kind: str) -> None
     world.play(list(KINDS).index(kind), kind, SEED, KINDS[kind])
 
 
+@pytest.mark.long
 def test_a_second_round_of_random_faults(world: World) -> None:
     world.play(100, "faults", SEED, KINDS["faults"])

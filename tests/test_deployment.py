@@ -93,11 +93,17 @@ def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
     return site
 
 
-@pytest.fixture
-def worker(environment: dict[str, str]) -> Iterator[None]:
-    """The deployments of prefect.yaml on the server, and a worker for them."""
+@pytest.fixture(scope="module")
+def deployments(prefect_url: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Those of prefect.yaml, on the server."""
+    environment = os.environ | {"PREFECT_API_URL": prefect_url, "PREFECT_HOME": str(tmp_path_factory.mktemp("home"))}
     _prefect(environment, "work-pool", "create", "uploads", "--type", "process", "--overwrite")
     _prefect(environment, "--no-prompt", "deploy", "--all")
+
+
+@pytest.fixture
+def worker(deployments: None, environment: dict[str, str]) -> Iterator[None]:
+    """A worker for the deployments."""
     worker = subprocess.Popen(_command("worker", "start", "--pool", "uploads"), cwd=ROOT, env=environment)
     yield
     worker.terminate()

@@ -286,7 +286,7 @@ def test_the_objects_of_the_kubernetes_worker_name_each_other() -> None:
 # Back-up and restore
 
 
-@pytest.mark.parametrize("kind", ["sqlite3", "python"])
+@pytest.mark.parametrize("kind", ["sqlite3", pytest.param("python", marks=pytest.mark.long)])
 def test_a_back_up_made_during_an_upload_restores(
     kind: str, no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
 ) -> None:

@@ -44,7 +44,14 @@ def operator(sample: Path, tmp_path: Path, prefect_url: str) -> Iterator[tuple[P
         yield folder, vtn
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```console" in (DOCS / f"{page}.md").read_text()])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if page in ("first-upload", "verification") else pytest.mark.long)
+        for page in PAGES
+        if "```console" in (DOCS / f"{page}.md").read_text()
+    ],
+)
 def test_every_session_of_the_page_runs_as_it_stands_there(
     operator: tuple[Path, ReferenceVtn], prefect_url: str, page: str
 ) -> None:

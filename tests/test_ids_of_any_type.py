@@ -51,7 +51,13 @@ def _untyped(site: Site, *changes: str) -> None:
         site.execute(statement)
 
 
-@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=() if name == "bytes" else pytest.mark.long)
+        for name, changes in CHANGES.items()
+    ],
+)
 def test_ids_of_any_type_are_uploaded_found_again_and_verified(
     vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path, prefect_url: str, changes: list[str]
 ) -> None:

@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.commands import command, last_json, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
-KILLS = 10
 CONCURRENCY = 4
 CHUNK_SIZE = 500
 
 
-def test_killed_at_ten_moments_each_point_arrives_and_only_requests_in_flight_twice(
-    no_faults: ReferenceVtn, new_site: Callable[..., Site], prefect_url: str, tmp_path: Path
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.long)])
+def test_killed_at_any_moment_each_point_arrives_and_only_requests_in_flight_twice(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], prefect_url: str, tmp_path: Path, kills: int
 ) -> None:
     site = new_site(loads=50, points=3000, vens=3)
     site.register(no_faults)
@@ -25,7 +27,7 @@ def test_killed_at_ten_moments_each_point_arrives_and_only_requests_in_flight_tw
     before = len(no_faults.log())
     arguments = ["run", *run_options(site, no_faults), "--chunk-size", CHUNK_SIZE, "--json"]
     moments = random.Random(20250115)
-    for _ in range(KILLS):
+    for _ in range(kills):
         wanted = len(no_faults.log()) + moments.randint(1, 40)
         run = start(*arguments, cwd=tmp_path, prefect_url=prefect_url, BULK_UPLOAD_CONCURRENCY=str(CONCURRENCY))
         while len(no_faults.log()) < wanted:
@@ -39,7 +41,7 @@ def test_killed_at_ten_moments_each_point_arrives_and_only_requests_in_flight_tw
     summary = last_json(finished)
     assert summary["total_points_uploaded"] + summary["points_already_there"] == 50 * 3000
     site.assert_stored(no_faults)
-    _assert_sent_twice_at_most(no_faults, before, KILLS * CONCURRENCY)
+    _assert_sent_twice_at_most(no_faults, before, kills * CONCURRENCY)
 
 
 def _assert_sent_twice_at_most(vtn: ReferenceVtn, before: int, requests: int) -> None:

@@ -50,7 +50,7 @@ with MeterFile(Path(sys.argv[1]), rules, opener=opener) as meters, ThreadPoolExe
     print(peak_mb("self") + sum(peak_mb(child.pid) for child in psutil.Process().children()))
 """
 Rows = NDArray[np.generic]
-where = pytest.mark.parametrize("where", ["here", "there"])
+where = pytest.mark.parametrize("where", ["there", pytest.param("here", marks=pytest.mark.long)])
 
 
 def _write(path: Path, part: Rows, *, chunks: int = 1, parts: int = 1, loads: int = 1, dtype: str = "f8") -> None:
@@ -102,6 +102,7 @@ def test_a_file_that_would_take_gigabytes_is_refused_in_little_memory(
     assert peak_mb < MOST_MB
 
 
+@pytest.mark.long
 @where
 def test_sixteen_threads_with_the_longest_series_that_are_read_as_a_whole(tmp_path: Path, where: str) -> None:
     _write(tmp_path / "x.h5", _minutes(600_000, moved_by=600_000), loads=THREADS)

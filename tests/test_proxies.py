@@ -44,6 +44,7 @@ def test_a_run_reaches_prefect_and_vtn_on_this_machine(
     site.assert_stored(vtn)
 
 
+@pytest.mark.long
 def test_so_do_server_worker_and_runs_of_up(vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path) -> None:
     site = new_site(loads=1)
     site.register(vtn)

@@ -48,7 +48,7 @@ def _verify(site: Site, vtn: ReferenceVtn, folder: Path, *more: str, when_busy: 
     return start("verify", *options, cwd=folder, BULK_UPLOAD_WHEN_BUSY=when_busy)
 
 
-@pytest.mark.parametrize("when_busy", ["leave", "wait"])
+@pytest.mark.parametrize("when_busy", ["wait", pytest.param("leave", marks=pytest.mark.long)])
 def test_a_repair_during_an_upload_is_not_lost(
     no_faults: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str, when_busy: str
 ) -> None:

@@ -1,0 +1,12 @@
+"""What the process has imported that commands of tests are forked from: see tests/commands.py."""
+
+import os
+
+# As `bulk-upload run` sets them, before Prefect reads its settings for the first time.
+RUN_SETTINGS = {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_CLIENT_MAX_RETRIES": "2"}
+os.environ |= RUN_SETTINGS
+
+import cli  # noqa: E402, F401
+import flows.bulk_upload  # noqa: E402, F401
+import venclient.pages.coverage  # noqa: E402
+import venclient.verification  # noqa: E402, F401
