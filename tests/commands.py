@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def _main(argv: list[str], cwd: Path, environment: dict[str, str], output: str, 
         atexit._run_exitfuncs()  # which a forked process leaves out
 
 
-def _environment(prefect_url: str | None, given: Mapping[str, str]) -> dict[str, str]:
+def _environment(prefect_url: str | None, given: dict[str, str]) -> dict[str, str]:
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("BULK_UPLOAD_", "PREFECT_"))}
     settings |= {"PREFECT_API_URL": prefect_url, "PREFECT_API_AUTH_STRING": AUTH_STRING} if prefect_url else {}
     return settings | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | given
