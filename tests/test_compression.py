@@ -178,6 +178,7 @@ def test_a_yes_holds(vtn: ReferenceVtn, site: Site) -> None:
     assert _takes_gzip(site, vtn) is True
 
 
+@pytest.mark.long
 def test_what_a_run_found_holds_for_the_next_process(
     vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
 ) -> None:

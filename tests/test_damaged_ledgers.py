@@ -89,7 +89,7 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("venclient.lease.LOOK_EVERY_S", 0.05)
 
 
-@pytest.mark.parametrize("where", ["schema", "anywhere"])
+@pytest.mark.parametrize("where", ["schema", pytest.param("anywhere", marks=pytest.mark.long)])
 def test_a_byte_that_is_not_what_was_written_is_told(ledger: Path, tmp_path: Path, where: str) -> None:
     whole = ledger.read_bytes()
     dice = random.Random(where)

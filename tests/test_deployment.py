@@ -146,6 +146,7 @@ def test_a_nightly_run_is_skipped_while_the_full_one_runs(
     assert sum(request.status == 201 for request in no_faults.log(after=seen)) == len(site.loads)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("worker")
 def test_the_log_of_a_run_has_what_came_of_each_batch_and_what_is_wrong(
     site: Site, environment: dict[str, str], prefect: SyncPrefectClient, vtn: ReferenceVtn

@@ -155,6 +155,7 @@ def test_the_server_of_the_unit_has_its_tables_on_postgresql(server: str, whole_
         assert database.execute("SELECT count(*) FROM alembic_version").fetchall() == [(1,)]
 
 
+@pytest.mark.long
 def test_the_worker_of_the_unit_runs_a_flow_and_is_stopped_softly(
     server: str, no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
 ) -> None:
@@ -286,7 +287,8 @@ def test_the_objects_of_the_kubernetes_worker_name_each_other() -> None:
 # Back-up and restore
 
 
-@pytest.mark.parametrize("kind", ["sqlite3", pytest.param("python", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["sqlite3", "python"])
 def test_a_back_up_made_during_an_upload_restores(
     kind: str, no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ def operator(sample: Path, tmp_path: Path, prefect_url: str) -> Iterator[tuple[P
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=() if page in ("first-upload", "verification") else pytest.mark.long)
+        pytest.param(page, marks=() if page == "first-upload" else pytest.mark.long)
         for page in PAGES
         if "```console" in (DOCS / f"{page}.md").read_text()
     ],

@@ -3,22 +3,25 @@
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
 FAULTS = ["500", "503", "429", "401", "reset_before", "reset_after", "timeout", "html", "html_before", "short"]
 
 
-def test_a_run_of_300_loads_with_faults_on_a_fifth_of_all_requests_ends_complete_and_exact(
-    no_faults: ReferenceVtn, new_site: Callable[..., Site]
+@pytest.mark.parametrize("loads", [100, pytest.param(300, marks=pytest.mark.long)])
+def test_a_run_with_faults_on_a_fifth_of_all_requests_ends_complete_and_exact(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], loads: int
 ) -> None:
-    site = new_site(loads=300, points=400, vens=5)
+    site = new_site(loads=loads, points=400, vens=5)
     site.register(no_faults)
     before = len(no_faults.log())
     no_faults.switch(rate=0.2, kinds=FAULTS, seed=20250115, stall_s=2)
     results = site.upload(no_faults, chunk_size=150, threads=8)
     no_faults.switch()
-    assert Counter(result.state for result in results.values()) == {"done": 300}
+    assert Counter(result.state for result in results.values()) == {"done": loads}
     site.assert_stored(no_faults)
     seen = Counter(request.fault for request in no_faults.log(after=before))
     assert set(FAULTS) <= set(seen), "every fault has struck"

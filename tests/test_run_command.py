@@ -257,6 +257,7 @@ def test_a_prefect_server_that_is_killed_keeps_no_run_from_its_end(
     site.assert_stored(no_faults)
 
 
+@pytest.mark.long
 def test_without_a_prefect_server_a_run_brings_its_own_that_dies_with_it(
     no_faults: ReferenceVtn, site: Site, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_port_that_is_taken_is_told(vtn: ReferenceVtn, tmp_path: Path) -> None
     assert f"Port {vtn.port} is taken: name another with --port" in finished.stderr
 
 
+@pytest.mark.long
 def test_a_prefect_server_that_dies_ends_it_with_a_sentence_that_says_so(tmp_path: Path) -> None:
     home = tmp_path / "prefect"
     with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
