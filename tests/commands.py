@@ -22,6 +22,7 @@ TIMEOUT_S = 120
 # A command that only runs to its end is forked from a process that has imported everything, Prefect too.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.preloaded"])
+READ_AT_IMPORT = ("MPL", "PREFECT_LOGGING_", "PYTHON")  # so that a fork would not heed them
 AUTH_STRING = os.environ["PREFECT_API_AUTH_STRING"]  # of tests/__init__.py
 
 
@@ -53,16 +54,22 @@ def command(
     *arguments: object, cwd: Path, prefect_url: str | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
+    if any(name.startswith(READ_AT_IMPORT) for name in environment):
+        with start(
+            *arguments, cwd=cwd, prefect_url=prefect_url, stderr=subprocess.PIPE, group=False, **environment
+        ) as started:
+            output, errors = started.communicate(timeout=TIMEOUT_S)
+            return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
     argv = ["bulk-upload", *map(str, arguments)]
-    with tempfile.NamedTemporaryFile() as output, tempfile.NamedTemporaryFile() as errors:
-        given = (argv, cwd, _environment(prefect_url, environment), output.name, errors.name)
+    with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
+        given = (argv, cwd, _environment(prefect_url, environment), out.name, err.name)
         process = _FORKS.Process(target=_main, args=given)
         process.start()
         process.join(TIMEOUT_S)
         if process.exitcode is None:
             process.kill()
-            raise subprocess.TimeoutExpired(argv, TIMEOUT_S, output.read(), errors.read())
-        texts = (Path(file.name).read_text() for file in (output, errors))
+            raise subprocess.TimeoutExpired(argv, TIMEOUT_S, out.read(), err.read())
+        texts = (Path(file.name).read_text() for file in (out, err))
         return subprocess.CompletedProcess(argv, process.exitcode, *texts)
 
 

@@ -27,7 +27,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 # Files of tests that mostly wait, for minutes: they begin first, while others have the processors.
-LONGEST = ("test_many_machines", "test_run_command", "test_automations")
+LONGEST = ("test_many_machines", "test_run_command", "test_automations", "test_up", "test_stopping", "test_flow")
 KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
 
 

@@ -27,6 +27,7 @@ from tasks.automations import install_automations
 from tests.small_server import answering
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[1]
 AUTOMATIONS = ROOT / "deployments" / "automations.yaml"
 NIGHT_MISSED = "No nightly upload has completed for 28 hours"
@@ -134,7 +135,6 @@ def test_a_run_that_failed_is_told_with_its_reason(prefect: SyncPrefectClient, t
     assert f"/runs/flow-run/{run_id}" in text
 
 
-@pytest.mark.long
 def test_a_run_that_makes_no_progress_is_told_and_one_that_does_is_not(
     prefect: SyncPrefectClient, told: list[str]
 ) -> None:
@@ -156,7 +156,6 @@ def test_a_night_that_was_cancelled_is_told_with_its_reason(prefect: SyncPrefect
     assert "Stopped by the deadline: 7 loads are left" in text
 
 
-@pytest.mark.long
 def test_nights_that_do_not_come_are_told_from_the_installation_on_and_after_each_that_came(
     prefect: SyncPrefectClient, told: list[str]
 ) -> None:
@@ -208,7 +207,6 @@ def test_a_crash_that_is_not_taken_up_again_is_told_once(
     assert sum(name in text for text in told) == 1
 
 
-@pytest.mark.long
 def test_deployments_have_their_scheduled_runs_within_seconds(
     prefect: SyncPrefectClient, whole_prefect_url: str
 ) -> None:

@@ -102,7 +102,9 @@ def test_a_byte_that_is_not_what_was_written_is_told(ledger: Path, tmp_path: Pat
         _use(path)
 
 
-@pytest.mark.parametrize("table", METADATA.tables)
+@pytest.mark.parametrize(
+    "table", [table if table == "marks" else pytest.param(table, marks=pytest.mark.long) for table in METADATA.tables]
+)
 def test_a_value_of_another_type_is_told(ledger: Path, tmp_path: Path, table: str) -> None:
     """SQLite stores any value in any column, so that a damaged page has what it has."""
     for column in METADATA.tables[table].c:

@@ -125,6 +125,7 @@ def test_a_run_of_the_deployment_uploads_every_ven_and_its_progress_is_an_event(
     assert "prefect.tag.upload" in related, "as automations expect it"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("worker")
 def test_a_nightly_run_is_skipped_while_the_full_one_runs(
     no_faults: ReferenceVtn, site: Site, environment: dict[str, str], prefect: SyncPrefectClient

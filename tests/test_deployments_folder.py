@@ -251,6 +251,7 @@ def test_the_compose_file_asks_for_what_its_example_names_and_gives_each_secret_
 # Kubernetes
 
 
+@pytest.mark.long
 def test_the_job_template_is_taken_by_a_server_and_the_deployments_by_its_pool(server: str, tmp_path: Path) -> None:
     environment = os.environ | {"PREFECT_API_URL": server, "PREFECT_HOME": str(tmp_path)}
     template = FOLDER / "kubernetes" / "job-template.json"

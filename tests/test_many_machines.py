@@ -25,6 +25,7 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
 VENS = 12
 LOADS = 48
 POINTS = 200
@@ -149,7 +150,7 @@ def machines(
 
 @pytest.mark.parametrize(
     ("ledger_url", "victim"),
-    [("sqlite", "has a slice"), pytest.param("postgresql", "has the run", marks=pytest.mark.long)],
+    [("sqlite", "has a slice"), ("postgresql", "has the run")],
     indirect=["ledger_url"],
 )
 def test_a_worker_that_is_killed_is_noticed_and_its_work_is_taken_up_again(
@@ -164,7 +165,6 @@ def test_a_worker_that_is_killed_is_noticed_and_its_work_is_taken_up_again(
     assert {request.status for request in requests} <= {201, None}, "never more at a time than the VTN takes"
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("ledger_url", "slice_is"),
     [("sqlite", "not running yet"), ("sqlite", "running, and has shown nothing yet")],
@@ -184,7 +184,6 @@ def test_a_worker_that_is_killed_while_its_slice_begins_is_noticed_too(
     _completes(machines, run_id, no_faults, site)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_what_a_worker_leaves_that_is_stopped_another_takes_up(
     machines: Machines, no_faults: ReferenceVtn, site: Site
@@ -197,7 +196,6 @@ def test_what_a_worker_leaves_that_is_stopped_another_takes_up(
     assert len(no_faults.log(after=seen)) == LOADS, "no load twice"
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_a_run_that_is_cancelled_ends_with_its_slices_and_a_retry_sends_the_rest(
     machines: Machines, no_faults: ReferenceVtn, site: Site

@@ -109,7 +109,9 @@ def test_a_terminal_shows_a_bar_and_no_log_lines(
     assert output.startswith("5 of 5 loads done")
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)], ids=["Ctrl-C", "SIGTERM"]
+)
 def test_stopped_it_ends_soon_records_what_was_acknowledged_and_goes_on(
     no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str, ending: signal.Signals
 ) -> None:
@@ -234,6 +236,7 @@ def test_a_prefect_server_that_does_not_answer_is_told(vtn: ReferenceVtn, site: 
     assert "The Prefect server at http://127.0.0.1:9/api does not answer" in finished.stderr
 
 
+@pytest.mark.long
 def test_a_prefect_server_that_is_killed_keeps_no_run_from_its_end(
     no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
 ) -> None:
