@@ -8,10 +8,10 @@ INSTALLED := .venv/.installed
 demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
 	$(BIN)/bulk-upload demo
 
-test: $(INSTALLED)  ## The tests, but for the long ones (a quarter of an hour)
+test: $(INSTALLED)  ## The tests without the long ones (17 minutes on two cores)
 	$(BIN)/python -m pytest
 
-test-all: $(INSTALLED)  ## Every test: before a release (forty minutes)
+test-all: $(INSTALLED)  ## Every test, including the long ones: before a release
 	$(BIN)/python -m pytest -m "long or not long"
 
 check: $(INSTALLED)  ## Style, types, and who may import whom

@@ -19,10 +19,10 @@ from tests.sites import Site
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 120
-# A command that only runs to its end is forked from a process that has imported everything, Prefect too.
+# A command that only runs to its end is forked from a process that has imported everything, including Prefect.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.preloaded"])
-READ_AT_IMPORT = ("MPL", "PREFECT_LOGGING_", "PYTHON")  # so that a fork would not heed them
+READ_AT_IMPORT = ("MPL", "PREFECT_LOGGING_", "PYTHON")  # a fork would ignore them
 AUTH_STRING = os.environ["PREFECT_API_AUTH_STRING"]  # of tests/__init__.py
 
 
@@ -86,11 +86,11 @@ def _main(argv: list[str], cwd: Path, environment: dict[str, str], output: str, 
     refresh_global_settings_context()
     try:
         cli.main()
-    except Exception:  # noqa: BLE001 - what Python itself does with what nobody caught
+    except Exception:  # noqa: BLE001 - reported as Python reports an uncaught exception
         sys.excepthook(*sys.exc_info())
         sys.exit(1)
     finally:
-        atexit._run_exitfuncs()  # which a forked process leaves out
+        atexit._run_exitfuncs()  # multiprocessing skips them
 
 
 def _environment(prefect_url: str | None, given: dict[str, str]) -> dict[str, str]:
