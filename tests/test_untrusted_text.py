@@ -19,6 +19,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
+from prefect.client.schemas.objects import TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from config.settings import given_options
@@ -29,6 +30,7 @@ from tests.chromium import opened, tab
 from tests.commands import command, last_json
 from tests.sites import Site
 from tests.small_server import answering
+from tests.waiting import until
 from venclient.untrusted_text import VisibleRecord, markdown, visible
 
 HOSTILE = (
@@ -82,13 +84,18 @@ def test_a_run_shows_hostile_names_and_answers_in_prefect_as_text(
     assert "\nforged" not in finished.stderr
     (run,) = prefect.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
     logs = [each.message for each in prefect.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))]
-    tasks = prefect.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+
+    def tasks_with_hostile_names() -> list[TaskRun]:
+        tasks = prefect.read_task_runs(flow_run_filter=of_run)
+        return tasks if any(SEEN in task.name for task in tasks) else []
+
+    tasks = until(tasks_with_hostile_names)  # the server is told of tasks in turn
     states = [_state(run), *map(_state, tasks)]
     for text in (*logs, *states, *(task.name for task in tasks)):
         assert _obeyed(text) == set(), repr(text)
     assert any(SEEN in text for text in logs)
     assert any(SEEN in text for text in states)
-    assert any(SEEN in task.name for task in tasks)
     assert {"bulk-upload-summary", "bulk-upload-live"} <= _keys_of_artifacts_that_are_text(prefect, run.id)
 
 
