@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import ROUNDS, Figure, Section, medians
 from benchmarks.stand import SINK, YEAR, Stand, serving
-from venclient.meter_data import POINTS_BYTES
+from venclient.sources.hdf5 import POINTS_BYTES
 
 FIRST_START_S = 1_736_928_000
 MAX_MB = 400

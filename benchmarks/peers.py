@@ -12,9 +12,10 @@ import pandas as pd
 import requests
 
 from benchmarks.stand import TOKEN
-from venclient.chunks import cut, encode, pending
-from venclient.meter_data import MeterFile
 from venclient.models import Chunk, Load
+from venclient.sources.hdf5 import MeterFile
+from venclient.sync.pending import cut, pending
+from venclient.wires.bulk.encoding import encode
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 BATCH_SIZE = "5000"

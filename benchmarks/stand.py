@@ -26,7 +26,7 @@ from cli.child_process import end_with_parent
 from cli.prefect_server import PrefectServer, free_port, prefect_server
 from demo.sample_data import write_sample
 from venclient.models import Load
-from venclient.resource_db import ResourceDatabase
+from venclient.resources.database import ResourceDatabase
 
 ROOT = Path(__file__).parents[1]
 YEAR = 8_739  # hours, as the guide's dataset has them

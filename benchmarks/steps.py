@@ -14,14 +14,15 @@ from benchmarks.figures import ROUNDS, Figure, Section, medians
 from benchmarks.peers import guides_body
 from benchmarks.stand import SINK, TOKEN, YEAR, serving
 from demo.sample_data import write_sample
-from venclient.chunks import cut, encode, pending
-from venclient.lease import Writer
-from venclient.ledger import Ledger
-from venclient.meter_data import MeterFile
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
 from venclient.models import Load, Receipt
-from venclient.resource_db import ResourceDatabase
-from venclient.tokens import GivenToken
-from venclient.vtn import VtnClient
+from venclient.resources.database import ResourceDatabase
+from venclient.sources.hdf5 import MeterFile
+from venclient.sync.pending import cut, pending
+from venclient.wires.auth import GivenToken
+from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk.encoding import encode
 from vtn import points as vtn_points
 from vtn.store import Description, Resource, Store
 

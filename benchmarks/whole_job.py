@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.figures import Figure, Section
 from benchmarks.stand import YEAR, Stand
-from venclient.meter_data import MeterFile
 from venclient.models import Load
+from venclient.sources.hdf5 import MeterFile
 
 VENS = 287
 AT_A_TIME = 500

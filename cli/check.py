@@ -10,10 +10,10 @@ import typer
 
 from cli import options
 from cli.printable import echo, echo_json
-from venclient.check_summary import Failures, Findings, failures_by_cause, findings_by_kind
-from venclient.checking import CheckedSeries, LoadCheck, step, watts
 from venclient.errors import ConfigurationError
-from venclient.series_facts import SeriesFacts
+from venclient.reports.check import CheckedSeries, LoadCheck, step, watts
+from venclient.reports.check_summary import Failures, Findings, failures_by_cause, findings_by_kind
+from venclient.reports.series_facts import SeriesFacts
 
 if TYPE_CHECKING:
     from cli.terminal import Terminal
@@ -49,8 +49,8 @@ def check(
     from cli.progress_bar import counting_bar
     from config.settings import Settings
     from tasks.connections import open_meters
-    from venclient.checking import check_loads, compared
-    from venclient.resource_db import ResourceDatabase
+    from venclient.reports.check import check_loads, compared
+    from venclient.resources.database import ResourceDatabase
 
     settings = Settings.load(resources_db=db, meter_file=h5)
     database = ResourceDatabase(settings.resources_db)
@@ -80,8 +80,8 @@ def check(
 
 def _write_page(folder: Path, checked: list[CheckedSeries], meter_file: Path) -> None:
     from cli.progress_bar import counting_bar
-    from venclient.pages.coverage import coverage_page
     from venclient.private_files import make_private_folder, replace_private
+    from venclient.reports.coverage_page import coverage_page
 
     with counting_bar("Drawing", "pictures") as on_picture:
         content = coverage_page(checked, meter_file, on_picture)

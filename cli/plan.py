@@ -13,7 +13,7 @@ from cli.printable import echo, echo_json
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from venclient.planning import LoadPlan, Plan
+    from venclient.sync.planning import LoadPlan, Plan
 
 FAILURES_TOLD = 5
 
@@ -52,17 +52,17 @@ def tell_plan(
     """Work out a plan and print it."""
     from cli.progress_bar import counting_bar
     from tasks.connections import open_meters, vtn_url
-    from venclient.batches import select_loads
-    from venclient.ledger import Ledger
-    from venclient.planning import ASSUMED_POINTS_PER_SECOND, LoadPlan, Plan, plan_loads
-    from venclient.resource_db import ResourceDatabase
+    from venclient.ledger.ledger import Ledger
+    from venclient.resources.database import ResourceDatabase
+    from venclient.resources.selection import select_loads
+    from venclient.sync.planning import ASSUMED_POINTS_PER_SECOND, LoadPlan, Plan, RequestSizes, plan_loads
+    from venclient.wires.bulk.encoding import encode
 
     database = ResourceDatabase(settings.resources_db)
     with open_meters(settings) as meters, Ledger(settings.ledger_url, vtn_url(settings)) as ledger:
         selection = select_loads(database, vens, limit, ledger.failed() if only_failed else None)
-        planning = plan_loads(
-            selection.loads(database), meters, ledger, settings.chunk_size, retries_refused=only_failed
-        )
+        sizes = RequestSizes(encode, settings.chunk_size)
+        planning = plan_loads(selection.loads(database), meters, ledger, sizes, retries_refused=only_failed)
         planned: list[LoadPlan] = []
         with counting_bar("Planning", "loads") as on_load:
             for each in planning:

@@ -4,7 +4,7 @@ import httpx
 
 from venclient.databases import shown
 from venclient.errors import ConfigurationError
-from venclient.proxies import is_this_machine
+from venclient.wires.proxies import is_this_machine
 
 
 def require_healthy(api_url: str) -> None:

@@ -20,7 +20,7 @@ from cli.auth_string import auth_file, kept_auth_string, made_auth_string, new_a
 from cli.child_process import end_with_parent
 from cli.prefect_health import is_healthy, require_admission, require_healthy
 from venclient.errors import ConfigurationError
-from venclient.proxies import is_this_machine, put_back, set_aside
+from venclient.wires.proxies import is_this_machine, put_back, set_aside
 
 STARTUP_TIMEOUT_S = 120.0
 LAST_WORDS_S = 5.0

@@ -29,15 +29,17 @@ def register(
     from cli.progress_bar import counting_bar
     from config.settings import Settings
     from tasks.connections import open_vtn
-    from venclient.registration import register as register_loads
-    from venclient.resource_db import ResourceDatabase
+    from venclient.resources.database import ResourceDatabase
+    from venclient.sync.registration import register as register_loads
+    from venclient.wires.bulk import BulkWire
 
     settings = Settings.load(resources_db=db, vtn_url=vtn_url, bearer_token=token)
     database = ResourceDatabase(settings.resources_db)
     database.vens(ven)
     with open_vtn(settings) as vtn, counting_bar("Registering", "loads") as on_page:
         vtn.check()
-        registration = register_loads(database, vtn, ven, concurrency=settings.concurrency, on_page=on_page)
+        wire = BulkWire(vtn, settings.batch_size)
+        registration = register_loads(database, wire, ven, concurrency=settings.concurrency, on_page=on_page)
     if as_json:
         echo_json(asdict(registration))
     else:

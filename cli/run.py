@@ -64,7 +64,7 @@ def run(
     from cli.progress_bar import shown_progress
     from config.settings import Settings, given_options
     from tasks.run import opened_run
-    from venclient.batches import select_loads
+    from venclient.resources.selection import select_loads
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)

@@ -10,7 +10,7 @@ import typer
 
 from cli import options
 from cli.printable import echo, echo_json
-from venclient.standing import LoadStory, UploadStanding
+from venclient.reports.status import LoadHistory, UploadStatus
 
 FAILURES_TOLD = 10
 
@@ -39,16 +39,16 @@ def status(
         bulk-upload status --load ed6bd02b-cb5c-5cac-9241-2069ceb95024
     """
     from config.settings import Settings
-    from venclient.resource_db import ResourceDatabase
-    from venclient.standing import load_story, read_standings, upload_standing
+    from venclient.reports.status import load_history, read_statuses, upload_status
+    from venclient.resources.database import ResourceDatabase
 
     settings = Settings.load(resources_db=db, ledger_url=ledger, vtn_url=vtn_url)
     database = ResourceDatabase(settings.resources_db)
     if load is not None:
-        story = load_story(database, settings.ledger_url, settings.vtn_url, load)
+        story = load_history(database, settings.ledger_url, settings.vtn_url, load)
         _tell(asdict(story)) if as_json else _print_story(story)
         return
-    standing = upload_standing(database, read_standings(settings.ledger_url, settings.vtn_url), ven)
+    standing = upload_status(database, read_statuses(settings.ledger_url, settings.vtn_url), ven)
     _tell(_as_json(standing)) if as_json else _print(standing)
 
 
@@ -56,13 +56,13 @@ def _tell(answer: dict[str, object]) -> None:
     echo_json(answer, orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS)
 
 
-def _as_json(standing: UploadStanding) -> dict[str, object]:
+def _as_json(standing: UploadStatus) -> dict[str, object]:
     vens = [{name: value for name, value in asdict(ven).items() if name != "unregistered"} for ven in standing.vens]
     unregistered = sum(ven.unregistered for ven in standing.vens)
     return {"vens": vens, "loads": [asdict(load) for load in standing.loads], "unregistered": unregistered}
 
 
-def _print(standing: UploadStanding) -> None:
+def _print(standing: UploadStatus) -> None:
     from rich.table import Table
 
     from cli.terminal import Terminal
@@ -90,12 +90,12 @@ def _print(standing: UploadStanding) -> None:
         console.print("`bulk-upload run --failed` takes up only these")
 
 
-def _print_story(story: LoadStory) -> None:
+def _print_story(story: LoadHistory) -> None:
     for line in _story(story):
         echo(line)
 
 
-def _story(story: LoadStory) -> Iterator[str]:
+def _story(story: LoadHistory) -> Iterator[str]:
     load, standing = story.load, story.standing
     yield f"{load.name} ({load.load_id})"
     yield f"  VEN {load.ven}, H5 meter '{load.h5_meter_id}', {load.load_component}"

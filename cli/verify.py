@@ -51,8 +51,8 @@ def verify(
     from config.settings import Settings
     from tasks.run import opened_run
     from tasks.verify import reported_to, select_sample, verify_loads
-    from venclient.batches import batches_of
-    from venclient.verification_report import VerificationReport, in_words, scope_in_words
+    from venclient.reports.verification_report import VerificationReport, in_words, scope_in_words
+    from venclient.resources.selection import batches_of
 
     settings = Settings.load(
         resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, bearer_token=token, report_dir=report
@@ -62,7 +62,7 @@ def verify(
         selection = select_sample(run, ven, sample, seed)
         with VerificationReport(
             settings.report_dir,
-            vtn_base_url=run.uploader.vtn.base_url,
+            vtn_base_url=run.vtn.base_url,
             meter_file=settings.meter_file,
             scope=scope_in_words(len(selection), ven, sample, seed),
         ) as writing:

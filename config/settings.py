@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from venclient.errors import ConfigurationError
-from venclient.quality import QualityRules
+from venclient.sources.quality import QualityRules
 
 log = logging.getLogger(__name__)
 

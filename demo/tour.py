@@ -10,10 +10,10 @@ import typer
 
 from demo.stage import Stage
 from venclient.errors import ConfigurationError
-from venclient.meter_data import MeterFile
 from venclient.models import Load
-from venclient.resource_db import ResourceDatabase
-from venclient.standing import read_standings
+from venclient.reports.status import read_statuses
+from venclient.resources.database import ResourceDatabase
+from venclient.sources.hdf5 import MeterFile
 
 
 def tour(folder: Path, of_prefect: Mapping[str, str]) -> None:
@@ -54,7 +54,7 @@ def _killed_half_way(demo: Stage) -> None:
 
 
 def _acknowledged(demo: Stage) -> int:
-    return sum(standing.points for standing in read_standings(demo.ledger, None).values())
+    return sum(standing.points for standing in read_statuses(demo.ledger, None).values())
 
 
 def _loads(demo: Stage) -> list[Load]:

@@ -19,9 +19,9 @@ from tasks.reports import reported_progress
 from tasks.run import AddressParameter, DatabaseParameter, begun_at, opened_run
 from tasks.stopping import next_deadline, stopped_at, stopped_by_signals
 from tasks.upload import upload_batches
-from venclient.batches import deal
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.models import vens_title
+from venclient.resources.selection import partition
 from venclient.untrusted_text import visible
 
 log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name
@@ -113,7 +113,7 @@ def bulk_upload(
                         "settings": given.model_dump() | {"vtn_url": settings.vtn_url},
                         "only_failed": only_failed,
                     }
-                    upload_slices(run, deal(work.vens, slices), to_all)
+                    upload_slices(run, partition(work.vens, slices), to_all)
                 else:
                     upload_batches(run, work.batches)
             return ended(run, work)

@@ -14,7 +14,7 @@ from tasks.register import opened_registrar, register_ven
 from tasks.report_errors import log_report_errors
 from tasks.run import AddressParameter, DatabaseParameter
 from venclient.errors import ConfigurationError
-from venclient.registration import Registration
+from venclient.sync.registration import Registration
 from venclient.untrusted_text import markdown, visible
 
 VENS_AT_A_TIME = 4

@@ -17,10 +17,10 @@ from tasks.parameters import RunSettings, report_folder, settings_for_run
 from tasks.report_errors import log_report_errors
 from tasks.run import AddressParameter, DatabaseParameter, Run, opened_run
 from tasks.verify import reported_to, select_sample, verify_batch
-from venclient.batches import batches_of
 from venclient.errors import ConfigurationError
+from venclient.reports.verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
+from venclient.resources.selection import batches_of
 from venclient.untrusted_text import markdown
-from venclient.verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
 
 BATCHES_AT_A_TIME = 8
 LOADS_TOLD = 20
@@ -72,7 +72,7 @@ def _verify(
     selection = select_sample(run, vens, sample, seed)
     scope = scope_in_words(len(selection), vens, sample, seed)
     with VerificationReport(
-        folder, vtn_base_url=run.uploader.vtn.base_url, meter_file=settings.meter_file, scope=scope
+        folder, vtn_base_url=run.vtn.base_url, meter_file=settings.meter_file, scope=scope
     ) as report:
         with reported_to(report):
             batches = list(batches_of(selection.load_ids, settings.loads_per_task))

@@ -6,21 +6,21 @@ from functools import partial
 from threading import Event
 
 from config.settings import Settings
-from venclient.changing_file import InThisProcess
-from venclient.compression import Compression
 from venclient.errors import ConfigurationError
-from venclient.meter_data import MeterFile
-from venclient.pace import Pace
-from venclient.quality import QualityRules
-from venclient.reader_process import ReaderProcess
-from venclient.time_range import TimeRange
-from venclient.tokens import ClientCredentials, GivenToken, TokenSource
-from venclient.vtn import VtnClient
+from venclient.flow_control.limiter import ConcurrencyLimiter
+from venclient.sources.changing_file import InThisProcess
+from venclient.sources.hdf5 import MeterFile
+from venclient.sources.quality import QualityRules
+from venclient.sources.reader_process import ReaderProcess
+from venclient.sources.time_range import TimeRange
+from venclient.wires.auth import ClientCredentials, GivenToken, TokenSource
+from venclient.wires.bulk import VtnClient
+from venclient.wires.compression import Compression
 
 
 def open_vtn(
     settings: Settings,
-    pace: Pace | None = None,
+    limiter: ConcurrencyLimiter | None = None,
     compression: Compression | None = None,
     turn: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> VtnClient:
@@ -32,7 +32,7 @@ def open_vtn(
         attempts=settings.attempts,
         retry_wait_s=settings.retry_wait_s,
         outage_patience_s=settings.outage_patience.total_seconds(),
-        pace=pace or Pace(settings.concurrency),
+        limiter=limiter or ConcurrencyLimiter(settings.concurrency),
         compression=compression,
         turn=turn,
         ca_file=settings.ca_file or None,

@@ -38,10 +38,10 @@ from tenacity import (
 from tasks.progress import Snapshot
 from tasks.report_errors import few_retries
 from tasks.run import Run, current_run
-from venclient.batches import Slice
 from venclient.errors import ConfigurationError
-from venclient.lease import SignOfLife
-from venclient.liveness import Liveness
+from venclient.ledger.lease import SignOfLife
+from venclient.ledger.liveness import Liveness
+from venclient.resources.selection import Slice
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from tasks.run import Run, current_run
-from venclient.batches import Batch, Selection, VenWork, batches_of, select_loads
 from venclient.errors import BusyError, ConfigurationError, StoppedError
-from venclient.ledger import Entry
+from venclient.ledger.ledger import Entry
 from venclient.models import Load, LoadResult
-from venclient.planning import LoadPlan, plan_loads
-from venclient.spot_check import has_points, spot_check
+from venclient.resources.selection import Batch, Selection, VenWork, batches_of, select_loads
+from venclient.sync.planning import LoadPlan, plan_loads
+from venclient.sync.spot_check import has_points, spot_check
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +106,7 @@ def _begin_spot_check(run: Run, ven: str, plans: list[LoadPlan]) -> None:
     load = next((plan.load for plan in plans if plan.points_already_there), None)
     if load is not None:
         entry = run.uploader.ledger.entries([load]).get(load.vtn_resource_id, Entry())
-        uploader = run.uploader
-        run.spot_checks.begin(ven, partial(spot_check, load, entry, uploader.meters, uploader.vtn))
+        run.spot_checks.begin(ven, partial(spot_check, load, entry, run.uploader.source, run.wire_asked_few_times()))
 
 
 def _tell_what_the_vtn_has(run: Run, new_loads: list[Load] | None) -> None:
@@ -118,7 +117,7 @@ def _tell_what_the_vtn_has(run: Run, new_loads: list[Load] | None) -> None:
     if not new_loads:
         return
     ledger, points = run.uploader.ledger.name, run.progress.snapshot().points_to_send
-    if any(has_points(load, run.uploader.meters, run.uploader.vtn) for load in new_loads):
+    if any(has_points(load, run.uploader.source, run.wire_asked_few_times()) for load in new_loads):
         log.warning(
             "The ledger %s is new, but the VTN has points already: was a ledger moved or deleted? All %s points are "
             "sent again, which is harmless",
@@ -136,7 +135,7 @@ def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadRes
         return results
     try:
         finished = run.resources.loads_of_ids(finished_ids)
-        return results + [_done(plan) for plan in plan_loads([finished], run.uploader.meters, run.uploader.ledger)]
+        return results + [_done(plan) for plan in plan_loads([finished], run.uploader.source, run.uploader.ledger)]
     except ConfigurationError as error:
         log.warning("The table of %s lacks what was finished before: %s", ven, error)
         return results
@@ -145,7 +144,7 @@ def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadRes
 def _plans(run: Run, selection: Selection) -> Iterator[LoadPlan]:
     uploader = run.uploader
     parts = selection.loads(run.resources)
-    for plan in plan_loads(parts, uploader.meters, uploader.ledger, retries_refused=uploader.retries_refused):
+    for plan in plan_loads(parts, uploader.source, uploader.ledger, retries_refused=uploader.retries_refused):
         if run.stopping.is_set():
             raise StoppedError("Stopped before anything was sent: the next run sends it")
         yield plan

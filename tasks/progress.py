@@ -11,9 +11,9 @@ from threading import Lock
 from pydantic import TypeAdapter
 
 from tasks.throughput import Throughput
-from venclient.batches import Slice
 from venclient.models import LoadResult, Receipt
-from venclient.planning import LoadPlan
+from venclient.resources.selection import Slice
+from venclient.sync.planning import LoadPlan
 from venclient.untrusted_text import visible
 
 FAILURES_TOLD = 5

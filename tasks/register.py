@@ -11,10 +11,11 @@ from prefect.runtime import task_run
 
 from config.settings import Settings
 from tasks.connections import open_vtn
-from venclient.registration import Registration, register
-from venclient.resource_db import ResourceDatabase
+from venclient.resources.database import ResourceDatabase
+from venclient.sync.registration import Registration, register
 from venclient.untrusted_text import show_controls_in_logs, visible
-from venclient.vtn import VtnClient
+from venclient.wires import Wire
+from venclient.wires.bulk import BulkWire
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +23,12 @@ class Registrar:
     """What all registrations of a run go through."""
 
     resources: ResourceDatabase
-    vtn: VtnClient
+    wire: Wire
     concurrency: int
 
     def register(self, ven: str) -> Registration:
         """Register the loads of one VEN that have no id yet."""
-        return register(self.resources, self.vtn, [ven], concurrency=self.concurrency)
+        return register(self.resources, self.wire, [ven], concurrency=self.concurrency)
 
 
 _current: ContextVar[Registrar] = ContextVar("registrar")
@@ -42,7 +43,7 @@ def opened_registrar(settings: Settings) -> Iterator[Registrar]:
         stack.callback(resources.close)
         vtn = stack.enter_context(open_vtn(settings))
         vtn.check()
-        registrar = Registrar(resources, vtn, settings.concurrency)
+        registrar = Registrar(resources, BulkWire(vtn), settings.concurrency)
         before = _current.set(registrar)
         stack.callback(_current.reset, before)
         yield registrar

@@ -29,16 +29,17 @@ from tasks.report_errors import log_report_errors
 from tasks.shared_limit import shared_limit
 from tasks.spot_checks import SpotChecks
 from tasks.useful_threads import UsefulThreads
-from venclient.compression import Compression
 from venclient.databases import has_password, shown
 from venclient.errors import ConfigurationError
-from venclient.lease import Writer
-from venclient.ledger import Ledger
-from venclient.pace import Pace
-from venclient.process_identity import on_this_machine
-from venclient.resource_db import ResourceDatabase
+from venclient.flow_control.limiter import ConcurrencyLimiter
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
+from venclient.ledger.process_identity import on_this_machine
+from venclient.resources.database import ResourceDatabase
+from venclient.sync.upload import Uploader
 from venclient.untrusted_text import show_controls_in_logs
-from venclient.upload import Uploader
+from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.compression import Compression
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,14 @@ AddressParameter = Annotated[str | None, Field(json_schema_extra={"pattern": "^[
 class Run:
     """One run in this process.
 
-    `crew` sends, each of its threads one load at a time. `ended_by`: what no load gets past, should it occur;
-    `stopped_by`: what the run was told to stop by. `resting`: what is given back when nothing is in flight. `part_of`:
-    the id of the run that this one uploads a slice for, which does the `spot_checks` for all of them.
+    `vtn`: what the uploader's wire speaks to. `crew` sends, each of its threads one load at a time. `ended_by`: what no
+    load gets past, should it occur; `stopped_by`: what the run was told to stop by. `resting`: what is given back when
+    nothing is in flight. `part_of`: the id of the run that this one uploads a slice for, which does the `spot_checks`
+    for all of them.
     """
 
     resources: ResourceDatabase
+    vtn: VtnClient
     uploader: Uploader
     progress: RunProgress
     ven_results: VenResults
@@ -86,6 +89,10 @@ class Run:
         writer = Writer(str(flow_run.id), on_this_machine(f"Flow run '{flow_run.name}'"), self.part_of)
         held = self.uploader.ledger.leased(vens, writer, waits=waits, stopped=self.stopping, tell=self._progress_json)
         self.resting.enter_context(held)
+
+    def wire_asked_few_times(self) -> BulkWire:
+        """The same VTN, for calls that may as well fail."""
+        return BulkWire(self.vtn.asking_few_times())
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Queue a call, in a copy of the caller's context: its log lines are the caller's."""
@@ -109,9 +116,9 @@ class Run:
 
     def _wind_down(self) -> None:
         self.stopping.set()
-        self.uploader.vtn.stop()
+        self.vtn.stop()
         self.crew.close()
-        cut = Timer(GRACE_S, self.uploader.vtn.cut)
+        cut = Timer(GRACE_S, self.vtn.cut)
         cut.daemon = True
         cut.start()
         self.resting.callback(cut.cancel)
@@ -145,9 +152,9 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         is_unattended = part_of is not None or deployment.id is not None
         ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings), stopping, is_known=is_unattended))
         learned = ledger.learned()
-        pace = Pace(settings.concurrency, learned)
+        limiter = ConcurrencyLimiter(settings.concurrency, learned)
         compression = Compression(ledger.takes_gzip(), ledger.learn_gzip) if settings.gzip else None
-        vtn = stack.enter_context(open_vtn(settings, pace, compression, limit.turn if limit else nullcontext))
+        vtn = stack.enter_context(open_vtn(settings, limiter, compression, limit.turn if limit else nullcontext))
         resting = stack.enter_context(ExitStack())
         if not is_unattended or (learned is None and part_of is None):
             vtn.check()
@@ -155,29 +162,28 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         uploader = Uploader(
             meters,
             ledger,
-            vtn,
-            chunk_size=settings.chunk_size,
-            batch_size=settings.batch_size,
+            BulkWire(vtn, settings.batch_size),
+            settings.chunk_size,
             ambiguous_ids=resources.ambiguous_ids(),
             retries_refused=retries_refused,
             on_receipt=progress.count_receipt,
         )
-        stack.callback(_keep_what_was_learned, ledger, pace, progress)
-        crew = Crew(settings.concurrency, UsefulThreads(lambda: pace.limit, settings.concurrency).number)
+        stack.callback(_keep_what_was_learned, ledger, limiter, progress)
+        crew = Crew(settings.concurrency, UsefulThreads(lambda: limiter.limit, settings.concurrency).number)
         stack.callback(crew.join)
         stack.callback(vtn.stop)
         stack.callback(stopping.set)
         checks = SpotChecks(None if part_of else lambda check: crew.submit(partial(copy_context().run, check)))
-        run = Run(resources, uploader, progress, VenResults(), crew, resting, stopping, checks, part_of)
+        run = Run(resources, vtn, uploader, progress, VenResults(), crew, resting, stopping, checks, part_of)
         before = _current.set(run)
         stack.callback(_current.reset, before)
         yield run
 
 
-def _keep_what_was_learned(ledger: Ledger, pace: Pace, progress: RunProgress) -> None:
+def _keep_what_was_learned(ledger: Ledger, limiter: ConcurrencyLimiter, progress: RunProgress) -> None:
     if progress.snapshot().points_sent:
         with log_report_errors():
-            ledger.learn(pace.learned)
+            ledger.learn(limiter.learned)
 
 
 def refuse_passwords(*addresses: str | None) -> None:

@@ -7,7 +7,7 @@ from threading import Event
 
 from venclient.errors import StoppedError
 from venclient.models import vens_title
-from venclient.spot_check import SpotCheck
+from venclient.sync.spot_check import SpotCheck
 
 CONFIRMED = "already there"
 NOT_CONFIRMED = "acknowledged earlier"

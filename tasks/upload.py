@@ -20,11 +20,10 @@ from tasks.plan import with_finished
 from tasks.report_errors import log_report_errors
 from tasks.reports import publish_ven_table
 from tasks.run import Run, current_run
-from venclient.batches import Batch
 from venclient.errors import ConfigurationError, StoppedError
-from venclient.ledger import Entry
+from venclient.ledger.ledger import Entry
 from venclient.models import Load, LoadResult
-from venclient.upload import upload_load
+from venclient.resources.selection import Batch
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ def _upload(run: Run, batch: Batch) -> list[LoadResult]:
 
 def _upload_counted(run: Run, load: Load, entry: Entry, label: str) -> LoadResult:
     try:
-        result = upload_load(load, entry, run.uploader, label=label)
+        result = run.uploader.upload(load, entry, label=label)
     except StoppedError:
         load_paused(load)
         raise

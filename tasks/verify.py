@@ -13,14 +13,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from tasks.run import Run, current_run
-from venclient.batches import Batch, Selection, found_again, select_loads
 from venclient.errors import BusyError
-from venclient.lease import Writer
-from venclient.ledger import Entry
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Entry
+from venclient.ledger.process_identity import on_this_machine
 from venclient.models import Load
-from venclient.process_identity import on_this_machine
-from venclient.verification import LoadVerdict, sampled, verify_load
-from venclient.verification_report import VerificationReport
+from venclient.reports.verification_report import VerificationReport
+from venclient.resources.selection import Batch, Selection, found_again, select_loads
+from venclient.sync.verification import LoadVerdict, sampled, verify_load
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def select_sample(run: Run, vens: list[str] | None, percent: float, seed: int) -
 def _verified(run: Run, load: Load, entries: dict[str, Entry]) -> LoadVerdict:
     uploader = run.uploader
     entry = entries.get(load.vtn_resource_id, Entry())
-    return verify_load(load, entry, uploader.meters, uploader.vtn, uploader.ambiguous_ids)
+    return verify_load(load, entry, uploader.source, uploader.wire, uploader.ambiguous_ids)
 
 
 def _repair(

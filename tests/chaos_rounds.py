@@ -15,7 +15,7 @@ from tests.chaos_world import CONCURRENCY, Round, World
 from tests.system_postgresql import SystemPostgresql
 from vtn import faults
 
-LEASE_S = 30.0  # without a sign of life: venclient.liveness
+LEASE_S = 30.0  # without a sign of life: venclient.ledger.liveness
 DISK_BYTES = 16 * 2**20
 PAGE_BYTES = 4096
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")

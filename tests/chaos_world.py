@@ -23,9 +23,9 @@ from tests.commands import start
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
 from tests.sites import Site, expected_points
 from tests.slow_line import SlowLine
-from venclient.chunks import pending
-from venclient.ledger import Ledger
-from venclient.meter_data import MeterFile
+from venclient.ledger.ledger import Ledger
+from venclient.sources.hdf5 import MeterFile
+from venclient.sync.pending import pending
 from vtn.switches import Seen
 
 LOADS, POINTS, VENS = 18, 240, 3

@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def nobody_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between attempts are off; how many attempts there are stays as it is set."""
-    monkeypatch.setattr("venclient.attempts.sleep_using_event", lambda _event: lambda _seconds: None)
+    monkeypatch.setattr("venclient.flow_control.retries.sleep_using_event", lambda _event: lambda _seconds: None)
 
 
 @pytest.fixture(autouse=True)

@@ -8,5 +8,5 @@ os.environ |= RUN_SETTINGS
 
 import cli  # noqa: E402, F401
 import flows.bulk_upload  # noqa: E402, F401
-import venclient.pages.coverage  # noqa: E402
-import venclient.verification  # noqa: E402, F401
+import venclient.reports.coverage_page  # noqa: E402
+import venclient.sync.verification  # noqa: E402, F401

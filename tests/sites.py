@@ -21,19 +21,19 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from tests.reference_vtn import ReferenceVtn
-from venclient.cleaning import ALL_GOOD
-from venclient.compression import Compression
-from venclient.lease import Writer
-from venclient.ledger import Entry, Ledger
-from venclient.meter_data import MeterFile
+from venclient.flow_control.limiter import ConcurrencyLimiter
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Entry, Ledger
 from venclient.models import Load, LoadResult
-from venclient.pace import Pace
-from venclient.quality import QualityRules
-from venclient.registration import Registration, register
-from venclient.resource_db import ResourceDatabase
-from venclient.tokens import ClientCredentials, GivenToken
-from venclient.upload import Uploader, upload_load
-from venclient.vtn import VtnClient
+from venclient.resources.database import ResourceDatabase
+from venclient.sources.cleaning import ALL_GOOD
+from venclient.sources.hdf5 import MeterFile
+from venclient.sources.quality import QualityRules
+from venclient.sync.registration import Registration, register
+from venclient.sync.upload import Uploader
+from venclient.wires.auth import ClientCredentials, GivenToken
+from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.compression import Compression
 
 FIRST_START_S = 1_736_928_000  # 2025-01-15T08:00Z
 LOADS_PER_RESOURCE = 6
@@ -156,7 +156,7 @@ class Site:
     def register(self, vtn: ReferenceVtn) -> Registration:
         """Make the loads known to the VTN."""
         with client(vtn) as vtn_client:
-            return register(ResourceDatabase(str(self.db)), vtn_client)
+            return register(ResourceDatabase(str(self.db)), BulkWire(vtn_client))
 
     def execute(self, sql: str, *parameters: object) -> list[tuple[object, ...]]:
         """Change the resources database, or ask it."""
@@ -190,7 +190,7 @@ class Site:
         retries_refused: bool = False,
         timeout_s: float = 5.0,
         attempts: int = 10,
-        pace: Pace | None = None,
+        limiter: ConcurrencyLimiter | None = None,
         gzip: bool = False,
         on_receipt: Callable[[int], None] = lambda _count: None,
     ) -> dict[str, LoadResult]:
@@ -209,19 +209,17 @@ class Site:
                 vtn,
                 timeout_s=timeout_s,
                 attempts=attempts,
-                pace=pace or Pace(threads),
+                limiter=limiter or ConcurrencyLimiter(threads),
                 compression=Compression(ledger.takes_gzip(), ledger.learn_gzip) if gzip else None,
             ) as vtn_client,
             ThreadPoolExecutor(threads) as pool,
         ):
             uploader = Uploader(
-                meters, ledger, vtn_client, chunk_size, 5_000, ambiguous_ids, retries_refused,
+                meters, ledger, BulkWire(vtn_client), chunk_size, ambiguous_ids, retries_refused,
                 on_receipt=lambda _receipt: on_receipt(next(receipts)),
             )  # fmt: skip
             entries = ledger.entries(loads)
-            results = pool.map(
-                lambda load: upload_load(load, entries.get(load.vtn_resource_id, Entry()), uploader), loads
-            )
+            results = pool.map(lambda load: uploader.upload(load, entries.get(load.vtn_resource_id, Entry())), loads)
             return {result.load.load_id: result for result in results}
 
     def assert_stored(self, vtn: ReferenceVtn, loads: Sequence[Load] | None = None) -> None:
@@ -235,13 +233,18 @@ class Site:
             assert set(stored.quality_code) == {"GOOD"}, load
 
 
+def load_of(meter: str, component: str) -> Load:
+    """A load whose series this is."""
+    return Load("load", "VEN", "resource", "", component, "", meter, "")
+
+
 def client(
     vtn: ReferenceVtn,
     *,
     oauth: bool = False,
     timeout_s: float = 5.0,
     attempts: int = 10,
-    pace: Pace | None = None,
+    limiter: ConcurrencyLimiter | None = None,
     compression: Compression | None = None,
 ) -> VtnClient:
     """A client of this VTN, with its static token or as an OAuth client."""
@@ -253,7 +256,7 @@ def client(
         timeout_s=timeout_s,
         attempts=attempts,
         retry_wait_s=0.01,
-        pace=pace,
+        limiter=limiter,
         compression=compression,
     )
 

@@ -13,14 +13,14 @@ from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, hourly
 from venclient.addresses import normal_form
-from venclient.chunks import cut, pending
-from venclient.cleaning import clean
 from venclient.errors import BusyError
-from venclient.lease import Writer
-from venclient.ledger import NEW, Entry, Ledger
+from venclient.flow_control.limiter import Learned
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import NEW, Entry, Ledger
 from venclient.models import Chunk, Load, Receipt
-from venclient.pace import Learned
-from venclient.standing import read_standings
+from venclient.reports.status import read_statuses
+from venclient.sources.cleaning import clean
+from venclient.sync.pending import cut, pending
 
 ONE = "http://vtn.example/openadr3"
 
@@ -204,10 +204,10 @@ def test_spellings_of_one_vtn_in_an_old_ledger_become_one(several_spellings: str
     with Ledger(several_spellings, OTHER) as other:
         assert other.entries([_load("the same in both")])["the same in both"].marks
         assert other.entries([_load("only in the second")]) == {}
-    assert read_standings(several_spellings, "HTTP://vtn.EXAMPLE/openadr3")["the same in both"].points == 1000
+    assert read_statuses(several_spellings, "HTTP://vtn.EXAMPLE/openadr3")["the same in both"].points == 1000
 
 
 def test_the_status_of_an_old_ledger_counts_a_vtn_in_several_spellings_once(several_spellings: str) -> None:
-    known = read_standings(several_spellings, "http://vtn.example/openadr3")
+    known = read_statuses(several_spellings, "http://vtn.example/openadr3")
     assert known["the same in both"].points == known["only in the second"].points == 1000
     assert known["corrected in between"].points == 400

@@ -11,8 +11,9 @@ import pytest
 from tests.reference_vtn import ROOT
 from tests.sites import hourly
 from tests.untrusted_server import talking
-from venclient.chunks import cut, encode, pending
-from venclient.cleaning import clean
+from venclient.sources.cleaning import clean
+from venclient.sync.pending import cut, pending
+from venclient.wires.bulk.encoding import encode
 
 PEAK_MB = 600
 ANSWER_BYTES = 60 * 2**20
@@ -24,11 +25,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pydantic import SecretStr
 from tests.sites import hourly
-from venclient.cleaning import clean
+from venclient.sources.cleaning import clean
 from venclient.errors import VenClientError
-from venclient.read_back import read_back
-from venclient.tokens import GivenToken
-from venclient.vtn import VtnClient
+from venclient.wires.bulk.decoding import read_back
+from venclient.wires.auth import GivenToken
+from venclient.wires.bulk.client import VtnClient
 
 url, call = sys.argv[1:]
 vtn = VtnClient(url, GivenToken(SecretStr("x")), timeout_s=120, attempts=1, outage_patience_s=1)

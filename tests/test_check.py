@@ -11,9 +11,9 @@ import pytest
 from tests.chromium import opened, share_of_colour
 from tests.commands import command, last_json
 from tests.sites import Site, hourly
-from venclient.checking import check_loads
-from venclient.meter_data import MeterFile
-from venclient.resource_db import ResourceDatabase
+from venclient.reports.check import check_loads
+from venclient.resources.database import ResourceDatabase
+from venclient.sources.hdf5 import MeterFile
 
 WHOLE = (0x2B, 0x6C, 0xB0)
 NOTHING = (0xF3, 0xB0, 0xAA)

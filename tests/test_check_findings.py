@@ -16,8 +16,8 @@ from PIL import Image
 from tests.commands import command, last_json
 from tests.sites import Site, hourly
 from venclient.models import Load
-from venclient.resource_db import ResourceDatabase
-from venclient.series_facts import implausible_from_w
+from venclient.reports.series_facts import implausible_from_w
+from venclient.resources.database import ResourceDatabase
 
 DAY = 24
 

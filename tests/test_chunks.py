@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sites import hourly
-from venclient.chunks import cut, encode, pending
-from venclient.cleaning import clean
 from venclient.models import Mark, MeterSeries
-from venclient.time_range import TimeRange
+from venclient.sources.cleaning import clean
+from venclient.sources.time_range import TimeRange
+from venclient.sync.pending import cut, pending
+from venclient.wires.bulk.encoding import encode
 
 DAY = 24
 

@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.sites import expected_points, hourly
-from venclient.cleaning import clean
 from venclient.errors import PermanentError
-from venclient.quality import QualityRules
+from venclient.sources.cleaning import clean
+from venclient.sources.quality import QualityRules
 
 START = 1_736_928_000
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.sites import expected_intervals
-from venclient.cleaning import ALL_GOOD, clean
 from venclient.errors import PermanentError
 from venclient.models import MeterSeries
-from venclient.quality import QualityRules
-from venclient.time_range import END_OF_YEAR_9999_S, TimeRange
+from venclient.sources.cleaning import ALL_GOOD, clean
+from venclient.sources.quality import QualityRules
+from venclient.sources.time_range import END_OF_YEAR_9999_S, TimeRange
 
 START_S = 1_736_928_000
 DTYPES = ["<f8", ">f8", "<f4", ">f4", "<f2", "g", "<i8", ">i8", "<i4", ">i4", "<u8", "<u4", "<i2", "<u1"]

@@ -11,9 +11,9 @@ from sqlalchemy import update
 from tests.commands import command, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
-from venclient.ledger import Ledger
-from venclient.ledger_database import LedgerDatabase
-from venclient.ledger_tables import GZIPS
+from venclient.ledger.database import LedgerDatabase
+from venclient.ledger.ledger import Ledger
+from venclient.ledger.tables import GZIPS
 from venclient.models import LoadResult
 from vtn.switches import Seen
 
@@ -145,7 +145,7 @@ def test_a_request_that_is_put_off_is_compressed_once_and_stays_so(
         compressions.append(len(data))
         return compress(data, level, wbits)
 
-    monkeypatch.setattr("venclient.compression.zlib.compress", counted)
+    monkeypatch.setattr("venclient.wires.compression.zlib.compress", counted)
     vtn.switch(script=["503", "429", "503"], retry_after_s=0)
     log = _sent(site, vtn)
     assert ([seen.encoding for seen in log], len(compressions)) == (["gzip"] * (FEW + 3), FEW)

@@ -14,8 +14,8 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
 from venclient.errors import StoppedError
-from venclient.ledger import Ledger
-from venclient.pace import Learned
+from venclient.flow_control.limiter import Learned
+from venclient.ledger.ledger import Ledger
 
 SOON_S = 60.0
 LONG_S = 120.0

@@ -10,15 +10,15 @@ import pytest
 
 from tests.commands import command
 from tests.sites import Site, hourly
-from venclient.chunks import cut, pending
-from venclient.cleaning import clean
 from venclient.errors import ConfigurationError, MarkChangedError
-from venclient.lease import Writer
-from venclient.ledger import NEW, Ledger
-from venclient.ledger_tables import METADATA
+from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import NEW, Ledger
+from venclient.ledger.tables import METADATA
 from venclient.models import Chunk, Load, Receipt
-from venclient.pace import Learned, Pace
-from venclient.standing import read_standings
+from venclient.reports.status import read_statuses
+from venclient.sources.cleaning import clean
+from venclient.sync.pending import cut, pending
 
 VTN = "http://vtn.example/openadr3"
 SERIES = clean(hourly(1000))
@@ -56,7 +56,7 @@ def _uses(ledger: Ledger, load: Load) -> Iterator[Callable[[], object]]:
     yield lambda: [pending(SERIES, entry.marks) for entry in ledger.entries(LOADS).values()]
     yield ledger.failed
     yield ledger.points_per_second
-    yield lambda: Pace(16, ledger.learned())
+    yield lambda: ConcurrencyLimiter(16, ledger.learned())
     yield ledger.takes_gzip
     yield lambda: ledger.sign_of_life("killed")
     yield lambda: ledger.acknowledge(load, CHUNKS[-1], _receipt(CHUNKS[-1]), before=before)
@@ -64,14 +64,14 @@ def _uses(ledger: Ledger, load: Load) -> Iterator[Callable[[], object]]:
     yield lambda: ledger.settle(load, "failed", "why")
     yield lambda: ledger.settle_all(LOADS)
     yield lambda: ledger.forget(load, [202501])
-    yield lambda: ledger.doubt(load, before.marks.values())
+    yield lambda: ledger.invalidate_marks(load, before.marks.values())
     yield lambda: ledger.record_run(1, 1.0)
 
 
 def _use(path: Path) -> None:
     """Do all that a run and `status` do; what is not said in a sentence is raised."""
     with suppress(ConfigurationError):
-        read_standings(str(path), VTN)
+        read_statuses(str(path), VTN)
     with suppress(ConfigurationError), Ledger(str(path), VTN) as ledger:
         with suppress(ConfigurationError):
             for use in _uses(ledger, LOADS[2]):
@@ -85,8 +85,8 @@ def _use(path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("venclient.liveness.GONE_AFTER_S", 0.2)
-    monkeypatch.setattr("venclient.lease.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("venclient.ledger.liveness.GONE_AFTER_S", 0.2)
+    monkeypatch.setattr("venclient.ledger.lease.LOOK_EVERY_S", 0.05)
 
 
 @pytest.mark.parametrize("where", ["schema", pytest.param("anywhere", marks=pytest.mark.long)])

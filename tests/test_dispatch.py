@@ -5,12 +5,12 @@ from collections import Counter
 import pytest
 
 from tasks.progress import SNAPSHOTS, RunProgress, Snapshot
-from venclient.batches import Slice, VenWork, deal
+from venclient.resources.selection import Slice, VenWork, partition
 
 
 def test_slices_have_about_as_many_points_each_and_every_ven_once() -> None:
     vens = [VenWork(f"Town {number}", loads=46, points=1000 * (1 + number % 7)) for number in range(100)]
-    slices = deal(vens, 8)
+    slices = partition(vens, 8)
     assert [part.number for part in slices] == list(range(1, 9))
     assert sorted(ven for part in slices for ven in part.vens) == sorted(ven.ven for ven in vens)
     assert sum(part.points for part in slices) == sum(ven.points for ven in vens)
@@ -20,9 +20,9 @@ def test_slices_have_about_as_many_points_each_and_every_ven_once() -> None:
 
 def test_there_are_no_empty_slices_and_no_order_of_vens_changes_them() -> None:
     vens = [VenWork(name, 2, points) for name, points in (("A", 5), ("B", 0), ("C", 5))]
-    assert [part.vens for part in deal(vens, 8)] == [("A",), ("C",), ("B",)]
-    assert deal(reversed(vens), 2) == deal(vens, 2)
-    assert deal([], 8) == []
+    assert [part.vens for part in partition(vens, 8)] == [("A",), ("C",), ("B",)]
+    assert partition(reversed(vens), 2) == partition(vens, 2)
+    assert partition([], 8) == []
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from tests.reference_vtn import ROOT, ReferenceVtn
 from tests.sites import Site
-from venclient.ledger import Ledger
+from venclient.ledger.ledger import Ledger
 from venclient.models import Load
 
 DOCS = ROOT / "docs"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, hourly
-from venclient.meter_data import MeterFile
-from venclient.quality import QualityRules
+from venclient.sources.hdf5 import MeterFile
+from venclient.sources.quality import QualityRules
 
 POINTS = 48
 FILLED = slice(10, 20)

@@ -279,7 +279,7 @@ def test_a_vtn_that_goes_away_for_good_ends_the_run_and_the_next_goes_on(
 def test_a_deployments_run_waits_for_a_vtn_that_was_there_before(
     new_site: Callable[..., Site], prefect: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venclient.gate.SILENT_FOR_S", 0.2)
+    monkeypatch.setattr("venclient.flow_control.circuit_breaker.SILENT_FOR_S", 0.2)
     with ReferenceVtn(tmp_path / "vtn.db") as vtn:
         site = new_site(loads=2, points=300)
         site.register(vtn)

@@ -15,21 +15,21 @@ from sqlalchemy import insert, select
 
 from tests.sites import hourly
 from tests.waiting import until
-from venclient.chunks import cut, pending
-from venclient.cleaning import clean
 from venclient.errors import BusyError, StoppedError
-from venclient.lease import Lease, SignOfLife, Writer
-from venclient.ledger import Ledger
-from venclient.ledger_database import LedgerDatabase
-from venclient.ledger_tables import LEASES, WRITERS
+from venclient.ledger.database import LedgerDatabase
+from venclient.ledger.lease import Lease, SignOfLife, Writer
+from venclient.ledger.ledger import Ledger
+from venclient.ledger.tables import LEASES, WRITERS
 from venclient.models import Chunk, Load, Receipt
-from venclient.upload import doubt_what_was_overwritten
+from venclient.sources.cleaning import clean
+from venclient.sync.pending import cut, pending
+from venclient.sync.upload import invalidate_overwritten_months
 
 ROOT = Path(__file__).parents[1]
 HOLDS_A_LEASE = """
 import sys
-from venclient.lease import Writer
-from venclient.ledger import Ledger
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
 with Ledger(sys.argv[1], sys.argv[2]) as ledger:
     with ledger.leased(["Aalborg"], Writer("other", "the other run")):
         print("held", flush=True)
@@ -52,14 +52,14 @@ def vtn_url() -> str:
 
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("venclient.lease.BEAT_EVERY_S", 0.1)
-    monkeypatch.setattr("venclient.lease.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("venclient.ledger.lease.BEAT_EVERY_S", 0.1)
+    monkeypatch.setattr("venclient.ledger.lease.LOOK_EVERY_S", 0.05)
 
 
 @pytest.fixture
 def soon_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not show that it lives is gone after a second: for tests in which nobody has to show it."""
-    monkeypatch.setattr("venclient.liveness.GONE_AFTER_S", 1.0)
+    monkeypatch.setattr("venclient.ledger.liveness.GONE_AFTER_S", 1.0)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_second_run_leaves_and_says_who_is_there(database: LedgerDatabase) -> 
 def test_one_that_waits_goes_on_when_the_other_has_ended(
     database: LedgerDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venclient.liveness.GONE_AFTER_S", 5.0)
+    monkeypatch.setattr("venclient.ledger.liveness.GONE_AFTER_S", 5.0)
     with ThreadPoolExecutor(1) as pool:
         with _running(database, A, "Aalborg") as first:
             waiting = pool.submit(_take, database, B, "Aalborg", waits=True)
@@ -143,7 +143,7 @@ def test_of_two_that_start_at_once_one_writes(database: LedgerDatabase) -> None:
 @pytest.fixture
 def frozen(url: str, vtn_url: str, soon_gone: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """The ledger of run A, which holds Aalborg and does not show that it lives."""
-    monkeypatch.setattr("venclient.lease.BEAT_EVERY_S", 3600.0)
+    monkeypatch.setattr("venclient.ledger.lease.BEAT_EVERY_S", 3600.0)
     with Ledger(url, vtn_url) as ledger, ledger.leased(["Aalborg"], A):
         yield ledger
 
@@ -176,7 +176,7 @@ def test_what_a_frozen_run_sent_late_and_differently_is_sent_again(frozen: Ledge
         first, *_ = cut(late, pending(late, {}), 40)
         with pytest.raises(BusyError):
             frozen.acknowledge(load, first, _receipt(first))
-        doubt_what_was_overwritten(load, late, first, frozen)
+        invalidate_overwritten_months(load, late, first, frozen)
         assert bool(successor.entries([load])[load.vtn_resource_id].marks) == is_left
 
 
@@ -188,7 +188,7 @@ def test_a_run_that_was_killed_on_this_machine_is_in_nobody_s_way(
         assert other.stdout
         assert other.stdout.readline() == "held\n"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("venclient.liveness.GONE_AFTER_S", 3600.0)  # its silence is not waited for
+            patch.setattr("venclient.ledger.liveness.GONE_AFTER_S", 3600.0)  # its silence is not waited for
             with pytest.raises(BusyError, match="the other run is uploading it"):
                 _take(database, A, "Aalborg")
             other.kill()

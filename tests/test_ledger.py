@@ -19,14 +19,14 @@ from sqlalchemy import create_engine, select
 from tests.reference_vtn import ROOT
 from tests.sites import hourly
 from tests.system_postgresql import SERVERS, SystemPostgresql
-from venclient.chunks import cut, pending
-from venclient.cleaning import clean
 from venclient.errors import ConfigurationError
-from venclient.lease import Writer
-from venclient.ledger import NEW, REQUESTS_KEPT, Entry, Ledger
-from venclient.ledger_tables import REQUESTS, VTNS
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import NEW, REQUESTS_KEPT, Entry, Ledger
+from venclient.ledger.tables import REQUESTS, VTNS
 from venclient.models import Chunk, Load, Receipt
-from venclient.standing import read_standings
+from venclient.reports.status import read_statuses
+from venclient.sources.cleaning import clean
+from venclient.sync.pending import cut, pending
 
 VTN = "http://vtn.example/openadr3"
 
@@ -87,7 +87,7 @@ def test_the_last_chunk_makes_a_load_done(url: str, vtn_url: str) -> None:
     with _opened(url, vtn_url) as ledger:
         _acknowledge(ledger, load, _chunks())
         assert ledger.entries([load])[load.vtn_resource_id].state == "done"
-    (standing,) = read_standings(url, vtn_url).values()
+    (standing,) = read_statuses(url, vtn_url).values()
     assert (standing.state, standing.error, standing.points) == ("done", None, 1000)
     assert standing.last_at is not None
     assert datetime.now(UTC) - standing.last_at < timedelta(minutes=1)
@@ -164,7 +164,7 @@ def test_a_path_of_any_characters_is_one_and_the_same_file(tmp_path: Path) -> No
     with _opened(str(path), VTN) as ledger:
         ledger.settle(_load(), "done")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
-    assert read_standings(str(path), VTN)["vtn-1"].state == "done"
+    assert read_statuses(str(path), VTN)["vtn-1"].state == "done"
 
 
 @pytest.mark.parametrize(
@@ -180,15 +180,15 @@ def test_a_place_where_no_ledger_can_be_is_told(tmp_path: Path, name: str, monke
 
 def test_standings_need_no_address_where_there_is_one_vtn_and_make_no_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    assert read_standings(str(path), None) == {}
+    assert read_statuses(str(path), None) == {}
     assert not path.exists()
     with _opened(str(path), VTN) as ledger:
         ledger.settle(_load(), "failed", "why")
-    assert read_standings(str(path), None)["vtn-1"].error == "why"
+    assert read_statuses(str(path), None)["vtn-1"].error == "why"
     with Ledger(str(path), VTN + "/second"):
         pass
     with pytest.raises(ConfigurationError, match="several VTNs"):
-        read_standings(str(path), None)
+        read_statuses(str(path), None)
 
 
 def test_a_ledger_that_is_being_made_knows_no_load_and_another_database_is_none(tmp_path: Path) -> None:
@@ -196,10 +196,10 @@ def test_a_ledger_that_is_being_made_knows_no_load_and_another_database_is_none(
     with closing(sqlite3.connect(path)) as db:
         for made in ("PRAGMA journal_mode=WAL", "CREATE TABLE vtns (vtn_id, base_url)"):
             db.execute(made)
-            assert read_standings(str(path), None) == {}
+            assert read_statuses(str(path), None) == {}
         db.execute("CREATE TABLE of_another (x)")
     with pytest.raises(ConfigurationError, match=r"another program's database .* of_another"):
-        read_standings(str(path), None)
+        read_statuses(str(path), None)
 
 
 def test_a_corrected_month_replaces_its_mark(url: str, vtn_url: str) -> None:
@@ -302,8 +302,8 @@ HANGS = """
 import sys, time
 from venclient import databases
 databases.ON_POSTGRESQL["options"] = "-c idle_in_transaction_session_timeout=2s"
-from venclient.lease import Writer
-from venclient.ledger import Ledger
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
 with Ledger(sys.argv[1], sys.argv[2]) as ledger, ledger.leased(["Aalborg"], Writer("a", "run a")):
     with ledger._database.writing() as connection:
         ledger._leases["Aalborg"].require(connection, "Aalborg")
@@ -315,7 +315,7 @@ with Ledger(sys.argv[1], sys.argv[2]) as ledger, ledger.leased(["Aalborg"], Writ
 def test_a_process_that_hangs_within_a_transaction_holds_its_successor_up_for_seconds_only(
     postgresql_url: str, vtn_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venclient.liveness.GONE_AFTER_S", 1.0)
+    monkeypatch.setattr("venclient.ledger.liveness.GONE_AFTER_S", 1.0)
     command = [sys.executable, "-c", HANGS, postgresql_url, vtn_url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as hanging:
         assert hanging.stdout

@@ -20,16 +20,16 @@ from tests.commands import command
 from tests.reference_vtn import ROOT
 from tests.sites import Site
 from venclient.errors import ConfigurationError
-from venclient.ledger import Ledger
-from venclient.ledger_schema import VERSIONS
-from venclient.ledger_tables import METADATA
-from venclient.standing import read_standings
+from venclient.ledger.ledger import Ledger
+from venclient.ledger.schema import VERSIONS
+from venclient.ledger.tables import METADATA
+from venclient.reports.status import read_statuses
 
 VTN = "http://vtn.example/openadr3"
 OPENS = """
 import logging, sys
 logging.basicConfig(level=logging.WARNING)
-from venclient.ledger import Ledger
+from venclient.ledger.ledger import Ledger
 sys.stdin.readline()
 for each in sys.argv[1:]:
     with Ledger(each, "http://vtn.example/openadr3") as ledger:
@@ -98,7 +98,7 @@ def test_a_ledger_of_today_is_opened_without_alembic_and_logging_is_left_alone(t
     with Ledger(str(tmp_path / "ledger.db"), VTN):
         pass
     assert (logging.root.level, list(logging.root.handlers), logging.getLogger("alembic").handlers) == before
-    code = f"import sys; from venclient.ledger import Ledger; Ledger({str(tmp_path / 'ledger.db')!r}, {VTN!r})"
+    code = f"import sys; from venclient.ledger.ledger import Ledger; Ledger({str(tmp_path / 'ledger.db')!r}, {VTN!r})"
     finished = subprocess.run(
         [sys.executable, "-c", f"{code}; print('alembic' in sys.modules)"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -111,7 +111,7 @@ def test_a_ledger_of_a_newer_version_is_refused_in_one_sentence(new_database: Da
     with Ledger(url, VTN):
         pass
     _execute(url, "UPDATE ledger_version SET version_num = '0999'", "ALTER TABLE marks ADD COLUMN what_is_to_come TEXT")
-    for opened in (lambda: Ledger(url, VTN), lambda: read_standings(url, VTN)):
+    for opened in (lambda: Ledger(url, VTN), lambda: read_statuses(url, VTN)):
         with pytest.raises(ConfigurationError, match=r"newer version of bulk-upload .*0999.*install that version"):
             opened()
 
@@ -173,7 +173,7 @@ def _assert_refused_untouched(path: Path) -> None:
         return {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in of_folder}
 
     before = files()
-    for opened in (lambda: Ledger(str(path), VTN), lambda: read_standings(str(path), VTN)):
+    for opened in (lambda: Ledger(str(path), VTN), lambda: read_statuses(str(path), VTN)):
         with pytest.raises(ConfigurationError) as refusal:
             opened()
         assert "\n" not in str(refusal.value)
@@ -208,7 +208,7 @@ def test_a_ledger_may_share_a_postgresql_schema_with_other_tables(new_database: 
 def test_a_postgresql_database_with_other_tables_of_our_names_is_refused_untouched(new_database: Database) -> None:
     url = new_database()
     _execute(url, "CREATE TABLE runs (id INTEGER, status TEXT)", "CREATE TABLE of_another_program (id INTEGER)")
-    for opened in (lambda: Ledger(url, VTN), lambda: read_standings(url, VTN)):
+    for opened in (lambda: Ledger(url, VTN), lambda: read_statuses(url, VTN)):
         with pytest.raises(ConfigurationError, match="its table runs has the columns id, status"):
             opened()
     engine = create_engine(url)

@@ -12,11 +12,11 @@ from pydantic import SecretStr
 
 from tests.small_server import answering
 from tests.untrusted_server import OK, TOKEN, read_request, reply, saying, talking
-from venclient.errors import PermanentError, RefusedError, TransientError
-from venclient.lenient_json import batches, decoded
-from venclient.tokens import ClientCredentials, GivenToken
-from venclient.vtn import VtnClient
-from venclient.vtn_answers import Resource
+from venclient.errors import PermanentError, RejectedError, TransientError
+from venclient.wires.auth import ClientCredentials, GivenToken
+from venclient.wires.bulk.answers import Resource
+from venclient.wires.bulk.client import VtnClient
+from venclient.wires.lenient_json import batches, decoded
 
 SENT = 48
 ID = "7f0a-vtn"
@@ -106,7 +106,7 @@ def test_fewer_than_were_sent_are_still_points_that_the_vtn_refuses() -> None:
     with (
         talking(saying(OK + _said(entries_created="47"))) as url,
         _vtn(url) as vtn,
-        pytest.raises(RefusedError, match="took 47 of 48"),
+        pytest.raises(RejectedError, match="took 47 of 48"),
     ):
         vtn.upload(ID, b"[]", SENT, 5_000)
 

@@ -19,18 +19,19 @@ from numpy.typing import NDArray
 
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import FIRST_START_S, Site, expected_points, hourly
-from venclient import changing_file
-from venclient.chunks import cut, encode, pending
-from venclient.cleaning import clean
 from venclient.errors import PermanentError
-from venclient.long_series import outline
-from venclient.meter_data import MeterFile
 from venclient.models import MeterSeries, Points
 from venclient.months import digest, digests
-from venclient.quality import QualityRules
-from venclient.recently_read import ENTRY_BYTES, PART_BYTES, Read, RecentlyRead
-from venclient.row_order import in_file_order
-from venclient.time_range import END_OF_YEAR_9999_S, TimeRange
+from venclient.sources import changing_file
+from venclient.sources.cache import ENTRY_BYTES, PART_BYTES, Read, RecentlyRead
+from venclient.sources.cleaning import clean
+from venclient.sources.hdf5 import MeterFile
+from venclient.sources.quality import QualityRules
+from venclient.sources.row_order import in_file_order
+from venclient.sources.streaming import outline
+from venclient.sources.time_range import END_OF_YEAR_9999_S, TimeRange
+from venclient.sync.pending import cut, pending
+from venclient.wires.bulk.encoding import encode
 
 DAY = 24
 ALL_RULES = (
@@ -177,7 +178,7 @@ def test_a_body_is_the_same_in_whatever_parts_it_is_made(
         assume(False)
     bodies = [encode(chunk) for chunk in cut(series, pending(series, {}), chunk_size)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("venclient.chunks.POINTS_AT_A_TIME", points_at_a_time)
+        patch.setattr("venclient.sync.pending.POINTS_AT_A_TIME", points_at_a_time)
         assert [encode(chunk) for chunk in cut(series, pending(series, {}), chunk_size)] == bodies
 
 
@@ -202,9 +203,9 @@ def test_a_digest_is_the_one_that_ledgers_have(rules: str, digest_of_march: str)
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has more than 50 rows is long, and is read 20 rows at a time, anew each time."""
-    monkeypatch.setattr("venclient.meter_data.WHOLE_ROWS", 50)
-    monkeypatch.setattr("venclient.meter_data.SLICE_ROWS", 20)
-    monkeypatch.setattr("venclient.meter_data.SLICES_BYTES", 0)
+    monkeypatch.setattr("venclient.sources.hdf5.WHOLE_ROWS", 50)
+    monkeypatch.setattr("venclient.sources.hdf5.SLICE_ROWS", 20)
+    monkeypatch.setattr("venclient.sources.hdf5.SLICES_BYTES", 0)
 
 
 @pytest.fixture

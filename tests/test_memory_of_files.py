@@ -22,12 +22,13 @@ import re, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import psutil
-from venclient.changing_file import InThisProcess
-from venclient.chunks import cut, encode, pending
+from venclient.sources.changing_file import InThisProcess
+from venclient.sync.pending import cut, pending
+from venclient.wires.bulk.encoding import encode
 from venclient.errors import PermanentError
-from venclient.meter_data import MeterFile
-from venclient.quality import QualityRules
-from venclient.reader_process import ReaderProcess
+from venclient.sources.hdf5 import MeterFile
+from venclient.sources.quality import QualityRules
+from venclient.sources.reader_process import ReaderProcess
 
 def upload(load):
     try:

@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.sites import hourly
+from tests.sites import hourly, load_of
 from venclient.errors import ConfigurationError, PermanentError, ReplacedError
-from venclient.meter_data import MeterFile
+from venclient.sources.hdf5 import MeterFile
 
 FUZZ_ROUNDS = 1_200
 FUZZ_S = 120
@@ -55,7 +55,7 @@ def test_a_series_that_loads_share_is_read_once(tmp_path: Path) -> None:
 
 
 def test_what_is_known_of_a_series_outlasts_its_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("venclient.meter_data.POINTS_BYTES", 0)
+    monkeypatch.setattr("venclient.sources.hdf5.POINTS_BYTES", 0)
     path = _file(tmp_path / "x.h5", hourly(1_000))
     with MeterFile(path) as meters:
         series = meters.series("meter_1", "load_3")
@@ -265,7 +265,7 @@ def test_a_dataset_that_the_memory_does_not_hold_fails_its_load_alone(
         raise MemoryError("Unable to allocate an array")
 
     with MeterFile(_file(tmp_path / "x.h5", hourly(50))) as meters:
-        for place in ("venclient.meter_data.clean", "venclient.dataset_reads.read_rows"):
+        for place in ("venclient.sources.hdf5.clean", "venclient.sources.dataset_reads.read_rows"):
             with monkeypatch.context() as patch:
                 patch.setattr(place, no_memory)
                 with pytest.raises(PermanentError, match="Unable to allocate an array"):
@@ -288,7 +288,7 @@ def test_a_dataset_that_the_memory_does_not_hold_fails_its_load_alone(
 def test_unusual_layouts_are_read_all_the_same(
     tmp_path: Path, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venclient.power_dataset.CHUNKS_AT_A_TIME", 3)
+    monkeypatch.setattr("venclient.sources.dataset.CHUNKS_AT_A_TIME", 3)
     rows = np.rint(hourly(500))
     with MeterFile(_file(tmp_path / "x.h5", rows, **options)) as meters:
         assert np.array_equal(meters.rows("meter_1", "load_3").astype(np.float64), rows)
@@ -318,7 +318,7 @@ def test_names_of_any_characters_are_looked_for_and_can_be_told(tmp_path: Path, 
             with pytest.raises(PermanentError) as told:
                 meters.series(meter, component)
             assert str(told.value).encode()
-            assert not meters.has(meter, component)
+            assert meters.availability(load_of(meter, component)) == "missing"
 
 
 def test_what_stands_in_place_of_a_group_is_named(tmp_path: Path) -> None:

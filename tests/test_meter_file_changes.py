@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from tests.reference_vtn import ReferenceVtn
-from tests.sites import Site, hourly
-from venclient import changing_file
+from tests.sites import Site, hourly, load_of
 from venclient.errors import ConfigurationError, PermanentError
-from venclient.meter_data import MeterFile
+from venclient.sources import changing_file
+from venclient.sources.hdf5 import MeterFile
 
 LOADS = 4
 Change = Callable[[Path, int], None]
@@ -99,7 +99,7 @@ def on_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], object
     """Hears of each of the eight parts that a series is read in, by its number, once the part is read."""
 
     def hear(heard: Callable[[int], object]) -> None:
-        monkeypatch.setattr("venclient.power_dataset.CHUNKS_AT_A_TIME", 1)
+        monkeypatch.setattr("venclient.sources.dataset.CHUNKS_AT_A_TIME", 1)
         as_it_is = h5py.Dataset.__getitem__
         reads = iter(range(1_000_000))
 
@@ -207,7 +207,7 @@ def test_a_file_that_is_gone_fails_its_loads_which_do_not_all_wait_for_it(
         assert [_value(meters, load) for load in range(LOADS)] == [5] * LOADS
         path.unlink()
         naps.clear()
-        assert not meters.has("meter_1", "load_0")
+        assert meters.availability(load_of("meter_1", "load_0")) == "missing"
         assert sum(naps) == sum(changing_file.WAITS_S)
 
 

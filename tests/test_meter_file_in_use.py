@@ -12,9 +12,9 @@ import pytest
 
 from tests import commands
 from tests.sites import Site, hourly
-from venclient import changing_file
 from venclient.errors import ConfigurationError, PermanentError, StoppedError
-from venclient.meter_data import MeterFile
+from venclient.sources import changing_file
+from venclient.sources.hdf5 import MeterFile
 
 # Opens a file, says so, and closes it when its standard input ends.
 WRITER = (

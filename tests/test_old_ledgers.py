@@ -20,13 +20,13 @@ from sqlalchemy.engine import make_url
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
-from venclient.lease import Writer
-from venclient.ledger import Ledger
-from venclient.ledger_tables import METADATA
+from venclient.flow_control.limiter import Learned
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
+from venclient.ledger.process_identity import this_process
+from venclient.ledger.tables import METADATA
 from venclient.models import Load
-from venclient.pace import Learned
-from venclient.process_identity import this_process
-from venclient.standing import Standing, read_standings
+from venclient.reports.status import LedgerStatus, read_statuses
 
 LEDGERS = Path(__file__).parent / "ledgers"
 FORMS = sorted(path.name.partition(".")[0] for path in LEDGERS.glob("*.sqlite.sql"))
@@ -125,7 +125,7 @@ def _write_everything(url: str, vtn: ReferenceVtn, load: Load) -> None:
         assert load.vtn_resource_id in ledger.failed()
         ledger.forget_refused(load, [0])
         ledger.forget(load, [202501])
-        ledger.doubt(load, ledger.entries([load])[load.vtn_resource_id].marks.values())
+        ledger.invalidate_marks(load, ledger.entries([load])[load.vtn_resource_id].marks.values())
         ledger.learn(Learned(5, 5_000))
         ledger.learn_gzip(True)
         ledger.record_run(24, 1.0)
@@ -142,13 +142,13 @@ def test_the_status_of_an_old_ledger_is_true_and_leaves_it_as_it_is(
     before = _shape(url)
     done, begun = site.loads
     for address in (vtn.base_url, None):
-        known = read_standings(url, address)
+        known = read_statuses(url, address)
         assert [_told(known[load.vtn_resource_id]) for load in (done, begun)] == [("done", POINTS), ("pending", 300)]
         assert known["load-3"].error == "H5 meter 'æ' not found"
     assert _shape(url) == before
 
 
-def _told(standing: Standing) -> tuple[str, int]:
+def _told(standing: LedgerStatus) -> tuple[str, int]:
     return standing.state, standing.points
 
 

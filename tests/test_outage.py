@@ -18,12 +18,20 @@ from tests.sites import Site
 from tests.small_server import answering
 from tests.untrusted_server import reply, saying, talking
 from tests.waiting import until
-from venclient.errors import ConfigurationError, PermanentError, StoppedError, TransientError
-from venclient.gate import Gate
+from venclient.errors import (
+    ConfigurationError,
+    NotFoundError,
+    OverloadedError,
+    StoppedError,
+    ThrottledError,
+    TransientError,
+    UnreachableError,
+)
+from venclient.flow_control.circuit_breaker import CircuitBreaker
+from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
 from venclient.models import LoadResult
-from venclient.pace import Learned, Pace
-from venclient.tokens import ClientCredentials, GivenToken
-from venclient.vtn import VtnClient
+from venclient.wires.auth import ClientCredentials, GivenToken
+from venclient.wires.bulk.client import VtnClient
 
 NewSite = Callable[..., Site]
 LOADS = 40
@@ -32,8 +40,8 @@ LOADS = 40
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """An outage is one after half a second, and attempts have their distance."""
-    monkeypatch.setattr("venclient.gate.SILENT_FOR_S", 0.5)
-    monkeypatch.setattr("venclient.attempts.sleep_using_event", sleep_using_event)
+    monkeypatch.setattr("venclient.flow_control.circuit_breaker.SILENT_FOR_S", 0.5)
+    monkeypatch.setattr("venclient.flow_control.retries.sleep_using_event", sleep_using_event)
 
 
 @pytest.fixture
@@ -73,7 +81,7 @@ def test_a_vtn_that_is_killed_and_comes_back_gets_everything_and_no_load_fails(
 def test_while_the_vtn_takes_nothing_one_request_probes_and_no_load_fails(
     no_faults: ReferenceVtn, new_site: NewSite, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr("venclient.gate.PROBE_EVERY_S", 1.0)
+    monkeypatch.setattr("venclient.flow_control.circuit_breaker.PROBE_EVERY_S", 1.0)
     site = new_site(loads=LOADS, points=100)
     site.register(no_faults)
     no_faults.switch(rate=1.0, kinds=[fault], retry_after_s=0)
@@ -94,11 +102,11 @@ def test_a_vtn_that_is_too_slow_for_everything_that_is_sent_gets_less_at_a_time(
     site = new_site(loads=6, points=1_000)
     site.register(no_faults)
     no_faults.switch(points_per_second=300)
-    pace = Pace(6, Learned(6, 1_000))
-    results = site.upload(no_faults, threads=6, timeout_s=0.5, pace=pace)
+    limiter = ConcurrencyLimiter(6, Learned(6, 1_000))
+    results = site.upload(no_faults, threads=6, timeout_s=0.5, limiter=limiter)
     assert {result.state for result in results.values()} == {"done"}
     assert "everything waits, and one request probes" in caplog.text
-    assert pace.chunk_size < 500
+    assert limiter.chunk_size < 500
     site.assert_stored(no_faults)
 
 
@@ -141,16 +149,16 @@ def stopped() -> Event:
 
 
 @pytest.fixture
-def gate(stopped: Event) -> Gate:
-    return Gate(Pace(), stopped, patience_s=61, first_wait_s=0.01)
+def gate(stopped: Event) -> CircuitBreaker:
+    return CircuitBreaker(ConcurrencyLimiter(), stopped, patience_s=61, first_wait_s=0.01)
 
 
-def _fail(gate: Gate, what: str, error: Exception) -> None:
+def _fail(gate: CircuitBreaker, what: str, error: Exception) -> None:
     with pytest.raises(type(error)), gate.passed(what, 1):
         raise error
 
 
-def _fail_for(gate: Gate, seconds: float, error: Exception, *whats: str) -> None:
+def _fail_for(gate: CircuitBreaker, seconds: float, error: Exception, *whats: str) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and not gate.is_closed:
         for what in whats:
@@ -158,16 +166,16 @@ def _fail_for(gate: Gate, seconds: float, error: Exception, *whats: str) -> None
         time.sleep(0.05)
 
 
-def test_the_trouble_of_one_load_is_no_outage(gate: Gate) -> None:
+def test_the_trouble_of_one_load_is_no_outage(gate: CircuitBreaker) -> None:
     _fail_for(gate, 1, TransientError("in trouble", 500), "a")
     assert not gate.is_closed
     _fail(gate, "b", TransientError("in trouble", 500))
     assert gate.is_closed
 
 
-def test_one_success_or_a_refusal_opens_the_gate(gate: Gate) -> None:
-    for opened_by in (None, PermanentError("unknown resource", 404)):
-        _fail_for(gate, 1, TransientError("no connection"), "a")
+def test_one_success_or_a_refusal_opens_the_gate(gate: CircuitBreaker) -> None:
+    for opened_by in (None, NotFoundError("unknown resource", 404)):
+        _fail_for(gate, 1, UnreachableError("no connection"), "a")
         assert gate.is_closed
         if opened_by:
             _fail(gate, "b", opened_by)
@@ -177,8 +185,8 @@ def test_one_success_or_a_refusal_opens_the_gate(gate: Gate) -> None:
         assert not gate.is_closed
 
 
-def test_retry_after_holds_every_thread(gate: Gate) -> None:
-    _fail(gate, "a", TransientError("busy", 429, retry_after_s=1.0))
+def test_retry_after_holds_every_thread(gate: CircuitBreaker) -> None:
+    _fail(gate, "a", ThrottledError("busy", 429, retry_after_s=1.0))
     assert gate.waiting_for
     began = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
@@ -186,8 +194,8 @@ def test_retry_after_holds_every_thread(gate: Gate) -> None:
     assert time.monotonic() - began >= 0.9
 
 
-def test_whoever_waits_at_the_gate_can_be_stopped(gate: Gate, stopped: Event) -> None:
-    _fail(gate, "a", TransientError("busy", 503, retry_after_s=600.0))
+def test_whoever_waits_at_the_gate_can_be_stopped(gate: CircuitBreaker, stopped: Event) -> None:
+    _fail(gate, "a", OverloadedError("busy", 503, retry_after_s=600.0))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(_pass, gate)
         stopped.set()
@@ -195,7 +203,7 @@ def test_whoever_waits_at_the_gate_can_be_stopped(gate: Gate, stopped: Event) ->
             waiting.result(timeout=2)
 
 
-def _pass(gate: Gate) -> None:
+def _pass(gate: CircuitBreaker) -> None:
     with gate.passed("x", 1):
         pass
 
@@ -216,8 +224,8 @@ def test_a_retry_after_never_outlasts_the_patience(asked: str, whose: str) -> No
                     call.result(timeout=120)
 
 
-def test_a_retry_after_of_hours_is_kept_to_and_said(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
-    _fail(gate, "a", TransientError("503 - busy", 503, retry_after_s=7200))
+def test_a_retry_after_of_hours_is_kept_to_and_said(gate: CircuitBreaker, caplog: pytest.LogCaptureFixture) -> None:
+    _fail(gate, "a", OverloadedError("503 - busy", 503, retry_after_s=7200))
     assert gate.waiting_for
     assert re.search(r"everything waits for 6[0-9] s. 503 - busy", caplog.text), "its patience is 1 min"
 

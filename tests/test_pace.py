@@ -11,9 +11,9 @@ import pytest
 
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
-from venclient.errors import TooMuchError, TransientError
-from venclient.ledger import Ledger
-from venclient.pace import Learned, Pace, Round
+from venclient.errors import ThrottledError, TimedOutError
+from venclient.flow_control.limiter import ConcurrencyLimiter, Learned, Round
+from venclient.ledger.ledger import Ledger
 
 POINTS = 8_739
 NewSite = Callable[..., Site]
@@ -21,14 +21,16 @@ NewSite = Callable[..., Site]
 Server = Callable[[int], tuple[float, bool]]
 
 
-def _simulated(pace: Pace, server: Server, minutes: float, noise: float = 0.1) -> tuple[float, int, Counter[int]]:
+def _simulated(
+    limiter: ConcurrencyLimiter, server: Server, minutes: float, noise: float = 0.1
+) -> tuple[float, int, Counter[int]]:
     """A VTN by the clock of a simulation: points a second, refusals, and how often so many were in flight."""
     chance = random.Random(20250115)
     now, number, points, refusals = 0.0, 0, 0, 0
     flying: list[tuple[float, int, float, bool, Round]] = []
     seen: Counter[int] = Counter()
     while now < 60 * minutes:
-        while (entered := pace.enter()) is not None:
+        while (entered := limiter.enter()) is not None:
             seconds, is_refused = server(len(flying) + 1)
             number += 1
             ends = now + seconds * max(0.3, chance.gauss(1, noise))
@@ -37,11 +39,11 @@ def _simulated(pace: Pace, server: Server, minutes: float, noise: float = 0.1) -
         now, _, began, is_refused, begun_in = heapq.heappop(flying)
         if is_refused:
             refusals += 1
-            pace.failed(begun_in, TransientError("busy", 429))
+            limiter.failed(begun_in, ThrottledError("busy", 429))
         else:
             points += POINTS
-            pace.answered(begun_in, POINTS, now - began)
-        pace.leave()
+            limiter.answered(begun_in, POINTS, now - began)
+        limiter.leave()
     return points / now, refusals, seen
 
 
@@ -51,76 +53,76 @@ def _guide(in_flight: int) -> tuple[float, bool]:
 
 
 def test_the_guides_vtn_is_used_up_and_seldom_asked_for_more() -> None:
-    rate, refusals, _ = _simulated(Pace(), _guide, minutes=30)
+    rate, refusals, _ = _simulated(ConcurrencyLimiter(), _guide, minutes=30)
     assert rate > 0.97 * 8 * 4_000
     assert refusals < 40
-    rate, _, _ = _simulated(Pace(), _guide, minutes=2)
+    rate, _, _ = _simulated(ConcurrencyLimiter(), _guide, minutes=2)
     assert rate > 0.95 * 8 * 4_000
 
 
 def test_what_was_learned_is_where_the_next_run_starts() -> None:
-    pace = Pace()
-    _simulated(pace, _guide, minutes=10)
-    assert 7 <= pace.learned.concurrency <= 9
-    rate, _, _ = _simulated(Pace(learned=pace.learned), _guide, minutes=1)
+    limiter = ConcurrencyLimiter()
+    _simulated(limiter, _guide, minutes=10)
+    assert 7 <= limiter.learned.concurrency <= 9
+    rate, _, _ = _simulated(ConcurrencyLimiter(learned=limiter.learned), _guide, minutes=1)
     assert rate > 0.95 * 8 * 4_000
 
 
 @pytest.mark.parametrize("workers", [1, 2, 6])
 def test_a_vtn_that_works_at_a_few_at_a_time_is_kept_busy_and_not_flooded(workers: int) -> None:
-    rate, _, seen = _simulated(Pace(ceiling=64), lambda n: (0.1 * max(1, n / workers), False), minutes=10)
+    rate, _, seen = _simulated(ConcurrencyLimiter(ceiling=64), lambda n: (0.1 * max(1, n / workers), False), minutes=10)
     assert rate > 0.95 * workers * POINTS / 0.1
     usual = sum(n * times for n, times in seen.items()) / seen.total()
     assert usual < workers + 6
 
 
 def test_a_vtn_that_gets_slower_when_too_much_is_asked_of_it_is_asked_less() -> None:
-    _, _, seen = _simulated(Pace(ceiling=64), lambda n: (0.5 * max(1.0, n / 4) ** 2, False), minutes=10)
+    _, _, seen = _simulated(ConcurrencyLimiter(ceiling=64), lambda n: (0.5 * max(1.0, n / 4) ** 2, False), minutes=10)
     assert seen.most_common(1)[0][0] <= 6
     assert sum(times for n, times in seen.items() if n > 8) < 0.02 * seen.total()
 
 
 def test_a_wide_vtn_is_given_all_that_the_ceiling_allows() -> None:
-    _, _, seen = _simulated(Pace(ceiling=24), lambda _: (0.2, False), minutes=10)
+    _, _, seen = _simulated(ConcurrencyLimiter(ceiling=24), lambda _: (0.2, False), minutes=10)
     assert seen[24] > 0.8 * seen.total()
 
 
 def test_never_less_than_one_nor_more_than_the_ceiling_is_in_flight() -> None:
-    pace = Pace(ceiling=3)
+    limiter = ConcurrencyLimiter(ceiling=3)
     for _ in range(50):
-        begun_in = pace.enter()
+        begun_in = limiter.enter()
         assert begun_in
-        pace.failed(begun_in, TooMuchError("no answer in time"))
-        pace.leave()
-    assert pace.learned.concurrency == 1
-    assert Pace(ceiling=3, learned=Learned(40, 1_000)).learned == Learned(3, 1_000)
+        limiter.failed(begun_in, TimedOutError("no answer in time"))
+        limiter.leave()
+    assert limiter.learned.concurrency == 1
+    assert ConcurrencyLimiter(ceiling=3, learned=Learned(40, 1_000)).learned == Learned(3, 1_000)
 
 
 def test_requests_get_smaller_where_they_are_too_large_and_grow_back_slowly() -> None:
-    pace = Pace()
-    pace.shrink(50_000)
-    pace.shrink(50_000)  # another thread's, of the same size
-    assert pace.chunk_size == 25_000
-    grown = _sizes_after(pace, 400, fails_from=30_000)
+    limiter = ConcurrencyLimiter()
+    limiter.shrink(50_000)
+    limiter.shrink(50_000)  # another thread's, of the same size
+    assert limiter.chunk_size == 25_000
+    grown = _sizes_after(limiter, 400, fails_from=30_000)
     assert max(grown) >= 30_000
     assert sum(size >= 30_000 for size in grown) <= 8, "what was too much is seldom tried again"
-    assert pace.chunk_size >= 15_000
-    _sizes_after(pace, 2_000, fails_from=100_000)
-    assert pace.chunk_size == 50_000
+    assert limiter.chunk_size >= 15_000
+    _sizes_after(limiter, 2_000, fails_from=100_000)
+    assert limiter.chunk_size == 50_000
 
 
-def _sizes_after(pace: Pace, requests: int, fails_from: int) -> list[int]:
+def _sizes_after(limiter: ConcurrencyLimiter, requests: int, fails_from: int) -> list[int]:
     sizes = []
     for _ in range(requests):
-        size = pace.chunk_size
+        size = limiter.chunk_size
         sizes.append(size)
-        begun_in = pace.enter()
+        begun_in = limiter.enter()
         assert begun_in
-        pace.leave()
+        limiter.leave()
         if size >= fails_from:
-            pace.shrink(size)
+            limiter.shrink(size)
         else:
-            pace.answered(begun_in, size, 0.01)
+            limiter.answered(begun_in, size, 0.01)
     return sizes
 
 
@@ -145,11 +147,11 @@ def test_a_load_that_the_vtn_never_answers_in_time_fails_alone(
     site = new_site(loads=1, points=1_000)
     site.register(no_faults)
     no_faults.switch(rate=1.0, kinds=["timeout"], stall_s=10)
-    pace = Pace(1)
-    (result,) = site.upload(no_faults, timeout_s=0.2, attempts=attempts, pace=pace).values()
+    limiter = ConcurrencyLimiter(1)
+    (result,) = site.upload(no_faults, timeout_s=0.2, attempts=attempts, limiter=limiter).values()
     assert result.state == "failed"
     assert "Timeout after" in (result.error or "")
-    assert pace.chunk_size == 250
+    assert limiter.chunk_size == 250
 
 
 def test_a_request_that_takes_too_long_is_sent_in_smaller_ones(no_faults: ReferenceVtn, new_site: NewSite) -> None:

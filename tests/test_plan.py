@@ -9,8 +9,8 @@ import pytest
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
-from venclient.lease import Writer
-from venclient.ledger import Ledger
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.models import Load
-from venclient.sieve import Sieve
+from venclient.sync.bisection import RejectedPointBisection
 
 POINTS = 2_000
 NewSite = Callable[..., Site]
@@ -162,7 +162,7 @@ def test_status_shows_what_is_refused_and_run_failed_takes_it_up(
 @given(points=st.integers(1, 3_000), usual=st.integers(1, 3_000), data=st.data())
 def test_the_sieve_finds_exactly_what_is_refused_in_few_requests(points: int, usual: int, data: st.DataObject) -> None:
     bad = data.draw(st.sets(st.integers(0, points - 1), max_size=20))
-    sieve, first, requests, found = Sieve(), 0, 0, set()
+    sieve, first, requests, found = RejectedPointBisection(), 0, 0, set()
     while first < points:
         size = min(sieve.size(usual), points - first)
         requests += 1

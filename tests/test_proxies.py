@@ -10,7 +10,7 @@ from tests.commands import command, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.running_up import running_up
 from tests.sites import Site
-from venclient.proxies import proxies_for, put_back, set_aside
+from venclient.wires.proxies import proxies_for, put_back, set_aside
 
 NOBODY = "http://127.0.0.1:9"
 

@@ -8,10 +8,11 @@ import pytest
 
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import FIRST_START_S, Site, hourly
-from venclient.chunks import cut, encode, pending
-from venclient.cleaning import clean
 from venclient.models import MeterSeries
-from venclient.quality import QualityRules
+from venclient.sources.cleaning import clean
+from venclient.sources.quality import QualityRules
+from venclient.sync.pending import cut, pending
+from venclient.wires.bulk.encoding import encode
 
 ALL = "zero → ESTIMATED, negative -> EXPORT; repeated 3 times → SUSPECT, above capacity → TOO-MUCH, NaN → MISSING 7.5"
 MEASURED_W = [5, 0, 0, 0, -2, 8, 8, 9, 9, 9, 12, np.nan, np.nan, 12, 13]

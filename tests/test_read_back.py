@@ -10,14 +10,15 @@ from pydantic import SecretStr
 
 from tests.sites import FIRST_START_S, Site, hourly
 from tests.untrusted_server import reply, saying, talking
-from venclient.chunks import cut, encode, pending
-from venclient.cleaning import clean
-from venclient.ledger import Entry
-from venclient.meter_data import MeterFile
+from venclient.ledger.ledger import Entry
 from venclient.models import Mark
-from venclient.tokens import GivenToken
-from venclient.verification import LoadVerdict, verify_load
-from venclient.vtn import VtnClient
+from venclient.sources.cleaning import clean
+from venclient.sources.hdf5 import MeterFile
+from venclient.sync.pending import cut, pending
+from venclient.sync.verification import LoadVerdict, verify_load
+from venclient.wires.auth import GivenToken
+from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.bulk.encoding import encode
 
 POINTS = 100
 
@@ -49,7 +50,7 @@ def _verdict(site: Site, text: bytes) -> LoadVerdict:
             month.number: Mark(month.number, month.stop - month.begin, month.last_start_s, month.digest)
             for month in months
         }
-        return verify_load(load, Entry(marks=marks), meters, vtn)
+        return verify_load(load, Entry(marks=marks), meters, BulkWire(vtn))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_what_says_the_same_in_other_ways_is_equal(site: Site, encoding: str) ->
 def test_a_vtn_that_has_far_more_points_than_the_file_is_told_as_that(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venclient.read_back.MAX_POINTS_A_REQUEST", 250)
+    monkeypatch.setattr("venclient.wires.bulk.decoding.MAX_POINTS_A_REQUEST", 250)
     verdict = _verdict(site, json.dumps(3 * _told()).encode())
     assert verdict.state == "unread"
     assert verdict.error is not None

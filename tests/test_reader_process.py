@@ -18,10 +18,10 @@ import pytest
 
 from tests import commands, forged_files
 from tests.reference_vtn import ReferenceVtn
-from tests.sites import Site, hourly
+from tests.sites import Site, hourly, load_of
 from venclient.errors import ConfigurationError, PermanentError, ReaderKilledError, StoppedError
-from venclient.meter_data import MeterFile
-from venclient.reader_process import ReaderProcess, ReadLimits
+from venclient.sources.hdf5 import MeterFile
+from venclient.sources.reader_process import ReaderProcess, ReadLimits
 
 NewSite = Callable[..., Site]
 # So much memory that a hang is ended for its time.
@@ -81,7 +81,7 @@ def test_what_killed_a_reader_is_not_tried_again_for_loads_that_share_it(
         for _ in range(5):
             with pytest.raises(ReaderKilledError):
                 meters.series("meter_1", "load_3")
-        assert not meters.has("meter_1", "load_3")
+        assert meters.availability(load_of("meter_1", "load_3")) == "missing"
     assert len([record for record in caplog.records if "once more" in record.getMessage()]) == 1
 
 
@@ -178,8 +178,8 @@ def test_the_process_ends_with_the_file_and_with_whoever_started_it(path: Path) 
         assert len(_readers()) == 1
     assert not _readers()
     code = (
-        "import sys, time; from pathlib import Path; from venclient.meter_data import MeterFile; "
-        "from venclient.reader_process import ReaderProcess; "
+        "import sys, time; from pathlib import Path; from venclient.sources.hdf5 import MeterFile; "
+        "from venclient.sources.reader_process import ReaderProcess; "
         "meters = MeterFile(Path(sys.argv[1]), opener=ReaderProcess); print('open', flush=True); time.sleep(600)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)

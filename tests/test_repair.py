@@ -13,10 +13,10 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
 from venclient.errors import BusyError
-from venclient.lease import Writer
-from venclient.ledger import Entry, Ledger
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Entry, Ledger
 from venclient.models import Load
-from venclient.standing import read_standings
+from venclient.reports.status import read_statuses
 
 HOURS = 400  # all of one month
 WRONG_W = 4711.5
@@ -36,7 +36,7 @@ def _slow_run(site: Site, vtn: ReferenceVtn, folder: Path, prefect_url: str) -> 
     options = [*run_options(site, vtn), "--chunk-size", 20]
     with start("run", *options, cwd=folder, prefect_url=prefect_url, stderr=subprocess.DEVNULL) as running:
         try:
-            until(lambda: any(each.points for each in read_standings(str(site.ledger), None).values()), within_s=240)
+            until(lambda: any(each.points for each in read_statuses(str(site.ledger), None).values()), within_s=240)
             yield running
         finally:
             vtn.switch()
@@ -91,7 +91,7 @@ def test_a_month_that_is_forgotten_while_it_is_sent_is_sent_again_by_the_same_ru
         if count == 2:
             vtn.alter_point(load.vtn_resource_id, first, WRONG_W)
             with Ledger(str(site.ledger), vtn.base_url) as frozen:
-                frozen.doubt(load, frozen.entries([load])[load.vtn_resource_id].marks.values())
+                frozen.invalidate_marks(load, frozen.entries([load])[load.vtn_resource_id].marks.values())
 
     (result,) = site.upload(vtn, chunk_size=100, on_receipt=on_receipt).values()
     assert (result.state, result.points_sent) == ("done", 3 * 100 + HOURS)
@@ -125,7 +125,7 @@ def test_a_lease_holds_for_a_ven_in_either_unicode_form(tmp_path: Path) -> None:
         ledger.leased([composed], Writer("a", "a")),
     ):
         ledger.settle(load, "done")
-    assert read_standings(str(tmp_path / "ledger.db"), None)["vtn-1"].state == "done"
+    assert read_statuses(str(tmp_path / "ledger.db"), None)["vtn-1"].state == "done"
 
 
 def test_two_repairs_at_once_both_end_and_what_they_forgot_is_sent_again(

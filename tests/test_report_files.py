@@ -11,8 +11,8 @@ from threading import Barrier
 from demo.sample_data import write_sample
 from tests.commands import command
 from tests.sites import Site
-from venclient.verification import LoadVerdict
-from venclient.verification_report import VerificationReport
+from venclient.reports.verification_report import VerificationReport
+from venclient.sync.verification import LoadVerdict
 
 
 def test_verifications_of_the_same_second_write_a_report_each(tmp_path: Path) -> None:

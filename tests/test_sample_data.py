@@ -20,9 +20,9 @@ from demo.sample_data import SampleSummary, write_sample
 from demo.towns import towns
 from demo.weather import hours_of
 from venclient.errors import ConfigurationError
-from venclient.meter_data import MeterFile
-from venclient.registration import resource_body
-from venclient.resource_db import ResourceDatabase
+from venclient.resources.database import ResourceDatabase
+from venclient.sources.hdf5 import MeterFile
+from venclient.wires.bulk.resources import resource_body
 
 HOUSEHOLD, OFFICE, INDUSTRY, SOLAR = 1, 3, 6, 5  # meters
 BASE, WATER_HEATER, HVAC, OTHER = 0, 1, 2, 5

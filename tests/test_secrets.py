@@ -15,8 +15,8 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.databases import has_password, masked, shown
 from venclient.errors import ConfigurationError
-from venclient.ledger import Ledger
-from venclient.resource_db import ResourceDatabase
+from venclient.ledger.ledger import Ledger
+from venclient.resources.database import ResourceDatabase
 
 # Any password, in pieces that can be looked for: whatever stands between them, none of them is shown.
 PIECE = "zq7"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from tests.commands import command, last_json
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
 from tests.sites import FIRST_START_S, Site, hourly
-from venclient.chunks import pending
-from venclient.cleaning import clean
 from venclient.models import Mark, MeterSeries
+from venclient.sources.cleaning import clean
+from venclient.sync.pending import pending
 
 NewSite = Callable[..., Site]
 HOUR, QUARTER, DAY = 3600, 900, 86_400

@@ -30,8 +30,8 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
 from venclient.errors import ConfigurationError
-from venclient.lease import Writer
-from venclient.ledger import Ledger
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
 from venclient.models import LoadResult
 
 SCHEDULED_FOR = datetime(2026, 1, 10, 1, tzinfo=UTC)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import FIRST_START_S, Site, hourly
-from venclient.cleaning import clean
 from venclient.errors import PermanentError
-from venclient.meter_data import MeterFile
-from venclient.time_range import START_OF_2000_S, TimeRange
+from venclient.sources.cleaning import clean
+from venclient.sources.hdf5 import MeterFile
+from venclient.sources.time_range import START_OF_2000_S, TimeRange
 
 NewSite = Callable[..., Site]
 DAY_S = 86_400

@@ -22,11 +22,11 @@ from pydantic import SecretStr
 from config.settings import Settings
 from tasks.connections import open_vtn
 from tests.untrusted_server import ENDED, TOKEN, Answer, saying, slowly, talking
-from venclient import deadlines
 from venclient.errors import ConfigurationError, TransientError
-from venclient.tokens import ClientCredentials, GivenToken
-from venclient.vtn import VtnClient
-from venclient.wire import Wire, answer_of
+from venclient.wires import deadlines
+from venclient.wires.auth import ClientCredentials, GivenToken
+from venclient.wires.bulk.client import VtnClient
+from venclient.wires.http import Wire, answer_of
 
 TAKEN = b"HTTP/1.1 201 Created\r\nContent-Length: 22\r\n\r\n" + b'{"entries_created": 1}'
 GIVEN = GivenToken(SecretStr(TOKEN))

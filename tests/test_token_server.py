@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from tests.untrusted_server import BOMB, GZIPPED, OK, Answer, endless, reply, saying, slowly, talking, watchdogs
 from venclient.errors import ConfigurationError, TokenServerError
-from venclient.tokens import ClientCredentials
+from venclient.wires.auth import ClientCredentials
 
 TOKENS_AWAY = {
     "garbage": saying(b"\x1b[2J"),
@@ -28,7 +28,7 @@ TOKENS_AWAY = {
 
 @pytest.mark.parametrize("answer", TOKENS_AWAY.values(), ids=TOKENS_AWAY.keys())
 def test_a_token_server_that_answers_nothing_of_use_is_away(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("venclient.tokens.FETCH_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("venclient.wires.auth.FETCH_TIMEOUT_S", 1.0)
     before = watchdogs()
     with talking(answer) as url, pytest.raises(TokenServerError) as failure:
         ClientCredentials(url, "id", SecretStr("secret")).token()

@@ -14,9 +14,9 @@ from tests.small_server import answering
 from tests.untrusted_server import Answer, slowly, talking, watchdogs
 from tests.waiting import until
 from venclient.errors import StoppedError, TokenServerError
-from venclient.pace import Learned, Pace
-from venclient.tokens import ClientCredentials
-from venclient.vtn import VtnClient
+from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
+from venclient.wires.auth import ClientCredentials
+from venclient.wires.bulk.client import VtnClient
 
 THREADS = 8
 NOWHERE = "http://127.0.0.1:9/openadr3"
@@ -25,8 +25,8 @@ NOWHERE = "http://127.0.0.1:9/openadr3"
 @pytest.fixture(autouse=True)
 def long_timeouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing but a stop ends what hangs; and in the end, no thread is left."""
-    monkeypatch.setattr("venclient.tokens.FETCH_TIMEOUT_S", 3600.0)
-    monkeypatch.setattr("venclient.tokens.CONNECT_TIMEOUT_S", 3600.0)
+    monkeypatch.setattr("venclient.wires.auth.FETCH_TIMEOUT_S", 3600.0)
+    monkeypatch.setattr("venclient.wires.auth.CONNECT_TIMEOUT_S", 3600.0)
     before = watchdogs()
     yield
     until(lambda: watchdogs() == before)
@@ -36,10 +36,10 @@ def long_timeouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _uploading(token_url: str) -> Iterator[tuple[VtnClient, Callable[[], list[BaseException | None]]]]:
     """A client whose threads all wait for a token, and how they ended, once they have."""
     tokens = ClientCredentials(token_url, "id", SecretStr("secret"))
-    client = VtnClient(NOWHERE, tokens, pace=Pace(THREADS, Learned(THREADS, 50_000)))
+    client = VtnClient(NOWHERE, tokens, limiter=ConcurrencyLimiter(THREADS, Learned(THREADS, 50_000)))
     with client, ThreadPoolExecutor(THREADS) as pool:
         calls = [pool.submit(client.upload, "r", b"[]", 1, 1) for _ in range(THREADS)]
-        until(lambda: client.pace.in_flight == THREADS)
+        until(lambda: client.limiter.in_flight == THREADS)
         yield client, lambda: [call.exception(timeout=60) for call in calls]
 
 

@@ -10,12 +10,12 @@ import pytest
 from tests.commands import command, last_json
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
-from venclient.batches import select_loads
 from venclient.client import VENManager
 from venclient.errors import BusyError, ConfigurationError
-from venclient.lease import Writer
-from venclient.ledger import Ledger
-from venclient.resource_db import ResourceDatabase
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
+from venclient.resources.database import ResourceDatabase
+from venclient.resources.selection import select_loads
 
 COMPOSED = "Åbenrå på Østerø"
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)

@@ -18,16 +18,17 @@ from tests.commands import command, last_json
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
 from tests.sites import FIRST_START_S, Site, client, hourly
 from tests.small_server import answering
-from venclient.chunks import cut, encode, pending
-from venclient.cleaning import clean
 from venclient.errors import PermanentError
-from venclient.ledger import Ledger
-from venclient.meter_data import MeterFile
+from venclient.ledger.ledger import Ledger
 from venclient.models import Load
-from venclient.read_back import read_back
-from venclient.tokens import GivenToken
-from venclient.verification import sampled, verify_load
-from venclient.vtn import VtnClient
+from venclient.sources.cleaning import clean
+from venclient.sources.hdf5 import MeterFile
+from venclient.sync.pending import cut, pending
+from venclient.sync.verification import sampled, verify_load
+from venclient.wires.auth import GivenToken
+from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.bulk.decoding import read_back
+from venclient.wires.bulk.encoding import encode
 
 MARCH_S = 1_740_787_200  # 2025-03-01T00:00Z
 AT = MARCH_S + 3600
@@ -181,10 +182,10 @@ def test_a_verdict_is_the_same_in_whatever_parts_it_comes(
     vtn.tamper(f"UPDATE points SET start = start + 60 WHERE start = ? AND {OF_RESOURCE}", AT, load.vtn_resource_id)
     with MeterFile(site.h5) as meters, client(vtn) as vtn_client, Ledger(str(site.ledger), vtn.base_url) as ledger:
         entry = ledger.entries([load])[load.vtn_resource_id]
-        at_once = verify_load(load, entry, meters, vtn_client)
-        monkeypatch.setattr("venclient.read_back.POINTS_A_REQUEST", 30)
-        monkeypatch.setattr("venclient.verification.COMPARED_AT_A_TIME", 7)
-        assert verify_load(load, entry, meters, vtn_client) == at_once
+        at_once = verify_load(load, entry, meters, BulkWire(vtn_client))
+        monkeypatch.setattr("venclient.wires.bulk.decoding.POINTS_A_REQUEST", 30)
+        monkeypatch.setattr("venclient.sync.verification.COMPARED_AT_A_TIME", 7)
+        assert verify_load(load, entry, meters, BulkWire(vtn_client)) == at_once
     assert (at_once.points_in_file, at_once.points_in_vtn, at_once.besides) == (1500, 1499, 1)
     assert at_once.differing_months == [202501, 202502, 202503]
     assert [difference.interval_start.timestamp() for difference in at_once.differences] == [
@@ -193,7 +194,7 @@ def test_a_verdict_is_the_same_in_whatever_parts_it_comes(
 
 
 def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("venclient.read_back.POINTS_A_REQUEST", 30)
+    monkeypatch.setattr("venclient.wires.bulk.decoding.POINTS_A_REQUEST", 30)
     series = clean(hourly(100))
     told = [point for chunk in cut(series, pending(series, {}), 50_000) for point in json.loads(encode(chunk))]
     with (

@@ -13,11 +13,12 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import client, hourly
 from tests.small_server import Answer, answering
 from tests.waiting import until
-from venclient.chunks import cut, encode, pending
-from venclient.cleaning import clean
 from venclient.errors import ConfigurationError, PermanentError, StoppedError, TokenServerError, TransientError
-from venclient.tokens import ClientCredentials, GivenToken
-from venclient.vtn import VtnClient
+from venclient.sources.cleaning import clean
+from venclient.sync.pending import cut, pending
+from venclient.wires.auth import ClientCredentials, GivenToken
+from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk.encoding import encode
 
 POINTS = 48
 
@@ -66,7 +67,7 @@ def test_attempts_end_and_the_last_reason_is_told(no_faults: ReferenceVtn) -> No
 def test_retry_after_is_waited_for(no_faults: ReferenceVtn, monkeypatch: pytest.MonkeyPatch) -> None:
     resource = no_faults.add_resource()
     no_faults.switch(script=["503", "429"], retry_after_s=1)
-    monkeypatch.setattr("venclient.attempts.sleep_using_event", sleep_using_event)
+    monkeypatch.setattr("venclient.flow_control.retries.sleep_using_event", sleep_using_event)
     started = time.monotonic()
     with client(no_faults) as vtn:
         vtn.upload(resource, _body(), POINTS, 5_000)
@@ -78,7 +79,7 @@ def test_told_to_stop_it_waits_for_no_retry_after_and_sends_nothing_more(
 ) -> None:
     resource = no_faults.add_resource()
     no_faults.switch(script=["503"], retry_after_s=600)
-    monkeypatch.setattr("venclient.attempts.sleep_using_event", sleep_using_event)
+    monkeypatch.setattr("venclient.flow_control.retries.sleep_using_event", sleep_using_event)
     seen = len(no_faults.log())
     with client(no_faults) as vtn, ThreadPoolExecutor(1) as pool:
         upload = pool.submit(vtn.upload, resource, _body(), POINTS, 5_000)
@@ -94,7 +95,9 @@ def test_told_to_stop_it_waits_for_no_retry_after_and_sends_nothing_more(
 def test_a_load_that_the_vtn_never_gets_done_is_that_loads_trouble(
     no_faults: ReferenceVtn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venclient.gate.SILENT_FOR_S", 0.0)  # however long the others had no answer
+    monkeypatch.setattr(
+        "venclient.flow_control.circuit_breaker.SILENT_FOR_S", 0.0
+    )  # however long the others had no answer
     resource = no_faults.add_resource()
     no_faults.switch(rate=1.0, kinds=["500", "503", "short"], seed=1)
     with client(no_faults) as vtn, pytest.raises(TransientError):

@@ -14,8 +14,8 @@ from cli import app
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
 from tests.sites import FIRST_START_S, Site
 from tests.small_server import Answer, answering
-from venclient.lease import Writer
-from venclient.ledger import Ledger
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
 
 AT_S = FIRST_START_S + 48 * 3600
 REFUSED_AT = "2025-01-17T08:00:00Z"

@@ -25,11 +25,11 @@ from tests.untrusted_server import (
     talking,
     wired,
 )
-from venclient import answers, wire
 from venclient.errors import PermanentError, TransientError
-from venclient.tokens import GivenToken
-from venclient.vtn import VtnClient
-from venclient.wire import answer_of
+from venclient.wires import answers, http
+from venclient.wires.auth import GivenToken
+from venclient.wires.bulk.client import VtnClient
+from venclient.wires.http import answer_of
 
 UNREADABLE = {
     "nothing": b"",
@@ -154,7 +154,7 @@ def test_points_that_are_read_back_may_be_more_but_not_any_number(monkeypatch: p
     longer = OK + b"[" + b",".join([b'{"x": "' + b"x" * 1_000 + b'"}'] * 2_200) + b"]"
     with talking(saying(longer)) as url, VtnClient(url, GivenToken(SecretStr(TOKEN)), attempts=1) as vtn:
         assert vtn.points("x", "", "", dict, lambda batches: sum(map(len, batches))) == 2_200
-        monkeypatch.setattr(wire, "MAX_READ_BACK_BYTES", 2 * answers.MAX_ANSWER_BYTES)
+        monkeypatch.setattr(http, "MAX_READ_BACK_BYTES", 2 * answers.MAX_ANSWER_BYTES)
         with pytest.raises(TransientError, match="more than 2,097,152 bytes"):
             vtn.points("x", "", "", dict, lambda batches: sum(map(len, batches)))
 

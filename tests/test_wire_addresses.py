@@ -8,9 +8,9 @@ from pydantic import SecretStr
 
 from tests.untrusted_server import TOKEN, failure_of, reply, saying, talking, wired
 from venclient.errors import ConfigurationError, PermanentError
-from venclient.tokens import ClientCredentials, GivenToken
-from venclient.vtn import VtnClient
-from venclient.wire import answer_of
+from venclient.wires.auth import ClientCredentials, GivenToken
+from venclient.wires.bulk.client import VtnClient
+from venclient.wires.http import answer_of
 
 
 def test_no_proxy_comes_between_this_machine_and_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,11 @@ import pytest
 from pydantic import SecretStr
 
 from tests.untrusted_server import TOKEN, talking, watchdogs
-from venclient.deadlines import LOOK_EVERY_S
 from venclient.errors import VenClientError
 from venclient.models import Receipt
-from venclient.tokens import GivenToken
-from venclient.vtn import SLOWEST_POINTS_PER_SECOND, VtnClient
+from venclient.wires.auth import GivenToken
+from venclient.wires.bulk.client import SLOWEST_POINTS_PER_SECOND, VtnClient
+from venclient.wires.deadlines import LOOK_EVERY_S
 
 ROUNDS = 40
 SENT = 48

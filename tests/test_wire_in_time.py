@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.untrusted_server import CHUNKED, ENDED, OK, Answer, read_request, reply, slowly, talking, watchdogs, wired
-from venclient import deadlines, wire
 from venclient.errors import TransientError
-from venclient.wire import answer_of
+from venclient.wires import deadlines, http
+from venclient.wires.http import answer_of
 
 SLOW = {
     "status-line": slowly(b"HTTP/1.1 201 ", b"x"),
@@ -57,7 +57,7 @@ def test_a_body_that_a_slow_line_takes_long_to_send_is_not_cut_off() -> None:
 
 
 def test_a_server_that_is_busy_before_it_takes_a_body_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "CONNECT_TIMEOUT_S", 0.3)  # what urllib3 sends by
+    monkeypatch.setattr(http, "CONNECT_TIMEOUT_S", 0.3)  # what urllib3 sends by
 
     def serve(listener: socket.socket) -> None:
         with listener.accept()[0] as connection:

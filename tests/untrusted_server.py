@@ -13,10 +13,10 @@ from itertools import repeat
 import pytest
 from pydantic import SecretStr
 
-from venclient import answers
 from venclient.errors import PermanentError, TransientError
-from venclient.tokens import GivenToken
-from venclient.wire import Wire, answer_of
+from venclient.wires import answers
+from venclient.wires.auth import GivenToken
+from venclient.wires.http import Wire, answer_of
 
 TOKEN = "hush-hush/token+1"
 ENDED = b"Connection: close\r\n\r\n"

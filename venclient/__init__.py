@@ -1,15 +1,16 @@
 """Historical meter data from the loads table and the meter file to a VTN, resumable to the point. Knows no Prefect."""
 
 from venclient.errors import ConfigurationError, PermanentError, TransientError, VenClientError
-from venclient.ledger import Ledger
-from venclient.meter_data import MeterFile
+from venclient.ledger.ledger import Ledger
 from venclient.models import Load, LoadResult, MeterSeries
-from venclient.resource_db import ResourceDatabase
-from venclient.tokens import ClientCredentials, GivenToken
-from venclient.upload import Uploader, upload_load
-from venclient.vtn import VtnClient
+from venclient.resources.database import ResourceDatabase
+from venclient.sources.hdf5 import MeterFile
+from venclient.sync.upload import Uploader
+from venclient.wires.auth import ClientCredentials, GivenToken
+from venclient.wires.bulk import BulkWire, VtnClient
 
 __all__ = [
+    "BulkWire",
     "ClientCredentials",
     "ConfigurationError",
     "GivenToken",
@@ -24,5 +25,4 @@ __all__ = [
     "Uploader",
     "VenClientError",
     "VtnClient",
-    "upload_load",
 ]

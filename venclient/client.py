@@ -19,20 +19,20 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from venclient.changing_file import InThisProcess
 from venclient.errors import ConfigurationError
-from venclient.lease import Writer
-from venclient.ledger import Entry, Ledger
-from venclient.meter_data import MeterFile
+from venclient.flow_control.limiter import ConcurrencyLimiter
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger.process_identity import on_this_machine
 from venclient.models import Load, LoadResult
-from venclient.pace import Pace
-from venclient.process_identity import on_this_machine
-from venclient.reader_process import ReaderProcess
-from venclient.registration import Registration, register
-from venclient.resource_db import ResourceDatabase
-from venclient.tokens import GivenToken
-from venclient.upload import Uploader, upload_load
-from venclient.vtn import VtnClient
+from venclient.resources.database import ResourceDatabase
+from venclient.sources.changing_file import InThisProcess
+from venclient.sources.hdf5 import MeterFile
+from venclient.sources.reader_process import ReaderProcess
+from venclient.sync.registration import Registration, register
+from venclient.sync.upload import Uploader
+from venclient.wires.auth import GivenToken
+from venclient.wires.bulk import BulkWire, VtnClient
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class VENManager:
             VtnClient,
             vtn_base_url,
             GivenToken(SecretStr(bearer_token)),
-            pace=Pace(concurrency),
+            limiter=ConcurrencyLimiter(concurrency),
             ca_file=ca_file,
             allow_http=allow_http,
         )
@@ -101,7 +101,7 @@ class VENManager:
         try:
             vens = [outline.ven for outline in database.vens(names)]
             registration = await self._run(
-                lambda call: register(database, call.vtn, vens, concurrency=self._concurrency)
+                lambda call: register(database, BulkWire(call.vtn), vens, concurrency=self._concurrency)
             )
         finally:
             database.close()
@@ -200,14 +200,13 @@ class VENManager:
             Ledger(self._ledger_url, call.vtn.base_url, call.stopping) as ledger,
             ledger.leased([outline.ven], writer, stopped=call.stopping),
         ):
-            uploader = Uploader(
-                meters, ledger, call.vtn, chunk_size, batch_size, ambiguous_ids, retries_refused=retries_refused
-            )
+            wire = BulkWire(call.vtn, batch_size)
+            uploader = Uploader(meters, ledger, wire, chunk_size, ambiguous_ids, retries_refused)
             entries = ledger.entries(loads)
 
             def upload(number: int, load: Load) -> LoadResult:
                 entry = entries.get(load.vtn_resource_id, Entry())
-                return upload_load(load, entry, uploader, label=f"[{number}/{len(loads)}]")
+                return uploader.upload(load, entry, label=f"[{number}/{len(loads)}]")
 
             return self._all_of(call, [partial(upload, number, load) for number, load in enumerate(loads, start=1)])
 

@@ -1,27 +1,43 @@
-"""The errors of `venclient`, in one tree:
+"""The errors of `venclient`, in one tree, by cause:
 
     VenClientError
-    ├── TransientError        tried again: 408, 425, 429, 5xx, connection, timeout, an unreadable 201
-    │   ├── TooMuchError      413, or no answer in time: fewer points may get through
-    │   └── TokenServerError  the same, from the token server
-    ├── PermanentError        this load ends, the next goes on: 403, 404, a bad dataset
-    │   ├── RefusedError      400, 422, or fewer taken than were sent: some of the points may be the reason
-    │   ├── ReaderKilledError reading a dataset of the meter file ends the process that reads it, or hangs it
-    │   ├── ReplacedError     the meter file is not the one that the series was read from: the load is read again
-    │   └── MarkChangedError  the ledger's mark is not the one that was read: the load is read again
-    ├── ConfigurationError    the run ends: no token, wrong secret, a file or the VTN is missing
-    │   ├── BusyError         another run writes for the same VENs
-    │   └── LedgerLostError   the ledger's server is away: tried again for a while
-    └── StoppedError          the run was told to stop: what was not sent waits for the next
+    ├── TransientError              a later attempt may succeed
+    │   ├── UnreachableError        no connection, or one that ended without an answer
+    │   ├── UnavailableError        a gateway answers, and says that the VTN does not
+    │   ├── OverloadedError         the VTN takes nothing at the moment
+    │   ├── ThrottledError          the VTN takes less at a time than it was sent
+    │   ├── UnauthorizedError       the VTN refuses the token, even a fresh one
+    │   ├── UnreadableAnswerError   the VTN says that it is done, in an answer that says nothing else of use
+    │   ├── TooMuchError            with fewer points, the request may succeed
+    │   │   ├── TimedOutError       there was no answer in time
+    │   │   └── TooLargeError       the body is larger than the VTN takes
+    │   └── TokenServerError        the token server is away or in trouble
+    ├── PermanentError              this load ends, the next goes on
+    │   ├── RejectedError           the VTN does not take these points, all of them or some
+    │   ├── NotFoundError           the VTN does not know the resource, or has no such call
+    │   ├── ForbiddenError          the VTN does not let this client do this
+    │   ├── NotSupportedError       the VTN has no such call
+    │   ├── BadSeriesError          the source does not give the series
+    │   │   ├── ReaderKilledError   reading it ends the process that reads it, or hangs it
+    │   │   └── ReplacedError       the source has changed meanwhile: the load is read again
+    │   └── MarkChangedError        the ledger has changed meanwhile: the load is read again
+    ├── ConfigurationError          the run ends: no token, wrong secret, a file or the VTN is missing
+    │   ├── BusyError               another run writes for the same VENs
+    │   └── LedgerUnavailableError  the ledger's server is away: tried again for a while
+    └── StoppedError                the run was told to stop: what was not sent waits for the next
 
-Messages say what, which one, and what to do next; they have names and answers in them, and are
-in one line without control characters. All arguments go to `Exception`, so that errors survive pickling.
+Only `wires` knows which answer of a server is which of these. Messages say what, which one, and what to do next; they
+have names and answers in them, and are in one line without control characters. All arguments go to `Exception`, so
+that errors survive pickling.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from venclient.untrusted_text import visible
+
+# So few points that get no answer in time would get none either if there were fewer.
+FEW_POINTS = 250
 
 
 class VenClientError(Exception):
@@ -34,7 +50,10 @@ class VenClientError(Exception):
 
 
 class TransientError(VenClientError):
-    """What a later attempt may well get past."""
+    """What a later attempt may well get past.
+
+    `status`: what the server answered, for people and logs; `retry_after_s`: for how long it asks to be left alone.
+    """
 
     def __init__(self, message: str, status: int | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message, status, retry_after_s)
@@ -42,16 +61,48 @@ class TransientError(VenClientError):
         self.retry_after_s = retry_after_s
 
 
-# So few points that get no answer in time would get none either if there were fewer.
-FEW_POINTS = 250
+class UnreachableError(TransientError):
+    """Nobody answers: no connection, or one that ended before the answer did."""
+
+
+class UnavailableError(TransientError):
+    """What stands before the VTN says that the VTN does not answer it."""
+
+
+class OverloadedError(TransientError):
+    """The VTN takes nothing at the moment."""
+
+
+class ThrottledError(TransientError):
+    """The VTN was sent more at a time than it takes."""
+
+
+class UnauthorizedError(TransientError):
+    """The VTN refuses the token, even a fresh one; servers under load do so without a reason."""
+
+
+class UnreadableAnswerError(TransientError):
+    """The VTN says that it is done, but not what is needed, or it answers another request."""
 
 
 class TooMuchError(TransientError):
     """The VTN did not get the request done; with fewer points it may."""
 
-    def may_get_less(self, points: int) -> bool:
-        """Whether a request of so many points is worth cutting."""
-        return points > (FEW_POINTS if self.status is None else 1)
+    def is_worth_splitting(self, points: int) -> bool:
+        """Whether half of so many points may succeed."""
+        return points > 1
+
+
+class TimedOutError(TooMuchError):
+    """The VTN did not answer in time."""
+
+    def is_worth_splitting(self, points: int) -> bool:
+        """Not of a few points, which the VTN would do in time if it could."""
+        return points > FEW_POINTS
+
+
+class TooLargeError(TooMuchError):
+    """The body is larger than the VTN takes."""
 
 
 class TokenServerError(TransientError):
@@ -69,15 +120,31 @@ class PermanentError(VenClientError):
         self.dropped = dict(dropped)
 
 
-class RefusedError(PermanentError):
+class RejectedError(PermanentError):
     """The VTN does not take these points, all of them or some."""
 
 
-class ReaderKilledError(PermanentError):
+class NotFoundError(PermanentError):
+    """The VTN does not know the resource, or has no such call: it says the same of both."""
+
+
+class ForbiddenError(PermanentError):
+    """The VTN does not let this client do this."""
+
+
+class NotSupportedError(PermanentError):
+    """The VTN has no such call."""
+
+
+class BadSeriesError(PermanentError):
+    """The source does not give the series of a load."""
+
+
+class ReaderKilledError(BadSeriesError):
     """Twice, whoever read this of the meter file crashed, hung or ran out of memory."""
 
 
-class ReplacedError(PermanentError):
+class ReplacedError(BadSeriesError):
     """The rest of a long series is no longer there: another file is in the place of the one that it was read from."""
 
 
@@ -93,7 +160,7 @@ class BusyError(ConfigurationError):
     """Another run may write for these VENs, and this one may not."""
 
 
-class LedgerLostError(ConfigurationError):
+class LedgerUnavailableError(ConfigurationError):
     """The server that the ledger is on does not answer."""
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ LoadState = Literal["done", "failed", "pending"]
 def load_title(resource_name: str | None, load_name: str | None) -> str:
     """What people call a load, of the names that it has."""
     return " - ".join(name for name in (resource_name, load_name) if name)
+
+
+def _external_resource_id(resource_id: str, load_component: str) -> str:
+    return f"{resource_id}_{load_component}"
 
 
 def vens_title(vens: Sequence[str]) -> str:
@@ -50,6 +54,46 @@ class Load:
     def name(self) -> str:
         """What people call it: `Ljt Holiday Inn - Base Load`."""
         return load_title(self.resource_name, self.load_name)
+
+    @property
+    def external_resource_id(self) -> str:
+        """What the VTN knows its resource as, besides the id that it gives itself."""
+        return _external_resource_id(self.resource_id, self.load_component)
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisteredLoad:
+    """A load that the VTN does not know, with what it has to be told of it: columns as the database has them, as text.
+
+    `capacities`: by their types in snake_case, such as `{"max_power_w": 11000.0}`; `location`: such as
+    `{"longitude": 12.57, "latitude": 55.68}`. `fault`: why its row is of no use, if it is.
+    """
+
+    load_id: str
+    resource_id: str
+    load_component: str
+    load_name: str | None
+    h5_meter_id: str | None
+    resource_name: str
+    resource_type: str | None
+    resource_sub_type: str | None
+    meter_point_id: str | None
+    address: str | None
+    ven: str
+    capacities: Mapping[str, Any]
+    location: Mapping[str, Any]
+    is_enabled: bool
+    fault: str | None
+
+    @property
+    def name(self) -> str:
+        """As in `Load`."""
+        return load_title(self.resource_name, self.load_name)
+
+    @property
+    def external_resource_id(self) -> str:
+        """As in `Load`."""
+        return _external_resource_id(self.resource_id, self.load_component)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,6 +238,15 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.start_s)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """What the VTN has in the time of some whole months: of the points from index `begin` up to `stop` in the file."""
+
+    begin: int
+    stop: int
+    series: MeterSeries
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,200 @@
+"""The ledger's tables, and the one way in which its faults are told."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Dialect,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    Select,
+    Table,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from venclient.databases import masked
+from venclient.errors import ConfigurationError, LedgerUnavailableError
+
+Insert = sqlite.Insert | postgresql.Insert
+INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class AnyText(TypeDecorator[str]):
+    """Text of others, such as a VEN's name: PostgreSQL takes every character but NUL, which becomes its symbol."""
+
+    impl = Text
+    cache_ok = True
+    python_type = str
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """The text as it is stored."""
+        return value.replace("\0", "\N{SYMBOL FOR NULL}") if value else value
+
+
+METADATA = MetaData()
+VTNS = Table(
+    "vtns",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("base_url", Text, nullable=False, unique=True),
+)
+# What the VTN has of a month: its first `points` points, which have this digest.
+MARKS = Table(
+    "marks",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("vtn_resource_id", AnyText, primary_key=True),
+    Column("month", Integer, primary_key=True),  # 202503 is March 2025
+    Column("points", Integer, nullable=False),
+    Column("last_start_s", BigInteger, nullable=False),
+    Column("digest", LargeBinary(16), nullable=False),
+    sqlite_with_rowid=False,
+)
+# How the last run left a load.
+UPLOADS = Table(
+    "uploads",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("vtn_resource_id", AnyText, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("error", AnyText),
+    Column("settled_at_s", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+# Points that the VTN does not take: where they are in the meter file, and what it answered.
+REFUSED = Table(
+    "refused",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("vtn_resource_id", AnyText, primary_key=True),
+    Column("start_s", BigInteger, primary_key=True),
+    Column("power_w", Float, nullable=False),
+    Column("answer", AnyText, nullable=False),
+    sqlite_with_rowid=False,
+)
+# The last requests of a load: what the VTN answered to each attempt, and what came of it.
+REQUESTS = Table(
+    "requests",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("vtn_resource_id", AnyText, primary_key=True),
+    Column("ended_at_us", BigInteger, primary_key=True),
+    Column("points", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("answers", Text, nullable=False),  # "500 no-answer 201"
+    Column("error", AnyText),
+    sqlite_with_rowid=False,
+)
+# What runs sent and how long they took, for the rate that a plan reckons with.
+RUNS = Table(
+    "runs",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("ended_at_us", BigInteger, primary_key=True),
+    Column("points", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+# What the VTN was found to bear at a time: where the next run starts.
+PACES = Table(
+    "paces",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("concurrency", Integer, nullable=False),
+    Column("chunk_size", Integer, nullable=False),
+)
+# Whether the VTN was found to take requests that are compressed with gzip.
+GZIPS = Table(
+    "gzips",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("is_taken", Boolean, nullable=False),
+    Column("asked_at_s", BigInteger, nullable=False),
+)
+# Runs that write. A row's number is the run's fencing token: whoever takes over has a higher one.
+WRITERS = Table(
+    "writers",
+    METADATA,
+    Column("writer_id", Integer, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("parent_run_id", Text),
+    Column("title", AnyText, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("beat", Integer, nullable=False),  # rises for as long as the run lives
+    Column("told", AnyText, nullable=False),  # what a part of a run tells that run of itself
+    sqlite_autoincrement=True,
+)
+# Who may write for a VEN.
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("ven", AnyText, primary_key=True),
+    Column("writer_id", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether a server is not there, or ends connections (SQLSTATE 57P, 08), rather than says no."""
+    if not isinstance(error, OperationalError):
+        return isinstance(error, DBAPIError) and error.connection_invalidated
+    state = getattr(error.orig, "sqlstate", "of no server")
+    return state is None or state.startswith(("57P", "08"))
+
+
+@contextmanager
+def translate_db_errors(name: str, verb: str) -> Iterator[None]:
+    """Raise a fault of the database as a `ConfigurationError` that names the ledger.
+
+    It is a `LedgerUnavailableError` where the database's server is away.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, UnicodeDecodeError) as error:  # the latter where SQLite quotes a schema that is damaged
+        damaged = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else None
+        reason = damaged or masked(str(getattr(error, "orig", None) or type(error).__name__))
+        raise (LedgerUnavailableError if _is_away(error) else ConfigurationError)(
+            f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost; "
+            "set the ledger right (--ledger or BULK_UPLOAD_LEDGER_URL) and start again"
+        ) from error
+
+
+def rows_of(connection: Connection, query: Select[Any], name: str) -> list[Row[Any]]:
+    """What a query finds; raises `ConfigurationError` for a value that is not of its column's type.
+
+    SQLite stores what it is given, and hands out what a damaged page holds.
+    """
+    try:
+        rows = list(connection.execute(query).all())
+    except (TypeError, ValueError) as error:  # of a column's type, which gets a value that it cannot convert
+        raise _damaged(name, query) from error
+    for column, values in zip(query.selected_columns, zip(*rows, strict=True), strict=bool(rows)):
+        kind: type = column.type.python_type
+        allowed = {
+            kind,
+            *((int,) if kind is float else ()),
+            *((type(None),) if getattr(column, "nullable", False) else ()),
+        }
+        if not set(map(type, values)) <= allowed:
+            raise _damaged(name, query)
+    return rows
+
+
+def _damaged(name: str, query: Select[Any]) -> ConfigurationError:
+    tables = ", ".join(sorted(table.name for table in query.columns_clause_froms if isinstance(table, Table)))
+    return ConfigurationError(
+        f"Ledger {name} is damaged: what its table {tables} holds is not what was written there. Restore it from a "
+        "back-up; without one, name a new ledger (--ledger or BULK_UPLOAD_LEDGER_URL), and everything is sent again"
+    )

@@ -1,0 +1,215 @@
+"""The report of a verification: a record with every load and month (JSON), and a page for people (HTML)."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, Self
+
+import orjson
+
+from venclient.errors import ConfigurationError
+from venclient.reports.pages import page
+from venclient.private_files import create_private, make_private_folder
+from venclient.sync.verification import Cause, LoadVerdict, nothing_is_known
+
+LOADS_TOLD = 200
+REPORTS_A_SECOND = 1_000
+REPAIRED = "repaired"
+# What is the matter with a load, and what mends it; in the order in which it is told.
+IN_WORDS: dict[Cause | Literal["repaired"], str] = {
+    "repaired": "the VTN has other points than the file; the next `bulk-upload run` sends them again",
+    "differs": "the VTN has other points than the file; `bulk-upload verify --repair` lets the next `bulk-upload run` "
+    "send them again",
+    "busy": "not repaired, because a run is sending for the VEN; `bulk-upload verify --repair` again when it has ended",
+    "not sent": "not sent to the end; `bulk-upload run` sends the rest",
+    "refused": "the VTN refused points; `bulk-upload run --failed` sends these once more, and those that it refuses "
+    "still have to be corrected in the meter file",
+    "extra": "the VTN has points that the file does not have; no upload takes them away, remove them in the VTN",
+    "same id": "another load with another series has the same vtn_resource_id; no run sends them: correct the loads "
+    "table, then `bulk-upload verify --repair` and `bulk-upload run`",
+    "row": "the row in the database is of no use; no run sends it: correct it, as the report says",
+    "file": "the meter file does not give the series; no run can send it: correct the file or the loads row, as the "
+    "report says, then `bulk-upload run`",
+    "unknown": "the VTN does not know the resource (404); no run mends that: empty vtn_resource_id in the loads row, "
+    "then `bulk-upload register` and `bulk-upload run`",
+    "forbidden": "the VTN does not let this client read them (403); ask whoever runs it",
+    "answer": "the VTN's answer tells nothing of the points, so that it is not known whether they are there; see the "
+    "report, and ask whoever runs it",
+    "no answer": "the VTN did not answer; verify again when it does",
+}
+JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationSummary:
+    """What came of a verification, in numbers, and where its report is.
+
+    `causes`: how many loads are not equal for each cause (see `Cause`), which may be several for one load; of those
+    that are repaired, `repaired` in place of `differs`. `not_equal`: the first loads that are not; `not_told`: how many
+    more there are.
+    """
+
+    passed: bool
+    loads: int
+    equal: int
+    differing: int
+    not_sent: int
+    unread: int
+    points_in_file: int
+    points_in_vtn: int
+    points_besides: int
+    repaired: int
+    causes: dict[str, int]
+    not_told: int
+    record: str
+    page: str
+    not_equal: tuple[LoadVerdict, ...]
+
+
+class VerificationReport:
+    """A report in the making: verdicts are written as they come, from any thread, and kept only where they are told.
+
+    `scope`: which loads it is about, in words. Use it with `with`, and `finish()` it within; what is not finished
+    leaves nothing behind. Raises `ConfigurationError` where it cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, vtn_base_url: str, meter_file: Path, scope: str) -> None:
+        self._at = datetime.now(UTC)
+        self._lock = Lock()
+        self._states: Counter[str] = Counter()
+        self._sums: Counter[str] = Counter()
+        self._causes: Counter[str] = Counter()
+        self._by_ven: dict[str, Counter[str]] = defaultdict(Counter)
+        self._told: list[LoadVerdict] = []
+        self._are_all_unknown = True
+        try:
+            with meter_file.open("rb") as content:
+                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+            make_private_folder(folder)
+            self._part, self._out = _new_part(folder, f"verification-{self._at:%Y%m%dT%H%M%SZ}")
+        except OSError as error:
+            raise ConfigurationError(f"The report cannot be written to {folder}: {error}") from error
+        self._record = self._part.with_suffix(".json")
+        self._header: dict[str, Any] = {
+            "verified_at": f"{self._at:%Y-%m-%dT%H:%M:%SZ}",
+            "version": version("bulk-upload"),
+            "vtn": vtn_base_url,
+            "meter_file": {"path": str(meter_file), "bytes": meter_file.stat().st_size, "sha256": sha256},
+            "scope": scope,
+        }
+        self._out.write(orjson.dumps(self._header)[:-1] + b',"loads":[')
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._out.close()
+        self._part.unlink(missing_ok=True)
+
+    def add(self, verdict: LoadVerdict, *, is_repaired: bool = False) -> None:
+        """Count a load and write it down."""
+        encoded = orjson.dumps(asdict(verdict), option=JSON_OPTIONS)
+        with self._lock:
+            self._out.write((b",\n" if self._sums["loads"] else b"\n") + encoded)
+            of_ven = {"loads": 1, verdict.state: 1, "file": verdict.points_in_file, "vtn": verdict.points_in_vtn}
+            self._by_ven[verdict.ven].update(of_ven)
+            self._sums.update(of_ven | {"besides": verdict.besides, "repaired": int(is_repaired)})
+            self._causes.update(REPAIRED if is_repaired and each == "differs" else each for each in verdict.causes)
+            self._are_all_unknown &= "unknown" in verdict.causes
+            if verdict.state != "equal" and len(self._told) < LOADS_TOLD:
+                self._told.append(verdict)
+
+    def finish(self) -> VerificationSummary:
+        """Write the record and its page; raises `ConfigurationError` when the VTN cannot be read at all."""
+        if self._sums["loads"] and self._are_all_unknown:
+            raise ConfigurationError(nothing_is_known(str(self._told[0].error)))
+        summary = self._summary()
+        numbers = {name: value for name, value in asdict(summary).items() if name not in ("not_equal", "not_told")}
+        self._out.write(b'\n],"summary":' + orjson.dumps(numbers) + b"}\n")
+        self._out.close()
+        self._part.rename(self._record)
+        content = page(
+            "verification.html",
+            title="Verification of the upload",
+            report=self._header,
+            summary=summary,
+            vens=sorted(self._by_ven.items()),
+            told=summary.not_equal,
+            causes=_by_cause(summary),
+            record_name=self._record.name,
+            record_sha256=hashlib.sha256(self._record.read_bytes()).hexdigest(),
+        )
+        with create_private(self._record.with_suffix(".html")) as out:
+            out.write(content.encode())
+        return summary
+
+    def _summary(self) -> VerificationSummary:
+        sums = self._sums
+        return VerificationSummary(
+            passed=sums["equal"] == sums["loads"],
+            loads=sums["loads"],
+            equal=sums["equal"],
+            differing=sums["differs"],
+            not_sent=sums["not sent"],
+            unread=sums["unread"],
+            points_in_file=sums["file"],
+            points_in_vtn=sums["vtn"],
+            points_besides=sums["besides"],
+            repaired=sums["repaired"],
+            causes={cause: self._causes[cause] for cause in IN_WORDS if self._causes[cause]},
+            not_told=sums["loads"] - sums["equal"] - len(self._told),
+            record=str(self._record),
+            page=str(self._record.with_suffix(".html")),
+            not_equal=tuple(self._told),
+        )
+
+
+def _new_part(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
+    """A new file for a record in the making, by a name that no other report has, also of the same second.
+
+    Whoever has created the `.part` owns its name: another verification passes it over, before and after its end.
+    """
+    names = (stem, *(f"{stem}-{number}" for number in range(2, REPORTS_A_SECOND)))
+    for part in (folder / f"{name}.part" for name in names):
+        try:
+            out = create_private(part)
+        except FileExistsError:
+            continue
+        if not any(os.path.lexists(part.with_suffix(suffix)) for suffix in (".json", ".html")):
+            return part, out
+        out.close()
+        part.unlink(missing_ok=True)  # the other's end takes it away, too
+    raise FileExistsError(f"there are {REPORTS_A_SECOND:,} reports of this second")
+
+
+def scope_in_words(loads: int, vens: Sequence[str] | None, sample: float, seed: int) -> str:
+    """Which loads are verified, for the report."""
+    whose = f"of {', '.join(vens)}" if vens else "of all VENs"
+    which = f"a sample of {sample:g} % of each VEN (seed {seed})" if sample < 100 else "every registered load"
+    return f"{loads:,}: {which} {whose}"
+
+
+def in_words(summary: VerificationSummary) -> str:
+    """What came of it, in a sentence, and what to do next about each cause."""
+    if summary.passed:
+        return f"{summary.points_in_file:,} points of {_loads(summary.loads)} compared: all there, all as in the file"
+    verb = "is" if summary.loads == 1 else "are"
+    found = " ".join(f"{sentence}." for sentence in _by_cause(summary))
+    return f"{summary.equal:,} of {_loads(summary.loads)} {verb} as in the file. {found} See {summary.page}"
+
+
+def _by_cause(summary: VerificationSummary) -> list[str]:
+    return [f"{_loads(summary.causes[cause])}: {told}" for cause, told in IN_WORDS.items() if cause in summary.causes]
+
+
+def _loads(count: int) -> str:
+    return f"{count:,} load{'' if count == 1 else 's'}"

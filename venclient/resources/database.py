@@ -1,0 +1,302 @@
+"""The resources database: which loads there are, and the ids that registration writes back.
+
+An upload opens it read-only; registration writes `vtn_resource_id`, `registration_status` and `updated_at` alone.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import (
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    bindparam,
+    case,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.exc import DBAPIError
+
+from venclient.databases import is_there, masked, open_engine, open_read_only, shown, sqlite_path
+from venclient.errors import ConfigurationError, PermanentError
+from venclient.models import Load, UnregisteredLoad
+from venclient.resources.capacities import capacities, capacity_w, json_object
+from venclient.resources.column_text import shown_text
+from venclient.resources.snapshot import TextCopy, has_other_ids
+from venclient.resources.tables import (
+    FAULT,
+    FAULT_OF_LOAD,
+    IS_LEFT_OUT,
+    IS_REGISTERED,
+    LOADS,
+    LOADS_OF_RESOURCES,
+    RESOURCES,
+    Rows,
+    absent_columns,
+    without,
+)
+from venclient.ven_names import as_spelled, normal_form
+
+
+@dataclass(frozen=True, slots=True)
+class VenOutline:
+    """A VEN and its loads in numbers. `unregistered`: those to be registered; `left_out`: those not to be."""
+
+    ven: str
+    registered: int
+    unregistered: int
+    left_out: int
+
+
+HAS_VEN = func.coalesce(RESOURCES.c.ven, "") != ""
+IN_ORDER = (RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
+
+
+class ResourceDatabase:
+    """The resources database at a path or an SQLAlchemy URL.
+
+    Raises `ConfigurationError` when it is missing, or is not the database that the upload knows.
+    """
+
+    def __init__(self, path_or_url: str) -> None:
+        self.name = shown(path_or_url)
+        path = sqlite_path(path_or_url)
+        if path is not None and not is_there(path, "Resources database"):
+            raise ConfigurationError(
+                f"Resources database {shown(str(path))} not found: name it with --db or BULK_UPLOAD_RESOURCES_DB, "
+                "or make a sample with `bulk-upload sample-data`"
+            )
+        self._engine = open_read_only(path_or_url)
+        self._writer = open_engine(path_or_url)
+
+    def vens(self, names: Sequence[str] | None = None) -> list[VenOutline]:
+        """The VENs of these names (all that have loads, by name); raises `ConfigurationError` for a name unknown."""
+        registered = func.sum(case((IS_REGISTERED, 1), else_=0))
+        left_out = func.sum(case((~IS_REGISTERED & IS_LEFT_OUT, 1), else_=0))
+        query = (
+            select(RESOURCES.c.ven, registered, func.count() - registered - left_out, left_out)
+            .select_from(LOADS_OF_RESOURCES)
+            .where(HAS_VEN)
+            .group_by(RESOURCES.c.ven)
+            .order_by(RESOURCES.c.ven)
+        )
+        known = {str(ven): VenOutline(str(ven), *map(int, counts)) for ven, *counts in self._rows(query)}
+        wanted = as_spelled(names, known) if names else list(known)
+        for name in wanted:
+            if name not in known:
+                raise ConfigurationError(_unknown_ven(name, known, self.name))
+        return [known[name] for name in dict.fromkeys(wanted)]
+
+    def loads(self, vens: Sequence[str] | None = None) -> list[Load]:
+        """The registered loads of these VENs (of all), by VEN, resource and component (contracts §1)."""
+        return self._loads(IS_REGISTERED, self._is_of(vens))
+
+    def all_loads(self, vens: Sequence[str] | None = None) -> list[Load]:
+        """The loads of these VENs (of all) that are registered or can be, in the same order."""
+        return self._loads(IS_REGISTERED | ~IS_LEFT_OUT, self._is_of(vens))
+
+    def registered_ids(self, vens: Sequence[str] | None = None) -> Iterator[tuple[str, str, str]]:
+        """Of each registered load of these VENs (of all): VEN, `load_id` and `vtn_resource_id`, in the same order."""
+        query = (
+            select(RESOURCES.c.ven, LOADS.c.load_id, LOADS.c.vtn_resource_id)
+            .select_from(LOADS_OF_RESOURCES)
+            .where(IS_REGISTERED, self._is_of(vens))
+            .order_by(*IN_ORDER)
+        )
+        query = without(self._tables.absent, query)
+        with self._reading() as connection:
+            for ven, load_id, vtn_resource_id in connection.execution_options(yield_per=1_000).execute(query):
+                yield str(ven), str(load_id), str(vtn_resource_id)
+
+    def loads_of_ids(self, load_ids: Sequence[str]) -> list[Load]:
+        """The registered loads with these `load_id`s, in the same order."""
+        return self._loads(IS_REGISTERED, LOADS.c.load_id.in_(load_ids))
+
+    def load(self, load_id: str) -> Load:
+        """The load with this `load_id` or `vtn_resource_id`; raises `ConfigurationError` when there is none."""
+        found = self._loads((LOADS.c.load_id == load_id) | (IS_REGISTERED & (LOADS.c.vtn_resource_id == load_id)))
+        if not found:
+            raise ConfigurationError(
+                f"No load '{load_id}' in {self.name}: `bulk-upload status --json` lists those that there are"
+            )
+        return found[0]
+
+    def ambiguous_ids(self) -> frozenset[str]:
+        """Ids that the table gives to loads with different series: each would overwrite the other in the VTN."""
+        series = LOADS.c.h5_meter_id + "/" + LOADS.c.load_component
+        query = (
+            select(LOADS.c.vtn_resource_id)
+            .where(IS_REGISTERED)
+            .group_by(LOADS.c.vtn_resource_id)
+            .having(func.count(series.distinct()) > 1)
+        )
+        return frozenset(str(vtn_resource_id) for (vtn_resource_id,) in self._rows(query))
+
+    def unregistered(self, vens: Sequence[str] | None = None) -> list[UnregisteredLoad]:
+        """The loads of these VENs (of all) without an id, in the order of `loads`; also those not to be registered."""
+        query = (
+            select(
+                LOADS.c.load_id,
+                LOADS.c.resource_id,
+                LOADS.c.load_component,
+                LOADS.c.load_name,
+                LOADS.c.h5_meter_id,
+                RESOURCES.c.resource_name,
+                RESOURCES.c.resource_type,
+                RESOURCES.c.resource_sub_type,
+                RESOURCES.c.meter_point_id,
+                RESOURCES.c.address,
+                RESOURCES.c.ven,
+                RESOURCES.c.capacities,
+                RESOURCES.c.location,
+                ~IS_LEFT_OUT,
+                FAULT_OF_LOAD,
+            )
+            .select_from(LOADS_OF_RESOURCES)
+            .where(~IS_REGISTERED, self._is_of(vens))
+            .order_by(*IN_ORDER)
+        )
+        return [_unregistered(row) for row in self._rows(query)]
+
+    def write_ids(self, ids: Mapping[str, str]) -> None:
+        """Write the VTN's ids into the loads table, by `load_id`, in one transaction."""
+        if not ids:
+            return
+        values = {
+            LOADS.c.vtn_resource_id: bindparam("id"),
+            LOADS.c.registration_status: "APPROVED",
+            LOADS.c.updated_at: func.current_timestamp(),
+        }
+        values = {name: value for name, value in values.items() if name not in self._tables.absent}
+        statement = update(LOADS).where(LOADS.c.load_id == bindparam("of_load")).values(values)
+        original = self._tables.original_ids
+        rows = [{"of_load": original.get(load_id, load_id), "id": id_} for load_id, id_ in ids.items()]
+        try:
+            with self._writer.begin() as connection:
+                written = connection.execute(statement, rows).rowcount
+        except DBAPIError as error:
+            raise ConfigurationError(
+                f"Resources database {self.name} cannot be written: {masked(str(error.orig))}. "
+                "The ids that could not be written are asked for again by the next `bulk-upload register`"
+            ) from error
+        if 0 <= written < len(rows):
+            raise ConfigurationError(
+                f"Resources database {self.name}: {len(rows) - written:,} of {len(rows):,} ids were not written: "
+                "the loads table has no such load_id any more. Start `bulk-upload register` again"
+            )
+
+    def get_ven_list(self) -> list[str]:
+        """The names of all VENs that have loads (the guide's call)."""
+        return [outline.ven for outline in self.vens()]
+
+    @contextmanager
+    def get_connection(self) -> Iterator[Any]:
+        """A DB-API connection that can only read, for questions of one's own (the guide's call)."""
+        connection = self._engine.raw_connection()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if "_tables" in self.__dict__ and self._tables.copy is not None:
+            self._tables.copy.close()
+        self._engine.dispose()
+        self._writer.dispose()
+
+    def _loads(self, *conditions: ColumnElement[bool]) -> list[Load]:
+        query = (
+            select(
+                LOADS.c.load_id,
+                RESOURCES.c.ven,
+                LOADS.c.resource_id,
+                RESOURCES.c.resource_name,
+                LOADS.c.load_component,
+                LOADS.c.load_name,
+                LOADS.c.h5_meter_id,
+                LOADS.c.vtn_resource_id,
+                RESOURCES.c.capacities,
+                FAULT_OF_LOAD,
+            )
+            .select_from(LOADS_OF_RESOURCES)
+            .where(*conditions)
+            .order_by(*IN_ORDER)
+        )
+        return [
+            Load(*map(_text, texts), capacity_w=capacity_w(_text(capacities)), fault=fault)
+            for *texts, capacities, fault in self._rows(query)
+        ]
+
+    def _is_of(self, vens: Sequence[str] | None) -> ColumnElement[bool]:
+        if not vens:
+            return HAS_VEN
+        known = [str(ven) for (ven,) in self._rows(select(RESOURCES.c.ven).distinct().where(HAS_VEN))]
+        return RESOURCES.c.ven.in_(as_spelled(vens, known))
+
+    @cached_property
+    def _tables(self) -> "_Tables":
+        with self._connected(self._engine) as connection:
+            absent = absent_columns(connection, self.name)
+            if not has_other_ids(connection):
+                return _Tables(self._engine, absent)
+            copy = TextCopy(connection, absent)
+            return _Tables(copy.engine, absent - {LOADS.c[FAULT], RESOURCES.c[FAULT]}, copy.original_ids, copy)
+
+    def _rows(self, query: Rows) -> Sequence[Row[tuple[Any, ...]]]:
+        with self._reading() as connection:
+            return connection.execute(without(self._tables.absent, query)).all()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._connected(self._tables.engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _connected(self, engine: Engine) -> Iterator[Connection]:
+        try:
+            with engine.connect() as connection:
+                yield connection
+        except (DBAPIError, UnicodeDecodeError) as error:  # the latter where SQLite quotes a schema that is damaged
+            reason = masked(str(getattr(error, "orig", "its schema is damaged")))
+            raise ConfigurationError(f"Resources database {self.name} cannot be read: {reason}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """Where the tables are read, and which columns they do without. `original_ids`, `copy`: see `TextCopy`."""
+
+    engine: Engine
+    absent: frozenset[ColumnClause[Any]]
+    original_ids: Mapping[str, object] = field(default_factory=dict)
+    copy: TextCopy | None = None
+
+
+def _unregistered(row: Row[tuple[Any, ...]]) -> UnregisteredLoad:
+    *columns, capacities_json, location_json, is_enabled, fault = row
+    capacities_found: dict[str, Any] = {}
+    location: dict[str, Any] = {}
+    try:
+        capacities_found = capacities(shown_text(capacities_json))
+        location = json_object(shown_text(location_json), "location")
+    except PermanentError as error:
+        fault = fault or str(error)
+    values: list[Any] = [*map(shown_text, columns), capacities_found, location, bool(is_enabled), fault]
+    return UnregisteredLoad(*values)
+
+
+def _text(value: object) -> str:
+    return shown_text(value) or ""
+
+
+def _unknown_ven(name: str, known: Collection[str], database: str) -> str:
+    near = get_close_matches(normal_form(name), known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`bulk-upload status` lists those that have."
+    return f"VEN '{name}' has no loads in {database}: {hint}"

@@ -1,0 +1,133 @@
+"""A resources database whose ids are not all text, as a copy in memory in which they are.
+
+SQLite keeps numbers and bytes in a column of text where somebody wrote them, and PostgreSQL has columns of integers,
+UUIDs and bytes. Neither is equal to its own text, so that a load would be selected and not found again.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import ColumnClause, Connection, Engine, String, TableClause, create_engine, inspect, select
+from sqlalchemy.pool import QueuePool
+
+from venclient.databases import KEEP_LITTLE
+from venclient.resources.column_text import shown_text, text_of
+from venclient.resources.tables import FAULT, LOADS, RESOURCES, TABLES
+
+log = logging.getLogger(__name__)
+
+# By which rows are found, joined and grouped, and which are sent.
+IDS: Mapping[TableClause, tuple[str, ...]] = {
+    RESOURCES: ("resource_id", "ven"),
+    LOADS: ("load_id", "resource_id", "load_component", "h5_meter_id", "vtn_resource_id"),
+}
+INDEXES = ("resources (resource_id)", "loads (load_id)", "loads (resource_id)")
+# A row that is at fault and belongs to no VEN would never be heard of.
+LOST = f"""
+SELECT load_id, {FAULT} FROM loads
+WHERE {FAULT} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM resources WHERE resources.resource_id = loads.resource_id)
+"""
+
+
+def has_other_ids(connection: Connection) -> bool:
+    """Whether some ids are anything but text: a number, bytes, or text that is not UTF-8."""
+    if connection.dialect.name != "sqlite":
+        types = {
+            column["name"]: column["type"]
+            for table, names in IDS.items()
+            for column in inspect(connection).get_columns(table.name)
+            if column["name"] in names
+        }
+        return not all(isinstance(type_, String) for type_ in types.values())
+    try:
+        with _text_read_as(connection, str) as sqlite:
+            types_there = {
+                type(value)
+                for table, names in IDS.items()
+                for value in chain.from_iterable(sqlite.execute(f"SELECT {', '.join(names)} FROM {table.name}"))
+            }
+    except sqlite3.OperationalError:  # text that is not UTF-8
+        return True
+    return not types_there <= {str, type(None)}
+
+
+class TextCopy:
+    """The tables of a resources database with all ids as text; what is no text is a fault of its row (`FAULT`).
+
+    `engine`: connections to the copy. `original_ids`: each `load_id` that is not text in the database, by its text.
+    """
+
+    def __init__(self, source: Connection, absent: frozenset[ColumnClause[Any]]) -> None:
+        address = f"file:{uuid4()}?mode=memory&cache=shared"
+        self.original_ids: dict[str, object] = {}
+
+        def connect() -> sqlite3.Connection:
+            connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+            connection.execute(KEEP_LITTLE)
+            return connection
+
+        self._kept = connect()  # the copy lasts for as long as one connection does
+        self.engine: Engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+        for table in TABLES:
+            self._copy(source, table, [column.name for column in table.c if column not in absent])
+        for index, columns in enumerate(INDEXES):
+            self._kept.execute(f"CREATE INDEX index_{index} ON {columns}")
+        self._kept.commit()
+        for load_id, fault in self._kept.execute(LOST):
+            log.warning("Load %s belongs to no resource, and is left out: %s", load_id, fault)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.engine.dispose()
+        self._kept.close()
+
+    def _copy(self, source: Connection, table: TableClause, names: list[str]) -> None:
+        self._kept.execute(f"CREATE TABLE {table.name} ({', '.join([*names, FAULT])})")
+        insert = f"INSERT INTO {table.name} VALUES ({', '.join('?' * (len(names) + 1))})"
+        with _text_read_as(source, _text_or_bytes):
+            rows = source.execution_options(yield_per=1_000).execute(select(*(table.c[name] for name in names)))
+            self._kept.executemany(insert, (self._row(table, dict(zip(names, row, strict=True))) for row in rows))
+
+    def _row(self, table: TableClause, original: dict[str, object]) -> tuple[object, ...]:
+        texts: dict[str, object] = {}
+        faults = []
+        for name, value in original.items():
+            if name not in IDS[table]:
+                texts[name] = value if isinstance(value, int) else shown_text(value)
+                continue
+            try:
+                texts[name] = text_of(value)
+            except ValueError:
+                assert isinstance(value, bytes | bytearray | memoryview)
+                texts[name] = f"x'{bytes(value).hex()}'"  # as SQL has it
+                faults.append(f"{name} in the {table.name} table is {texts[name]}, which is no text")
+        if table is LOADS and texts["load_id"] != original["load_id"]:
+            self.original_ids[str(texts["load_id"])] = original["load_id"]
+        return (*texts.values(), f"{', and '.join(faults)}: correct that row" if faults else None)
+
+
+@contextmanager
+def _text_read_as(connection: Connection, factory: Callable[[bytes], object]) -> Iterator[Any]:
+    """Within, SQLite's text is read by this; the database's own connection."""
+    own: Any = connection.connection.dbapi_connection
+    if connection.dialect.name != "sqlite":
+        yield own
+        return
+    before = own.text_factory
+    own.text_factory = factory
+    try:
+        yield own
+    finally:
+        own.text_factory = before
+
+
+def _text_or_bytes(text: bytes) -> str | bytes:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text

@@ -1,0 +1,153 @@
+"""What is pending of a series: compared with the ledger's marks by month, and cut into chunks."""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from venclient.models import Chunk, Mark, MeterSeries, Month, Points, joined
+from venclient.months import digest, digests, start_at
+
+# Of the requests that a month is sent in: a long series is gone through again for so many of them at once.
+DIGESTS_AT_A_TIME = 20
+
+_Range = tuple[int, int]  # of indices: from the first up to the second
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The part of a month that the VTN has not acknowledged: `series[begin:month.stop]`."""
+
+    month: Month
+    begin: int
+
+    @property
+    def points(self) -> int:
+        """How many points are left to send."""
+        return self.month.stop - self.begin
+
+
+def pending(series: MeterSeries, marks: Mapping[int, Mark]) -> list[Pending]:
+    """Compare the series as it is today with what the VTN has acknowledged, month by month.
+
+    The same points: nothing. The same points and more after them: the part. Anything else is a past that was
+    corrected: the month again.
+    """
+    parts = (Pending(month, _first_unsent(series, month, marks.get(month.number))) for month in series.months)
+    return [part for part in parts if part.points]
+
+
+def indices_of(series: MeterSeries, starts: Collection[int]) -> dict[int, int]:
+    """Where in the series the points with these starts are, by start; it may not have all of them."""
+    indices: dict[int, int] = {}
+    begin = 0
+    for points in series.slices() if starts else ():
+        for index in np.flatnonzero(np.isin(points.start_s, list(starts))).tolist():
+            indices[int(points.start_s[index])] = begin + index
+        begin += len(points)
+    return indices
+
+
+def indices_outside(parts: Sequence[Pending], indices: Iterable[int]) -> list[int]:
+    """Those of these indices that are in none of the parts."""
+    return [index for index in indices if not any(part.begin <= index < part.month.stop for part in parts)]
+
+
+class PendingRanges:
+    """What is left to send of a series, oldest first; `again`: indices of points besides, that are sent once more."""
+
+    def __init__(self, series: MeterSeries, parts: Sequence[Pending], again: Sequence[int] = ()) -> None:
+        self._series = series
+        self._parts = parts
+        ranges = [(part.begin, part.month.stop) for part in parts] + [(index, index + 1) for index in again]
+        self._ranges = _merge_adjacent(sorted(ranges))
+        self._points = sum(stop - begin for begin, stop in self._ranges)
+        self._digests: dict[tuple[int, int], bytes] = {}
+
+    def __len__(self) -> int:
+        return self._points
+
+    def peek(self, points: int) -> Chunk:
+        """The first so many points, across months, and the marks that hold once these are dealt with."""
+        ranges = list(_first(self._ranges, points))
+        begin, stop = ranges[0][0], ranges[-1][1]
+        part = joined([self._series.points(*each) for each in ranges])
+        reached = [part.month for part in self._parts if part.begin < stop and begin < part.month.stop]
+        marks = tuple(self._mark(month, min(stop, month.stop), points) for month in reached)
+        return self._chunk(part, marks, is_last=len(part) == len(self))
+
+    def last(self) -> Chunk:
+        """The last point alone, of which nothing is marked."""
+        stop = self._ranges[-1][1]
+        return self._chunk(self._series.points(stop - 1, stop), (), is_last=False)
+
+    def consume(self, points: int) -> None:
+        """The first so many points are dealt with."""
+        for begin, stop in list(_first(self._ranges, points)):
+            _, end = self._ranges.popleft()
+            self._points -= stop - begin
+            if stop < end:
+                self._ranges.appendleft((stop, end))
+
+    def _chunk(self, part: Points, marks: tuple[Mark, ...], *, is_last: bool) -> Chunk:
+        return Chunk(
+            start_s=part.start_s,
+            power_w=part.power_w,
+            quality=part.quality,
+            interval_s=part.interval_s,
+            codes=self._series.codes,
+            marks=marks,
+            is_last=is_last,
+        )
+
+    def _mark(self, month: Month, stop: int, points: int) -> Mark:
+        last_start_s = month.last_start_s if stop == month.stop else start_at(self._series, stop - 1)
+        return Mark(month.number, stop - month.begin, last_start_s, self._digest(month, stop, points))
+
+    def _digest(self, month: Month, stop: int, points: int) -> bytes:
+        """Worked out together with those of the requests to come, if they have as many points."""
+        if stop == month.stop:
+            return month.digest
+        key = (month.begin, stop)
+        if key not in self._digests:
+            stops = range(stop, month.stop, points)[:DIGESTS_AT_A_TIME]
+            keys = [(month.begin, each) for each in stops]
+            self._digests = dict(zip(keys, digests(self._series, month.begin, stops), strict=True))
+        return self._digests[key]
+
+
+def cut(series: MeterSeries, parts: Sequence[Pending], chunk_size: int) -> Iterator[Chunk]:
+    """Requests of up to `chunk_size` points, across months, oldest first."""
+    unsent = PendingRanges(series, parts)
+    while unsent:
+        chunk = unsent.peek(chunk_size)
+        yield chunk
+        unsent.consume(len(chunk))
+
+
+def _first_unsent(series: MeterSeries, month: Month, mark: Mark | None) -> int:
+    if mark is None or mark.points > month.stop - month.begin:
+        return month.begin
+    stop = month.begin + mark.points
+    digest_now = month.digest if stop == month.stop else digest(series, month.begin, stop)
+    return stop if digest_now == mark.digest else month.begin
+
+
+def _merge_adjacent(ranges: Iterable[_Range]) -> deque[_Range]:
+    """The same ranges, in order; those that meet are one."""
+    merged: deque[_Range] = deque()
+    for begin, stop in ranges:
+        begin = merged.pop()[0] if merged and merged[-1][1] == begin else begin
+        merged.append((begin, stop))
+    return merged
+
+
+def _first(ranges: Iterable[_Range], points: int) -> Iterator[_Range]:
+    """The first so many points of ranges."""
+    for begin, stop in ranges:
+        if not points:
+            return
+        stop = min(stop, begin + points)
+        points -= stop - begin
+        yield begin, stop

@@ -1,0 +1,71 @@
+"""One point that the ledger says to be with the VTN, read back: a VTN may have been emptied, or restored."""
+
+from typing import Literal
+
+from venclient.errors import ConfigurationError, NotFoundError, PermanentError, TransientError
+from venclient.ledger.ledger import Entry
+from venclient.models import Load, MeterSeries
+from venclient.months import start_at
+from venclient.sources import Source
+from venclient.sync.pending import indices_of, pending
+from venclient.sync.verification import are_there
+from venclient.wires import Wire
+
+# there: as it was acknowledged. lost: it is missing, or another. unknown: the VTN does not know the resource.
+# unread: it cannot be told, as not every VTN has the call.
+SpotCheck = Literal["there", "lost", "unknown", "unread"]
+
+
+def spot_check(load: Load, entry: Entry, source: Source, wire: Wire) -> SpotCheck:
+    """Read back the last point that the VTN has acknowledged of a load; `entry` is what the ledger knows of it.
+
+    `wire`: one that is asked a few times only.
+    """
+    try:
+        series = source.series_of(load)
+        index = _last_acknowledged(series, entry)
+        if index is None:
+            return "unread"
+        point = series.points(index, index + 1)
+        stored = wire.read_between(load, int(point.start_s[0]), _end_s(series, index))
+    except NotFoundError:
+        return "unread" if _is_listed(load, wire) else "unknown"
+    except (PermanentError, TransientError, ConfigurationError):
+        return "unread"
+    return "there" if are_there(point, series, stored.points(), stored).all() else "lost"
+
+
+def has_points(load: Load, source: Source, wire: Wire) -> bool:
+    """Whether the VTN is seen to have the first or the last point of a load, whatever its value."""
+    try:
+        series = source.series_of(load)
+        return any(
+            len(wire.read_between(load, start_at(series, index), _end_s(series, index)))
+            for index in (0, len(series) - 1)
+        )
+    except (PermanentError, TransientError, ConfigurationError):
+        return False
+
+
+def _last_acknowledged(series: MeterSeries, entry: Entry) -> int | None:
+    """The index of the last point that the ledger says to be there; what the VTN refused is not."""
+    begins = {part.month.number: part.begin for part in pending(series, entry.marks)}
+    refused = set(indices_of(series, {point.start_s for point in entry.refused}).values())
+    for month in reversed(series.months):
+        for index in range(begins.get(month.number, month.stop) - 1, month.begin - 1, -1):
+            if index not in refused:
+                return index
+    return None
+
+
+def _end_s(series: MeterSeries, index: int) -> int:
+    point = series.points(index, index + 1)
+    return int(point.start_s[0]) + max(int(point.interval_s[0]), 1)
+
+
+def _is_listed(load: Load, wire: Wire) -> bool:
+    """Whether the VTN knows the resource, so that it is the call that it does not know."""
+    try:
+        return wire.knows(load)
+    except (PermanentError, TransientError, ConfigurationError):
+        return False

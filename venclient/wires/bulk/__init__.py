@@ -1,0 +1,51 @@
+"""The VTN with a bulk endpoint (contracts §3), which takes the points of a resource, cut anywhere, as one JSON list.
+
+`client` speaks its calls; `encoding` and `decoding` have a point's JSON, there and back.
+"""
+
+from collections.abc import Iterator
+
+from venclient.models import Chunk, Load, MeterSeries, Receipt, Stored, UnregisteredLoad
+from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk.decoding import read_back, read_between
+from venclient.wires.bulk.encoding import encode
+from venclient.wires.bulk.resources import resource_body
+
+__all__ = ["BulkWire", "VtnClient"]
+
+
+class BulkWire:
+    """A `Wire` over this client; `batch_size`: points that the VTN writes at a time."""
+
+    def __init__(self, client: VtnClient, batch_size: int = 5_000) -> None:
+        self._client = client
+        self._batch_size = batch_size
+
+    @property
+    def max_points(self) -> int:
+        """As in `Wire`."""
+        return self._client.limiter.chunk_size
+
+    def send(self, load: Load, chunk: Chunk) -> Receipt:
+        """As in `Wire`."""
+        return self._client.upload(load.vtn_resource_id, encode(chunk), len(chunk), self._batch_size)
+
+    def read_back(self, load: Load, like: MeterSeries) -> Iterator[Stored]:
+        """As in `Wire`."""
+        return read_back(self._client, load.vtn_resource_id, like)
+
+    def read_between(self, load: Load, begin_s: int, end_s: int) -> MeterSeries:
+        """As in `Wire`."""
+        return read_between(self._client, load.vtn_resource_id, begin_s, end_s)
+
+    def register_ven(self, ven: str) -> None:
+        """As in `Wire`."""
+        self._client.create_ven(ven)
+
+    def register_load(self, load: UnregisteredLoad) -> str:
+        """As in `Wire`."""
+        return self._client.create_resource(resource_body(load))
+
+    def knows(self, load: Load) -> bool:
+        """As in `Wire`."""
+        return self._client.lists(load.vtn_resource_id, load.external_resource_id, load.ven)
