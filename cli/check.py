@@ -47,8 +47,8 @@ def check(
         bulk-upload check --limit 10 --json
     """
     from cli.progress_bar import counting_bar
+    from config.connections import open_meters
     from config.settings import Settings
-    from tasks.connections import open_meters
     from venclient.reports.check import check_loads, compared
     from venclient.resources.database import ResourceDatabase
 

@@ -51,7 +51,7 @@ def tell_plan(
 ) -> None:
     """Work out a plan and print it."""
     from cli.progress_bar import counting_bar
-    from tasks.connections import open_meters, vtn_url
+    from config.connections import open_meters, vtn_url
     from venclient.ledger.ledger import Ledger
     from venclient.resources.database import ResourceDatabase
     from venclient.resources.selection import select_loads

@@ -13,7 +13,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from cli.printable import printable
-from tasks.progress import Snapshot, watched_by
+from venclient.run.progress import Snapshot, watched_by
 
 WAIT_TOLD = 60
 LOOK_EVERY_S = 0.1

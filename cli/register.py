@@ -27,8 +27,8 @@ def register(
         bulk-upload register --ven Aalborg --ven 'Nykøbing Falster'
     """
     from cli.progress_bar import counting_bar
+    from config.connections import open_vtn
     from config.settings import Settings
-    from tasks.connections import open_vtn
     from venclient.resources.database import ResourceDatabase
     from venclient.sync.registration import register as register_loads
     from venclient.wires.bulk import BulkWire

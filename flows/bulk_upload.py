@@ -11,17 +11,17 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
+from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
 from flows.outcome import Summary, ended, not_run
 from tasks.dispatch import end_earlier_slices, upload_slices
-from tasks.parameters import RunSettings, settings_for_run
 from tasks.plan import plan_upload
 from tasks.reports import reported_progress
-from tasks.run import AddressParameter, DatabaseParameter, begun_at, opened_run
-from tasks.stopping import next_deadline, stopped_at, stopped_by_signals
+from tasks.run import begun_at, opened_run
 from tasks.upload import upload_batches
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.models import vens_title
 from venclient.resources.selection import partition
+from venclient.run.stopping import next_deadline, stopped_at, stopped_by_signals
 from venclient.untrusted_text import visible
 
 log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name

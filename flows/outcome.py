@@ -12,13 +12,14 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from tasks.plan import Work, not_begun, with_finished
-from tasks.progress import Snapshot
+from tasks.plan import not_begun
 from tasks.report_errors import log_report_errors
 from tasks.reports import publish_summary, publish_unfinished
-from tasks.run import Run
-from tasks.spot_checks import CONFIRMED, NOT_CONFIRMED, SpotChecks
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
+from venclient.run.engine import Run
+from venclient.run.progress import Snapshot
+from venclient.run.spot_checks import CONFIRMED, NOT_CONFIRMED, SpotChecks
+from venclient.run.work import Work, with_finished
 
 REASONS_TOLD = 3
 

@@ -9,10 +9,9 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from tasks.parameters import RunSettings, settings_for_run
+from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
 from tasks.register import opened_registrar, register_ven
 from tasks.report_errors import log_report_errors
-from tasks.run import AddressParameter, DatabaseParameter
 from venclient.errors import ConfigurationError
 from venclient.sync.registration import Registration
 from venclient.untrusted_text import markdown, visible

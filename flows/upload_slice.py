@@ -8,13 +8,13 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from config.parameters import RunSettings, settings_for_run
 from flows.outcome import Summary, ended, not_run
-from tasks.parameters import RunSettings, settings_for_run
 from tasks.plan import plan_upload
 from tasks.run import opened_run
-from tasks.stopping import stopped_by_signals
 from tasks.upload import BATCHES_AT_A_TIME, upload_batches
 from venclient.errors import ConfigurationError, StoppedError
+from venclient.run.stopping import stopped_by_signals
 
 
 @flow(

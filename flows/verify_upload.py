@@ -12,14 +12,15 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
+from config.parameters import AddressParameter, DatabaseParameter, RunSettings, report_folder, settings_for_run
 from config.settings import Settings
-from tasks.parameters import RunSettings, report_folder, settings_for_run
 from tasks.report_errors import log_report_errors
-from tasks.run import AddressParameter, DatabaseParameter, Run, opened_run
+from tasks.run import opened_run
 from tasks.verify import reported_to, select_sample, verify_batch
 from venclient.errors import ConfigurationError
 from venclient.reports.verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
 from venclient.resources.selection import batches_of
+from venclient.run.engine import Run
 from venclient.untrusted_text import markdown
 
 BATCHES_AT_A_TIME = 8

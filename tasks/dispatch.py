@@ -35,13 +35,14 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from tasks.progress import Snapshot
 from tasks.report_errors import few_retries
-from tasks.run import Run, current_run
+from tasks.run import current_run
 from venclient.errors import ConfigurationError
 from venclient.ledger.lease import SignOfLife
 from venclient.ledger.liveness import Liveness
 from venclient.resources.selection import Slice
+from venclient.run.engine import Run
+from venclient.run.progress import Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
-from tasks.progress import Snapshot
 from tasks.report_errors import log_report_errors
 from venclient.models import Load, LoadResult
 from venclient.resources.selection import Batch
+from venclient.run.progress import Snapshot
 from venclient.untrusted_text import visible
 
 PROGRESS_EVERY_S = 60.0

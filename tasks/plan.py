@@ -1,11 +1,5 @@
-"""What a run has before it, worked out before its first request, as a Prefect task."""
+"""What a run has before it, as a Prefect task."""
 
-import logging
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
 from typing import Any
 
 from prefect import task
@@ -13,31 +7,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-from tasks.run import Run, current_run
+from tasks.run import current_run, lease
 from venclient.errors import BusyError, ConfigurationError, StoppedError
-from venclient.ledger.ledger import Entry
-from venclient.models import Load, LoadResult
-from venclient.resources.selection import Batch, Selection, VenWork, batches_of, select_loads
-from venclient.sync.planning import LoadPlan, plan_loads
-from venclient.sync.spot_check import has_points, spot_check
-
-log = logging.getLogger(__name__)
-
-# With a ledger that is new, one load of so many VENs is looked for in the VTN.
-NEW_LOADS_LOOKED_FOR = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is left to do, by VEN and in batches that a task can carry, and what was left out (see `Selection`).
-
-    Whoever begins a batch takes it from `batches`, so that memory does not rise while a run goes through them.
-    """
-
-    vens: list[VenWork]
-    batches: deque[Batch]
-    unregistered: int
-    left_out: int
+from venclient.resources.selection import select_loads
+from venclient.run.work import Work, work_of
 
 
 @task(task_run_name="Plan", cache_policy=NO_CACHE)
@@ -59,8 +32,8 @@ def plan_upload(
     try:
         only = run.uploader.ledger.failed() if only_failed else None
         selection = select_loads(run.resources, vens, limit_loads, only)
-        run.lease(tuple(selection.load_ids), waits=waits)
-        work = _worked_out(run, selection, loads_per_task, whole_vens=whole_vens)
+        lease(run, tuple(selection.load_ids), waits=waits)
+        work = work_of(run, selection, loads_per_task, whole_vens=whole_vens)
     except StoppedError as error:
         return not_begun(error)
     except ConfigurationError as error:  # it may be the ledger, which one that is stopped does not wait for
@@ -75,94 +48,3 @@ def not_begun(error: ConfigurationError | StoppedError) -> State[Any]:
     """The final state of what this kept from starting: Cancelled where nothing is wrong."""
     is_fine = isinstance(error, (BusyError, StoppedError))
     return (Cancelled if is_fine else Failed)(message=str(error), data=error)
-
-
-def _worked_out(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: bool) -> Work:
-    vens_left: list[VenWork] = []
-    ids_left: dict[str, list[str]] = {}
-    new_loads: list[Load] | None = [] if run.part_of is None and run.uploader.ledger.is_new() else None
-    for ven, of_ven in groupby(_plans(run, selection), key=lambda plan: plan.load.ven):
-        plans = list(of_ven)
-        run.progress.expect(plans)
-        _begin_spot_check(run, ven, plans)
-        if new_loads is not None and len(new_loads) < NEW_LOADS_LOOKED_FOR:
-            new_loads += [plan.load for plan in plans if plan.points][:1]
-        left = [plan for plan in plans if not _is_done(plan, run)]
-        if left:
-            vens_left.append(VenWork(ven, len(plans), sum(plan.points for plan in plans)))
-            are_left = {plan.load.load_id for plan in left}
-            # The selection's own texts: a hundred thousand more of them would take 10 MB.
-            ids_left[ven] = [load_id for load_id in selection.load_ids[ven] if load_id in are_left]
-        if not (left and whole_vens):
-            _count_finished(run, ven, [plan for plan in plans if _is_done(plan, run)], len(left))
-    run.progress.expect_no_more()
-    _tell_what_the_vtn_has(run, new_loads)
-    batches = deque(batches_of(ids_left, loads_per_task))
-    return Work(vens_left, batches, selection.unregistered, selection.left_out)
-
-
-def _begin_spot_check(run: Run, ven: str, plans: list[LoadPlan]) -> None:
-    """Read back one of the points of this VEN that count as acknowledged, where there are such."""
-    load = next((plan.load for plan in plans if plan.points_already_there), None)
-    if load is not None:
-        entry = run.uploader.ledger.entries([load]).get(load.vtn_resource_id, Entry())
-        run.spot_checks.begin(ven, partial(spot_check, load, entry, run.uploader.source, run.wire_asked_few_times()))
-
-
-def _tell_what_the_vtn_has(run: Run, new_loads: list[Load] | None) -> None:
-    """Warn of a VTN that does not have what it acknowledged, or has points of which a new ledger knows nothing."""
-    run.spot_checks.wait()
-    if run.spot_checks.warning:
-        log.warning(run.spot_checks.warning)
-    if not new_loads:
-        return
-    ledger, points = run.uploader.ledger.name, run.progress.snapshot().points_to_send
-    if any(has_points(load, run.uploader.source, run.wire_asked_few_times()) for load in new_loads):
-        log.warning(
-            "The ledger %s is new, but the VTN has points already: was a ledger moved or deleted? All %s points are "
-            "sent again, which is harmless",
-            ledger,
-            f"{points:,}",
-        )
-    else:
-        log.info("The ledger %s is new: this is the first run with it", ledger)
-
-
-def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadResult]:
-    """With those loads of a VEN of which the VTN had everything before."""
-    finished_ids = run.ven_results.finished_ids(ven)
-    if not finished_ids:
-        return results
-    try:
-        finished = run.resources.loads_of_ids(finished_ids)
-        return results + [_done(plan) for plan in plan_loads([finished], run.uploader.source, run.uploader.ledger)]
-    except ConfigurationError as error:
-        log.warning("The table of %s lacks what was finished before: %s", ven, error)
-        return results
-
-
-def _plans(run: Run, selection: Selection) -> Iterator[LoadPlan]:
-    uploader = run.uploader
-    parts = selection.loads(run.resources)
-    for plan in plan_loads(parts, uploader.source, uploader.ledger, retries_refused=uploader.retries_refused):
-        if run.stopping.is_set():
-            raise StoppedError("Stopped before anything was sent: the next run sends it")
-        yield plan
-
-
-def _count_finished(run: Run, ven: str, finished: list[LoadPlan], left: int) -> None:
-    """Count loads of which the VTN has everything as done; where others are left, their VEN's table names these too."""
-    run.uploader.ledger.settle_all([plan.load for plan in finished if plan.state != "done"])
-    for plan in finished:
-        run.progress.count_load(_done(plan))
-    if left:
-        run.ven_results.expect(ven, left, [plan.load.load_id for plan in finished])
-
-
-def _is_done(plan: LoadPlan, run: Run) -> bool:
-    is_ambiguous = plan.load.vtn_resource_id in run.uploader.ambiguous_ids
-    return not (plan.points or plan.refused or plan.error or is_ambiguous)
-
-
-def _done(plan: LoadPlan) -> LoadResult:
-    return LoadResult(plan.load, "done", points_already_there=plan.points_already_there, dropped=plan.dropped)

@@ -9,8 +9,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
+from config.connections import open_vtn
 from config.settings import Settings
-from tasks.connections import open_vtn
 from venclient.resources.database import ResourceDatabase
 from venclient.sync.registration import Registration, register
 from venclient.untrusted_text import show_controls_in_logs, visible

@@ -8,12 +8,10 @@ months, and nobody would find those of loads among them.
 import logging
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from threading import Event, Thread
 from typing import cast
 from uuid import UUID
 
@@ -24,12 +22,13 @@ from prefect.runtime import flow_run, task_run
 from slugify import slugify
 
 from tasks.events import ProgressEvents
-from tasks.plan import Work
-from tasks.progress import RunProgress, Snapshot, tell_watcher
 from tasks.report_errors import log_report_errors
-from tasks.spot_checks import CONFIRMED, SpotChecks
-from tasks.throughput import Throughput
 from venclient.models import LoadResult, vens_title
+from venclient.periodic import periodic
+from venclient.run.progress import RunProgress, Snapshot, tell_watcher
+from venclient.run.spot_checks import CONFIRMED, SpotChecks
+from venclient.run.throughput import Throughput
+from venclient.run.work import Work
 from venclient.untrusted_text import markdown
 
 log = logging.getLogger(__name__)
@@ -58,29 +57,14 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
         else:
             _update(artifacts, now)
 
-    with repeated(WATCH_EVERY_S, lambda: tell_watcher(progress.snapshot())), repeated(UPDATE_EVERY_S, update):
+    def watch() -> None:
+        tell_watcher(progress.snapshot())
+
+    with (
+        periodic(log_report_errors()(watch), WATCH_EVERY_S, name="watcher", last_call_s=LAST_CALL_S),
+        periodic(log_report_errors()(update), UPDATE_EVERY_S, name="progress", last_call_s=LAST_CALL_S),
+    ):
         yield
-
-
-@contextmanager
-def repeated(every_s: float, call: Callable[[], None]) -> Iterator[None]:
-    """Within, call it every so many seconds, in a thread; and once at the end. One that fails is logged."""
-    ended = Event()
-
-    def repeat() -> None:
-        is_last = False
-        while not is_last:
-            is_last = ended.wait(every_s)
-            with log_report_errors():
-                call()
-
-    thread = Thread(target=copy_context().run, args=(repeat,), name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(LAST_CALL_S)
 
 
 def publish_ven_table(ven: str, results: list[LoadResult], earlier: str = CONFIRMED) -> None:

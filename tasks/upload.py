@@ -2,9 +2,6 @@
 
 import logging
 from collections import deque
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import wait as wait_for_calls
-from contextlib import suppress
 from functools import partial
 from threading import BoundedSemaphore
 from typing import Any
@@ -15,15 +12,14 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 
-from tasks.events import load_failed, load_paused, loads_done
-from tasks.plan import with_finished
+from tasks.events import loads_done
 from tasks.report_errors import log_report_errors
 from tasks.reports import publish_ven_table
-from tasks.run import Run, current_run
-from venclient.errors import ConfigurationError, StoppedError
-from venclient.ledger.ledger import Entry
-from venclient.models import Load, LoadResult
+from tasks.run import current_run
+from venclient.errors import ConfigurationError
 from venclient.resources.selection import Batch
+from venclient.run.engine import Run
+from venclient.run.work import with_finished
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +54,7 @@ def upload_batch(batch: Batch) -> State[None]:
     """
     run = current_run()
     try:
-        results = _upload(run, batch)
+        results = run.upload(run.resources.loads_of_ids(batch.load_ids), first=batch.first, of=batch.of)
     except ConfigurationError as error:
         run.end(error)
         results = []
@@ -74,40 +70,3 @@ def upload_batch(batch: Batch) -> State[None]:
     if failed or (left and not run.stopped_by):
         return Failed(message=told)
     return Cancelled(message=told) if left else Completed(message=told)
-
-
-def _upload(run: Run, batch: Batch) -> list[LoadResult]:
-    """The results of those loads that the run did not end before."""
-    loads = run.resources.loads_of_ids(batch.load_ids)
-    entries = run.uploader.ledger.entries(loads)
-    futures: list[Future[LoadResult]] = []
-    results: list[LoadResult] = []
-    with suppress(StoppedError):
-        for number, load in enumerate(loads, start=batch.first):
-            entry = entries.get(load.vtn_resource_id, Entry())
-            futures.append(run.submit(partial(_upload_counted, run, load, entry, f"[{number}/{batch.of}]")))
-    wait_for_calls(futures)
-    for future in futures:
-        with suppress(StoppedError, CancelledError, ConfigurationError):  # the last is in run.ended_by
-            results.append(future.result())
-    return results
-
-
-def _upload_counted(run: Run, load: Load, entry: Entry, label: str) -> LoadResult:
-    try:
-        result = run.uploader.upload(load, entry, label=label)
-    except StoppedError:
-        load_paused(load)
-        raise
-    except ConfigurationError as error:
-        run.end(error)  # No other load would get past it.
-        raise
-    except Exception as error:  # A fault of ours in one load must not take the others with it.
-        reason = f"Unexpected {type(error).__name__}: {error}"
-        log.exception("%s Load %s failed unexpectedly", label, load.load_id)
-        run.uploader.ledger.settle(load, "failed", reason)
-        result = LoadResult(load, "failed", error=reason)
-    run.progress.count_load(result)
-    if result.state == "failed":
-        load_failed(result)
-    return result

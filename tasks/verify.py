@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from tasks.run import Run, current_run
+from tasks.run import current_run
 from venclient.errors import BusyError
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Entry
@@ -20,6 +20,7 @@ from venclient.ledger.process_identity import on_this_machine
 from venclient.models import Load
 from venclient.reports.verification_report import VerificationReport
 from venclient.resources.selection import Batch, Selection, found_again, select_loads
+from venclient.run.engine import Run
 from venclient.sync.verification import LoadVerdict, sampled, verify_load
 
 log = logging.getLogger(__name__)

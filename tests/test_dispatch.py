@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from tasks.progress import SNAPSHOTS, RunProgress, Snapshot
 from venclient.resources.selection import Slice, VenWork, partition
+from venclient.run.progress import SNAPSHOTS, RunProgress, Snapshot
 
 
 def test_slices_have_about_as_many_points_each_and_every_ven_once() -> None:
@@ -44,7 +44,7 @@ def _told(**numbers: object) -> str:
 def test_until_a_slice_has_begun_a_worker_is_waited_for(
     progress: RunProgress, part: Slice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.throughput.PAUSE_AFTER_S", 0.0)
+    monkeypatch.setattr("venclient.run.throughput.PAUSE_AFTER_S", 0.0)
     assert progress.snapshot().waiting_for == "a worker"
     progress.count_slice(part, _told(total_loads=10))
     assert progress.snapshot().waiting_for is None

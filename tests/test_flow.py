@@ -33,7 +33,6 @@ from prefect.logging.handlers import APILogHandler
 
 from config.settings import given_options
 from flows.bulk_upload import bulk_upload
-from tasks.progress import Snapshot, watched_by
 from tasks.reports import artifact_key
 from tests.prefect_events import event, events
 from tests.reference_vtn import ReferenceVtn
@@ -41,6 +40,7 @@ from tests.sites import Site
 from tests.waiting import until
 from venclient.errors import ConfigurationError
 from venclient.models import Load
+from venclient.run.progress import Snapshot, watched_by
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from config.settings import given_options
 from flows.bulk_upload import bulk_upload
 from flows.register_loads import register_loads
 from flows.verify_upload import verify_upload
-from tasks.progress import Snapshot, watched_by
-from tasks.throughput import Throughput
 from tests.commands import command, run_options
 from tests.prefect_front import prefect_front
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
+from venclient.run.progress import Snapshot, watched_by
+from venclient.run.throughput import Throughput
 
 
 @pytest.fixture

@@ -21,10 +21,8 @@ from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Paused, Ru
 
 from config.settings import given_options
 from flows.bulk_upload import bulk_upload
-from tasks.progress import Snapshot, VenResults, watched_by
 from tasks.reports import publish_unfinished
 from tasks.run import STARTED_AGAIN, begun_at
-from tasks.stopping import next_deadline
 from tests.commands import ROOT, command, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
@@ -33,6 +31,8 @@ from venclient.errors import ConfigurationError
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
 from venclient.models import LoadResult
+from venclient.run.progress import Snapshot, VenResults, watched_by
+from venclient.run.stopping import next_deadline
 
 SCHEDULED_FOR = datetime(2026, 1, 10, 1, tzinfo=UTC)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tasks.progress import RunProgress, Snapshot
-from tasks.throughput import RECENT_S, SAMPLES_KEPT, Throughput
 from venclient.models import Receipt
+from venclient.run.progress import RunProgress, Snapshot
+from venclient.run.throughput import RECENT_S, SAMPLES_KEPT, Throughput
 
 
 def _run(throughput: Throughput, *parts: tuple[float, float, bool]) -> tuple[float, bool]:
@@ -46,7 +46,7 @@ def test_a_run_of_14_hours_has_a_picture_of_the_same_size() -> None:
 
 
 def test_what_is_waited_for_is_told_only_while_nothing_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.throughput.PAUSE_AFTER_S", 0.0)
+    monkeypatch.setattr("venclient.run.throughput.PAUSE_AFTER_S", 0.0)
     progress = RunProgress(lambda: "503 - overloaded")
     assert progress.snapshot().waiting_for == "503 - overloaded"
     progress.count_receipt(Receipt(100, ("201",), 1.0))

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
+from config.connections import open_vtn
 from config.settings import Settings
-from tasks.connections import open_vtn
 from tests.untrusted_server import ENDED, TOKEN, Answer, saying, slowly, talking
 from venclient.errors import ConfigurationError, TransientError
 from venclient.wires import deadlines

@@ -93,8 +93,8 @@ def test_what_is_no_address_is_told_before_anything_is_sent(address: str) -> Non
 def test_the_setting_holds_for_a_run_and_the_guides_own_interface_is_as_careful(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from config.connections import open_vtn
     from config.settings import Settings
-    from tasks.connections import open_vtn
     from venclient.client import VENManager
 
     with pytest.raises(ConfigurationError, match="BULK_UPLOAD_ALLOW_HTTP"):

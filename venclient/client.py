@@ -7,30 +7,29 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from pydantic import SecretStr
 
-from venclient.errors import ConfigurationError
+from venclient.errors import ConfigurationError, StoppedError
 from venclient.flow_control.limiter import ConcurrencyLimiter
 from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger.ledger import Ledger
 from venclient.ledger.process_identity import on_this_machine
-from venclient.models import Load, LoadResult
+from venclient.models import LoadResult
 from venclient.resources.database import ResourceDatabase
+from venclient.run.engine import GRACE_S, Connections, Options, Run
 from venclient.sources.changing_file import InThisProcess
 from venclient.sources.hdf5 import MeterFile
 from venclient.sources.reader_process import ReaderProcess
 from venclient.sync.registration import Registration, register
-from venclient.sync.upload import Uploader
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire, VtnClient
 
@@ -39,8 +38,6 @@ log = logging.getLogger(__name__)
 DB_PATH = "./config/resources.db"
 H5_FILE_PATH = "./config/examplemeterdata/load_data.h5"
 LEDGER = "./config/ledger.db"
-# How long a call that is cancelled waits for the requests in flight.
-GRACE_S = 20.0
 
 T = TypeVar("T")
 
@@ -81,7 +78,7 @@ class VENManager:
         self._ledger_url = ledger_url
         self._concurrency = concurrency
         self._trusts_meter_file = trust_meter_file
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="upload")
+        self._under_way: set[asyncio.Future[Any]] = set()
 
     async def register_load_ven(self, ven_id: str) -> None:
         """Make a VEN known to the VTN; harmless where it is known already."""
@@ -130,11 +127,10 @@ class VENManager:
         _require("chunk_size", chunk_size, at_most=50_000)
         _require("batch_size", batch_size, at_most=10_000)
         _require("limit_loads", limit_loads)
+        options = Options(self._concurrency, chunk_size, batch_size, retries_refused)
         started = time.monotonic()
         results = await self._run(
-            lambda call: self._upload(
-                call, ven_id, db_path, Path(h5_file_path), chunk_size, batch_size, limit_loads, retries_refused
-            )
+            lambda call: self._upload(call, ven_id, db_path, Path(h5_file_path), options, limit_loads)
         )
         successful = sum(result.state == "done" for result in results)
         points = sum(result.points_sent for result in results)
@@ -150,7 +146,8 @@ class VENManager:
 
     async def cleanup(self) -> None:
         """Let what is in flight finish."""
-        await asyncio.to_thread(self._pool.shutdown)
+        if self._under_way:
+            await asyncio.wait(self._under_way)
 
     async def _run(self, work: Callable[["_Call"], T]) -> T:
         """What `work` returns, in a thread, with connections of its own; once cancelled, it is stopped and waited for.
@@ -161,6 +158,8 @@ class VENManager:
             call = _Call(vtn)
             # No task, which others could cancel: it would be done, and its thread would not.
             thread = asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work, call))
+            self._under_way.add(thread)
+            thread.add_done_callback(self._under_way.discard)
             try:
                 return await asyncio.shield(thread)
             except asyncio.CancelledError:
@@ -174,57 +173,33 @@ class VENManager:
                 raise
 
     def _upload(
-        self,
-        call: "_Call",
-        ven_id: str,
-        db_path: str,
-        h5_file_path: Path,
-        chunk_size: int,
-        batch_size: int,
-        limit_loads: int | None,
-        retries_refused: bool,
+        self, call: "_Call", ven_id: str, db_path: str, h5_file_path: Path, options: Options, limit_loads: int | None
     ) -> list[LoadResult]:
         database = ResourceDatabase(db_path)
-        (outline,) = database.vens([ven_id])
-        loads = database.loads([ven_id])[:limit_loads]
-        ambiguous_ids = database.ambiguous_ids()
-        database.close()
-        if not loads:
-            log.error("No loads with VTN resource IDs found for VEN '%s': register_resources() registers them", ven_id)
-            return []
-        call.vtn.check()
-        writer = Writer(str(uuid4()), on_this_machine("A VENManager"))
-        opener = InThisProcess if self._trusts_meter_file else partial(ReaderProcess, stopping=call.stopping)
-        with (
-            MeterFile(h5_file_path, stopping=call.stopping, opener=opener) as meters,
-            Ledger(self._ledger_url, call.vtn.base_url, call.stopping) as ledger,
-            ledger.leased([outline.ven], writer, stopped=call.stopping),
-        ):
-            wire = BulkWire(call.vtn, batch_size)
-            uploader = Uploader(meters, ledger, wire, chunk_size, ambiguous_ids, retries_refused)
-            entries = ledger.entries(loads)
-
-            def upload(number: int, load: Load) -> LoadResult:
-                entry = entries.get(load.vtn_resource_id, Entry())
-                return uploader.upload(load, entry, label=f"[{number}/{len(loads)}]")
-
-            return self._all_of(call, [partial(upload, number, load) for number, load in enumerate(loads, start=1)])
-
-    def _all_of(self, call: "_Call", uploads: Sequence[Callable[[], LoadResult]]) -> list[LoadResult]:
-        """The results of all of them; or else the first error, once those that were begun have ended."""
-        futures: list[Future[LoadResult]] = []
         try:
-            futures.extend(self._pool.submit(upload) for upload in uploads)
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()
-            return [future.result() for future in futures]
-        except BaseException:
-            call.stop()
-            raise
+            (outline,) = database.vens([ven_id])
+            loads = database.loads([ven_id])[:limit_loads]
+            if not loads:
+                log.error(
+                    "No loads with VTN resource IDs found for VEN '%s': register_resources() registers them", ven_id
+                )
+                return []
+            call.vtn.check()
+            opener = InThisProcess if self._trusts_meter_file else partial(ReaderProcess, stopping=call.stopping)
+            with (
+                MeterFile(h5_file_path, stopping=call.stopping, opener=opener) as meters,
+                Ledger(self._ledger_url, call.vtn.base_url, call.stopping) as ledger,
+                Run(Connections(database, meters, ledger, call.vtn, call.stopping), options) as run,
+            ):
+                run.lease([outline.ven], Writer(str(uuid4()), on_this_machine("A VENManager")))
+                results = run.upload(loads)
         finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
+            database.close()
+        if run.ended_by:
+            raise run.ended_by[0]
+        if len(results) < len(loads):
+            raise StoppedError("The upload was told to stop: what is left waits for the next")
+        return results
 
 
 @dataclass(frozen=True, slots=True)

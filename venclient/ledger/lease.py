@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
@@ -21,6 +21,7 @@ from venclient.ledger.liveness import GONE_AFTER_S, Liveness
 from venclient.ledger.process_identity import this_process
 from venclient.ledger.tables import LEASES, WRITERS
 from venclient.models import vens_title
+from venclient.periodic import periodic
 from venclient.ven_names import normal_form
 
 log = logging.getLogger(__name__)
@@ -105,23 +106,16 @@ class Lease:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Within, others see that this run lives."""
-        ended = Event()
 
         def beat() -> None:
-            while not ended.wait(BEAT_EVERY_S):
-                try:
-                    with self._database.writing() as connection:
-                        self._beat(connection)
-                except ConfigurationError as error:
-                    log.warning("The lease could not be renewed: %s", error)
+            try:
+                with self._database.writing() as connection:
+                    self._beat(connection)
+            except ConfigurationError as error:
+                log.warning("The lease could not be renewed: %s", error)
 
-        thread = Thread(target=beat, name="lease", daemon=True)
-        thread.start()
-        try:
+        with periodic(beat, BEAT_EVERY_S, name="lease"):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     def release(self) -> None:
         """Let others write. What a part of a run has told stays, until that run itself has ended."""

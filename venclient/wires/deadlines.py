@@ -8,10 +8,12 @@ import math
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from threading import Event, Lock, Thread, local
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Lock, local
 
 import requests
+
+from venclient.periodic import periodic
 
 CONNECT_TIMEOUT_S = 10.0
 # A line that is slower than this (64 kbit/s) is none.
@@ -100,8 +102,7 @@ class Deadlines:
         self._under_way: set[Exchange] = set()
         self._of_thread = local()
         self._lock = Lock()
-        self._closed = Event()
-        self._thread: Thread | None = None
+        self._looking: ExitStack | None = None
 
     @property
     def current(self) -> Exchange:
@@ -126,22 +127,19 @@ class Deadlines:
     def close(self) -> None:
         """End the thread."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            self._closed.set()
-        if thread is not None:
-            thread.join()
+            looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.close()
 
     def _begin(self) -> None:
-        if self._thread is None:
-            self._closed = Event()
-            self._thread = Thread(target=self._look, args=(self._closed,), name="deadlines", daemon=True)
-            self._thread.start()
+        if self._looking is None:
+            self._looking = ExitStack()
+            self._looking.enter_context(periodic(self._end_late, LOOK_EVERY_S, name="deadlines"))
 
-    def _look(self, closed: Event) -> None:
-        while not closed.wait(LOOK_EVERY_S):
-            with self._lock:
-                for exchange in self._under_way:
-                    exchange.end_if_late()
+    def _end_late(self) -> None:
+        with self._lock:
+            for exchange in self._under_way:
+                exchange.end_if_late()
 
 
 def shut(opened: socket.socket) -> None:

@@ -9,10 +9,16 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from config.settings import Settings
-from tasks.run import AddressParameter, DatabaseParameter, refuse_passwords
 from venclient.addresses import normal_form
-from venclient.databases import shown, sqlite_path
+from venclient.databases import has_password, shown, sqlite_path
 from venclient.errors import ConfigurationError
+
+# A path or an SQLAlchemy URL as a flow's parameter: Prefect refuses one with a password before it would be stored.
+DatabaseParameter = Annotated[
+    str | None, Field(json_schema_extra={"pattern": r"^(?:[^@?]*|[^@?]*://[^@:/?]+@[^@?]*)$"})
+]
+# A VTN's base address as a flow's parameter, which has no place for a user or a password.
+AddressParameter = Annotated[str | None, Field(json_schema_extra={"pattern": "^[^@?#]*$"})]
 
 
 class RunSettings(BaseModel):
@@ -33,7 +39,7 @@ def settings_for_run(given: RunSettings) -> Settings:
 
     Raises `ConfigurationError` for a VTN, a ledger or a database server that the worker's settings do not allow.
     """
-    refuse_passwords(given.resources_db, given.ledger_url)
+    _refuse_passwords(given.resources_db, given.ledger_url)
     own, wanted = Settings.load(), Settings.load(**given.model_dump())
     if given.vtn_url is not None:
         # In the spelling of the settings: no other reading of the parameter's leads elsewhere.
@@ -55,6 +61,16 @@ def report_folder(given: str | None, own: Settings) -> Path:
             "Set BULK_UPLOAD_REPORT_DIR in the worker's environment"
         )
     return Path(given)
+
+
+def _refuse_passwords(*addresses: str | None) -> None:
+    """What stands in a run's parameters is shown: raises `ConfigurationError` for an address with a password."""
+    for address in addresses:
+        if address is not None and has_password(address):
+            raise ConfigurationError(
+                f"{shown(address)} has a password in it, and parameters of a run are shown: "
+                "set BULK_UPLOAD_LEDGER_URL or BULK_UPLOAD_RESOURCES_DB in the worker's environment instead"
+            )
 
 
 def _allowed_vtn(url: str, own: Settings) -> str:

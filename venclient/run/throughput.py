@@ -1,6 +1,5 @@
 """How fast the run is: now, without its pauses, and over time, as a picture."""
 
-import io
 from bisect import bisect_left
 from itertools import pairwise
 from threading import Lock
@@ -10,6 +9,18 @@ RECENT_S = 120.0
 # Nothing has arrived for this long, and a request waits for its next attempt: the run waits.
 PAUSE_AFTER_S = 2.0
 SAMPLES_KEPT = 600
+
+WIDTH, LEFT, TOP, BOTTOM = 720, 90, 10, 190
+PICTURE = (
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} 230" font-family="sans-serif" font-size="13" '
+    'fill="#808080">'
+    f'<path d="M{LEFT},{TOP}V{BOTTOM}H{WIDTH}" fill="none" stroke="#808080"/><path d="{{path}}" fill="#4c8ed9"/>'
+    f'<text x="{LEFT - 6}" y="{TOP + 12}" text-anchor="end">{{highest}}</text>'
+    f'<text x="{LEFT - 6}" y="{BOTTOM}" text-anchor="end">0</text>'
+    f'<text x="{LEFT - 6}" y="{TOP + 30}" text-anchor="end">points/s</text>'
+    f'<text x="{LEFT}" y="{BOTTOM + 20}">0</text>'
+    f'<text x="{WIDTH}" y="{BOTTOM + 20}" text-anchor="end">{{seconds}} s</text></svg>'
+)
 
 
 class Throughput:
@@ -40,25 +51,21 @@ class Throughput:
             return (to_points - from_points) / (to_s - from_s) if to_s > from_s else 0.0, pauses
 
     def svg(self) -> str:
-        """Points a second over the seconds of the run."""
-        from matplotlib.figure import Figure
-
+        """Points a second over the seconds of the run, as a picture for a light page or a dark one."""
         with self._lock:
             samples = self._samples.copy()  # others go on sampling while the picture is drawn
             if self._last[0] > samples[-1][0]:
                 samples.append(self._last)
-        pairs = list(pairwise(samples))
-        rates = [(points - before) / (at - since) for (since, before), (at, points) in pairs]
-        figure = Figure(figsize=(8, 2.6), layout="constrained")
-        axes = figure.subplots()
-        if pairs:
-            axes.stairs(rates, [at for at, _ in samples], fill=True, color="#2f6db3")
-        axes.set(xlabel="seconds since the start", ylabel="points a second", ylim=(0, None))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.spines[["top", "right"]].set_visible(False)
-        picture = io.StringIO()
-        figure.savefig(picture, format="svg")
-        return picture.getvalue()
+        rates = [(points - before) / (at - since) for (since, before), (at, points) in pairwise(samples)]
+        end_s, highest = max(samples[-1][0], 1.0), max(rates, default=0.0) or 1.0
+        x = [LEFT + (WIDTH - LEFT) * at / end_s for at, _ in samples]
+        y = [TOP + (BOTTOM - TOP) * (1 - rate / highest) for rate in rates]
+        steps = "".join(
+            f"H{begin:.1f}V{height:.1f}H{end:.1f}" for (begin, end), height in zip(pairwise(x), y, strict=True)
+        )
+        return PICTURE.format(
+            path=f"M{LEFT},{BOTTOM}{steps}V{BOTTOM}Z", highest=f"{highest:,.0f}", seconds=f"{end_s:,.0f}"
+        )
 
     def _keep(self, seconds: float, points: int) -> None:
         if seconds - self._samples[-1][0] < self._spacing_s:

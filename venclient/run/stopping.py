@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
-from threading import Event, Thread, current_thread, main_thread
+from threading import Thread, current_thread, main_thread
 from zoneinfo import ZoneInfo
 
 from venclient.errors import ConfigurationError
+from venclient.periodic import periodic
 
 LOOK_EVERY_S = 0.5
 
@@ -48,21 +49,16 @@ def stopped_at(deadline: datetime | None, stop: Stop) -> Iterator[None]:
     if deadline is None:
         yield
         return
-    ended = Event()
+    has_stopped = False
 
-    def watch() -> None:
-        while datetime.now(UTC) < deadline:
-            if ended.wait(LOOK_EVERY_S):
-                return
-        stop(f"the deadline at {deadline:%H:%M %Z}")
+    def look() -> None:
+        nonlocal has_stopped
+        if not has_stopped and datetime.now(UTC) >= deadline:
+            has_stopped = True
+            stop(f"the deadline at {deadline:%H:%M %Z}")
 
-    thread = Thread(target=copy_context().run, args=(watch,), name="deadline", daemon=True)
-    thread.start()
-    try:
+    with periodic(look, LOOK_EVERY_S, name="deadline"):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def next_deadline(text: str, after: datetime) -> datetime:

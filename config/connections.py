@@ -1,13 +1,16 @@
 """What settings name, opened: the VTN with its token, and the meter file."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import Event
 
 from config.settings import Settings
 from venclient.errors import ConfigurationError
 from venclient.flow_control.limiter import ConcurrencyLimiter
+from venclient.ledger.ledger import Ledger
+from venclient.resources.database import ResourceDatabase
+from venclient.run.engine import Connections
 from venclient.sources.changing_file import InThisProcess
 from venclient.sources.hdf5 import MeterFile
 from venclient.sources.quality import QualityRules
@@ -18,13 +21,29 @@ from venclient.wires.bulk import VtnClient
 from venclient.wires.compression import Compression
 
 
+@contextmanager
+def opened_connections(settings: Settings, stopping: Event, *, is_known: bool = False) -> Iterator[Connections]:
+    """All that a run speaks to; raises `ConfigurationError` if a part of it is missing. No request is made yet.
+
+    `stopping`: ends what waits; `is_known`: as in `Ledger`.
+    """
+    with ExitStack() as stack:
+        resources = ResourceDatabase(settings.resources_db)
+        stack.callback(resources.close)
+        meters = stack.enter_context(open_meters(settings, stopping))
+        ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings), stopping, is_known=is_known))
+        limiter = ConcurrencyLimiter(settings.concurrency, ledger.learned())
+        compression = Compression(ledger.takes_gzip(), ledger.learn_gzip) if settings.gzip else None
+        vtn = stack.enter_context(open_vtn(settings, limiter, compression))
+        yield Connections(resources, meters, ledger, vtn, stopping)
+
+
 def open_vtn(
     settings: Settings,
     limiter: ConcurrencyLimiter | None = None,
     compression: Compression | None = None,
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> VtnClient:
-    """A client for the VTN of these settings, which sends points within `turn`; no request is made yet."""
+    """A client for the VTN of these settings; no request is made yet."""
     return VtnClient(
         vtn_url(settings),
         _token_source(settings),
@@ -34,7 +53,6 @@ def open_vtn(
         outage_patience_s=settings.outage_patience.total_seconds(),
         limiter=limiter or ConcurrencyLimiter(settings.concurrency),
         compression=compression,
-        turn=turn,
         ca_file=settings.ca_file or None,
         allow_http=settings.allow_http,
     )

@@ -10,9 +10,9 @@ from threading import Lock
 
 from pydantic import TypeAdapter
 
-from tasks.throughput import Throughput
 from venclient.models import LoadResult, Receipt
 from venclient.resources.selection import Slice
+from venclient.run.throughput import Throughput
 from venclient.sync.planning import LoadPlan
 from venclient.untrusted_text import visible
 
@@ -169,7 +169,7 @@ class RunProgress:
                 self._slices[part.number] = added
             return self._slices[part.number]
 
-    def told(self) -> str:
+    def as_json(self) -> str:
         """The numbers as they are now, for the process that this one does a part of."""
         return SNAPSHOTS.dump_json(self.snapshot()).decode()
 

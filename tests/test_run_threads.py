@@ -1,0 +1,92 @@
+"""The threads of a run: how many are at work, and what becomes of what they were given."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from threading import Event
+
+import pytest
+from pydantic import SecretStr
+
+from tests.commands import run_options, start
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+from tests.waiting import until
+from venclient.errors import StoppedError
+from venclient.flow_control.limiter import Learned
+from venclient.ledger.ledger import Ledger
+from venclient.resources.database import ResourceDatabase
+from venclient.run.engine import Connections, Options, Run
+from venclient.sources.hdf5 import MeterFile
+from venclient.wires.auth import GivenToken
+from venclient.wires.bulk import VtnClient
+
+NOWHERE = "http://127.0.0.1:9/openadr3"
+THREADS = 2
+
+
+@pytest.fixture
+def run(new_site: Callable[..., Site]) -> Iterator[Run]:
+    """A run with two threads, and a VTN that nobody asks for anything."""
+    site, stopping = new_site(loads=1), Event()
+    with (
+        MeterFile(site.h5, stopping=stopping) as meters,
+        Ledger(str(site.ledger), NOWHERE, stopping) as ledger,
+        VtnClient(NOWHERE, GivenToken(SecretStr("token"))) as vtn,
+    ):
+        connections = Connections(ResourceDatabase(str(site.db)), meters, ledger, vtn, stopping)
+        with Run(connections, Options(threads=THREADS)) as run:
+            yield run
+
+
+def test_what_was_begun_ends_and_the_rest_is_cancelled(run: Run) -> None:
+    begun: list[int] = []
+    may_end = Event()
+
+    def call(number: int) -> int:
+        begun.append(number)
+        may_end.wait()
+        return number
+
+    futures: list[Future[int]] = [run.submit(lambda number=number: call(number)) for number in range(6)]  # type: ignore[misc]
+    until(lambda: len(begun) == THREADS)
+    run.stop("a test")
+    may_end.set()
+    assert [future.result() for future in futures[:THREADS]] == begun == [0, 1]
+    for future in futures[THREADS:]:
+        with pytest.raises(CancelledError):
+            future.result()
+    with pytest.raises(StoppedError, match="the next takes it up"):
+        run.submit(lambda: 7)
+
+
+def test_a_call_that_fails_takes_nobody_with_it(run: Run) -> None:
+    def fail() -> None:
+        raise ValueError("of this call")
+
+    failing = [run.submit(fail) for _ in range(20)]
+    assert run.submit(lambda: "goes on").result() == "goes on"
+    for future in failing:
+        with pytest.raises(ValueError, match="of this call"):
+            future.result()
+
+
+def test_a_run_has_as_many_long_requests_in_flight_as_the_vtn_takes(
+    new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
+) -> None:
+    site = new_site(loads=8, points=300)
+    with ReferenceVtn(tmp_path / "vtn.db") as vtn:
+        site.register(vtn)
+        with Ledger(str(site.ledger), vtn.base_url) as ledger:
+            ledger.learn(Learned(concurrency=16, chunk_size=50_000))
+        vtn.switch(points_per_second=1)  # none of them ends
+        process = start(
+            "run", *run_options(site, vtn), cwd=tmp_path, prefect_url=prefect_url,
+            BULK_UPLOAD_TIMEOUT_S="3600", BULK_UPLOAD_LOADS_PER_TASK="1",
+        )  # fmt: skip
+        try:
+            until(lambda: vtn.in_flight() == 8)
+        finally:
+            process.kill()
+            process.communicate()
+            vtn.kill()
