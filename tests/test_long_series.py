@@ -178,7 +178,7 @@ def test_a_body_is_the_same_in_whatever_parts_it_is_made(
         assume(False)
     bodies = [encode(chunk) for chunk in cut(series, pending(series, {}), chunk_size)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("venclient.sync.pending.POINTS_AT_A_TIME", points_at_a_time)
+        patch.setattr("venclient.wires.bulk.encoding.POINTS_AT_A_TIME", points_at_a_time)
         assert [encode(chunk) for chunk in cut(series, pending(series, {}), chunk_size)] == bodies
 
 
@@ -393,7 +393,7 @@ def test_what_is_kept_is_what_was_used_last_within_its_bytes(asked: list[int], r
 
 
 def test_what_is_kept_of_a_series_weighs_by_its_months() -> None:
-    recent = RecentlyRead[str](100_000)
+    recent = RecentlyRead[str](80_000)
     for key in ("a", "b", "c"):
         recent.get(key, partial(Read, key, key, _zeros(100), 120))
     assert _kept(recent, ("a", "b", "c")) == {"b", "c"}
@@ -411,7 +411,7 @@ def _kept(recent: RecentlyRead[Any], keys: Iterable[Any]) -> set[Any]:
 
     def is_known(key: Any) -> bool:
         try:
-            return recent.get(key, _fail) == key
+            return bool(recent.get(key, _fail) == key)
         except LookupError:
             return False
 

@@ -95,7 +95,7 @@ def test_at_its_deadline_a_run_stops_softly_and_says_what_is_left(slow_vtn: Refe
 def test_requests_that_take_too_long_are_cut_off(
     new_site: Callable[..., Site], prefect: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.run.GRACE_S", 1.0)
+    monkeypatch.setattr("venclient.run.engine.GRACE_S", 1.0)
     site = new_site(loads=4, points=300)
     with ReferenceVtn(tmp_path / "vtn.db") as vtn:
         site.register(vtn)
