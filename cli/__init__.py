@@ -12,6 +12,7 @@ import typer
 
 from cli import check, demo, plan, register, run, sample_data, status, up, verify, vtn, worker
 from cli.printable import echo
+from config.advice import give_advice
 from venclient.errors import ConfigurationError
 from venclient.untrusted_text import show_controls_in_logs, visible_traceback
 
@@ -67,6 +68,7 @@ def main() -> None:
     sys.excepthook = _print_traceback
     # What is made here, and below this process, has the operator's data or what was said of it.
     os.umask(0o077)
+    give_advice()
     try:
         app(prog_name="bulk-upload")
     except ConfigurationError as error:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from config.advice import give_advice
 from config.settings import Settings
 from venclient.addresses import normal_form
 from venclient.databases import has_password, shown, sqlite_path
@@ -39,6 +40,7 @@ def settings_for_run(given: RunSettings) -> Settings:
 
     Raises `ConfigurationError` for a VTN, a ledger or a database server that the worker's settings do not allow.
     """
+    give_advice()
     _refuse_passwords(given.resources_db, given.ledger_url)
     own, wanted = Settings.load(), Settings.load(**given.model_dump())
     if given.vtn_url is not None:

@@ -15,12 +15,14 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cli.prefect_server import free_port, prefect_server
+from config.advice import give_advice
 from config.settings import Settings, environment_name
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.system_postgresql import system_postgresql
 
 os.environ["DO_NOT_TRACK"] = "1"  # Prefect's usage statistics would leave the machine
+give_advice()  # as every command and every flow does
 # A shell that runs the tests in the background has Ctrl-C ignored, in every process below as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says how busy the machine is.

@@ -1,6 +1,7 @@
 """Promises about what an import costs: the library brings no Prefect, and no import reads or writes anything."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +43,29 @@ def test_help_and_status_bring_no_prefect(arguments: list[str], new_site: Callab
 def test_importing_leaves_no_file(package: str, tmp_path: Path) -> None:
     _python(f"import {_modules(package)}", cwd=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_library_names_no_option_no_setting_and_no_command() -> None:
+    texts = _python(
+        "import ast, pathlib; "
+        "nodes = [n for p in pathlib.Path('venclient').rglob('*.py') for n in ast.walk(ast.parse(p.read_text()))]; "
+        "docs = {id(n.body[0].value) for n in nodes if getattr(n, 'body', None) and isinstance(n.body, list) "
+        "and isinstance(n.body[0], ast.Expr)}; "
+        "texts = [n for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]; "
+        "print([n.value for n in texts if id(n) not in docs])"
+    )
+    assert not re.findall(r"--[a-z]\w*|BULK_UPLOAD_\w+|OAUTH\w+|VTN_[A-Z]\w+|`bulk-upload [^`]*", texts)
+
+
+def test_what_the_library_says_ends_with_what_helps_where_a_program_says_what_does() -> None:
+    missing = (
+        "from pathlib import Path; from venclient.errors import ConfigurationError\n"
+        "from venclient.sources.hdf5 import MeterFile\n{}\n"
+        "try: MeterFile(Path('nowhere.h5'))\nexcept ConfigurationError as error: print(error)"
+    )
+    assert _python(missing.format("")) == "Meter file nowhere.h5 not found"
+    given = _python(missing.format("from config.advice import give_advice; give_advice()"))
+    assert given.startswith("Meter file nowhere.h5 not found: name it with --h5 or BULK_UPLOAD_METER_FILE, or make a ")
 
 
 def test_the_public_surface_is_what_it_says() -> None:

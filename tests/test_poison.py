@@ -125,7 +125,7 @@ def test_a_vtn_that_refuses_all_of_a_load_costs_a_few_small_requests(site: Site,
     seen = len(no_faults.log())
     result = site.upload(no_faults)[bad.load_id]
     assert result.state == "failed"
-    assert "So many are refused that the others were not tried" in (result.error or "")
+    assert "so many are refused that the others were not tried" in (result.error or "")
     assert len(no_faults.log()) - seen < 2 * 60
 
 

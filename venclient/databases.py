@@ -174,9 +174,8 @@ def require_sqlite(path: Path) -> None:
         raise ConfigurationError(f"Ledger {path} cannot be read: {error.strerror}") from error
     if begin not in (b"", SQLITE_BEGINS):
         raise ConfigurationError(
-            f"Ledger {path} cannot be read: it is no SQLite database, and was left as it is; "
-            "set the ledger right (--ledger or BULK_UPLOAD_LEDGER_URL)"
-        )
+            f"Ledger {path} cannot be read: it is no SQLite database, and was left as it is"
+        ).advised("ledger is no database")
 
 
 def open_untouched(path: Path) -> Engine:

@@ -26,14 +26,16 @@
     │   └── LedgerUnavailableError  the ledger's server is away: tried again for a while
     └── StoppedError                the run was told to stop: what was not sent waits for the next
 
-Only `wires` knows which answer of a server is which of these. Messages say what, which one, and what to do next; they
-have names and answers in them, and are in one line without control characters. All arguments go to `Exception`, so
-that errors survive pickling.
+Only `wires` knows which answer of a server is which of these. Messages say what, which one, and what to do next (see
+`venclient.advice`); they have names and answers in them, and are in one line without control characters. All arguments
+go to `Exception`, so that errors survive pickling.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Self
 
+from venclient.advice import advice
 from venclient.untrusted_text import visible
 
 # So few points that get no answer in time would get none either if there were fewer.
@@ -44,9 +46,16 @@ class VenClientError(Exception):
     """Any error that `venclient` raises on purpose; `answers`: what each attempt at the call came to, such as `503`."""
 
     answers: tuple[str, ...] = ()
+    _advised_on: tuple[str, Mapping[str, object]] | None = None
 
     def __str__(self) -> str:
-        return visible(str(self.args[0]))
+        end = advice(self._advised_on[0], **self._advised_on[1]) if self._advised_on else ""
+        return visible(f"{self.args[0]}{end}")
+
+    def advised(self, on: str, **values: object) -> Self:
+        """The same, whose message ends with what the program says on it: see `venclient.advice`."""
+        self._advised_on = on, values
+        return self
 
 
 class TransientError(VenClientError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Condition, Event, get_ident
 
+from venclient.advice import advice
 from venclient.errors import (
     ConfigurationError,
     OverloadedError,
@@ -205,8 +206,8 @@ class CircuitBreaker:
         silent_s = now - self._failing_since
         if silent_s >= self._patience_s:
             self._given_up = ConfigurationError(
-                f"The VTN has taken nothing for {timedelta(seconds=round(silent_s))} (h:mm:ss), longer than "
-                f"BULK_UPLOAD_OUTAGE_PATIENCE: {error}. What it acknowledged is recorded; start again when it is back"
+                f"The VTN has taken nothing for {timedelta(seconds=round(silent_s))} (h:mm:ss){advice('outage')}: "
+                f"{error}. What it acknowledged is recorded; start again when it is back"
             )
             raise self._given_up from error
 

@@ -157,10 +157,7 @@ class Retries:
         if self._stopped.is_set():
             raise StoppedError("The run was told to stop: what is left waits for the next") from error
         if isinstance(error, UnauthorizedError):
-            raise ConfigurationError(
-                f"The VTN refuses the token ({error}). Give a fresh one with --token or VTN_BEARER_TOKEN, "
-                "or check the OAuth client"
-            ) from error
+            raise ConfigurationError(f"The VTN refuses the token ({error})").advised("token refused") from error
 
     def _answers(self) -> bool:
         """Whether the VTN answers a small question, be it with a refusal."""

@@ -160,8 +160,8 @@ def _make_room(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(
-            f"Ledger {shown(str(path))} cannot be made: {error.strerror}. Name another place with --ledger"
+        raise ConfigurationError(f"Ledger {shown(str(path))} cannot be made: {error.strerror}").advised(
+            "ledger has no place"
         ) from error
     with suppress(OSError):  # which SQLite says better
         path.touch(mode=0o600)

@@ -96,7 +96,7 @@ class Lease:
         while in_the_way := self._take(sorted(set(map(normal_form, vens)))):
             message = _busy(in_the_way)
             if not waits and any(self._is_stranger(h) and self._liveness.is_seen(h.writer_id) for h in in_the_way):
-                raise BusyError(f"{message}. Start again when it has ended, or let BULK_UPLOAD_WHEN_BUSY=wait wait")
+                raise BusyError(f"{message}. Start again when it has ended").advised("busy")
             if not told:
                 log.warning("%s: waiting", message)
                 told = True

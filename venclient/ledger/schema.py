@@ -120,15 +120,13 @@ def _upgrade(connection: Connection) -> None:
 def _known(versions: Sequence[str], name: str) -> str:
     if len(versions) != 1 or not (versions[0].isascii() and versions[0].isdigit()):
         raise ConfigurationError(
-            f"Ledger {name} is damaged: it does not say which version it has. Restore it from a back-up; without one, "
-            "name a new ledger (--ledger or BULK_UPLOAD_LEDGER_URL), and everything is sent again"
-        )
+            f"Ledger {name} is damaged: it does not say which version it has. Restore it from a back-up"
+        ).advised("ledger damaged")
     if versions[0] not in VERSIONS:
         raise ConfigurationError(
             f"Ledger {name} was made by a newer version of bulk-upload (its tables have version {versions[0]}, this "
-            f"one knows them up to {VERSIONS[-1]}): install that version, or name another ledger (--ledger or "
-            "BULK_UPLOAD_LEDGER_URL)"
-        )
+            f"one knows them up to {VERSIONS[-1]}): install that version"
+        ).advised("ledger newer")
     return versions[0]
 
 
@@ -137,9 +135,8 @@ def _require_own_file(tables: set[str], name: str) -> None:
     if others and not tables >= FIRST_TABLES:
         named = ", ".join(others[:TABLES_NAMED]) + (", …" if len(others) > TABLES_NAMED else "")
         raise ConfigurationError(
-            f"{name} is no ledger but another program's database (it has the tables {named}) and was left as it is: "
-            "name the ledger's own file, which is made where there is none (--ledger or BULK_UPLOAD_LEDGER_URL)"
-        )
+            f"{name} is no ledger but another program's database (it has the tables {named}) and was left as it is"
+        ).advised("ledger foreign")
 
 
 def _require_columns(inspector: Inspector, table: str, name: str) -> None:
@@ -147,6 +144,5 @@ def _require_columns(inspector: Inspector, table: str, name: str) -> None:
     if not COLUMNS[table] - OPTIONAL.get(table, set()) <= columns <= COLUMNS[table]:
         raise ConfigurationError(
             f"{name} is no ledger that this version knows (its table {table} has the columns "
-            f"{', '.join(sorted(columns))}) and was left as it is: name another one (--ledger or "
-            "BULK_UPLOAD_LEDGER_URL)"
-        )
+            f"{', '.join(sorted(columns))}) and was left as it is"
+        ).advised("ledger unknown")

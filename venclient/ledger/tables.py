@@ -166,9 +166,8 @@ def translate_db_errors(name: str, verb: str) -> Iterator[None]:
         damaged = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else None
         reason = damaged or masked(str(getattr(error, "orig", None) or type(error).__name__))
         raise (LedgerUnavailableError if _is_away(error) else ConfigurationError)(
-            f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost; "
-            "set the ledger right (--ledger or BULK_UPLOAD_LEDGER_URL) and start again"
-        ) from error
+            f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost"
+        ).advised("ledger unavailable") from error
 
 
 def rows_of(connection: Connection, query: Select[Any], name: str) -> list[Row[Any]]:
@@ -196,5 +195,5 @@ def _damaged(name: str, query: Select[Any]) -> ConfigurationError:
     tables = ", ".join(sorted(table.name for table in query.columns_clause_froms if isinstance(table, Table)))
     return ConfigurationError(
         f"Ledger {name} is damaged: what its table {tables} holds is not what was written there. Restore it from a "
-        "back-up; without one, name a new ledger (--ledger or BULK_UPLOAD_LEDGER_URL), and everything is sent again"
-    )
+        "back-up"
+    ).advised("ledger damaged")

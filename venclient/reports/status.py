@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Row, Select, Table, func, select
 
+from venclient.advice import advice
 from venclient.addresses import normal_form
 from venclient.databases import is_there, open_read_only, require_sqlite, shown, sqlite_path
 from venclient.errors import ConfigurationError
@@ -244,7 +245,7 @@ def _vtn_id(opened: _Opened, vtn_base_url: str | None) -> int | None:
     if vtn_base_url is not None:
         return vtn_ids.get(normal_form(vtn_base_url))
     if len(vtn_ids) > 1:
-        raise ConfigurationError(f"The ledger knows several VTNs, name one with --vtn-url: {', '.join(vtn_ids)}")
+        raise ConfigurationError(f"The ledger knows several VTNs{advice('several vtns')}: {', '.join(vtn_ids)}")
     return next(iter(vtn_ids.values()), None)
 
 

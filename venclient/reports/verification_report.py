@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Literal, Self
 
 import orjson
 
+from venclient.advice import advice
 from venclient.errors import ConfigurationError
 from venclient.reports.pages import page
 from venclient.private_files import create_private, make_private_folder
@@ -24,21 +25,18 @@ REPORTS_A_SECOND = 1_000
 REPAIRED = "repaired"
 # What is the matter with a load, and what mends it; in the order in which it is told.
 IN_WORDS: dict[Cause | Literal["repaired"], str] = {
-    "repaired": "the VTN has other points than the file; the next `bulk-upload run` sends them again",
-    "differs": "the VTN has other points than the file; `bulk-upload verify --repair` lets the next `bulk-upload run` "
-    "send them again",
-    "busy": "not repaired, because a run is sending for the VEN; `bulk-upload verify --repair` again when it has ended",
-    "not sent": "not sent to the end; `bulk-upload run` sends the rest",
-    "refused": "the VTN refused points; `bulk-upload run --failed` sends these once more, and those that it refuses "
-    "still have to be corrected in the meter file",
+    "repaired": "the VTN has other points than the file",
+    "differs": "the VTN has other points than the file",
+    "busy": "not repaired, because a run is sending for the VEN",
+    "not sent": "not sent to the end",
+    "refused": "the VTN refused points",
     "extra": "the VTN has points that the file does not have; no upload takes them away, remove them in the VTN",
     "same id": "another load with another series has the same vtn_resource_id; no run sends them: correct the loads "
-    "table, then `bulk-upload verify --repair` and `bulk-upload run`",
+    "table",
     "row": "the row in the database is of no use; no run sends it: correct it, as the report says",
     "file": "the meter file does not give the series; no run can send it: correct the file or the loads row, as the "
-    "report says, then `bulk-upload run`",
-    "unknown": "the VTN does not know the resource (404); no run mends that: empty vtn_resource_id in the loads row, "
-    "then `bulk-upload register` and `bulk-upload run`",
+    "report says",
+    "unknown": "the VTN does not know the resource (404); no run mends that: empty vtn_resource_id in the loads row",
     "forbidden": "the VTN does not let this client read them (403); ask whoever runs it",
     "answer": "the VTN's answer tells nothing of the points, so that it is not known whether they are there; see the "
     "report, and ask whoever runs it",
@@ -208,7 +206,11 @@ def in_words(summary: VerificationSummary) -> str:
 
 
 def _by_cause(summary: VerificationSummary) -> list[str]:
-    return [f"{_loads(summary.causes[cause])}: {told}" for cause, told in IN_WORDS.items() if cause in summary.causes]
+    return [
+        f"{_loads(summary.causes[cause])}: {told}{advice(f'verified: {cause}')}"
+        for cause, told in IN_WORDS.items()
+        if cause in summary.causes
+    ]
 
 
 def _loads(count: int) -> str:

@@ -69,9 +69,8 @@ class ResourceDatabase:
         self.name = shown(path_or_url)
         path = sqlite_path(path_or_url)
         if path is not None and not is_there(path, "Resources database"):
-            raise ConfigurationError(
-                f"Resources database {shown(str(path))} not found: name it with --db or BULK_UPLOAD_RESOURCES_DB, "
-                "or make a sample with `bulk-upload sample-data`"
+            raise ConfigurationError(f"Resources database {shown(str(path))} not found").advised(
+                "resources database missing"
             )
         self._engine = open_read_only(path_or_url)
         self._writer = open_engine(path_or_url)
@@ -91,7 +90,7 @@ class ResourceDatabase:
         wanted = as_spelled(names, known) if names else list(known)
         for name in wanted:
             if name not in known:
-                raise ConfigurationError(_unknown_ven(name, known, self.name))
+                raise _unknown_ven(name, known, self.name)
         return [known[name] for name in dict.fromkeys(wanted)]
 
     def loads(self, vens: Sequence[str] | None = None) -> list[Load]:
@@ -123,9 +122,7 @@ class ResourceDatabase:
         """The load with this `load_id` or `vtn_resource_id`; raises `ConfigurationError` when there is none."""
         found = self._loads((LOADS.c.load_id == load_id) | (IS_REGISTERED & (LOADS.c.vtn_resource_id == load_id)))
         if not found:
-            raise ConfigurationError(
-                f"No load '{load_id}' in {self.name}: `bulk-upload status --json` lists those that there are"
-            )
+            raise ConfigurationError(f"No load '{load_id}' in {self.name}").advised("unknown load")
         return found[0]
 
     def ambiguous_ids(self) -> frozenset[str]:
@@ -183,14 +180,13 @@ class ResourceDatabase:
                 written = connection.execute(statement, rows).rowcount
         except DBAPIError as error:
             raise ConfigurationError(
-                f"Resources database {self.name} cannot be written: {masked(str(error.orig))}. "
-                "The ids that could not be written are asked for again by the next `bulk-upload register`"
-            ) from error
+                f"Resources database {self.name} cannot be written: {masked(str(error.orig))}"
+            ).advised("ids not written") from error
         if 0 <= written < len(rows):
             raise ConfigurationError(
                 f"Resources database {self.name}: {len(rows) - written:,} of {len(rows):,} ids were not written: "
-                "the loads table has no such load_id any more. Start `bulk-upload register` again"
-            )
+                "the loads table has no such load_id any more"
+            ).advised("rows gone")
 
     def get_ven_list(self) -> list[str]:
         """The names of all VENs that have loads (the guide's call)."""
@@ -296,7 +292,9 @@ def _text(value: object) -> str:
     return shown_text(value) or ""
 
 
-def _unknown_ven(name: str, known: Collection[str], database: str) -> str:
+def _unknown_ven(name: str, known: Collection[str], database: str) -> ConfigurationError:
     near = get_close_matches(normal_form(name), known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`bulk-upload status` lists those that have."
-    return f"VEN '{name}' has no loads in {database}: {hint}"
+    told = f"VEN '{name}' has no loads in {database}"
+    if near:
+        return ConfigurationError(f"{told}: did you mean {' or '.join(near)}?")
+    return ConfigurationError(told).advised("unknown ven")

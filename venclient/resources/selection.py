@@ -83,7 +83,7 @@ def select_loads(
     """
     chosen = database.vens(vens)
     if not any(ven.registered for ven in chosen):
-        raise ConfigurationError(_nothing_registered(chosen, vens))
+        raise _nothing_registered(chosen, vens)
     if limit_loads is not None and limit_loads < 1:
         raise ConfigurationError(f"limit_loads is {limit_loads}: give 1 or more, or leave it out")
     taken = (each for each in database.registered_ids(vens) if only is None or each[2] in only)
@@ -126,8 +126,8 @@ def partition(vens: Iterable[VenWork], slices: int) -> list[Slice]:
     ]
 
 
-def _nothing_registered(chosen: list[VenOutline], vens: Sequence[str] | None) -> str:
-    """The guide's words, and what to do."""
+def _nothing_registered(chosen: list[VenOutline], vens: Sequence[str] | None) -> ConfigurationError:
+    """In the guide's words."""
     whose = ", ".join(f"VEN '{outline.ven}'" for outline in chosen) if vens else "any VEN"
-    options = "".join(f" --ven '{outline.ven}'" for outline in chosen) if vens else ""
-    return f"No loads with VTN resource IDs found for {whose}: register them first with `bulk-upload register{options}`"
+    error = ConfigurationError(f"No loads with VTN resource IDs found for {whose}")
+    return error.advised("nothing registered", vens=[outline.ven for outline in chosen] if vens else [])

@@ -5,6 +5,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from threading import Event
 
+from venclient.advice import advice
 from venclient.errors import StoppedError
 from venclient.models import vens_title
 from venclient.sync.spot_check import SpotCheck
@@ -67,13 +68,13 @@ class SpotChecks:
         warnings = []
         if lost:
             warnings.append(
-                f"The VTN does not have what it acknowledged of {vens_title(lost)}: it was emptied or restored? "
-                "`bulk-upload verify --repair` finds what is missing, and the next run sends it again"
+                f"The VTN does not have what it acknowledged of {vens_title(lost)}: it was emptied or "
+                f"restored?{advice('vtn lost points')}"
             )
         if unknown:
             warnings.append(
                 f"The VTN does not know resources of {vens_title(unknown)} any more (404): was it set up anew? Empty "
-                "vtn_resource_id in their loads rows, then `bulk-upload register` and `bulk-upload run`"
+                f"vtn_resource_id in their loads rows{advice('vtn lost resources')}"
             )
         return ". ".join(warnings) or None
 

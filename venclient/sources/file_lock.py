@@ -28,7 +28,7 @@ def share_lock(stream: BinaryIO) -> None:
         if error.errno == errno.EWOULDBLOCK:
             raise HeldError(
                 f"{_writer_of(os.fstat(stream.fileno()))} has it open for writing. Close it there, wait until it is "
-                "through, or copy the file and name the copy with --h5 or BULK_UPLOAD_METER_FILE"
+                "through, or copy the file"
             ) from error
         if locking in ("TRUE", "1"):
             raise

@@ -77,14 +77,11 @@ class MeterFile:
         self.time_range = time_range
         self._rules = rules
         if not is_there(path, "Meter file"):
-            raise ConfigurationError(
-                f"Meter file {path} not found: name it with --h5 or BULK_UPLOAD_METER_FILE, "
-                "or make a sample with `bulk-upload sample-data`"
-            )
+            raise ConfigurationError(f"Meter file {path} not found").advised("meter file missing")
         try:
             self._file = ChangingFile(path, opener(), stopping)
         except HeldError as error:
-            raise ConfigurationError(f"Meter file {path} is in use: {error}") from error
+            raise ConfigurationError(f"Meter file {path} is in use: {error}").advised("meter file in use") from error
         except ReaderKilledError as error:
             raise ConfigurationError(f"Meter file {path} cannot be opened: {error}") from error
         except UNREADABLE as error:

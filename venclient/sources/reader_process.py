@@ -198,9 +198,8 @@ class _Process:
 
 
 def _cannot_start(how: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"The process that reads the meter file does not start: {how}. Where the file is your own, "
-        "BULK_UPLOAD_TRUST_METER_FILE=true reads it without one"
+    return ConfigurationError(f"The process that reads the meter file does not start: {how}").advised(
+        "meter file reader"
     )
 
 

@@ -175,9 +175,9 @@ class RangeCheck:
             f"{self._outside:,} of {self._kept:,} points would start {self._range.outside}. "
             f"The first is row {row:,}: its time {timestamp:.15g} is "
             f"{_iso(round(timestamp / self._unit.per_s))} in {self._unit.name}{f'; {look}' if look else ''}. "
-            f"{EXPECTED}. Correct the file, or if the times are right, set BULK_UPLOAD_EARLIEST or BULK_UPLOAD_LATEST",
+            f"{EXPECTED}. Correct the file",
             dropped=dropped,
-        )
+        ).advised("time range")
 
     def _look(self, timestamp: float, power_w: float) -> str | None:
         """What times like this one are likely to be."""

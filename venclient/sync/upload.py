@@ -132,7 +132,7 @@ class _LoadUpload:
             self._points_already_there = len(series) - sum(part.points for part in parts) - len(refused_at)
         self._send_pending()
         if self._refused:
-            raise PermanentError(_summary(self._refused))
+            raise PermanentError(_summary(self._refused)).advised("points refused")
         if not to_send and self._entry.state != "done":
             self._to.ledger.settle(self._load, "done")
         there = f", {self._points_already_there} acknowledged earlier" if self._points_already_there else ""
@@ -208,7 +208,8 @@ class _LoadUpload:
         are_many = self._refused_anew >= REFUSED_AT_MOST
         are_all = self._refused_anew >= REFUSED_FROM_THE_FIRST and not (self._points_sent or self._last_is_taken)
         if self._pending and (are_many or (are_all and not self._takes_the_last())):
-            raise PermanentError(f"{_summary(self._refused)} So many are refused that the others were not tried")
+            told = f"{_summary(self._refused)}; so many are refused that the others were not tried"
+            raise PermanentError(told).advised("points refused")
 
     def _takes_the_last(self) -> bool:
         """Whether the VTN takes the last point, which goes with the others once more when it is their turn."""
@@ -261,7 +262,4 @@ def invalidate_overwritten_months(load: Load, series: MeterSeries, chunk: Chunk,
 
 
 def _summary(refused: Mapping[int, RefusedPoint]) -> str:
-    return (
-        f"The VTN refuses {len(refused):,} point{'s' if len(refused) > 1 else ''}, {refused[min(refused)]}; "
-        "`bulk-upload run --failed` sends what is refused once more."
-    )
+    return f"The VTN refuses {len(refused):,} point{'s' if len(refused) > 1 else ''}, {refused[min(refused)]}"

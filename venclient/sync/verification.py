@@ -11,6 +11,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from venclient.advice import advice
 from venclient.errors import (
     BadSeriesError,
     ConfigurationError,
@@ -186,7 +187,8 @@ def cannot_be_read(answer: str) -> str:
     return (
         f"This VTN does not tell what it has: GET /report_data is answered {answer}. "
         "Not every VTN has this call, and without it an upload cannot be verified; the ledger knows what was "
-        "acknowledged: `bulk-upload status`"
+        "acknowledged"
+        f"{advice('not verifiable')}"
     )
 
 
@@ -194,8 +196,8 @@ def nothing_is_known(answer: str) -> str:
     """What to say of a VTN that has no read call, or knows none of the resources: it answers the same to both."""
     return (
         f"{cannot_be_read(f'404 for every load: {answer}')}. If this VTN has the call, it knows none of these "
-        "resources, such as after it was set up anew: then empty `vtn_resource_id` in the loads rows, and "
-        "`bulk-upload register` and `bulk-upload run` bring everything there"
+        "resources, such as after it was set up anew: then empty `vtn_resource_id` in the loads rows"
+        f"{advice('vtn set up anew')}"
     )
 
 

@@ -81,9 +81,8 @@ def trouble(error: BaseException, server: str, status: int | None, secret: str =
     root = error
     for root in _causes(error):
         if isinstance(root, ssl.SSLCertVerificationError):
-            return ConfigurationError(
-                f"{server} is not trusted: {root.verify_message.rstrip('.')}. If its certificate is from a CA of your "
-                "own, name that CA's PEM file in BULK_UPLOAD_CA_FILE; if not, the server needs another certificate"
+            return ConfigurationError(f"{server} is not trusted: {root.verify_message.rstrip('.')}").advised(
+                "certificate"
             )
     why = shown(str(root), secret) or type(root).__name__
     if status is not None:

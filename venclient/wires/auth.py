@@ -58,7 +58,7 @@ class GivenToken:
     def __init__(self, token: SecretStr) -> None:
         self._token = token
         if not _fits_header(token.get_secret_value()):
-            raise ConfigurationError("The bearer token has characters that no token has: check VTN_BEARER_TOKEN")
+            raise ConfigurationError("The bearer token has characters that no token has").advised("bearer token")
 
     def token(self) -> str:
         """The token as it was given."""
@@ -89,7 +89,7 @@ class ClientCredentials:
         ca_file: str | None = None,
         allow_http: bool = False,
     ) -> None:
-        require_privacy(token_url, "client id and secret", "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL", allow_http=allow_http)
+        require_privacy(token_url, "client id and secret", "token server", allow_http=allow_http)
         self._sockets = Sockets(ca_file)
         self._token_url = token_url
         self._shown_url = without_query(token_url)
@@ -233,12 +233,10 @@ class ClientCredentials:
         self._refused_since = self._refused_since or now
         if self._has_given and now - self._refused_since < REFUSED_FOR_A_MOMENT_S:
             return TokenServerError(f"Token server {self._shown_url} gives no fresh token: {why}")
-        given = {"OAUTH_CLIENT_ID": self._client_id, "OAUTH_CLIENT_SECRET": self._client_secret.get_secret_value()}
-        oddities = "".join(f"{name} {oddity}. " for name, text in given.items() if (oddity := _oddity(text)))
-        return ConfigurationError(
-            f"Token server {self._shown_url} gives no token: {why}. {oddities}"
-            "Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
-        )
+        given = {"client id": self._client_id, "client secret": self._client_secret.get_secret_value()}
+        oddities = "".join(f". The {name} {oddity}" for name, text in given.items() if (oddity := _oddity(text)))
+        told = f"Token server {self._shown_url} gives no token: {why}{oddities}"
+        return ConfigurationError(told).advised("no token")
 
 
 class _Answer(msgspec.Struct):

@@ -62,11 +62,11 @@ PERMANENT: Mapping[int, type[PermanentError]] = {
     405: NotSupportedError,
     501: NotSupportedError,
 }
-HINTS = {
-    202: ": accepted, but it does not say that it is done",
-    404: ". Is this the VTN that the loads were registered with, and its base address? "
-    "A reference VTN learns their ids by `bulk-upload vtn --adopt`",
-    413: ". Send fewer points a request: --chunk-size",
+# What is said of some answers besides, and on what there is advice.
+EXPLAINED = {
+    202: (": accepted, but it does not say that it is done", ""),
+    404: (". Is this the VTN that the loads were registered with, and its base address?", "resource unknown"),
+    413: ("", "too large"),
 }
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Wire:
     def __init__(
         self, base_url: str, tokens: TokenSource, *, ca_file: str | None = None, allow_http: bool = False
     ) -> None:
-        require_privacy(base_url, "points and token", "VTN_SERVER_ADDRESS", allow_http=allow_http)
+        require_privacy(base_url, "points and token", "vtn", allow_http=allow_http)
         self.base_url = base_url.rstrip("/")
         self._tokens = tokens
         self._thread = local()
@@ -196,9 +196,7 @@ class Wire:
 
     def _trouble(self, error: BaseException, status: int | None, timeout_s: float, token: str) -> VenClientError:
         if is_timeout(error) and self._sockets.current.has_begun:
-            return TimedOutError(
-                f"Timeout after {timeout_s:g} seconds without an answer: be more patient (BULK_UPLOAD_TIMEOUT_S)"
-            )
+            return TimedOutError(f"Timeout after {timeout_s:g} seconds without an answer").advised("timeout")
         return trouble(error, self.base_url, status, token)
 
     def _session(self) -> Session:
@@ -233,17 +231,16 @@ def require_done(response: requests.Response, content: bytes) -> None:
     if status in DONE:
         return
     if where := redirected_to(response, _token_in(response.request)):
-        raise PermanentError(
-            f"{status} - it points to {where}, and redirects are not followed: "
-            "if the whole server has moved there, correct VTN_SERVER_ADDRESS",
-            status,
+        raise PermanentError(f"{status} - it points to {where}, and redirects are not followed", status).advised(
+            "vtn moved"
         )
-    message = f"{status} - {_excerpt(response, content)}{HINTS.get(status, '')}"
+    explained, advised_on = EXPLAINED.get(status, ("", ""))
+    message = f"{status} - {_excerpt(response, content)}{explained}"
     if 200 <= status < 300:
         raise UnreadableAnswerError(message, status, retry_after_s(response))
     if status in TRANSIENT or (status >= 500 and status not in PERMANENT):
         raise TRANSIENT.get(status, TransientError)(message, status, retry_after_s(response))
-    raise PERMANENT.get(status, PermanentError)(message, status)
+    raise PERMANENT.get(status, PermanentError)(message, status).advised(advised_on)
 
 
 def _token_in(request: requests.PreparedRequest) -> str:

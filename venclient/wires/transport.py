@@ -39,22 +39,25 @@ NOT_SENT_BYTES = 64 * 2**10
 SWITCHING_PROTOCOLS = 101
 
 
-def require_privacy(address: str, what: str, setting: str, *, allow_http: bool) -> None:
-    """Raises `ConfigurationError` where `what` would go to another machine in the clear; warns where it may."""
+def require_privacy(address: str, what: str, server: str, *, allow_http: bool) -> None:
+    """Raises `ConfigurationError` where `what` would go to another machine in the clear; warns where it may.
+
+    `server`: what it is that has this address, for the advice.
+    """
     try:
         parts = parse_url(address)
         requests.Request("GET", address).prepare()
     except (LocationParseError, requests.RequestException) as error:
-        raise ConfigurationError(f"{without_query(address)} is no address: correct {setting}") from error
+        told = f"{without_query(address)} is no address"
+        raise ConfigurationError(told).advised(f"{server} address") from error
     if parts.scheme not in ("http", "https"):
-        raise ConfigurationError(f"{without_query(address)} is no http address: correct {setting}")
+        raise ConfigurationError(f"{without_query(address)} is no http address").advised(f"{server} address")
     if parts.scheme != "http" or is_this_machine(address):
         return
     if not allow_http:
         raise ConfigurationError(
-            f"http://{parts.netloc} is another machine, and plain http would show {what} to everybody on the way. "
-            f"Give its https address in {setting}, or set BULK_UPLOAD_ALLOW_HTTP=true where the way is yours"
-        )
+            f"http://{parts.netloc} is another machine, and plain http would show {what} to everybody on the way"
+        ).advised(f"{server} in the clear")
     log.warning("%s travel in the clear: http://%s is another machine", what.capitalize(), parts.netloc)
 
 
@@ -156,9 +159,7 @@ class Sockets:
                 context.load_verify_locations(cafile=self._ca_file)
         except OSError as error:
             why = "no certificate (PEM) in it" if isinstance(error, ssl.SSLError) else error.strerror or str(error)
-            raise ConfigurationError(
-                f"{self._ca_file}: {why}. BULK_UPLOAD_CA_FILE names a file with the certificate of a CA of your own"
-            ) from error
+            raise ConfigurationError(f"{self._ca_file}: {why}").advised("ca file") from error
         return context
 
 
@@ -287,7 +288,7 @@ class _Adapter(HTTPAdapter):
         try:
             super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
         except OSError as error:
-            raise ConfigurationError(f"{error}. Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE") from error
+            raise ConfigurationError(str(error)).advised("ca bundle") from error
 
     def _watch(self, manager: PoolManager) -> None:
         class Connection(_Connection):
@@ -312,7 +313,4 @@ def _unusable_proxy(error: Exception) -> ConfigurationError:
         if isinstance(error, InvalidSchema)
         else type(error).__name__
     )
-    return ConfigurationError(
-        f"The proxy that the environment names cannot be used: {why}. Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or "
-        "name the host of the VTN and of the token server in NO_PROXY"
-    )
+    return ConfigurationError(f"The proxy that the environment names cannot be used: {why}").advised("proxy")

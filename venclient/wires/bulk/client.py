@@ -131,13 +131,9 @@ class VtnClient:
         try:
             self._attempts.at(self._look_up_nothing, at_most=ATTEMPTS_TO_FIND_IT)
         except TokenServerError as error:
-            raise ConfigurationError(
-                f"No token. {error}. Start it, or correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
-            ) from error
+            raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
         except (UnreachableError, TimedOutError) as error:
-            raise ConfigurationError(
-                f"The VTN is not there. {error}. Start it, or correct --vtn-url or VTN_SERVER_ADDRESS"
-            ) from error
+            raise ConfigurationError(f"The VTN is not there. {error}").advised("vtn not there") from error
         except TransientError as error:
             log.warning("The VTN is there, but in trouble: %s", error)
         except PermanentError as error:
