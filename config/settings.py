@@ -152,9 +152,7 @@ class Settings(BaseSettings):
     latest: Annotated[Day | None, BeforeValidator(lambda given: given or None)] = Field(
         None, description="and one with points after this day; without it, more than one day from now"
     )
-    concurrency: int = Field(
-        16, ge=1, le=64, description="requests in flight at a time, at most; how many the VTN bears is found out"
-    )
+    concurrency: int = Field(16, ge=1, le=64, description="requests in flight at a time, at most; it adapts to the VTN")
     loads_per_task: int = Field(50, ge=1, le=1_000, description="loads of one VEN in a Prefect task, at most")
     when_busy: Literal["leave", "wait"] = Field(
         "leave", description="what a run does when another uploads the same VENs: `leave`, or `wait` for it to end"
