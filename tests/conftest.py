@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from cli.prefect_server import free_port, prefect_server
 from config.advice import give_advice
 from config.settings import Settings, environment_name
+from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.system_postgresql import system_postgresql
@@ -107,7 +108,7 @@ def whole_postgresql_url() -> Iterator[str | None]:
 def whole_prefect_url(whole_postgresql_url: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API address of a Prefect server with all its parts, on PostgreSQL where there is one, as in production."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("whole-prefect")))
+        patch.setenv("PREFECT_HOME", str(prefect_home(tmp_path_factory.mktemp("whole-prefect"))))
         if whole_postgresql_url:
             address = whole_postgresql_url.replace("postgresql", "postgresql+asyncpg", 1)
             patch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", address)
@@ -124,7 +125,7 @@ def tell_it_all() -> None:
 @pytest.fixture(scope="session")
 def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API address of a Prefect server of the tests' own."""
-    home = tmp_path_factory.mktemp("prefect")
+    home = prefect_home(tmp_path_factory.mktemp("prefect"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))
         with prefect_server(free_port(), whole=False) as server:

@@ -16,6 +16,7 @@ from tasks.reports import artifact_key
 from tests.chromium import Tab, share_of_colour, tab
 from tests.commands import AUTH_STRING
 from tests.conftest import tell_it_all
+from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
@@ -27,7 +28,7 @@ BAR = (0x2F, 0x6D, 0xB3)
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a whole Prefect server."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        patch.setenv("PREFECT_HOME", str(prefect_home(tmp_path_factory.mktemp("prefect"))))
         with (
             prefect_server(free_port(), whole=True) as server,
             temporary_settings({PREFECT_API_URL: server.api_url}),

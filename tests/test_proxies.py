@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import command, run_options
+from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
 from tests.running_up import running_up
 from tests.sites import Site
@@ -56,7 +57,7 @@ def test_so_do_server_worker_and_runs_of_up(vtn: ReferenceVtn, new_site: Callabl
         "BULK_UPLOAD_LEDGER_URL": str(site.ledger),
     }
     proxies = {"ALL_PROXY": "socks5://127.0.0.1:9", "HTTP_PROXY": NOBODY, "NO_PROXY": "[::1],10.0.0.0/8"}
-    with running_up(tmp_path, PREFECT_HOME=str(tmp_path / "prefect"), **settings, **proxies) as up:
+    with running_up(tmp_path, PREFECT_HOME=str(prefect_home(tmp_path / "prefect")), **settings, **proxies) as up:
         assert "Completed" in up.start_upload("--watch", cwd=tmp_path)
     site.assert_stored(vtn)
 

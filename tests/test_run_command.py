@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import command, last_json, run_options, start
+from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, hourly
 
@@ -143,9 +144,8 @@ def test_ctrl_c_in_a_terminal_stops_a_run_that_brought_its_own_prefect_server(
     site.register(no_faults)
     no_faults.switch(points_per_second=1000)
     seen = len(no_faults.log())
-    run = start(
-        "run", *run_options(site, no_faults), cwd=tmp_path, group=True, PREFECT_HOME=str(tmp_path / "prefect")
-    )  # fmt: skip
+    home = prefect_home(tmp_path / "prefect")
+    run = start("run", *run_options(site, no_faults), cwd=tmp_path, group=True, PREFECT_HOME=str(home))
     while len(no_faults.log()) < seen + 6:
         assert run.poll() is None, run.communicate()
         time.sleep(0.05)
@@ -244,7 +244,9 @@ def test_a_prefect_server_that_is_killed_keeps_no_run_from_its_end(
     site.register(no_faults)
     no_faults.switch(points_per_second=300)
     seen = len(no_faults.log())
-    run = start("run", *run_options(site, no_faults), cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+    run = start(
+        "run", *run_options(site, no_faults), cwd=tmp_path, PREFECT_HOME=str(prefect_home(tmp_path / "prefect"))
+    )
     while len(no_faults.log()) < seen + 8:
         assert run.poll() is None, run.communicate()
         time.sleep(0.1)
@@ -266,7 +268,9 @@ def test_without_a_prefect_server_a_run_brings_its_own_that_dies_with_it(
 ) -> None:
     no_faults.switch(points_per_second=100)
     seen = len(no_faults.log())
-    run = start("run", *run_options(site, no_faults), cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
+    run = start(
+        "run", *run_options(site, no_faults), cwd=tmp_path, PREFECT_HOME=str(prefect_home(tmp_path / "prefect"))
+    )
     while len(no_faults.log()) == seen:
         assert run.poll() is None, run.communicate()
         time.sleep(0.1)

@@ -13,6 +13,7 @@ import pytest
 
 from cli.worker import Stop, run_worker
 from tests.commands import ROOT, command, start
+from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
 from tests.running_up import below, children, running_up
 from tests.sites import Site
@@ -49,7 +50,7 @@ def test_ctrl_c_ends_a_run_softly_and_nothing_is_left_behind(
         f"BULK_UPLOAD_LEDGER_URL={site.ledger.relative_to(tmp_path)}\nBULK_UPLOAD_CA_FILE=ca.pem\n"
     )
     (tmp_path / "ca.pem").write_text(Path(certifi.where()).read_text())
-    home = tmp_path / "prefect"
+    home = prefect_home(tmp_path / "prefect")
     seen = len(no_faults.log())
     with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
         up.start_upload(cwd=tmp_path)
@@ -82,7 +83,7 @@ def test_a_port_that_is_taken_is_told(vtn: ReferenceVtn, tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_a_prefect_server_that_dies_ends_it_with_a_sentence_that_says_so(tmp_path: Path) -> None:
-    home = tmp_path / "prefect"
+    home = prefect_home(tmp_path / "prefect")
     with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
         (server,) = (
             pid for pid in children(up.process.pid) if "server\0start" in Path(f"/proc/{pid}/cmdline").read_text()
