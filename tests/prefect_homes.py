@@ -5,12 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
-import prefect
-
 # Beside pytest's own cache: it outlives a run of the tests, and is made once for all of its processes.
-TEMPLATE = Path(__file__).parents[1] / ".pytest_cache" / f"prefect-{prefect.__version__}"
+TEMPLATE = Path(__file__).parents[1] / ".pytest_cache" / f"prefect-{version('prefect')}"
 
 
 def prefect_home(folder: Path) -> Path:

@@ -252,13 +252,13 @@ def test_what_a_part_told_stays_until_the_whole_has_ended(url: str, vtn_url: str
             with Ledger(url, vtn_url) as other, other.leased(["Aalborg"], part, tell=lambda: str(next(words))):
                 first = _told(ledger, part, "3")
                 assert _told(ledger, part, "5") > first
-            assert int(_sign(ledger, part).told) == next(words) - 1, "what it said last"
+            assert int(_sign(ledger, part).progress_json) == next(words) - 1, "what it said last"
         assert ledger.sign_of_life(part.run_id) is None
 
 
 def _told(ledger: Ledger, writer: Writer, word: str) -> int:
     """The beat with which a run has said this."""
-    until(lambda: _sign(ledger, writer).told == word, every_s=0.02)
+    until(lambda: _sign(ledger, writer).progress_json == word, every_s=0.02)
     return _sign(ledger, writer).beat
 
 

@@ -149,62 +149,62 @@ def stopped() -> Event:
 
 
 @pytest.fixture
-def gate(stopped: Event) -> CircuitBreaker:
+def breaker(stopped: Event) -> CircuitBreaker:
     return CircuitBreaker(ConcurrencyLimiter(), stopped, patience_s=61, first_wait_s=0.01)
 
 
-def _fail(gate: CircuitBreaker, what: str, error: Exception) -> None:
-    with pytest.raises(type(error)), gate.passed(what, 1):
+def _fail(breaker: CircuitBreaker, what: str, error: Exception) -> None:
+    with pytest.raises(type(error)), breaker.admitted(what, 1):
         raise error
 
 
-def _fail_for(gate: CircuitBreaker, seconds: float, error: Exception, *whats: str) -> None:
+def _fail_for(breaker: CircuitBreaker, seconds: float, error: Exception, *whats: str) -> None:
     end = time.monotonic() + seconds
-    while time.monotonic() < end and not gate.is_closed:
+    while time.monotonic() < end and not breaker.is_open:
         for what in whats:
-            _fail(gate, what, error)
+            _fail(breaker, what, error)
         time.sleep(0.05)
 
 
-def test_the_trouble_of_one_load_is_no_outage(gate: CircuitBreaker) -> None:
-    _fail_for(gate, 1, TransientError("in trouble", 500), "a")
-    assert not gate.is_closed
-    _fail(gate, "b", TransientError("in trouble", 500))
-    assert gate.is_closed
+def test_the_trouble_of_one_load_is_no_outage(breaker: CircuitBreaker) -> None:
+    _fail_for(breaker, 1, TransientError("in trouble", 500), "a")
+    assert not breaker.is_open
+    _fail(breaker, "b", TransientError("in trouble", 500))
+    assert breaker.is_open
 
 
-def test_one_success_or_a_refusal_opens_the_gate(gate: CircuitBreaker) -> None:
-    for opened_by in (None, NotFoundError("unknown resource", 404)):
-        _fail_for(gate, 1, UnreachableError("no connection"), "a")
-        assert gate.is_closed
-        if opened_by:
-            _fail(gate, "b", opened_by)
+def test_one_success_or_a_refusal_closes_the_breaker(breaker: CircuitBreaker) -> None:
+    for closed_by in (None, NotFoundError("unknown resource", 404)):
+        _fail_for(breaker, 1, UnreachableError("no connection"), "a")
+        assert breaker.is_open
+        if closed_by:
+            _fail(breaker, "b", closed_by)
         else:
-            with gate.passed("b", 1):
+            with breaker.admitted("b", 1):
                 pass
-        assert not gate.is_closed
+        assert not breaker.is_open
 
 
-def test_retry_after_holds_every_thread(gate: CircuitBreaker) -> None:
-    _fail(gate, "a", ThrottledError("busy", 429, retry_after_s=1.0))
-    assert gate.waiting_for
+def test_retry_after_holds_every_thread(breaker: CircuitBreaker) -> None:
+    _fail(breaker, "a", ThrottledError("busy", 429, retry_after_s=1.0))
+    assert breaker.waiting_for
     began = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: _pass(gate), range(4)))
+        list(pool.map(lambda _: _pass(breaker), range(4)))
     assert time.monotonic() - began >= 0.9
 
 
-def test_whoever_waits_at_the_gate_can_be_stopped(gate: CircuitBreaker, stopped: Event) -> None:
-    _fail(gate, "a", OverloadedError("busy", 503, retry_after_s=600.0))
+def test_a_wait_for_the_breaker_can_be_stopped(breaker: CircuitBreaker, stopped: Event) -> None:
+    _fail(breaker, "a", OverloadedError("busy", 503, retry_after_s=600.0))
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(_pass, gate)
+        waiting = pool.submit(_pass, breaker)
         stopped.set()
         with pytest.raises(StoppedError):
             waiting.result(timeout=2)
 
 
-def _pass(gate: CircuitBreaker) -> None:
-    with gate.passed("x", 1):
+def _pass(breaker: CircuitBreaker) -> None:
+    with breaker.admitted("x", 1):
         pass
 
 
@@ -224,9 +224,9 @@ def test_a_retry_after_never_outlasts_the_patience(asked: str, whose: str) -> No
                     call.result(timeout=120)
 
 
-def test_a_retry_after_of_hours_is_kept_to_and_said(gate: CircuitBreaker, caplog: pytest.LogCaptureFixture) -> None:
-    _fail(gate, "a", OverloadedError("503 - busy", 503, retry_after_s=7200))
-    assert gate.waiting_for
+def test_a_retry_after_of_hours_is_kept_to_and_said(breaker: CircuitBreaker, caplog: pytest.LogCaptureFixture) -> None:
+    _fail(breaker, "a", OverloadedError("503 - busy", 503, retry_after_s=7200))
+    assert breaker.waiting_for
     assert re.search(r"everything waits for 6[0-9] s. 503 - busy", caplog.text), "its patience is 1 min"
 
 

@@ -26,7 +26,7 @@ from venclient.errors import ConfigurationError, TransientError
 from venclient.wires import deadlines
 from venclient.wires.auth import ClientCredentials, GivenToken
 from venclient.wires.bulk.client import VtnClient
-from venclient.wires.http import Wire, answer_of
+from venclient.wires.http import HttpClient, answer_of
 
 TAKEN = b"HTTP/1.1 201 Created\r\nContent-Length: 22\r\n\r\n" + b'{"entries_created": 1}'
 GIVEN = GivenToken(SecretStr(TOKEN))
@@ -183,10 +183,10 @@ def test_tls_that_is_none_is_trouble_with_the_connection_and_not_with_trust() ->
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        wire = Wire(f"https://127.0.0.1:{listener.getsockname()[1]}", GIVEN)
+        http = HttpClient(f"https://127.0.0.1:{listener.getsockname()[1]}", GIVEN)
         with pytest.raises(TransientError, match="No connection"):
-            wire.exchange("POST", "/x", body=b"[]", timeout_s=2)
-        wire.close()
+            http.exchange("POST", "/x", body=b"[]", timeout_s=2)
+        http.close()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not PEM", b"-----BEGIN CERTIFICATE-----\nrubbish\n"])
@@ -230,23 +230,23 @@ def test_a_handshake_that_goes_byte_by_byte_is_cut_off(is_cut: bool, monkeypatch
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        wire = Wire(f"https://127.0.0.1:{listener.getsockname()[1]}", GIVEN)
-        threading.Timer(0.5, wire.cut if is_cut else bool).start()
+        http = HttpClient(f"https://127.0.0.1:{listener.getsockname()[1]}", GIVEN)
+        threading.Timer(0.5, http.cut if is_cut else bool).start()
         started = time.monotonic()
         with pytest.raises(TransientError, match="No connection"):
-            wire.exchange("POST", "/x", body=b"[]", timeout_s=30)
+            http.exchange("POST", "/x", body=b"[]", timeout_s=30)
         assert time.monotonic() - started < 25
-        wire.close()
+        http.close()
 
 
 @pytest.mark.parametrize("start", [b"HTTP/1.1 201 Created\r\nX: ", b"HTTP/1.1 201 Created\r\n" + ENDED + b"{}"])
 def test_an_answer_over_tls_that_comes_byte_by_byte_is_cut_off(authority: Authority, start: bytes) -> None:
     started = time.monotonic()
     with talking(slowly(start, b" "), authority.server()) as url:
-        wire = Wire(url, GIVEN, ca_file=str(authority.file))
+        http = HttpClient(url, GIVEN, ca_file=str(authority.file))
         with pytest.raises(TransientError, match=r"Timeout after 0\.5 s"):
-            wire.exchange("POST", "/x", body=b"[]", timeout_s=0.5)
-        wire.close()
+            http.exchange("POST", "/x", body=b"[]", timeout_s=0.5)
+        http.close()
     assert time.monotonic() - started < 25
 
 
@@ -266,11 +266,11 @@ def test_a_large_body_goes_over_tls_whole_and_the_connection_serves_again(author
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = threading.Thread(target=serve, args=(listener, authority.server()), daemon=True)
         serving.start()
-        wire = Wire(f"https://127.0.0.1:{listener.getsockname()[1]}", GIVEN, ca_file=str(authority.file))
+        http = HttpClient(f"https://127.0.0.1:{listener.getsockname()[1]}", GIVEN, ca_file=str(authority.file))
         for _ in range(2):
-            assert answer_of(*wire.exchange("POST", "/x", body=body, timeout_s=10)) == {"entries_created": 1}
+            assert answer_of(*http.exchange("POST", "/x", body=body, timeout_s=10)) == {"entries_created": 1}
         serving.join()
-        wire.close()
+        http.close()
     assert heard == [len(body)] * 2
 
 

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from venclient.errors import PermanentError, TransientError
 from venclient.wires import answers
 from venclient.wires.auth import GivenToken
-from venclient.wires.http import Wire, answer_of
+from venclient.wires.http import HttpClient, answer_of
 
 TOKEN = "hush-hush/token+1"
 ENDED = b"Connection: close\r\n\r\n"
@@ -91,9 +91,9 @@ def slowly(start: bytes, part: bytes, every_s: float = 0.1) -> Answer:
 
 
 @contextmanager
-def wired(url: str) -> Iterator[Wire]:
-    """A wire to that server."""
-    opened = Wire(url, GivenToken(SecretStr(TOKEN)))
+def wired(url: str) -> Iterator[HttpClient]:
+    """An HTTP client for that server."""
+    opened = HttpClient(url, GivenToken(SecretStr(TOKEN)))
     try:
         yield opened
     finally:

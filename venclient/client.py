@@ -1,6 +1,6 @@
-"""The programming interface of the guide: `VENManager`, over the same parts as the flow.
+"""`VENManager`, the programming interface of the bulk upload guide, built on the same parts as the flows.
 
-Its methods are awaited; what they do runs in threads, so that an event loop goes on in the meantime.
+Its methods are coroutines that work in threads, so that they do not block the event loop.
 """
 
 import asyncio
@@ -43,14 +43,16 @@ T = TypeVar("T")
 
 
 class VENManager:
-    """VENs, their loads and their historical data, with one VTN.
+    """Registers VENs and their loads with one VTN, and uploads their historical data.
 
-    `vens`: the names of the VENs that this manager has registered. `ledger_url`: a path or an SQLAlchemy URL;
-    `concurrency`: requests in flight at a time, all calls together, at most; `ca_file`: PEM file of a CA of your own;
-    `allow_http`: points and token may go to another machine in the clear; `trust_meter_file`: HDF5 reads it in this
-    process, which a damaged file may end, and not in one of its own. Every method raises `ConfigurationError`
-    for what has to be set right: no such file, no such VEN, a VTN that is not there or refuses the token, a number out
-    of its range, another run that uploads the same VEN (`BusyError`).
+    `vens`: names of the VENs that this manager has registered. `ledger_url`: a path or an SQLAlchemy URL;
+    `concurrency`: maximum number of requests in flight, over all calls; `ca_file`: PEM file of your own CA;
+    `allow_http`: allow points and token to be sent unencrypted to another machine; `trust_meter_file`: read the HDF5
+    file in this process, which a damaged file can crash, instead of in a separate one.
+
+    All methods raise `ConfigurationError` if something has to be corrected first: a missing file, an unknown VEN, a VTN
+    that is unreachable or refuses the token, a number out of range, or another run that uploads the same VEN
+    (`BusyError`).
     """
 
     def __init__(
@@ -74,25 +76,25 @@ class VENManager:
             ca_file=ca_file,
             allow_http=allow_http,
         )
-        self._connect().close()  # raises for an address that is none
+        self._connect().close()  # raises for an invalid address
         self._ledger_url = ledger_url
         self._concurrency = concurrency
         self._trusts_meter_file = trust_meter_file
-        self._under_way: set[asyncio.Future[Any]] = set()
+        self._in_progress: set[asyncio.Future[Any]] = set()
 
     async def register_load_ven(self, ven_id: str) -> None:
-        """Make a VEN known to the VTN; harmless where it is known already."""
+        """Register a VEN; does nothing if it is registered already."""
         await self._run(lambda call: call.vtn.create_ven(ven_id))
         self.vens.add(ven_id)
 
     async def register_resources(self, ven_id: str, db_path: str = DB_PATH) -> Registration:
-        """Make the loads of a VEN known to the VTN, and write its ids into the database."""
+        """Register the loads of a VEN, and write the VTN's ids to the database."""
         return await self.register_loads_parallel(ven_id, db_path)
 
     async def register_loads_parallel(
         self, ven_ids: str | Sequence[str] | None = None, db_path: str = DB_PATH
     ) -> Registration:
-        """The same for one VEN, for several, or for all of them; many loads at a time."""
+        """Register the loads of one, several or all VENs, up to `concurrency` at a time."""
         names = [ven_ids] if isinstance(ven_ids, str) else ven_ids
         database = ResourceDatabase(db_path)
         try:
@@ -116,13 +118,13 @@ class VENManager:
         *,
         retries_refused: bool = False,
     ) -> dict[str, object]:
-        """Upload what the VTN does not have yet of a VEN's registered loads, the first `limit_loads` of them.
+        """Upload what the VTN does not have yet of a VEN's registered loads, or of the first `limit_loads`.
 
-        `chunk_size`: points a request, at most 50,000; `batch_size`: points that the VTN writes at a time, at most
-        10,000; `retries_refused`: points that the VTN refused in an earlier call are sent once more.
+        `chunk_size`: points per request, at most 50,000; `batch_size`: points that the VTN writes per batch, at most
+        10,000; `retries_refused`: send again the points that the VTN refused in an earlier call.
 
         Returns the guide's dictionary: `success`, `ven_id`, `total_loads`, `successful`, `failed` and
-        `total_points_uploaded`. A load that fails is logged with its reason, and the others go on.
+        `total_points_uploaded`. A load that fails is logged with the reason, and does not affect the others.
         """
         _require("chunk_size", chunk_size, at_most=50_000)
         _require("batch_size", batch_size, at_most=10_000)
@@ -145,21 +147,22 @@ class VENManager:
         }
 
     async def cleanup(self) -> None:
-        """Let what is in flight finish."""
-        if self._under_way:
-            await asyncio.wait(self._under_way)
+        """Wait for all calls in progress."""
+        if self._in_progress:
+            await asyncio.wait(self._in_progress)
 
     async def _run(self, work: Callable[["_Call"], T]) -> T:
-        """What `work` returns, in a thread, with connections of its own; once cancelled, it is stopped and waited for.
+        """Run `work` in a thread with its own connections, and return its result.
 
-        Requests in flight have 20 s then: until they have ended, the lease, the ledger and the meter file are held.
+        On cancellation, stops it and waits until it has ended, since it holds the lease, the ledger and the meter file.
+        Requests in flight have 20 s to finish.
         """
         with self._connect() as vtn:
             call = _Call(vtn)
-            # No task, which others could cancel: it would be done, and its thread would not.
+            # A plain future: a cancelled task would be done while its thread is still running.
             thread = asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work, call))
-            self._under_way.add(thread)
-            thread.add_done_callback(self._under_way.discard)
+            self._in_progress.add(thread)
+            thread.add_done_callback(self._in_progress.discard)
             try:
                 return await asyncio.shield(thread)
             except asyncio.CancelledError:
@@ -169,7 +172,7 @@ class VENManager:
                     with suppress(asyncio.CancelledError):
                         await asyncio.wait([thread])
                 cut.cancel()
-                thread.exception()  # it was stopped
+                thread.exception()  # retrieved, as asyncio would log it otherwise
                 raise
 
     def _upload(
@@ -204,7 +207,7 @@ class VENManager:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call of a method: its connections, and what stops it."""
+    """A method call in progress: its connection, and the event that stops it."""
 
     vtn: VtnClient
     stopping: Event = field(default_factory=Event)

@@ -1,4 +1,4 @@
-"""Engines for the two databases, each named by a path (SQLite) or an SQLAlchemy URL."""
+"""SQLAlchemy engines for the resources database and the ledger, each given by a path (SQLite) or a URL."""
 
 import os
 import re
@@ -16,10 +16,10 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from venclient.errors import ConfigurationError
 
 BUSY_TIMEOUT_S = 30
-# What each connection keeps of an SQLite file in memory: 2 MB by itself, and there may be a dozen connections.
+# The page cache of an SQLite connection, in kB: 2 MB by default, and there may be a dozen connections.
 KEEP_LITTLE = "PRAGMA cache_size = -400"
-SQLITE_BEGINS = b"SQLite format 3\0"
-# A server that is cut off is noticed within half a minute; and it lets go of what a client that hangs has locked.
+SQLITE_MAGIC = b"SQLite format 3\0"
+# A lost server is detected within half a minute, and the server releases the locks of a client that hangs.
 ON_POSTGRESQL = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -29,17 +29,17 @@ ON_POSTGRESQL = {
     "options": "-c idle_in_transaction_session_timeout=15s",
 }
 
-HIDDEN = "***"
-# A parameter of libpq or of another driver: `password`, `sslpassword`, `PWD` within `odbc_connect` …
+MASK = "***"
+# Parameters of libpq and other drivers: `password`, `sslpassword`, `PWD` in `odbc_connect`, …
 _SECRET = r"(?i:pass|pwd|secret|token|credential)\w*\s*=\s*"
-# With its value as in a connection string of libpq (PostgreSQL 15 documentation, 34.1.1.1).
+# With their values, as in libpq connection strings (PostgreSQL 15 documentation, 34.1.1.1).
 _SECRET_AND_VALUE = re.compile(rf"({_SECRET})(?:'(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)", re.DOTALL)
 
 
 def sqlite_path(path_or_url: str) -> Path | None:
-    """The file, when it is SQLite that is named; None for another database.
+    """Return the path of an SQLite database, None for another kind of database.
 
-    Raises `ConfigurationError` for SQLite without a file, which every connection would see as another database.
+    Raises `ConfigurationError` for SQLite without a file: each connection would open a database of its own.
     """
     if "://" not in path_or_url:
         database: str | None = path_or_url
@@ -54,48 +54,48 @@ def sqlite_path(path_or_url: str) -> Path | None:
 
 
 def shown(address: str) -> str:
-    """A path, a URL, also one that is none quite, or a connection string, with *** in place of what is secret.
+    """Mask secrets in a path, a URL (even a malformed one) or a connection string by ***.
 
-    Where a password is not percent-encoded, it may hold any character: all up to the last @ belongs to it.
+    A password that is not percent-encoded may contain any character, so everything up to the last @ belongs to it.
     """
     scheme, is_url, rest = address.partition("://")
     if not is_url or not re.fullmatch(r"[\w+.-]+", scheme):
-        scheme, is_url, rest = "", "", _SECRET_AND_VALUE.sub(rf"\1{HIDDEN}", address)
-    user_info, at, place = rest.rpartition("@")
+        scheme, is_url, rest = "", "", _SECRET_AND_VALUE.sub(rf"\1{MASK}", address)
+    user_info, at, location = rest.rpartition("@")
     user, colon, _ = user_info.partition(":")
     if at and colon and not user.startswith("/"):
-        if re.search("[?#]", user_info):  # a password in the query, or a query in the password: nobody knows
-            return scheme + is_url + HIDDEN
-        rest = f"{user}:{HIDDEN}@{place}"
+        if re.search("[?#]", user_info):  # a password in the query, or ? in the password: ambiguous
+            return scheme + is_url + MASK
+        rest = f"{user}:{MASK}@{location}"
     if is_url and (query := re.search("[?#]", rest)):
-        rest = rest[: query.end()] + re.sub("[^&]+", _parameter, rest[query.end() :])
+        rest = rest[: query.end()] + re.sub("[^&]+", _mask_parameter, rest[query.end() :])
     return scheme + is_url + rest
 
 
 def has_password(address: str) -> bool:
-    """Whether showing the address would show a password."""
+    """Whether the address contains a secret."""
     return shown(address) != address
 
 
 def masked(text: str) -> str:
-    """What a driver says, which may repeat addresses or parameters that it was given."""
-    without_urls = re.sub(r"\w[\w+.-]*://\S+", lambda found: shown(found[0]), text)
-    return _SECRET_AND_VALUE.sub(rf"\1{HIDDEN}", without_urls)
+    """Mask secrets in a driver's message, which may repeat addresses or parameters."""
+    with_masked_urls = re.sub(r"\w[\w+.-]*://\S+", lambda match: shown(match[0]), text)
+    return _SECRET_AND_VALUE.sub(rf"\1{MASK}", with_masked_urls)
 
 
 def open_engine(path_or_url: str) -> Engine:
-    """An engine; no connection is made yet. Raises `ConfigurationError` for a URL that names no database."""
+    """Create an engine, without connecting yet; raises `ConfigurationError` for an unusable URL."""
     path = sqlite_path(path_or_url)
     if path is None:
-        with _usable(path_or_url):
+        with _as_configuration_error(path_or_url):
             url = _url(path_or_url)
-            of_server = ON_POSTGRESQL if url.get_backend_name() == "postgresql" else {}
-            return create_engine(url, pool_pre_ping=True, connect_args=of_server)
+            connect_args = ON_POSTGRESQL if url.get_backend_name() == "postgresql" else {}
+            return create_engine(url, pool_pre_ping=True, connect_args=connect_args)
     return create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_S})
 
 
 def is_there(path: Path, what: str) -> bool:
-    """Whether there is a file; raises `ConfigurationError` for what is there and is none."""
+    """Whether the file exists; raises `ConfigurationError` for a directory, or a path that cannot be checked."""
     try:
         if path.is_dir():
             raise ConfigurationError(f"{what} {shown(str(path))} is a directory: name the file in it")
@@ -105,7 +105,7 @@ def is_there(path: Path, what: str) -> bool:
 
 
 def open_read_only(path_or_url: str) -> Engine:
-    """The same, and for SQLite one that cannot write, nor create the file."""
+    """As `open_engine`, but for SQLite the engine neither writes to the file nor creates it."""
     path = sqlite_path(path_or_url)
     if path is None:
         return open_engine(path_or_url)
@@ -113,18 +113,18 @@ def open_read_only(path_or_url: str) -> Engine:
 
     def connect() -> sqlite3.Connection:
         try:
-            return _connected(address)
+            return _connect(address)
         except sqlite3.OperationalError as error:
-            _explain_what_is_left_over(path, error)
-        # In WAL mode SQLite would put files beside the database, which a folder that is read-only does not let it.
-        # Where no log is left over, nothing is missing from the database itself.
-        return _connected(f"{address}&immutable=1")
+            _explain_unfinished_write(path, error)
+        # In WAL mode SQLite creates files next to the database, which a read-only folder does not permit. If no log was
+        # left behind, the database file itself is complete.
+        return _connect(f"{address}&immutable=1")
 
     return create_engine("sqlite://", creator=connect, poolclass=QueuePool)
 
 
-def _connected(address: str) -> sqlite3.Connection:
-    """A connection that has read something; raises `sqlite3.Error` where nothing can be read."""
+def _connect(address: str) -> sqlite3.Connection:
+    """Connect, and read once, since SQLite opens files only then; raises `sqlite3.Error` if they cannot be read."""
     connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
         connection.execute(KEEP_LITTLE)
@@ -136,13 +136,14 @@ def _connected(address: str) -> sqlite3.Connection:
     return connection
 
 
-def _explain_what_is_left_over(path: Path, error: sqlite3.OperationalError) -> None:
-    """Raise `ConfigurationError` where a writer left something that only a writer can put right.
+def _explain_unfinished_write(path: Path, error: sqlite3.OperationalError) -> None:
+    """Raise `ConfigurationError` if a killed writer left a journal or log behind, which only a writer can apply.
 
-    Raises the error itself where it is about something else, such as a lock or a file that may not be read.
+    Raises `error` if it has another cause, such as a lock or missing permission to read the file.
     """
-    may_be_left_over = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
-    if not (may_be_left_over and os.access(path, os.R_OK)):
+    # The lowest byte of an extended result code is the primary one.
+    is_candidate = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+    if not (is_candidate and os.access(path, os.R_OK)):
         raise error
     journal, log = (path.with_name(f"{path.name}{suffix}") for suffix in ("-journal", "-wal"))
     if _has_content(journal):
@@ -166,23 +167,24 @@ def _has_content(path: Path) -> bool:
 
 
 def require_sqlite(path: Path) -> None:
-    """Raise `ConfigurationError` for a ledger that is another kind of file; SQLite would overwrite a very short one."""
+    """Raise `ConfigurationError` if a ledger is not an SQLite file; SQLite would overwrite a very short one."""
     try:
         with path.open("rb") as file:
-            begin = file.read(len(SQLITE_BEGINS))
+            header = file.read(len(SQLITE_MAGIC))
     except OSError as error:
         raise ConfigurationError(f"Ledger {path} cannot be read: {error.strerror}") from error
-    if begin not in (b"", SQLITE_BEGINS):
+    if header not in (b"", SQLITE_MAGIC):  # an empty file is a valid, empty database
         raise ConfigurationError(
             f"Ledger {path} cannot be read: it is no SQLite database, and was left as it is"
         ).advised("ledger is no database")
 
 
 def open_untouched(path: Path) -> Engine:
-    """An engine that reads an SQLite file of whomever; the file, and its folder once it is closed, stay as they are.
+    """Create an engine that reads any SQLite file, and leaves the file, and its folder once closed, unchanged.
 
-    The last connection that may write removes the files that reading a database in WAL mode makes beside it; but it
-    also moves what a killed program left in the log into the database, which one that may not write leaves alone.
+    Reading in WAL mode creates files next to the database, which only a connection that may write removes when it is
+    closed. But such a connection would also checkpoint a log that a killed program left behind, so with a log the file
+    is opened read-only.
     """
     mode = "ro" if _has_content(path.with_name(f"{path.name}-wal")) else "rw"
     address = f"{path.absolute().as_uri()}?mode={mode}"
@@ -190,10 +192,11 @@ def open_untouched(path: Path) -> Engine:
 
 
 def use_write_ahead_log(engine: Engine) -> None:
-    """Readers and one writer at once (SQLite). NORMAL: what a power cut may take from the ledger is only sent again."""
+    """Let readers and one writer use an SQLite ledger concurrently."""
 
     def on_connect(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
+        # After a power cut, recent commits may be missing: their points are only sent again.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(KEEP_LITTLE)
 
@@ -201,20 +204,21 @@ def use_write_ahead_log(engine: Engine) -> None:
 
 
 def _url(path_or_url: str) -> URL:
-    with _usable(path_or_url):
+    with _as_configuration_error(path_or_url):
         url = make_url(path_or_url)
-        if url.password is not None and "@" in f"{url.host}{url.database}":  # it would be looked up as a host's name
+        # Else a part of the password would be looked up as a host.
+        if url.password is not None and "@" in f"{url.host}{url.database}":
             raise ConfigurationError(f"{shown(path_or_url)} has an @ too many: in a password it is written as %40")
         return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
-def _parameter(found: re.Match[str]) -> str:
-    name, _, value = found[0].partition("=")
-    return f"{name}={HIDDEN}" if value and re.search(_SECRET, unquote_plus(found[0])) else found[0]
+def _mask_parameter(match: re.Match[str]) -> str:
+    name, _, value = match[0].partition("=")
+    return f"{name}={MASK}" if value and re.search(_SECRET, unquote_plus(match[0])) else match[0]
 
 
 @contextmanager
-def _usable(path_or_url: str) -> Iterator[None]:
+def _as_configuration_error(path_or_url: str) -> Iterator[None]:
     try:
         yield
     except (ArgumentError, ValueError, ImportError) as error:  # ImportError: a database whose driver is not installed

@@ -1,4 +1,4 @@
-"""The values that travel from the loads table to the VTN: frozen, typed, one for each step."""
+"""Value objects, from a row of the loads table to the VTN's acknowledgement."""
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from venclient.untrusted_text import visible
 
-VENS_NAMED = 3
+MAX_VENS_NAMED = 3
 
 LoadState = Literal["done", "failed", "pending"]
 
 
 def load_title(resource_name: str | None, load_name: str | None) -> str:
-    """What people call a load, of the names that it has."""
+    """Return a load's display name, from the names it has."""
     return " - ".join(name for name in (resource_name, load_name) if name)
 
 
@@ -27,16 +27,16 @@ def _external_resource_id(resource_id: str, load_component: str) -> str:
 
 
 def vens_title(vens: Sequence[str]) -> str:
-    """Some VENs by name, and how many more: `Aalborg, Aarhus, Odense and 9 more`."""
-    named = visible(", ".join(vens[:VENS_NAMED]))
-    return f"{named} and {len(vens) - VENS_NAMED} more" if len(vens) > VENS_NAMED else named
+    """List the first VENs by name and count the rest: `Aalborg, Aarhus, Odense and 9 more`."""
+    named = visible(", ".join(vens[:MAX_VENS_NAMED]))
+    return f"{named} and {len(vens) - MAX_VENS_NAMED} more" if len(vens) > MAX_VENS_NAMED else named
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A row of the loads table with its resource's name, VEN and capacity (in W, where it is known).
+    """A row of the loads table, with its resource's name, VEN and capacity (None if unknown).
 
-    `fault`: why the row is of no use, if it is: nothing is sent of it.
+    `fault`: why the row is unusable, if it is: nothing of the load is sent.
     """
 
     load_id: str
@@ -52,21 +52,21 @@ class Load:
 
     @property
     def name(self) -> str:
-        """What people call it: `Ljt Holiday Inn - Base Load`."""
+        """The display name, such as `Ljt Holiday Inn - Base Load`."""
         return load_title(self.resource_name, self.load_name)
 
     @property
     def external_resource_id(self) -> str:
-        """What the VTN knows its resource as, besides the id that it gives itself."""
+        """The client's id of the load's resource at the VTN, which also gives it an id of its own."""
         return _external_resource_id(self.resource_id, self.load_component)
 
 
 @dataclass(frozen=True, slots=True)
 class UnregisteredLoad:
-    """A load that the VTN does not know, with what it has to be told of it: columns as the database has them, as text.
+    """A load that is not registered at the VTN, with what registration sends; columns as in the database, as text.
 
-    `capacities`: by their types in snake_case, such as `{"max_power_w": 11000.0}`; `location`: such as
-    `{"longitude": 12.57, "latitude": 55.68}`. `fault`: why its row is of no use, if it is.
+    `capacities`: by type in snake_case, such as `{"max_power_w": 11000.0}`; `location`: such as
+    `{"longitude": 12.57, "latitude": 55.68}`. `fault`: why the row is unusable, if it is.
     """
 
     load_id: str
@@ -87,22 +87,22 @@ class UnregisteredLoad:
 
     @property
     def name(self) -> str:
-        """As in `Load`."""
+        """As `Load.name`."""
         return load_title(self.resource_name, self.load_name)
 
     @property
     def external_resource_id(self) -> str:
-        """As in `Load`."""
+        """As `Load.external_resource_id`."""
         return _external_resource_id(self.resource_id, self.load_component)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """Points of a series in order of time.
+    """Points of a series, in order of time.
 
-    `start_s`: int64 (N,), unix seconds of each interval's start. `power_w`: float64 (N,), mean W of that interval.
-    `quality`: uint8 (N,), each point's quality code as an index into the series' `codes`. `interval_s`: int64 (N,), how
-    long each interval is; where all are the same, they take eight bytes together.
+    `start_s`: int64 (N,), unix time at which each interval starts. `power_w`: float64 (N,), mean W of the interval.
+    `quality`: uint8 (N,), quality codes as indices into the series' `codes`. `interval_s`: int64 (N,), length of each
+    interval; if all are equal, it may be a broadcast value that takes eight bytes.
     """
 
     start_s: NDArray[np.int64]
@@ -119,10 +119,10 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of a series in which one step repeats.
+    """A part of a series with one repeating step between timestamps.
 
-    It goes from the timestamp `start_s` (unix time) up to where the next stretch begins, over so many `rows`, those
-    without a value too. A point of it lasts `interval_s`, or up to the next timestamp where that is earlier.
+    It extends from the timestamp `start_s` (unix time) to the start of the next stretch. `rows` includes rows without a
+    usable value. A point lasts `interval_s`, or until the next timestamp if that is earlier.
     """
 
     start_s: int
@@ -132,9 +132,9 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """The points of a series in one calendar month (UTC), from place `begin` up to `stop`, and their digest.
+    """The points of a series in a calendar month (UTC), by index `[begin, stop)`, and their digest.
 
-    `number` is readable as it stands: 202503 is March 2025. `last_start_s`: of the last of them.
+    `number`: year and month, 202503 for March 2025. `last_start_s`: start of the last point.
     """
 
     number: int
@@ -146,14 +146,13 @@ class Month:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeterSeries:
-    """What one load measured, cleaned: finite, in order, one value a timestamp.
+    """The cleaned series of a load: finite values in order of time, one per timestamp.
 
-    Its points come in slices, one for a short series; a long one reads each from the file when it is asked for, and
-    raises `ReplacedError` when that is another file by then. `edges`: the place of each slice's first point, and at
-    the end the number of points; `slice_of`: a slice by its number. `stretches`: more than one where the meter changed
-    its step. `regular_interval_s`: the interval of every point, None where they may differ. `dropped`: how many rows of
-    the dataset were left out, by reason; `unsorted_rows`: how many are earlier than the one before them,
-    of those with a usable time.
+    Points come in slices: one for a short series; a long series reads each from the file on access, and raises
+    `ReplacedError` if the file has changed since. `edges`: index of each slice's first point, and finally the number of
+    points; `slice_of`: returns a slice by number. `stretches`: more than one if the meter changed its step.
+    `regular_interval_s`: the interval of all points, None if they may differ. `dropped`: number of dropped rows of the
+    dataset, by reason; `unsorted_rows`: number of rows with a usable time that is earlier than that of the row before.
     """
 
     edges: tuple[int, ...]
@@ -170,21 +169,21 @@ class MeterSeries:
 
     @property
     def interval_s(self) -> int:
-        """The interval that most rows have; the smaller one of two that are as frequent."""
+        """The interval of most rows, the shorter one of a tie."""
         rows: Counter[int] = Counter()
         for each in self.stretches:
             rows[each.interval_s] += each.rows
         return min(rows, key=lambda interval_s: (-rows[interval_s], interval_s))
 
     def slices(self, begin: int = 0, stop: int | None = None) -> Iterator[Points]:
-        """The points from place `begin` up to `stop` (to the end), no more than a slice at a time."""
+        """Yield the points `[begin, stop)`, by default to the end, at most one slice at a time."""
         stop = len(self) if stop is None else stop
         for number in range(bisect_right(self.edges, begin) - 1, bisect_left(self.edges, stop)):
             first = self.edges[number]
             yield self.slice_of(number)[max(begin - first, 0) : stop - first]
 
     def points(self, begin: int = 0, stop: int | None = None) -> Points:
-        """The same at once: views where they are in one slice."""
+        """Return the points `[begin, stop)`, by default to the end: views if they lie in one slice, else copies."""
         return joined(list(self.slices(begin, stop)))
 
 
@@ -192,7 +191,7 @@ NO_POINTS = Points(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, n
 
 
 def joined(parts: Sequence[Points]) -> Points:
-    """These points one after the other."""
+    """Concatenate points; a single part is returned as it is."""
     if len(parts) < 2:
         return parts[0] if parts else NO_POINTS
     columns = zip(*((part.start_s, part.power_w, part.quality, part.interval_s) for part in parts), strict=True)
@@ -201,7 +200,7 @@ def joined(parts: Sequence[Points]) -> Points:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far the VTN has acknowledged a month: its first `points` points, which have this digest."""
+    """How much of a month the VTN has acknowledged: its first `points` points, with their digest."""
 
     month: int
     points: int
@@ -211,7 +210,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class RefusedPoint:
-    """A point of a load that the VTN does not take, and what it answered; the point itself stays in the file."""
+    """A point that the VTN refuses, with its answer."""
 
     start_s: int
     power_w: float
@@ -223,9 +222,9 @@ class RefusedPoint:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """The points of one request, and the ledger marks that hold once the VTN has acknowledged it.
+    """The points of a request, and the ledger marks that hold once the VTN has acknowledged it.
 
-    Arrays as in `Points`.
+    Arrays as in `Points`; `is_last`: whether nothing is left to send after it.
     """
 
     start_s: NDArray[np.int64]
@@ -242,7 +241,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stored:
-    """What the VTN has in the time of some whole months: of the points from index `begin` up to `stop` in the file."""
+    """What the VTN has stored for some whole months, which hold the points `[begin, stop)` of the file's series."""
 
     begin: int
     stop: int
@@ -251,9 +250,9 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The VTN's word that it has a chunk: how many points, in which time.
+    """The VTN's acknowledgement of a chunk.
 
-    `answers`: what each attempt came to, such as `("503", "no-answer", "201")`.
+    `answers`: the outcome of each attempt, such as `("503", "no-answer", "201")`; `seconds`: the time they took.
     """
 
     points: int
@@ -262,13 +261,13 @@ class Receipt:
 
     @property
     def retries(self) -> int:
-        """How often the request was tried again."""
+        """Attempts after the first."""
         return len(self.answers) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What came of one load in one run. `points_given_up`: what was left to send when it failed."""
+    """The result of a load in a run. `points_given_up`: points that were still to be sent when it failed."""
 
     load: Load
     state: LoadState
@@ -284,10 +283,10 @@ class LoadResult:
 
     @property
     def points_dropped(self) -> int:
-        """Rows of the dataset that were left out, all reasons together."""
+        """Dropped rows of the dataset, for any reason."""
         return sum(self.dropped.values())
 
     @property
     def points_per_second(self) -> float:
-        """Points sent a second of this load's time."""
+        """Points sent per second that the load took; 0 if it took no time."""
         return self.points_sent / self.seconds if self.seconds else 0.0

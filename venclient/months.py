@@ -1,4 +1,4 @@
-"""The months of a series, and the digests by which two of them are compared."""
+"""Calendar months of a series, and the digests by which their points are compared."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,21 +12,24 @@ from venclient.models import MeterSeries, Month
 
 
 def months_of(series: MeterSeries, begins: Iterable[tuple[int, int]]) -> tuple[Month, ...]:
-    """The calendar months (UTC) of a series, with their digests; `begins` as `month_begins` has them."""
-    edges = [*begins, (0, len(series))]
+    """Return the calendar months (UTC) of a series, with digests; `begins`: as `month_begins` yields them."""
+    edges = [*begins, (0, len(series))]  # the end, whose month number is not used
     return tuple(
         Month(number, begin, stop, start_at(series, stop - 1), digest(series, begin, stop))
         for (number, begin), (_, stop) in pairwise(edges)
     )
 
 
-def start_at(series: MeterSeries, place: int) -> int:
-    """When the point at this place starts, as unix time."""
-    return int(series.points(place, place + 1).start_s[0])
+def start_at(series: MeterSeries, index: int) -> int:
+    """Return the start of the point at this index, as unix time."""
+    return int(series.points(index, index + 1).start_s[0])
 
 
 def month_begins(start_s: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Each calendar month (UTC) that points in order of time are in, and the place of its first point."""
+    """Yield the number of each calendar month (UTC) that has points, and the index of its first point.
+
+    `start_s`: (N,) unix seconds, ascending.
+    """
     begin = 0
     while begin < len(start_s):
         month = start_s[begin].astype("datetime64[s]").astype("datetime64[M]")
@@ -36,23 +39,24 @@ def month_begins(start_s: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def month_start_s(number: int) -> int:
-    """The first second of a month, as unix time."""
-    years, month = divmod(number, 100)
-    return int(datetime(years, month, 1, tzinfo=UTC).timestamp())
+    """Return the unix time at which a month (such as 202503) starts, in UTC."""
+    year, month = divmod(number, 100)
+    return int(datetime(year, month, 1, tzinfo=UTC).timestamp())
 
 
 def digest(series: MeterSeries, begin: int, stop: int) -> bytes:
-    """16 bytes that stand for exactly these points, up to `stop`: start, interval, value and quality code.
+    """Return a 16-byte digest of the points `[begin, stop)`: of start, interval, value and quality code.
 
-    0.0 and -0.0 are one value: not every VTN gives the sign back.
+    0.0 and -0.0 have the same digest, because not every VTN keeps the sign.
     """
     return digests(series, begin, [stop])[0]
 
 
 def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes]:
-    """The same for several stops, in order. A long series is gone through once for all, column by column.
+    """Return the digest up to each of several ascending stops, in one pass over the series for each column.
 
-    An interval that all points have is told once, and so are codes: ledgers have such digests.
+    The format is fixed, since existing ledgers contain such digests: first the interval, or `various`, and the codes
+    that occur, sorted; then the columns, of which intervals and codes are omitted if all points have the same.
     """
     parts = list(pairwise([begin, *stops]))
     codes = list(_codes(series, parts))
@@ -61,6 +65,7 @@ def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes
         hashlib.sha256(f"{'various' if interval is None else interval} {' '.join(each)}".encode())
         for interval, each in zip(intervals, codes, strict=True)
     ]
+    # The digest for a stop covers all parts up to it, so each part goes into the digests from its own on.
     for number, part in enumerate(parts):
         for points in series.slices(*part):
             _update(shas[number:], np.ascontiguousarray(points.start_s, dtype="<i8"))
@@ -70,17 +75,18 @@ def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes
             _update(various, np.ascontiguousarray(points.interval_s, dtype="<i8"))
     for number, part in enumerate(parts):
         for points in series.slices(*part):
-            _update(shas[number:], np.ascontiguousarray(points.power_w + 0.0, dtype="<f8"))
+            _update(shas[number:], np.ascontiguousarray(points.power_w + 0.0, dtype="<f8"))  # -0.0 + 0.0 is 0.0
     for sha, each, (_, stop) in zip(shas, codes, parts, strict=True):
         if len(each) > 1:
-            place = np.array([each.index(code) if code in each else 0 for code in series.codes], dtype=np.uint8)
+            # Indices into the codes that occur: a rule that matches no point must not change the digest.
+            code_indices = np.array([each.index(code) if code in each else 0 for code in series.codes], dtype=np.uint8)
             for points in series.slices(begin, stop):
-                _update([sha], place[points.quality])
+                _update([sha], code_indices[points.quality])
     return [sha.digest()[:16] for sha in shas]
 
 
 def _codes(series: MeterSeries, parts: Iterable[tuple[int, int]]) -> Iterator[Sequence[str]]:
-    """Those that occur from the first part on to each of them, in the order of the alphabet."""
+    """Yield for each part the codes that occur up to its end, sorted."""
     occurs = np.zeros(len(series.codes), dtype=bool)
     for part in parts:
         for points in series.slices(*part) if len(series.codes) > 1 else ():
@@ -89,7 +95,7 @@ def _codes(series: MeterSeries, parts: Iterable[tuple[int, int]]) -> Iterator[Se
 
 
 def _intervals(series: MeterSeries, parts: Iterable[tuple[int, int]]) -> Iterator[int | None]:
-    """The interval of all points from the first part on to the end of each; None where they differ."""
+    """Yield for each part the interval of all points up to its end, None if they differ."""
     interval_s, differ = series.regular_interval_s, False
     for part in parts:
         for points in series.slices(*part) if series.regular_interval_s is None and not differ else ():

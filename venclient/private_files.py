@@ -1,29 +1,29 @@
-"""Files that hold data: readable by their owner alone, and never written through a link that is in their place."""
+"""Create files that only their owner can read, and never write through a symbolic link."""
 
 import os
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-PRIVATE_FILE = 0o600
-PRIVATE_FOLDER = 0o700
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make the folder where it is missing; one that is there stays as it is. Raises `OSError`."""
-    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    """Create the folder and its parents; an existing folder is left as it is. Raises `OSError`."""
+    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
 
 
 def create_private(path: Path) -> BinaryIO:
-    """A new file to write to; raises `FileExistsError` where there is a file, or a link to wherever (O_EXCL)."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE), "wb")
+    """Create a file and open it for writing; raises `FileExistsError` for an existing file or link (O_EXCL)."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "wb")
 
 
 def replace_private(path: Path, content: bytes) -> None:
-    """Write the whole file beside its place, and put it there at once; a link that is there is replaced, too."""
-    written, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600 and O_EXCL
+    """Write a file atomically, by renaming a temporary one; replaces a link instead of following it."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600 and O_EXCL
     try:
-        with os.fdopen(written, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         Path(name).replace(path)
     except BaseException:

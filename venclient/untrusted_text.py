@@ -1,7 +1,7 @@
-"""Text from outside as it may be shown: names of the database and the meter file, and what servers answer.
+"""Escape untrusted text for display: names from the database and the meter file, and answers of servers.
 
-Data keeps such text as it is. Whatever shows it to a person passes it through here, once and at the edge: log records
-by `show_controls_in_logs`, Markdown by `markdown`, all else by `visible`.
+Data keeps such text unchanged. It is escaped once, where it is shown: log records by `show_controls_in_logs`, Markdown
+by `markdown`, everything else by `visible`.
 """
 
 import logging
@@ -9,56 +9,56 @@ import re
 import traceback
 from unicodedata import category
 
-# Persian, Indic scripts and emoji need them.
+# Persian, Indic scripts and emoji need these.
 _JOINERS = "\u200c\u200d"
-# CommonMark takes a backslash before any ASCII punctuation (§2.4). What begins neither markup nor a link stays as it
-# is, for the sake of whoever reads the source.
+# CommonMark allows a backslash before any ASCII punctuation (§2.4). Characters that begin neither markup nor a link are
+# left alone, to keep the source readable.
 _MARKUP = re.compile(r"[!-+.:<-@\[-`{-~]|^-")
 
 
 def visible(text: str) -> str:
-    r"""The text in one line, with control characters written out: `\x1b`, `\n`, `\u202e`.
+    r"""Return the text in one line, with control characters escaped: `\x1b`, `\n`, `\u202e`.
 
-    A terminal would obey escape sequences, a line break would forge another line, and what turns the direction of
-    writing shows other text than there is. Twice is the same as once.
+    Otherwise a terminal would obey escape sequences, a line break could forge a line, and a change of writing direction
+    could display a different text. Idempotent.
     """
-    return text if text.isprintable() else "".join(map(_shown, text))
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def markdown(text: str) -> str:
-    """The text for a place within a paragraph, list item or table cell of Markdown, where it is text and nothing else.
+    """Escape the text for a paragraph, list item or table cell of Markdown.
 
-    It begins neither markup nor HTML, nor a link, not even where it is an address.
+    It is then neither markup nor HTML, and addresses do not become links.
     """
     return _MARKUP.sub(r"\\\g<0>", visible(text).strip())
 
 
 def visible_traceback(error: BaseException) -> str:
-    """A traceback whose lines are indented, so that no line of an error's message passes for one of the log's."""
+    """Format a traceback with indented lines, so that no line of an error's message looks like a log record."""
     lines = "".join(traceback.format_exception(error)).rstrip("\n").split("\n")
     return "\n".join(f"  {visible(line)}" for line in lines)
 
 
 class VisibleRecord(logging.LogRecord):
-    """A log record whose message is one line, whatever handler writes it; the lines of a traceback are indented."""
+    """A log record whose message is a single line for any handler; lines of a traceback are indented."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # as logging gives them
         if self.exc_info and self.exc_info[1] is not None:
-            self.exc_text = visible_traceback(self.exc_info[1])  # formatters write this where it is there
+            self.exc_text = visible_traceback(self.exc_info[1])  # formatters use it instead of formatting the traceback
 
     def getMessage(self) -> str:  # noqa: N802 - logging's name
         return visible(super().getMessage())
 
 
 def show_controls_in_logs() -> None:
-    """From here on, no log line of this process has a control character in it, whoever logs it and whoever writes it.
+    """Escape control characters in all log records of this process, for every logger and handler.
 
-    For a process of our own only: it holds for the loggers of all libraries.
+    It affects the loggers of all libraries, so only programs should call it, not code that uses this as a library.
     """
     logging.setLogRecordFactory(VisibleRecord)
 
 
-def _shown(sign: str) -> str:
-    is_text = sign.isprintable() or sign in _JOINERS or category(sign) == "Zs"
-    return sign if is_text else sign.encode("unicode_escape").decode()
+def _escaped(character: str) -> str:
+    is_text = character.isprintable() or character in _JOINERS or category(character) == "Zs"
+    return character if is_text else character.encode("unicode_escape").decode()

@@ -1,4 +1,4 @@
-"""How much is sent to a VTN at a time, when it is tried again, and when everybody waits.
+"""Flow control towards a VTN: concurrency and request size, retries, and the circuit breaker.
 
-By the cause of an error, never by a status code; for all threads of a process together.
+Shared by all threads of a process. Decisions follow the cause of an error (`venclient.errors`), never a status code.
 """

@@ -1,10 +1,11 @@
-"""How much a VTN bears: requests in flight and points a request, found by trying, for all threads of a process.
+"""Adaptive limits for one VTN, shared by all threads of a process: requests in flight, and points per request.
 
-Requests in flight rise by one and fall by a share (additive increase, multiplicative decrease). A round is as many
-answers as requests may be in flight. Of these, `1 - best / now` wait in the VTN instead of being worked at, where
-`now` is the seconds a point that the round took and `best` the least of late (TCP Vegas: Brakmo and Peterson, 1995).
-Few of them: more would get through. Many: fewer do as well. Overloaded, or no answer in time: too many. Throttled: just
-more than the VTN takes, which is then as many as are in flight besides.
+The concurrency limit rises by one and falls by a fraction (AIMD: additive increase, multiplicative decrease). It is
+adjusted once a round, which is as many responses as requests may be in flight. A share `1 - best / now` of the requests
+is queued in the VTN instead of being processed, where `now` is the round's seconds per point and `best` the lowest of
+recent rounds (TCP Vegas: Brakmo and Peterson, 1995). A short queue raises the limit, a long one lowers it.
+`OverloadedError` and `TimedOutError` lower it too. `ThrottledError` says that it is just above what the VTN accepts,
+which then equals the other requests in flight.
 """
 
 from dataclasses import dataclass
@@ -12,25 +13,26 @@ from threading import Lock
 
 from venclient.errors import OverloadedError, PermanentError, ThrottledError, TimedOutError, TransientError
 
-MAX_POINTS = 50_000  # a request (contracts §3)
-STARTS_WITH = 4
-ANSWERS_A_ROUND = 2  # at least
-# So many requests that wait in the VTN are few, many are twice as many: one, and a share of those in flight for noise.
-FEW_WAIT = 1.0
-FEW_WAIT_SHARE = 0.125
-GIVES_WAY_TO = 0.75
-# Rounds until it steps back and feels its way up again: what was the best once need not be so for the whole night.
+MAX_POINTS = 50_000  # per request (contracts §3)
+INITIAL_LIMIT = 4
+MIN_RESPONSES_PER_ROUND = 2
+# The limit rises while fewer requests than this are queued in the VTN, and falls beyond twice as many. The share of the
+# limit allows for noise in the measured times.
+SHORT_QUEUE = 1.0
+SHORT_QUEUE_SHARE = 0.125
+DECREASE_FACTOR = 0.75
+# After so many rounds `best` is forgotten and the limit halved: a VTN's speed changes in the course of a night.
 ROUNDS_REMEMBERED = 100
 ROUNDS_TO_NEXT_TRY = 20
-# Requests of full size until a request may be larger again, and by how much.
+# Full-sized requests before a request may be larger again, and by which factor.
 REQUESTS_TO_NEXT_TRY = 20
-GROWS_BY = 1.25
-TRIES_PUT_OFF_AT_MOST = 64
+GROWTH_FACTOR = 1.25
+MAX_WAIT_FACTOR = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a run found the VTN to bear: where the next one starts."""
+    """Limits found by one run, with which the next one starts."""
 
     concurrency: int
     chunk_size: int
@@ -38,7 +40,7 @@ class Learned:
 
 @dataclass(eq=False, slots=True)
 class Round:
-    """What came of requests that were begun under one limit."""
+    """Totals of the requests that started under one limit."""
 
     limit: int
     is_full: bool = False
@@ -47,82 +49,83 @@ class Round:
     seconds: float = 0.0
 
     @property
-    def seconds_a_point(self) -> float:
+    def seconds_per_point(self) -> float:
         return self.seconds / max(self.points, 1)
 
 
 @dataclass(slots=True)
 class _Barrier:
-    """What was too much: tried again after a while, and where it is too much again, after twice as long."""
+    """A level that was too high. It is tried again after a wait, which doubles each time that it is still too high."""
 
-    first_wait: int
-    at: float = float("inf")
+    initial_wait: int
+    level: float = float("inf")
     wait: int = 0
     waited: int = 0
-    has_risen: bool = True
+    raised_since_hit: bool = True
 
-    def hit(self, at: float) -> None:
-        """So much was too much; one that was hit again before anything rose is the same trouble still."""
-        if self.has_risen:
-            self.wait = min(2 * self.wait, TRIES_PUT_OFF_AT_MOST * self.first_wait) or self.first_wait
-        self.at, self.waited, self.has_risen = at, 0, False
+    def hit(self, level: float) -> None:
+        """This level was too high. A hit before anything was raised again has the same cause, and keeps the wait."""
+        if self.raised_since_hit:
+            self.wait = min(2 * self.wait, MAX_WAIT_FACTOR * self.initial_wait) or self.initial_wait
+        self.level, self.waited, self.raised_since_hit = level, 0, False
 
-    def rise(self) -> None:
-        """More is tried from now on."""
-        self.has_risen = True
+    def record_raise(self) -> None:
+        """A higher level is tried from now on."""
+        self.raised_since_hit = True
 
-    def stands_before(self, height: float) -> bool:
-        return height >= self.at and self.waited < self.wait
+    def blocks(self, level: float) -> bool:
+        return level >= self.level and self.waited < self.wait
 
-    def pass_by(self, height: float) -> None:
-        """This height was held for a while: where it is that of the barrier, there is none any more."""
+    def record_success(self, level: float) -> None:
+        """This level worked for a round or a request; at the barrier's level, that removes the barrier."""
         self.waited += 1
-        if height >= self.at:
-            self.at, self.wait = float("inf"), 0
+        if level >= self.level:
+            self.level, self.wait = float("inf"), 0
 
 
 class ConcurrencyLimiter:
-    """The limiter that every request of a process goes through; it makes nobody wait: `CircuitBreaker` does.
+    """Limits that every request of a process keeps to. It never blocks: waiting is up to `CircuitBreaker`.
 
-    `ceiling`: requests in flight, at most; `learned`: what an earlier run found.
+    `ceiling`: maximum number of requests in flight; `learned`: limits found by an earlier run.
     """
 
     def __init__(self, ceiling: int = 16, learned: Learned | None = None) -> None:
         self._ceiling = ceiling
-        self._limit = min(learned.concurrency if learned else STARTS_WITH, ceiling)
-        self._doubles = learned is None
-        self._points = self._points_borne = learned.chunk_size if learned else MAX_POINTS
+        self._limit = min(learned.concurrency if learned else INITIAL_LIMIT, ceiling)
+        # As in TCP, the limit doubles each round until the first sign of congestion.
+        self._in_slow_start = learned is None
+        self._chunk_size = self._proven_chunk_size = learned.chunk_size if learned else MAX_POINTS
         self._lock = Lock()
         self._in_flight = 0
         self._round = Round(self._limit)
         self._rounds = 0
         self._best: float | None = None
-        self._refused = _Barrier(ROUNDS_TO_NEXT_TRY)
+        self._throttled = _Barrier(ROUNDS_TO_NEXT_TRY)
         self._too_large = _Barrier(REQUESTS_TO_NEXT_TRY)
 
     @property
     def chunk_size(self) -> int:
-        """Points a request, now."""
-        return self._points
+        """Current limit of points per request."""
+        return self._chunk_size
 
     @property
     def limit(self) -> int:
-        """Requests in flight, at most, now."""
+        """Current limit of requests in flight."""
         return self._limit
 
     @property
     def in_flight(self) -> int:
-        """Requests that have no answer yet."""
+        """Number of requests that have no response yet."""
         return self._in_flight
 
     @property
     def learned(self) -> Learned:
-        """What the VTN bears, as far as is known."""
+        """The limits found so far."""
         with self._lock:
-            return Learned(self._limit, self._points)
+            return Learned(self._limit, self._chunk_size)
 
     def enter(self) -> Round | None:
-        """Be in flight, in this round; None while there is no room."""
+        """Put a request in flight and return its round; None if the limit is reached."""
         with self._lock:
             if self._in_flight >= self._limit:
                 return None
@@ -131,82 +134,83 @@ class ConcurrencyLimiter:
             return self._round
 
     def leave(self) -> None:
-        """Be in flight no more."""
+        """Take a request out of flight, after its outcome is recorded."""
         with self._lock:
             self._in_flight -= 1
 
     def answered(self, begun_in: Round, points: int, seconds: float) -> None:
-        """The VTN has taken a request of so many points, in this time; one without points tells nothing of the pace."""
+        """Record a success and its duration. Requests without points are ignored, as they say nothing about speed."""
         if not points:
             return
         with self._lock:
-            self._points_borne = self._points
-            if points >= self._points:
-                self._grow(points)
+            self._proven_chunk_size = self._chunk_size
+            if points >= self._chunk_size:
+                self._increase_chunk_size(points)
             begun_in.answers += 1
             begun_in.points += points
             begun_in.seconds += seconds
-            if begun_in is self._round and begun_in.answers >= max(self._limit, ANSWERS_A_ROUND):
-                self._judge(begun_in)
+            if begun_in is self._round and begun_in.answers >= max(self._limit, MIN_RESPONSES_PER_ROUND):
+                self._end_round(begun_in)
 
     def failed(self, begun_in: Round, error: TransientError | PermanentError) -> None:
-        """The VTN did not take a request, which is still in flight here.
+        """Record a failure; the request still counts as in flight.
 
-        Others that were begun under the same limit tell nothing new, but for a `ThrottledError`: the VTN still takes
-        those that are in flight besides, or else half as many as were.
+        A limit is lowered once for all failures of its round, except for `ThrottledError`: then the VTN accepts the
+        other requests in flight, or half of the round's limit if those are fewer.
         """
         with self._lock:
-            borne = int(begun_in.limit * GIVES_WAY_TO)
+            accepted = int(begun_in.limit * DECREASE_FACTOR)
             if isinstance(error, ThrottledError):
-                borne = max(begun_in.limit // 2, self._in_flight - 1)
-                self._refused.hit(borne + 1)
+                accepted = max(begun_in.limit // 2, self._in_flight - 1)
+                self._throttled.hit(accepted + 1)
             elif begun_in is not self._round or not isinstance(error, OverloadedError | TimedOutError):
                 return
-            self._doubles = False
-            self._limit = max(1, min(self._limit, borne))
+            self._in_slow_start = False
+            self._limit = max(1, min(self._limit, accepted))
             self._round = Round(self._limit)
 
     def shrink(self, points: int) -> None:
-        """So many points were too many for a request: half of them from now on, for a while."""
+        """Halve the points per request for a while, because a request of this many was too large."""
         with self._lock:
-            if 1 < points <= self._points:
-                self._points = points // 2
+            # A larger request was sent before another thread shrank the limit, and says nothing new.
+            if 1 < points <= self._chunk_size:
+                self._chunk_size = points // 2
                 self._too_large.hit(points)
 
     def restore(self) -> None:
-        """It was not their number that kept points from getting through since the last answer."""
+        """Undo the shrinking since the last success: the failures had another cause than size."""
         with self._lock:
-            self._points = max(self._points, self._points_borne)
+            self._chunk_size = max(self._chunk_size, self._proven_chunk_size)
 
-    def _judge(self, ended: Round) -> None:
-        """What the round says of the limit."""
-        self._refused.pass_by(self._limit)
-        now = ended.seconds_a_point
+    def _end_round(self, ended: Round) -> None:
+        self._throttled.record_success(self._limit)
+        now = ended.seconds_per_point
         self._best = now if self._best is None else min(self._best, now)
-        waiting = self._limit * (1 - self._best / now) if now else 0.0
-        few = FEW_WAIT + FEW_WAIT_SHARE * self._limit
-        self._doubles &= waiting < few
+        queued = self._limit * (1 - self._best / now) if now else 0.0
+        short = SHORT_QUEUE + SHORT_QUEUE_SHARE * self._limit
+        self._in_slow_start &= queued < short
         self._rounds += 1
         if self._rounds % ROUNDS_REMEMBERED == 0:
             self._best = None
             self._limit = max(1, self._limit // 2)
-        elif waiting > 2 * few:
-            self._limit = max(1, int(self._limit * GIVES_WAY_TO))
-        elif waiting < few and ended.is_full:
-            self._rise()
+        elif queued > 2 * short:
+            self._limit = max(1, int(self._limit * DECREASE_FACTOR))
+        # Where the limit was never reached, the round tells nothing of a higher one.
+        elif queued < short and ended.is_full:
+            self._increase_limit()
         self._round = Round(self._limit)
 
-    def _rise(self) -> None:
-        higher = min(2 * self._limit if self._doubles else self._limit + 1, self._ceiling)
-        if not self._refused.stands_before(higher):
+    def _increase_limit(self) -> None:
+        higher = min(2 * self._limit if self._in_slow_start else self._limit + 1, self._ceiling)
+        if not self._throttled.blocks(higher):
             self._limit = higher
-            self._refused.rise()
+            self._throttled.record_raise()
 
-    def _grow(self, points: int) -> None:
-        self._too_large.pass_by(points)
-        larger = min(int(self._points * GROWS_BY) + 1, MAX_POINTS)
-        has_waited = self._too_large.waited >= self._too_large.first_wait
-        if larger > self._points and has_waited and not self._too_large.stands_before(larger):
-            self._points = larger
-            self._too_large.rise()
+    def _increase_chunk_size(self, points: int) -> None:
+        self._too_large.record_success(points)
+        larger = min(int(self._chunk_size * GROWTH_FACTOR) + 1, MAX_POINTS)
+        has_waited = self._too_large.waited >= self._too_large.initial_wait
+        if larger > self._chunk_size and has_waited and not self._too_large.blocks(larger):
+            self._chunk_size = larger
+            self._too_large.record_raise()
             self._too_large.waited = 0

@@ -1,4 +1,4 @@
-"""How calls to a VTN are tried again: each as often as it may, and all of them through one gate."""
+"""Retries of calls to a VTN: a budget of attempts for each call, and one circuit breaker for all of them."""
 
 import logging
 import random
@@ -25,144 +25,150 @@ from venclient.flow_control.limiter import ConcurrencyLimiter
 log = logging.getLogger(__name__)
 
 RETRY_WAIT_MAX_S = 60.0
-# Threads that all wait for the same do not come back in the same instant.
+# Jitter, so that threads that wait for the same event do not all resume at once.
 SPREAD_S = 0.25
-ATTEMPTS_TOLD_FROM = 3
+WARN_FROM_ATTEMPT = 3
 
 T = TypeVar("T")
 
 
 class Retries:
-    """Up to `at_most` attempts at each call, after waits that double from `first_wait_s` to a minute.
+    """Up to `max_attempts` attempts per call, after waits that double from `first_wait_s` to a minute.
 
-    `ask`: a small question to the VTN, which tells its absence from the trouble with one request. `patience_s`: for how
-    long everybody waits while it takes nothing from anyone; attempts in such an outage do not count.
+    `probe`: a small request that tells whether the VTN responds at all. `patience_s`: how long all threads wait during
+    an outage, in which attempts do not count.
     """
 
     def __init__(
         self,
-        pace: ConcurrencyLimiter,
-        ask: Callable[[], object],
+        limiter: ConcurrencyLimiter,
+        probe: Callable[[], object],
         *,
-        at_most: int,
+        max_attempts: int,
         first_wait_s: float,
         patience_s: float,
     ) -> None:
-        self._pace = pace
-        self._ask = ask
-        self._at_most = at_most
+        self._limiter = limiter
+        self._probe = probe
+        self._max_attempts = max_attempts
         self._first_wait_s = first_wait_s
         self._stopped = Event()
-        self._gate = CircuitBreaker(pace, self._stopped, patience_s=patience_s, first_wait_s=first_wait_s)
-        self._waits: dict[int, str] = {}
-        self._few: int | None = None
+        self._breaker = CircuitBreaker(limiter, self._stopped, patience_s=patience_s, first_wait_s=first_wait_s)
+        self._waits: dict[int, str] = {}  # the reason for each thread's wait, by thread id
+        self._few_attempts: int | None = None
 
     def stop(self) -> None:
-        """Make no other attempt: calls raise `StoppedError` from now on."""
+        """Make no further attempts: calls raise `StoppedError` from now on."""
         self._stopped.set()
 
-    def few(self, at_most: int) -> Self:
-        """The same for small calls that may as well fail: so many attempts at each, and no outage is waited for.
+    def with_few_attempts(self, max_attempts: int) -> Self:
+        """The same retries for small, optional calls: so many attempts each, and no waiting for an outage to end.
 
-        The limit of requests in flight holds for them, and learns nothing of them.
+        These calls count against the concurrency limit, but do not influence it.
         """
         few = copy(self)
-        few._few = at_most
+        few._few_attempts = max_attempts
         return few
 
     @property
     def waiting_for(self) -> str | None:
-        """What all threads wait for, or else why one waits for its next attempt while nothing is in flight."""
-        last_told = None if self._pace.in_flight else next(reversed(self._waits.copy().values()), None)
-        return self._gate.waiting_for or last_told
+        """What all threads wait for; or, while nothing is in flight, why one waits for its next attempt."""
+        last_reason = None if self._limiter.in_flight else next(reversed(self._waits.copy().values()), None)
+        return self._breaker.waiting_for or last_reason
 
-    def at(
-        self, call: Callable[[], T], what: str = "", points: int = 1, *, at_most: int | None = None
+    def call(
+        self, request: Callable[[], T], resource: str = "", points: int = 1, *, max_attempts: int | None = None
     ) -> tuple[T, tuple[str, ...]]:
-        """What the call returns, and what the attempts before came to; an error carries all of them.
+        """Return the result of the request and the statuses of its failed attempts; errors carry these as `answers`.
 
-        `what` it is about, such as a resource, tells the trouble with one from an outage. With `at_most`, no outage is
-        sat out: there are so many attempts and no more, and none after a Retry-After of minutes. A `TooMuchError` that
-        fewer points may get past is not tried again.
+        `resource`: what the request is about, to tell the failure of one resource from an outage. `max_attempts`: a
+        hard cap; attempts in an outage count as well, and none follows a Retry-After of more than a minute. A
+        `TooMuchError` is not retried if fewer points may succeed.
         """
-        tried = _Tried()
-        at_most = at_most or self._few
+        attempts = _Attempts()
+        max_attempts = max_attempts or self._few_attempts
 
         def attempt() -> T:
             self._waits.pop(get_ident(), None)
             try:
-                with self._gate.passed(what, 0 if self._few else points):
-                    return call()
+                with self._breaker.admitted(resource, 0 if self._few_attempts else points):
+                    return request()
             except (TransientError, PermanentError) as error:
-                tried.refusals.append(str(error.status or "no-answer"))
-                is_its_own = self._is_request_specific(error, is_last=tried.counted + 1 >= self._at_most)
-                tried.counted += at_most is not None or (is_its_own and self._counts(error, what))
-                tried.is_over = isinstance(error, PermanentError) or (at_most is not None and _asks_for_long(error))
+                attempts.failures.append(str(error.status or "no-answer"))
+                is_specific = self._is_request_specific(error, is_last=attempts.counted + 1 >= self._max_attempts)
+                attempts.counted += max_attempts is not None or (is_specific and self._counts(error, resource))
+                attempts.is_over = isinstance(error, PermanentError) or (
+                    max_attempts is not None and _has_long_retry_after(error)
+                )
                 if isinstance(error, TooMuchError):
-                    tried.is_over = is_its_own and error.is_worth_splitting(points)
-                    self._learn(points, is_too_much=tried.is_over)
+                    attempts.is_over = is_specific and error.is_worth_splitting(points)
+                    self._adapt_chunk_size(points, is_too_much=attempts.is_over)
                 raise
 
         retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, TransientError) and not tried.is_over),
-            stop=lambda _: tried.counted >= (at_most or self._at_most) or self._stopped.is_set(),
-            wait=lambda state: self._wait_s(state, tried.counted),
+            retry=retry_if_exception(lambda error: isinstance(error, TransientError) and not attempts.is_over),
+            stop=lambda _: attempts.counted >= (max_attempts or self._max_attempts) or self._stopped.is_set(),
+            wait=lambda state: self._wait_s(state, attempts.counted),
             sleep=sleep_using_event(self._stopped),
             reraise=True,
         )
         try:
-            return retrying(attempt), tuple(tried.refusals)
+            return retrying(attempt), tuple(attempts.failures)
         except VenClientError as error:
-            error.answers = tuple(tried.refusals)
+            error.answers = tuple(attempts.failures)
             if isinstance(error, TransientError):
-                self._end_what_is_over(error)
+                self._raise_if_run_ends(error)
             raise
         finally:
             self._waits.pop(get_ident(), None)
 
     def _wait_s(self, state: RetryCallState, counted: int) -> float:
-        """How long to wait before the next attempt, the longer the more there were; the gate has what all wait for."""
+        """Delay before the next attempt. In an outage it is jitter only, as the breaker does the waiting."""
         error = state.outcome.exception() if state.outcome else None
         assert isinstance(error, TransientError)
-        if self._gate.is_closed:
+        if self._breaker.is_open:
             return random.uniform(0, min(SPREAD_S, self._first_wait_s))
         wait_s: float = min(self._first_wait_s * 2 ** (counted - 1), RETRY_WAIT_MAX_S)
         wait_s += random.uniform(0, self._first_wait_s)
-        level = logging.WARNING if counted >= ATTEMPTS_TOLD_FROM else logging.INFO
+        level = logging.WARNING if counted >= WARN_FROM_ATTEMPT else logging.INFO
         self._waits[get_ident()] = str(error)
         log.log(level, "  Attempt %d failed, the next in %.1f s: %s", state.attempt_number, wait_s, error)
         return wait_s
 
     def _is_request_specific(self, error: TransientError | PermanentError, *, is_last: bool) -> bool:
-        """Whether a failed attempt is the request's own trouble, and not everybody's: asks, where that is open."""
+        """Whether an attempt failed because of the request itself; probes the VTN if the error does not tell."""
         if isinstance(error, PermanentError | UnauthorizedError):
             return True
-        is_open = self._gate.is_closed or (is_last and is_unreachable(error))
-        return not is_open or self._answers()
+        # Before a call gives up on a VTN that seems unreachable, one more request rules out an undetected outage.
+        needs_probe = self._breaker.is_open or (is_last and is_unreachable(error))
+        return not needs_probe or self._vtn_responds()
 
-    def _counts(self, error: TransientError | PermanentError, what: str) -> bool:
-        """Whether trouble of its own is one attempt less; where all of an outage was of this alone, there was none."""
-        if self._gate.is_closed and self._gate.only_one_resource_failing():
-            self._gate.open(f"answers, though not to what is sent for {what}")
-        return not self._gate.is_closed or isinstance(error, PermanentError) or not is_unreachable(error)
+    def _counts(self, error: TransientError | PermanentError, resource: str) -> bool:
+        """Whether a request-specific failure uses up an attempt.
 
-    def _learn(self, points: int, *, is_too_much: bool) -> None:
+        Ends an outage that consists of failures of this one resource: the VTN is there.
+        """
+        if self._breaker.is_open and self._breaker.only_one_resource_failing():
+            self._breaker.close(f"answers, though not to what is sent for {resource}")
+        return not self._breaker.is_open or isinstance(error, PermanentError) or not is_unreachable(error)
+
+    def _adapt_chunk_size(self, points: int, *, is_too_much: bool) -> None:
         if is_too_much:
-            self._pace.shrink(points)
-        elif self._gate.is_closed:  # what does not get through now would not with fewer points either
-            self._pace.restore()
+            self._limiter.shrink(points)
+        elif self._breaker.is_open:  # smaller requests would fail as well
+            self._limiter.restore()
 
-    def _end_what_is_over(self, error: TransientError) -> None:
-        """A load that the VTN does not get done fails alone; the run ends when it was told to, or no token is taken."""
+    def _raise_if_run_ends(self, error: TransientError) -> None:
+        """Raise the error that ends the run, if it was stopped or the token is refused; other errors fail one load."""
         if self._stopped.is_set():
             raise StoppedError("The run was told to stop: what is left waits for the next") from error
         if isinstance(error, UnauthorizedError):
             raise ConfigurationError(f"The VTN refuses the token ({error})").advised("token refused") from error
 
-    def _answers(self) -> bool:
-        """Whether the VTN answers a small question, be it with a refusal."""
+    def _vtn_responds(self) -> bool:
+        """Whether the VTN responds to a small request, if only with a refusal."""
         try:
-            self._ask()
+            self._probe()
         except TransientError as error:
             return isinstance(error, UnauthorizedError)
         except PermanentError:
@@ -170,14 +176,14 @@ class Retries:
         return True
 
 
-def _asks_for_long(error: TransientError) -> bool:
+def _has_long_retry_after(error: TransientError) -> bool:
     return error.retry_after_s is not None and error.retry_after_s > RETRY_WAIT_MAX_S
 
 
 @dataclass(slots=True)
-class _Tried:
-    """What the attempts at one call came to, how many of them count, and whether there is any use in another."""
+class _Attempts:
+    """The attempts at one call: the status of each failed one, how many of them count, whether to make no other."""
 
-    refusals: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     counted: int = 0
     is_over: bool = False

@@ -1,4 +1,4 @@
-"""What the VTN has acknowledged, in a database of ours: marks by month, and who may write them.
+"""The ledger: what each VTN has acknowledged, as marks by month, and which run may write for a VEN.
 
-`ledger.Ledger` is all that others use; its tables, migrations and leases are behind it.
+All writes go through `ledger.Ledger`; tables, migrations and leases are its implementation.
 """

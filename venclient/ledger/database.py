@@ -1,4 +1,4 @@
-"""The database behind the ledger, for one VTN: SQLite or PostgreSQL, any number of threads and processes."""
+"""The ledger's database, for one VTN: SQLite or PostgreSQL, shared by any number of threads and processes."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -37,25 +37,25 @@ from venclient.ledger.tables import INSERTS, VTNS, rows_of, translate_db_errors
 
 log = logging.getLogger(__name__)
 
-AWAY_AT_MOST_S = 300.0
+MAX_OUTAGE_S = 300.0  # after which `retry_while_unavailable` raises
 
 
 class LedgerDatabase:
-    """Transactions on the ledger's tables, which are made or migrated first; `vtn_id` is this VTN's number.
+    """Transactions on the ledger's tables, which are created or migrated when it is opened.
 
-    A VTN is the same one in whichever spelling its address is given. Raises `ConfigurationError` when the database
-    cannot be opened, read or written, is a newer version's, or is no ledger: then nothing in it is changed. One
-    that `is_known` to be there is
-    waited for when it is opened. Whoever waits for it to come back waits no more once the run is `stopped`.
+    `vtn_id`: this VTN's key; all spellings of its address are one VTN. Raises `ConfigurationError` if the database
+    cannot be opened, read or written, has a newer version, or is not a ledger, and then leaves it unchanged. `retrying`
+    repeats a call while the server is unavailable, until `stopped` is set. Opening is repeated as well, if the database
+    `is_known` to exist.
     """
 
     def __init__(
         self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None, *, is_known: bool = False
     ) -> None:
         stopped = stopped or Event()
-        self.persistent = Retrying(
+        self.retrying = Retrying(
             retry=retry_if_exception_type(LedgerUnavailableError),
-            stop=stop_after_delay(AWAY_AT_MOST_S) | stop_when_event_set(stopped),
+            stop=stop_after_delay(MAX_OUTAGE_S) | stop_when_event_set(stopped),
             wait=wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2),
             sleep=sleep_using_event(stopped),
             before_sleep=before_sleep_log(log, logging.WARNING),
@@ -63,21 +63,22 @@ class LedgerDatabase:
         )
         self.name = shown(path_or_url)
         path = sqlite_path(path_or_url)
-        is_ready = False
+        is_migrated = False
         self._engine = open_engine(path_or_url)
         if path is not None:
-            _make_room(path)
-            is_ready = is_current(_version_in_file(path, self.name))
+            _create_file(path)
+            # Before the first connection that sets WAL mode: that alone would change another program's database.
+            is_migrated = is_current(_version_in_file(path, self.name))
             use_write_ahead_log(self._engine)
-        self.is_sqlite = self._engine.dialect.name == "sqlite"
-        if self._engine.dialect.name not in INSERTS:
-            raise ConfigurationError(f"Ledger {self.name}: use SQLite or PostgreSQL, not {self._engine.dialect.name}")
-        self.insert = INSERTS[self._engine.dialect.name]
-        # SQLite has one writer at a time; threads that queue here do not have to poll for their turn.
-        self._turn = Lock() if self.is_sqlite else nullcontext()
-        self._words: dict[ClauseElement, CompiledStatement] = {}
+        dialect = self._engine.dialect.name
+        if dialect not in INSERTS:
+            raise ConfigurationError(f"Ledger {self.name}: use SQLite or PostgreSQL, not {dialect}")
+        self.insert = INSERTS[dialect]
+        # SQLite has one writer at a time; waiting threads queue here instead of polling for its lock.
+        self._write_lock = Lock() if dialect == "sqlite" else nullcontext()
+        self._compiled: dict[ClauseElement, CompiledStatement] = {}
         address = normal_form(vtn_base_url)
-        self.vtn_id = self.persistent(self._open, address, is_ready) if is_known else self._open(address, is_ready)
+        self.vtn_id = self.retrying(self._open, address, is_migrated) if is_known else self._open(address, is_migrated)
 
     def close(self) -> None:
         """Close every connection."""
@@ -85,45 +86,47 @@ class LedgerDatabase:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection to read with."""
+        """Open a connection to read with."""
         with translate_db_errors(self.name, "read"), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction: committed at the end, rolled back when an error leaves it."""
-        with translate_db_errors(self.name, "written"), self._turn, self._engine.begin() as connection:
+        """Open a transaction: committed at the end, rolled back on an error."""
+        with translate_db_errors(self.name, "written"), self._write_lock, self._engine.begin() as connection:
             yield connection
 
     def rows(self, connection: Connection, query: Select[Any]) -> list[SelectedRow[Any]]:
-        """What a query finds; raises `ConfigurationError` for a value that is not of its column's type."""
+        """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type."""
         return rows_of(connection, query, self.name)
 
     def put(self, connection: Connection, table: Table, rows: Row | Sequence[Row]) -> None:
-        """Insert whole rows, or overwrite those with the same keys."""
+        """Insert whole rows, overwriting those with the same primary key."""
         self.execute(connection, upsert(table), rows)
 
     def execute(self, connection: Connection, statement: ClauseElement, rows: Row | Sequence[Row]) -> CursorResult[Any]:
-        """As `connection.execute` would a statement that is the same object each time: it is put into words once."""
-        words = self._words.get(statement)
-        if words is None:
-            words = self._words[statement] = CompiledStatement(statement, self._engine.dialect)
-        return words.execute(connection, rows)
+        """Execute a statement that is the same object each time: it is compiled only once."""
+        compiled = self._compiled.get(statement)
+        if compiled is None:
+            compiled = self._compiled[statement] = CompiledStatement(statement, self._engine.dialect)
+        return compiled.execute(connection, rows)
 
-    def _open(self, address: str, is_ready: bool) -> int:
-        if not is_ready:
-            self._make_ready()
-        of_address = select(VTNS.c.vtn_id).where(VTNS.c.base_url == address)
+    def _open(self, address: str, is_migrated: bool) -> int:
+        """Create or migrate the tables if needed, and return the VTN's key."""
+        if not is_migrated:
+            self._create_or_migrate()
+        query = select(VTNS.c.vtn_id).where(VTNS.c.base_url == address)
         with self.reading() as connection:
-            known = self.rows(connection, of_address)
+            known = self.rows(connection, query)
         if not known:
             with self.writing() as connection:
+                # Another process may have inserted the same VTN since.
                 connection.execute(self.insert(VTNS).values(base_url=address).on_conflict_do_nothing())
-                known = self.rows(connection, of_address)
+                known = self.rows(connection, query)
         vtn_id: int = known[0].vtn_id
         return vtn_id
 
-    def _make_ready(self) -> None:
+    def _create_or_migrate(self) -> None:
         with self.reading() as connection:
             version = version_of(connection, self.name)
         if not is_current(version):
@@ -131,30 +134,30 @@ class LedgerDatabase:
                 migrate(connection, self.name)
 
 
-class _OnDatabase(Protocol):
+class _HasDatabase(Protocol):
     @property
     def _database(self) -> LedgerDatabase: ...
 
 
-_Self = TypeVar("_Self", bound=_OnDatabase)
-_Given = ParamSpec("_Given")
+_Self = TypeVar("_Self", bound=_HasDatabase)
+_Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
 
 
 def retry_while_unavailable(
-    method: Callable[Concatenate[_Self, _Given], _Result],
-) -> Callable[Concatenate[_Self, _Given], _Result]:
-    """Let a method that may as well be done twice outlast a database server that is away for up to five minutes."""
+    method: Callable[Concatenate[_Self, _Params], _Result],
+) -> Callable[Concatenate[_Self, _Params], _Result]:
+    """Retry an idempotent method for up to five minutes while the database server is unavailable."""
 
     @wraps(method)
-    def tried(self: _Self, /, *arguments: _Given.args, **options: _Given.kwargs) -> _Result:
-        return self._database.persistent(method, self, *arguments, **options)
+    def wrapper(self: _Self, /, *args: _Params.args, **kwargs: _Params.kwargs) -> _Result:
+        return self._database.retrying(method, self, *args, **kwargs)
 
-    return tried
+    return wrapper
 
 
-def _make_room(path: Path) -> None:
-    """The folder of a ledger that is not there yet."""
+def _create_file(path: Path) -> None:
+    """Create a missing ledger as an empty file, and its folder, with access for this user only."""
     if is_there(path, "Ledger"):
         return
     try:
@@ -163,12 +166,12 @@ def _make_room(path: Path) -> None:
         raise ConfigurationError(f"Ledger {shown(str(path))} cannot be made: {error.strerror}").advised(
             "ledger has no place"
         ) from error
-    with suppress(OSError):  # which SQLite says better
+    with suppress(OSError):  # SQLite reports the cause better when it opens the file
         path.touch(mode=0o600)
 
 
 def _version_in_file(path: Path, name: str) -> str | None:
-    """Raises `ConfigurationError` where the file is no ledger, before anything in it is changed."""
+    """Read a ledger file's version; raises `ConfigurationError`, with the file unchanged, if it is not a ledger."""
     if not is_there(path, "Ledger"):
         return None
     require_sqlite(path)

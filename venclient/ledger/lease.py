@@ -1,9 +1,9 @@
-"""One writer at a time: a run holds a lease, in the ledger, for each VEN that it writes for.
+"""Leases: one writer at a time for each VEN, held in the ledger.
 
-The lease names the run by a number that only rises (a fencing token), and every record in the ledger asks for it in
-its own transaction: a run that was taken for dead and wakes up again can record nothing any more. Nobody compares
-clocks: the holder's beat rises for as long as it lives, and who wants the lease watches, on its own clock, whether it
-does.
+A lease names its holder by a number that only increases (a fencing token). Whatever is recorded of a load checks it in
+the same transaction, so that a run that was taken for dead and wakes up again can record nothing. No clocks are
+compared: the holder increments its heartbeat while it lives, and a run that wants the lease watches, on its own clock,
+whether the heartbeat advances.
 """
 
 import logging
@@ -32,7 +32,7 @@ LOOK_EVERY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A run that writes: its id, that of the run that it does a part of, and what people call it."""
+    """A run that writes: its id, its title in messages, and the id of the run that it is a part of."""
 
     run_id: str
     title: str
@@ -41,7 +41,7 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lease for a VEN."""
+    """The holder of a VEN's lease."""
 
     ven: str
     writer_id: int
@@ -52,24 +52,24 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class SignOfLife:
-    """A run that writes, as it was last heard of: see `Liveness`."""
+    """The last heartbeat of a run, for `Liveness`, and the progress that it reported with it."""
 
     writer_id: int
     beat: int
     process: str
-    told: str
+    progress_json: str
 
 
 class Lease:
     """The right of one run to write for some VENs, from `acquire` until `release`.
 
-    `tell`: what a run that does a part of another says of itself, for that one to read; it is asked at each beat.
+    `tell`: returns the progress that a run reports to the one that it is a part of; called at each heartbeat.
     """
 
     def __init__(self, database: LedgerDatabase, writer: Writer, tell: Callable[[], str] = lambda: "") -> None:
         self._database = database
         self._writer = writer
-        self._tell = tell
+        self._progress_json = tell
         self._liveness = Liveness()
         row = {
             "run_id": writer.run_id,
@@ -79,50 +79,53 @@ class Lease:
             "beat": 0,
             "told": "",
         }
-        self.token = self._enrol(row)
+        self.token = self._register(row)
 
     def acquire(self, vens: Collection[str], *, waits: bool, stopped: Event) -> None:
-        """Take all of these VENs, once nobody is in the way.
+        """Take all of these VENs, waiting until no other live run holds one of them.
 
-        Without `waits` raises `BusyError` as soon as another run is seen to live, and until that is known looks on: a
-        holder that gives its VENs back meanwhile is not in the way any more. That its process lives is no proof that
-        the run does: a program that goes on may have lost the ledger before it could give back its lease.
+        Without `waits`, raises `BusyError` as soon as the heartbeat of an unrelated holder advances. Until then it
+        keeps trying, as the holder may be dead or about to release. A live process is no proof of a live run: a program
+        may go on after it lost the ledger and could not release its lease.
 
-        An earlier start of this very run, or of its parts, is waited for. A holder that has not been seen to live for
-        30 s, or whose process has ended on this machine, is not in the way, nor is the run that this one is a part of.
+        An earlier start of this run, and its parts, are waited for. Leases are taken over from the run that this one is
+        a part of, from a run without a heartbeat for 30 s, and from one whose process has ended on this machine.
         Raises `StoppedError` when `stopped` is set.
         """
-        told = False
-        while in_the_way := self._take(sorted(set(map(normal_form, vens)))):
-            message = _busy(in_the_way)
-            if not waits and any(self._is_stranger(h) and self._liveness.is_seen(h.writer_id) for h in in_the_way):
+        has_warned = False
+        # Sorted, so that runs that start at once lock rows in the same order and cannot deadlock (PostgreSQL).
+        names = sorted(set(map(normal_form, vens)))
+        while holders := self._try_acquire(names):
+            message = _busy_message(holders)
+            if not waits and any(self._is_unrelated(h) and self._liveness.is_seen(h.writer_id) for h in holders):
                 raise BusyError(f"{message}. Start again when it has ended").advised("busy")
-            if not told:
+            if not has_warned:
                 log.warning("%s: waiting", message)
-                told = True
+                has_warned = True
             if stopped.wait(LOOK_EVERY_S):
                 raise StoppedError("The run was told to stop while it waited for another")
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Within, others see that this run lives."""
+        """Keep the heartbeat going within the context, so that other runs see that this one is alive."""
 
         def beat() -> None:
             try:
                 with self._database.writing() as connection:
                     self._beat(connection)
             except ConfigurationError as error:
+                # No reason to stop: the next beat may succeed, and every record checks the lease.
                 log.warning("The lease could not be renewed: %s", error)
 
         with periodic(beat, BEAT_EVERY_S, name="lease"):
             yield
 
     def release(self) -> None:
-        """Let others write. What a part of a run has told stays, until that run itself has ended."""
+        """Release all VENs. The last progress of a part stays in the ledger until the run that it belongs to ends."""
         own = WRITERS.c.writer_id == self.token
         parent = WRITERS.alias()
         has_parent = select(parent.c.writer_id).where(parent.c.run_id == self._writer.parent_run_id).exists()
-        # A part that still writes, or was killed with its lease, is there for the next run to see.
+        # A part that holds a lease, because it still writes or was killed, must stay visible to the next run.
         ended_parts = (WRITERS.c.parent_run_id == self._writer.run_id) & ~_IS_LEASED
         try:
             with self._database.writing() as connection:
@@ -133,7 +136,7 @@ class Lease:
             log.warning("The lease could not be given back, the next run waits %.0f s for it: %s", GONE_AFTER_S, error)
 
     def require(self, connection: Connection, ven: str) -> None:
-        """Make sure, until the end of this transaction, that this run may write for the VEN; else `BusyError`."""
+        """Lock the VEN's lease until the end of the transaction; raises `BusyError` if this run does not hold it."""
         of_ven = {"vtn_id": self._database.vtn_id, "ven": normal_form(ven)}
         holder = self._database.execute(connection, _HOLDER_OF_VEN, of_ven).scalar()
         if holder != self.token:
@@ -143,42 +146,44 @@ class Lease:
             )
 
     @retry_while_unavailable
-    def _enrol(self, row: Mapping[str, object]) -> int:
-        enrol = insert(WRITERS).values(row).returning(WRITERS.c.writer_id)
+    def _register(self, row: Mapping[str, object]) -> int:
+        statement = insert(WRITERS).values(row).returning(WRITERS.c.writer_id)
         with self._database.writing() as connection:
-            token: int = connection.execute(enrol).scalar_one()
+            token: int = connection.execute(statement).scalar_one()
             return token
 
     def _beat(self, connection: Connection) -> None:
         own = update(WRITERS).where(WRITERS.c.writer_id == self.token)
-        connection.execute(own.values(beat=WRITERS.c.beat + 1, told=self._tell()))
+        connection.execute(own.values(beat=WRITERS.c.beat + 1, told=self._progress_json()))
 
     @retry_while_unavailable
-    def _take(self, vens: Sequence[str]) -> list[Holder]:
-        """All of them, or none: then who is in the way."""
+    def _try_acquire(self, vens: Sequence[str]) -> list[Holder]:
+        """Take all of the VENs, or none and return the holders that prevent it."""
         if not vens:
             return []
         rows = [{"vtn_id": self._database.vtn_id, "ven": ven, "writer_id": self.token} for ven in vens]
         try:
             with self._database.writing() as connection:
+                # Inserts come first: on SQLite a write begins the transaction, so that no other run can take a VEN
+                # between the check and the take-over.
                 connection.execute(self._database.insert(LEASES).on_conflict_do_nothing(), rows)
                 others = [holder for holder in self._holders(connection, vens) if holder.writer_id != self.token]
                 for writer_id, beat in {holder.writer_id: holder.beat for holder in others}.items():
                     self._liveness.look(writer_id, beat)
-                in_the_way = [holder for holder in others if not self._yields(holder)]
-                if in_the_way:
-                    raise _InTheWay(in_the_way)
+                blocking = [holder for holder in others if not self._can_take_over(holder)]
+                if blocking:
+                    raise _Blocked(blocking)
                 self._take_over(connection, others)
-        except _InTheWay as nothing_taken:
-            return nothing_taken.holders
+        except _Blocked as blocked:
+            return blocked.holders
         return []
 
-    def _yields(self, holder: Holder) -> bool:
-        """Whether this holder gives way: it is what this run is a part of, or it is gone."""
+    def _can_take_over(self, holder: Holder) -> bool:
         is_parent = holder.writer.run_id == self._writer.parent_run_id
-        return holder.writer is NOBODY or is_parent or self._liveness.is_gone(holder.writer_id, holder.process)
+        return holder.writer is UNKNOWN_WRITER or is_parent or self._liveness.is_gone(holder.writer_id, holder.process)
 
-    def _is_stranger(self, holder: Holder) -> bool:
+    def _is_unrelated(self, holder: Holder) -> bool:
+        """Whether the holder is neither an earlier start of this run nor a part of it."""
         return self._writer.run_id not in (holder.writer.run_id, holder.writer.parent_run_id)
 
     def _holders(self, connection: Connection, vens: Sequence[str]) -> list[Holder]:
@@ -189,8 +194,8 @@ class Lease:
             .with_for_update()
         )
         held = self._database.rows(connection, leases)
-        of_leases = select(WRITERS).where(WRITERS.c.writer_id.in_({row.writer_id for row in held}))
-        writers = {row.writer_id: row for row in self._database.rows(connection, of_leases)}
+        query = select(WRITERS).where(WRITERS.c.writer_id.in_({row.writer_id for row in held}))
+        writers = {row.writer_id: row for row in self._database.rows(connection, query)}
         return [_holder(row.ven, row.writer_id, writers.get(row.writer_id)) for row in held]
 
     def _take_over(self, connection: Connection, holders: Sequence[Holder]) -> None:
@@ -200,6 +205,7 @@ class Lease:
         connection.execute(
             update(LEASES).where(LEASES.c.vtn_id == self._database.vtn_id, of_holders).values(writer_id=self.token)
         )
+        # The parent is still running, and a dead run may hold leases of other VENs: their rows stay.
         gone = {h.writer_id: h.writer.title for h in holders if h.writer.run_id != self._writer.parent_run_id}
         connection.execute(delete(WRITERS).where(WRITERS.c.writer_id.in_(gone), ~_IS_LEASED))
         for title in gone.values():
@@ -207,7 +213,7 @@ class Lease:
 
 
 def sign_of_life(database: LedgerDatabase, run_id: str) -> SignOfLife | None:
-    """What a run that writes has last told; None when it has not begun."""
+    """Return the last heartbeat of a run, of its latest start; None if it has not begun."""
     query = select(WRITERS).where(WRITERS.c.run_id == run_id).order_by(WRITERS.c.writer_id.desc()).limit(1)
     with database.reading() as connection:
         rows = database.rows(connection, query)
@@ -215,24 +221,26 @@ def sign_of_life(database: LedgerDatabase, run_id: str) -> SignOfLife | None:
 
 
 _OF_VEN = [LEASES.c.vtn_id == bindparam("vtn_id"), LEASES.c.ven == bindparam("ven")]
+# FOR SHARE: threads of this run check the lease at the same time, and no other run can take it over meanwhile.
 _HOLDER_OF_VEN = select(LEASES.c.writer_id).where(*_OF_VEN).with_for_update(read=True)
 _IS_LEASED = select(LEASES.c.ven).where(LEASES.c.writer_id == WRITERS.c.writer_id).exists()
-NOBODY = Writer("", "A run that left nothing behind")
+# Holds a lease whose row in `writers` is missing.
+UNKNOWN_WRITER = Writer("", "A run that left nothing behind")
 
 
 def _holder(ven: str, writer_id: int, row: Row[Any] | None) -> Holder:
     if row is None:
-        return Holder(ven, writer_id, NOBODY, "", 0)
+        return Holder(ven, writer_id, UNKNOWN_WRITER, "", 0)
     return Holder(ven, writer_id, Writer(row.run_id, row.title, row.parent_run_id), row.process, row.beat)
 
 
-class _InTheWay(Exception):  # noqa: N818 - no error: it takes back what was begun
+class _Blocked(Exception):  # noqa: N818 - not an error: it rolls the transaction back
     def __init__(self, holders: list[Holder]) -> None:
         super().__init__(holders)
         self.holders = holders
 
 
-def _busy(holders: Sequence[Holder]) -> str:
+def _busy_message(holders: Sequence[Holder]) -> str:
     vens = sorted({holder.ven for holder in holders})
     titles = ", ".join(sorted({holder.writer.title for holder in holders}))
     return f"{vens_title(vens)}: {titles} is uploading {'it' if len(vens) == 1 else 'them'}"

@@ -1,4 +1,4 @@
-"""Who of the runs that write still lives: nobody compares clocks, each watches the others' beats on its own."""
+"""Whether other runs are alive, judged by their heartbeats on this process's own clock."""
 
 import time
 from dataclasses import dataclass, replace
@@ -6,38 +6,40 @@ from dataclasses import dataclass, replace
 from venclient.ledger.process_identity import has_ended
 
 GONE_AFTER_S = 30.0
-# Nobody is judged by a time in which nobody looked, such as while the ledger was away from everyone.
-UNWATCHED_AFTER_S = 10.0
+# A longer pause between two looks starts the count anew: while the ledger is unavailable, no run can show a heartbeat.
+MAX_PAUSE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Observation:
+    """The heartbeat at the last look. `since_s`, `looked_at_s`: monotonic time."""
+
     beat: int
-    since: float
-    looked: float
-    has_moved: bool = False
+    since_s: float
+    looked_at_s: float
+    has_advanced: bool = False
 
 
 class Liveness:
-    """What has been seen of others' beats, by their number."""
+    """Heartbeats of other runs as observed by this process, by writer id."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, _Seen] = {}
+        self._observed: dict[int, _Observation] = {}
 
     def look(self, writer_id: int, beat: int) -> None:
-        """Take note of a beat."""
-        seen, now = self._seen.get(writer_id), time.monotonic()
-        if seen is None or seen.beat != beat:
-            self._seen[writer_id] = _Seen(beat, now, now, has_moved=seen is not None)
-        elif now - seen.looked > UNWATCHED_AFTER_S:
-            self._seen[writer_id] = _Seen(beat, now, now)
+        """Record the current heartbeat of a writer."""
+        last, now_s = self._observed.get(writer_id), time.monotonic()
+        if last is None or last.beat != beat:
+            self._observed[writer_id] = _Observation(beat, now_s, now_s, has_advanced=last is not None)
+        elif now_s - last.looked_at_s > MAX_PAUSE_S:
+            self._observed[writer_id] = _Observation(beat, now_s, now_s)
         else:
-            self._seen[writer_id] = replace(seen, looked=now, has_moved=False)
+            self._observed[writer_id] = replace(last, looked_at_s=now_s, has_advanced=False)
 
     def is_seen(self, writer_id: int) -> bool:
-        """Whether its beat has risen since the look before."""
-        return self._seen[writer_id].has_moved
+        """Whether the heartbeat advanced between the last two looks."""
+        return self._observed[writer_id].has_advanced
 
     def is_gone(self, writer_id: int, process: str) -> bool:
-        """Whether its process has ended on this machine, or its beat has not risen for 30 s."""
-        return has_ended(process) or time.monotonic() - self._seen[writer_id].since > GONE_AFTER_S
+        """Whether the process has ended on this machine, or the heartbeat has not advanced for 30 s."""
+        return has_ended(process) or time.monotonic() - self._observed[writer_id].since_s > GONE_AFTER_S

@@ -1,7 +1,7 @@
-"""Which version a ledger's tables have, and how they come to the present one: by the migrations in `migrations`.
+"""The version of a ledger's tables, and their migration to the current one by Alembic (see `migrations`).
 
-Alembic is imported only where there is something to migrate. A ledger that was made before there were versions is
-recognized by its tables and their columns.
+Alembic is imported only if there is something to migrate. A ledger made before there were versions is recognized by its
+tables and columns.
 """
 
 import sqlite3
@@ -18,8 +18,8 @@ from venclient.ledger.tables import rows_of
 
 VERSION_TABLE = Table("ledger_version", MetaData(), Column("version_num", String(32), nullable=False))
 VERSIONS = ("0001", "0002")
-BEFORE_VERSIONS = ""
-# The columns of ledgers that have no version. The first of those had three tables, the others came by and by.
+UNVERSIONED = ""
+# Tables and columns of ledgers without a version: the first had `ORIGINAL_TABLES` only, the others were added later.
 COLUMNS = {
     "vtns": {"vtn_id", "base_url"},
     "marks": {"vtn_id", "vtn_resource_id", "month", "points", "last_start_s", "digest"},
@@ -32,30 +32,29 @@ COLUMNS = {
     "writers": {"writer_id", "run_id", "parent_run_id", "title", "process", "beat", "told"},
     "leases": {"vtn_id", "ven", "writer_id"},
 }
-FIRST_TABLES = {"vtns", "marks", "uploads"}
-OPTIONAL = {"writers": {"told"}}
-TABLES_ARE_MADE = 20_250_101  # any number, as long as every process that makes them locks the same
-TABLES_NAMED = 5
+ORIGINAL_TABLES = {"vtns", "marks", "uploads"}
+OPTIONAL_COLUMNS = {"writers": {"told"}}
+MIGRATION_LOCK_ID = 20_250_101  # of PostgreSQL's advisory lock: any number that all processes share
+MAX_TABLES_NAMED = 5
 
-_alembic = Lock()  # it has one current migration for all threads of a process
+_alembic_lock = Lock()  # Alembic has one current migration for all threads of a process
 
 
 def version_of(connection: Connection, name: str) -> str | None:
-    """The version of the ledger's tables; None where there are none, `BEFORE_VERSIONS` where they have none.
+    """Return the version of the ledger's tables: None without tables, `UNVERSIONED` for tables without a version.
 
-    Raises `ConfigurationError` where it is a newer one, and where this is no ledger but something else. Nothing is
-    changed.
+    Changes nothing. Raises `ConfigurationError` for a newer version, and for a database that is not a ledger.
     """
     inspector = inspect(connection)
     tables = set(inspector.get_table_names())
     if VERSION_TABLE.name in tables:
-        return _known([row.version_num for row in rows_of(connection, select(VERSION_TABLE), name)], name)
-    if connection.dialect.name == "sqlite":
+        return _supported([row.version_num for row in rows_of(connection, select(VERSION_TABLE), name)], name)
+    if connection.dialect.name == "sqlite":  # a PostgreSQL schema may hold other programs' tables as well
         _require_own_file(tables | set(inspector.get_view_names()), name)
     found = tables & set(COLUMNS)
     for table in sorted(found):
         _require_columns(inspector, table, name)
-    return BEFORE_VERSIONS if found else None
+    return UNVERSIONED if found else None
 
 
 def is_current(version: str | None) -> bool:
@@ -64,20 +63,21 @@ def is_current(version: str | None) -> bool:
 
 
 def migrate(connection: Connection, name: str) -> None:
-    """Bring the tables to the present version, within this transaction; one process does it, the others wait for it."""
+    """Migrate the tables to the current version within this transaction; only one process does, the others wait."""
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 would begin with the first row that is written
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 by itself would begin only before the first write
     else:
-        connection.execute(select(func.pg_advisory_xact_lock(TABLES_ARE_MADE)))
+        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK_ID)))
+    # Another process may have migrated while this one waited for the lock.
     if not is_current(version_of(connection, name)):
         _upgrade(connection)
 
 
 @contextmanager
 def at_present_version(connection: Connection, name: str) -> Iterator[Connection | None]:
-    """The ledger to read from, as it is after a migration, and itself left as it is; None where nothing is in it yet.
+    """Open the ledger for reading in its current version, without changing it; None if it has no tables yet.
 
-    An earlier version is migrated in memory (SQLite), or in a transaction that is rolled back (PostgreSQL).
+    An earlier version is migrated in a copy in memory (SQLite), or in a transaction that is rolled back (PostgreSQL).
     """
     version = version_of(connection, name)
     if version is None or is_current(version):
@@ -100,8 +100,8 @@ def _in_memory(connection: Connection) -> Iterator[Connection]:
     source.backup(copy)
     engine = create_engine("sqlite://", creator=lambda: copy, poolclass=StaticPool)
     try:
-        with engine.begin() as of_copy:
-            yield of_copy
+        with engine.begin() as copy_connection:
+            yield copy_connection
     finally:
         engine.dispose()
 
@@ -112,12 +112,12 @@ def _upgrade(connection: Connection) -> None:
 
     config = Config(attributes={"connection": connection})
     folder = str(Path(__file__).with_name("migrations"))
-    config.set_main_option("script_location", folder.replace("%", "%%"))
-    with _alembic:
+    config.set_main_option("script_location", folder.replace("%", "%%"))  # configparser interpolates %
+    with _alembic_lock:
         command.upgrade(config, "head")
 
 
-def _known(versions: Sequence[str], name: str) -> str:
+def _supported(versions: Sequence[str], name: str) -> str:
     if len(versions) != 1 or not (versions[0].isascii() and versions[0].isdigit()):
         raise ConfigurationError(
             f"Ledger {name} is damaged: it does not say which version it has. Restore it from a back-up"
@@ -132,8 +132,8 @@ def _known(versions: Sequence[str], name: str) -> str:
 
 def _require_own_file(tables: set[str], name: str) -> None:
     others = sorted(tables - set(COLUMNS))
-    if others and not tables >= FIRST_TABLES:
-        named = ", ".join(others[:TABLES_NAMED]) + (", …" if len(others) > TABLES_NAMED else "")
+    if others and not tables >= ORIGINAL_TABLES:
+        named = ", ".join(others[:MAX_TABLES_NAMED]) + (", …" if len(others) > MAX_TABLES_NAMED else "")
         raise ConfigurationError(
             f"{name} is no ledger but another program's database (it has the tables {named}) and was left as it is"
         ).advised("ledger foreign")
@@ -141,7 +141,7 @@ def _require_own_file(tables: set[str], name: str) -> None:
 
 def _require_columns(inspector: Inspector, table: str, name: str) -> None:
     columns = {column["name"] for column in inspector.get_columns(table)}
-    if not COLUMNS[table] - OPTIONAL.get(table, set()) <= columns <= COLUMNS[table]:
+    if not COLUMNS[table] - OPTIONAL_COLUMNS.get(table, set()) <= columns <= COLUMNS[table]:
         raise ConfigurationError(
             f"{name} is no ledger that this version knows (its table {table} has the columns "
             f"{', '.join(sorted(columns))}) and was left as it is"

@@ -1,4 +1,4 @@
-"""What the ledger's requests go through again and again, put into a database's words once."""
+"""SQL statements that the ledger executes for each request, compiled only once."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -22,47 +22,50 @@ Row = Mapping[str, object]
 
 @cache
 def upsert(table: Table, condition: str = "") -> TextClause:
-    """An insert of whole rows that overwrites those with the same keys, where these meet the condition.
+    """Return an insert of whole rows that overwrites those with the same primary key, if they meet the condition.
 
-    As text, which both databases take: SQLAlchemy would put `on_conflict_do_update` into words for each execution anew,
-    in the time of ten executions.
+    It is text, in SQL that both databases take: SQLAlchemy compiles `on_conflict_do_update` anew for each execution,
+    which takes as long as ten executions.
     """
     key = ", ".join(column.name for column in table.primary_key)
     names = [column.name for column in table.c]
-    rest = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.c if not column.primary_key)
-    places = ", ".join(f":{name}" for name in names)
-    sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places}) ON CONFLICT ({key}) DO UPDATE SET {rest}"
+    values = ", ".join(f":{name}" for name in names)
+    updates = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.c if not column.primary_key)
+    sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) ON CONFLICT ({key}) DO UPDATE SET {updates}"
     return text(f"{sql} WHERE {condition}" if condition else sql).bindparams(*parameters(table))
 
 
 def parameters(table: Table) -> list[BindParameter[Any]]:
-    """A parameter for each column of a table, of its name and type."""
+    """Return a bind parameter for each column of a table, with its name and type."""
     return [bindparam(column.name, type_=column.type) for column in table.c]
 
 
 class CompiledStatement:
-    """A statement in the words of a database, with the places of its parameters.
+    """The SQL of a statement in one dialect, and how each parameter is converted for the driver.
 
-    SQLAlchemy would look all of this up for each execution anew, in the time that the database takes for it.
+    SQLAlchemy would look all of this up for each execution, which takes as long as the database does.
     """
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
-        words = cast(SQLCompiler, statement.compile(dialect=dialect))
-        self._sql = words.string
-        self._is_positional = words.positional
-        parameters = {name: parameter for parameter, name in words.bind_names.items()}
-        self._fixed = {name: words.params[name] for name, parameter in parameters.items() if not parameter.required}
-        self._places = [  # several may be of the same parameter
+        compiled = cast(SQLCompiler, statement.compile(dialect=dialect))
+        self._sql = compiled.string
+        self._is_positional = compiled.positional
+        parameters = {name: parameter for parameter, name in compiled.bind_names.items()}
+        # Literals of the statement, such as an OFFSET, are parameters as well.
+        self._literals = {
+            name: compiled.params[name] for name, parameter in parameters.items() if not parameter.required
+        }
+        self._processors = [  # a positional parameter may occur more than once
             (name, parameters[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in words.positiontup or parameters
+            for name in compiled.positiontup or parameters
         ]
 
     def execute(self, connection: Connection, rows: Row | Sequence[Row]) -> CursorResult[Any]:
-        """As `connection.execute` would, with the values of one execution, or of many."""
-        given = self._given(rows) if isinstance(rows, Mapping) else [self._given(row) for row in rows]
-        return connection.exec_driver_sql(self._sql, given)
+        """Execute the statement as `connection.execute` would, for one row of values or for many."""
+        values = self._bind(rows) if isinstance(rows, Mapping) else [self._bind(row) for row in rows]
+        return connection.exec_driver_sql(self._sql, values)
 
-    def _given(self, row: Row) -> Any:
-        values = {**self._fixed, **row} if self._fixed else row
-        placed = [(name, process(values[name]) if process else values[name]) for name, process in self._places]
-        return tuple(value for _, value in placed) if self._is_positional else dict(placed)
+    def _bind(self, row: Row) -> Any:
+        values = {**self._literals, **row} if self._literals else row
+        bound = [(name, process(values[name]) if process else values[name]) for name, process in self._processors]
+        return tuple(value for _, value in bound) if self._is_positional else dict(bound)

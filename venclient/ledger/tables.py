@@ -1,4 +1,4 @@
-"""The ledger's tables, and the one way in which its faults are told."""
+"""The ledger's tables, and the translation of database errors into `venclient`'s."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,14 +31,14 @@ INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postg
 
 
 class AnyText(TypeDecorator[str]):
-    """Text of others, such as a VEN's name: PostgreSQL takes every character but NUL, which becomes its symbol."""
+    """Text from outside, such as a VEN's name. NUL, which PostgreSQL cannot store, becomes its symbol (U+2400)."""
 
     impl = Text
     cache_ok = True
     python_type = str
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
-        """The text as it is stored."""
+        """Convert the text to what is stored."""
         return value.replace("\0", "\N{SYMBOL FOR NULL}") if value else value
 
 
@@ -49,7 +49,7 @@ VTNS = Table(
     Column("vtn_id", Integer, primary_key=True),
     Column("base_url", Text, nullable=False, unique=True),
 )
-# What the VTN has of a month: its first `points` points, which have this digest.
+# How much of a month the VTN has acknowledged: its first `points` points, with their digest.
 MARKS = Table(
     "marks",
     METADATA,
@@ -61,7 +61,7 @@ MARKS = Table(
     Column("digest", LargeBinary(16), nullable=False),
     sqlite_with_rowid=False,
 )
-# How the last run left a load.
+# The state in which the last run left a load.
 UPLOADS = Table(
     "uploads",
     METADATA,
@@ -72,7 +72,7 @@ UPLOADS = Table(
     Column("settled_at_s", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-# Points that the VTN does not take: where they are in the meter file, and what it answered.
+# Points that the VTN refused, and its answer.
 REFUSED = Table(
     "refused",
     METADATA,
@@ -83,7 +83,7 @@ REFUSED = Table(
     Column("answer", AnyText, nullable=False),
     sqlite_with_rowid=False,
 )
-# The last requests of a load: what the VTN answered to each attempt, and what came of it.
+# The last requests of a load: the VTN's answer to each attempt, and the error that it ended with, if any.
 REQUESTS = Table(
     "requests",
     METADATA,
@@ -96,7 +96,7 @@ REQUESTS = Table(
     Column("error", AnyText),
     sqlite_with_rowid=False,
 )
-# What runs sent and how long they took, for the rate that a plan reckons with.
+# What runs sent and how long they took: a plan estimates its duration from them.
 RUNS = Table(
     "runs",
     METADATA,
@@ -106,7 +106,7 @@ RUNS = Table(
     Column("seconds", Float, nullable=False),
     sqlite_with_rowid=False,
 )
-# What the VTN was found to bear at a time: where the next run starts.
+# The limits that the last run found for the VTN: the next run starts with them.
 PACES = Table(
     "paces",
     METADATA,
@@ -114,7 +114,7 @@ PACES = Table(
     Column("concurrency", Integer, nullable=False),
     Column("chunk_size", Integer, nullable=False),
 )
-# Whether the VTN was found to take requests that are compressed with gzip.
+# Whether the VTN takes requests compressed with gzip.
 GZIPS = Table(
     "gzips",
     METADATA,
@@ -122,7 +122,7 @@ GZIPS = Table(
     Column("is_taken", Boolean, nullable=False),
     Column("asked_at_s", BigInteger, nullable=False),
 )
-# Runs that write. A row's number is the run's fencing token: whoever takes over has a higher one.
+# Runs that write. `writer_id` is the fencing token: autoincrement never reuses one, so a later run's is higher.
 WRITERS = Table(
     "writers",
     METADATA,
@@ -131,11 +131,11 @@ WRITERS = Table(
     Column("parent_run_id", Text),
     Column("title", AnyText, nullable=False),
     Column("process", Text, nullable=False),
-    Column("beat", Integer, nullable=False),  # rises for as long as the run lives
-    Column("told", AnyText, nullable=False),  # what a part of a run tells that run of itself
+    Column("beat", Integer, nullable=False),  # the heartbeat: incremented while the run lives
+    Column("told", AnyText, nullable=False),  # progress (JSON) that a part reports to its run
     sqlite_autoincrement=True,
 )
-# Who may write for a VEN.
+# The run that may write for a VEN.
 LEASES = Table(
     "leases",
     METADATA,
@@ -146,38 +146,40 @@ LEASES = Table(
 )
 
 
-def _is_away(error: Exception) -> bool:
-    """Whether a server is not there, or ends connections (SQLSTATE 57P, 08), rather than says no."""
+def _is_unavailable(error: Exception) -> bool:
+    """Whether the server cannot be reached or closes connections, rather than rejects the statement."""
     if not isinstance(error, OperationalError):
         return isinstance(error, DBAPIError) and error.connection_invalidated
-    state = getattr(error.orig, "sqlstate", "of no server")
+    # SQLite's errors have no `sqlstate`; psycopg's is None where no server answered. 57P: the server shuts down or
+    # starts up; 08: connection errors (PostgreSQL, appendix A).
+    state = getattr(error.orig, "sqlstate", "")
     return state is None or state.startswith(("57P", "08"))
 
 
 @contextmanager
 def translate_db_errors(name: str, verb: str) -> Iterator[None]:
-    """Raise a fault of the database as a `ConfigurationError` that names the ledger.
+    """Turn database errors into a `ConfigurationError` that names the ledger.
 
-    It is a `LedgerUnavailableError` where the database's server is away.
+    It is a `LedgerUnavailableError` if the database server is unavailable.
     """
     try:
         yield
-    except (SQLAlchemyError, UnicodeDecodeError) as error:  # the latter where SQLite quotes a schema that is damaged
+    except (SQLAlchemyError, UnicodeDecodeError) as error:  # the latter if SQLite quotes a damaged schema
         damaged = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else None
         reason = damaged or masked(str(getattr(error, "orig", None) or type(error).__name__))
-        raise (LedgerUnavailableError if _is_away(error) else ConfigurationError)(
+        raise (LedgerUnavailableError if _is_unavailable(error) else ConfigurationError)(
             f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost"
         ).advised("ledger unavailable") from error
 
 
 def rows_of(connection: Connection, query: Select[Any], name: str) -> list[Row[Any]]:
-    """What a query finds; raises `ConfigurationError` for a value that is not of its column's type.
+    """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type.
 
-    SQLite stores what it is given, and hands out what a damaged page holds.
+    SQLite stores a value of any type in any column, and returns whatever a damaged page holds.
     """
     try:
         rows = list(connection.execute(query).all())
-    except (TypeError, ValueError) as error:  # of a column's type, which gets a value that it cannot convert
+    except (TypeError, ValueError) as error:  # from a column type that cannot convert the value
         raise _damaged(name, query) from error
     for column, values in zip(query.selected_columns, zip(*rows, strict=True), strict=bool(rows)):
         kind: type = column.type.python_type

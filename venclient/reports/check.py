@@ -1,19 +1,19 @@
-"""What an upload would find in the meter file, told before anything is sent; no VTN is needed."""
+"""Check the meter file before an upload: what would fail, and what looks wrong. Needs no VTN."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, isfinite
 
 from venclient.errors import BadSeriesError
-from venclient.sources import Availability, Source
 from venclient.models import Load, MeterSeries
 from venclient.reports.series_facts import Days, SeriesFacts, count_above, days_of, facts_of, implausible_from_w
+from venclient.sources import Availability, Source
 
-# A series begins late or ends early where it does so by more than this, and by more than this share of the time that
-# the others span. A tenth of the series may begin or end outside of that time: they do not say what is usual.
+# A series begins late or ends early if it does so by more than both this time and this share of the usual time span.
 UNUSUAL_S, UNUSUAL_SHARE = 2 * 86_400, 0.01
-OUTSIDE_SHARE = 0.1
-# Of findings, what matters most first.
+# The share of series that may begin before, and end after, the usual time span: outliers do not define it.
+OUTLIER_SHARE = 0.1
+# Most important first.
 KINDS = (
     "implausible values", "ends early", "begins late", "changed step", "gaps", "duplicate timestamps", "unsorted rows",
     "NaN", "infinite", "bad timestamps", "above capacity", "all zero", "negative",
@@ -22,7 +22,7 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is worth a look. `kind`: one of `KINDS`; `text`: in words, with its numbers."""
+    """Something in a series that is worth a look. `kind`: one of `KINDS`; `text`: its description, with numbers."""
 
     kind: str
     text: str
@@ -30,11 +30,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class LoadCheck:
-    """What an upload would find for one load. `error`: why it would not upload.
+    """The check of one load. `error`: why it would not upload.
 
-    `exists`: the dataset is where the loads row says; `readable`: its rows can be read. `above_capacity`: how many
-    points are above the capacity of the resource, where that is known; `implausible`: how many are of a magnitude that
-    no such load has. `begins_late_hours`, `ends_early_hours`: after or before the others, as `compared` found.
+    `exists`: its dataset is in the file; `readable`: all rows of it can be read. `above_capacity`: the number of points
+    above the resource's capacity, None if that is unknown; `implausible`: the number of points above
+    `implausible_from_w`. `begins_late_hours`, `ends_early_hours`: relative to the other series, set by `compared`.
     """
 
     load_id: str
@@ -56,14 +56,14 @@ class LoadCheck:
 
     @property
     def findings(self) -> list[str]:
-        """What is worth a look, in words; empty for a series without a fault."""
+        """The texts of `found`, or only the error if there is one."""
         if self.error or self.series is None:
             return [self.error or "no series"]
         return [finding.text for finding in self.found]
 
     @property
     def found(self) -> list[Finding]:
-        """The same by kind, what matters most first; empty where the load would not upload."""
+        """The findings, most important first; empty if the load would not upload."""
         if self.error or self.series is None:
             return []
         return sorted(_findings(self, self.series), key=lambda finding: KINDS.index(finding.kind))
@@ -104,7 +104,7 @@ def _findings(check: LoadCheck, facts: SeriesFacts) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedSeries:
-    """A dataset that was read, and every load that shares it."""
+    """The checks of all loads that share a dataset. `days`: None if the dataset has no usable series."""
 
     loads: tuple[LoadCheck, ...]
     days: Days | None
@@ -116,63 +116,64 @@ def check_loads(
     ambiguous_ids: frozenset[str] = frozenset(),
     on_series: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Iterator[CheckedSeries]:
-    """Read each series of these loads once, however many of them share it; `on_series(done, total)` hears of it.
+    """Check these loads, reading each series only once, however many loads share it.
 
-    A series is the one that an upload would send, by the same rules for quality codes. `ambiguous_ids`: what
-    `ResourceDatabase.ambiguous_ids` found.
+    A series is the one that an upload would send, by the same quality rules. `ambiguous_ids`: as returned by
+    `ResourceDatabase.ambiguous_ids`. `on_series(done, total)` is called after each series.
     """
-    sharing: dict[tuple[str, str], list[Load]] = {}
+    by_dataset: dict[tuple[str, str], list[Load]] = {}
     for load in loads:
-        sharing.setdefault((load.h5_meter_id, load.load_component), []).append(load)
-    for done, sharers in enumerate(sharing.values(), start=1):
+        by_dataset.setdefault((load.h5_meter_id, load.load_component), []).append(load)
+    for done, sharers in enumerate(by_dataset.values(), start=1):
         try:
             series = source.series_of(sharers[0])
-            yield _checked(series, sharers, ambiguous_ids)
+            yield _check_series(series, sharers, ambiguous_ids)
         except BadSeriesError as error:
             availability = source.availability(sharers[0])
             yield CheckedSeries(tuple(_unusable(load, str(error), availability) for load in sharers), None)
-        on_series(done, len(sharing))
+        on_series(done, len(by_dataset))
 
 
 def compared(checked: Sequence[CheckedSeries]) -> list[CheckedSeries]:
-    """The same, each series held against the time that the others span; those that would not upload are none of them.
+    """Return the checks with `begins_late_hours` and `ends_early_hours`, relative to the usual time span.
 
-    That time is from the start that a tenth of the series are before, to the end that a tenth of them go beyond.
+    That is from the 10th percentile of all starts to the 90th percentile of all ends, of series that would upload.
     """
     facts = [each.loads[0].series for each in checked if any(not load.error for load in each.loads)]
     firsts = sorted(each.first.timestamp() for each in facts if each)
     lasts = sorted(each.last.timestamp() for each in facts if each)
     if not firsts:
         return list(checked)
-    most = len(firsts) - 1
-    begin_s, end_s = firsts[floor(OUTSIDE_SHARE * most)], lasts[ceil((1 - OUTSIDE_SHARE) * most)]
-    least_s = max(UNUSUAL_S, UNUSUAL_SHARE * (end_s - begin_s))
+    max_index = len(firsts) - 1
+    begin_s, end_s = firsts[floor(OUTLIER_SHARE * max_index)], lasts[ceil((1 - OUTLIER_SHARE) * max_index)]
+    tolerance_s = max(UNUSUAL_S, UNUSUAL_SHARE * (end_s - begin_s))
 
-    def held_against_others(load: LoadCheck) -> LoadCheck:
+    def with_offsets(load: LoadCheck) -> LoadCheck:
         if load.series is None:
             return load
         late_s, early_s = load.series.first.timestamp() - begin_s, end_s - load.series.last.timestamp()
         return replace(
             load,
-            begins_late_hours=late_s / 3600 if late_s > least_s else 0.0,
-            ends_early_hours=early_s / 3600 if early_s > least_s else 0.0,
+            begins_late_hours=late_s / 3600 if late_s > tolerance_s else 0.0,
+            ends_early_hours=early_s / 3600 if early_s > tolerance_s else 0.0,
         )
 
-    return [replace(each, loads=tuple(map(held_against_others, each.loads))) for each in checked]
+    return [replace(each, loads=tuple(map(with_offsets, each.loads))) for each in checked]
 
 
 def watts(power_w: float) -> str:
-    """A power for a table, of a few signs whatever its size."""
+    """Format a power compactly for a table, whatever its magnitude."""
     return f"{power_w:,.0f}" if abs(power_w) < 1e9 else f"{power_w:.2e}"
 
 
 def step(interval_s: int) -> str:
-    """An interval in words."""
+    """Format an interval, in minutes if it is a whole number of them."""
     return f"{interval_s:,} s" if interval_s % 60 else f"{interval_s // 60:,} min"
 
 
-def _checked(series: MeterSeries, sharers: Sequence[Load], ambiguous_ids: frozenset[str]) -> CheckedSeries:
+def _check_series(series: MeterSeries, sharers: Sequence[Load], ambiguous_ids: frozenset[str]) -> CheckedSeries:
     facts = facts_of(series)
+    # A count is a pass over all points: one for each capacity, of which loads that share a series mostly have the same.
     counts: dict[float | None, tuple[int | None, int]] = {}
     for load in sharers:
         capacity_w = _capacity_w(load)
@@ -184,7 +185,7 @@ def _checked(series: MeterSeries, sharers: Sequence[Load], ambiguous_ids: frozen
 
 def _unusable(load: Load, error: str, availability: Availability) -> LoadCheck:
     exists, readable = availability != "missing", availability == "readable"
-    return LoadCheck(*_known(load), exists, readable, load.fault or error, _capacity_w(load), None, None)
+    return LoadCheck(*_identity(load), exists, readable, load.fault or error, _capacity_w(load), None, None)
 
 
 def _load_check(
@@ -193,13 +194,14 @@ def _load_check(
     error = load.fault
     if error is None and load.vtn_resource_id in ambiguous_ids:
         error = f"Another load, with another series, has the same vtn_resource_id '{load.vtn_resource_id}'"
-    return LoadCheck(*_known(load), True, True, error, _capacity_w(load), above, facts, implausible)
+    return LoadCheck(*_identity(load), True, True, error, _capacity_w(load), above, facts, implausible)
 
 
 def _capacity_w(load: Load) -> float | None:
+    # Python's JSON parser accepts Infinity and NaN.
     return load.capacity_w if load.capacity_w is not None and isfinite(load.capacity_w) else None
 
 
-def _known(load: Load) -> tuple[str, str, str, str, str, str, bool]:
+def _identity(load: Load) -> tuple[str, str, str, str, str, str, bool]:
     names = (load.load_id, load.ven, load.name, load.load_name)
     return *names, load.h5_meter_id, load.load_component, bool(load.vtn_resource_id)

@@ -1,4 +1,4 @@
-"""Many checks in few lines: failures by their cause, findings by their kind, and the rest."""
+"""Summarize checks: failures grouped by cause, findings grouped by kind."""
 
 import re
 from collections.abc import Iterable
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from venclient.reports.check import KINDS, Finding, LoadCheck
 from venclient.untrusted_text import visible
 
-# What differs between two messages of one cause: names, which stand in quotes, and numbers.
+# The parts in which messages of the same cause differ: quoted names, and numbers.
 _NAMES_AND_NUMBERS = re.compile(r"'[^']*'|\d[\d,.]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Loads that would not upload for the same cause: messages that differ in nothing but names and numbers."""
+    """Loads that would not upload for the same cause: their messages differ only in names and numbers."""
 
     error: str
     checks: tuple[LoadCheck, ...]
@@ -21,14 +21,14 @@ class Failures:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Loads that have a finding of this kind, each with it."""
+    """All loads with a finding of this kind, each with the finding."""
 
     kind: str
     of_loads: tuple[tuple[LoadCheck, Finding], ...]
 
 
 def failures_by_cause(checks: Iterable[LoadCheck]) -> list[Failures]:
-    """All loads that would not upload, the most frequent cause first; `error` is that of the first load."""
+    """Group the loads that would not upload, most frequent cause first; `error` is the first load's."""
     groups: dict[str, list[LoadCheck]] = {}
     for check in checks:
         if check.error:
@@ -38,7 +38,7 @@ def failures_by_cause(checks: Iterable[LoadCheck]) -> list[Failures]:
 
 
 def findings_by_kind(checks: Iterable[LoadCheck]) -> list[Findings]:
-    """All findings of loads that can be uploaded, in the order of `KINDS`."""
+    """Group the findings of loads that would upload, in the order of `KINDS`."""
     groups: dict[str, list[tuple[LoadCheck, Finding]]] = {}
     for check in checks:
         for finding in check.found:
@@ -48,5 +48,5 @@ def findings_by_kind(checks: Iterable[LoadCheck]) -> list[Findings]:
 
 def _cause(check: LoadCheck, error: str) -> str:
     for name in filter(None, (check.load_id, check.h5_meter_id, check.load_component)):
-        error = error.replace(f"'{visible(name)}'", "")  # a name may have quotes in it
+        error = error.replace(f"'{visible(name)}'", "")  # a name may contain quotes itself
     return _NAMES_AND_NUMBERS.sub("", error)

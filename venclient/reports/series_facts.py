@@ -1,4 +1,4 @@
-"""A series in numbers, and by the day: what `check` says of it. Points are gone through slice by slice."""
+"""Statistics of a series, as a whole and by day, for `check`. Points are processed slice by slice."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from venclient.models import MeterSeries, Points
 
 DAY_S = 86_400
-GAPS_LISTED = STEPS_LISTED = 20
-# Of a longer series, medians are those of so many points, evenly spaced.
+MAX_GAPS_LISTED = MAX_STEPS_LISTED = 20
+# Medians of longer series are estimated from this many evenly spaced points, to bound memory.
 MEDIAN_POINTS = 1_000_000
-# What no load of a town draws: a large power station.
+# The power of a large power station: no load of a town draws as much.
 IMPLAUSIBLE_W = 1e9
-# Below this nothing is called implausible: a machine beside a stand-by of some watts is none.
+# No value up to this is implausible, such as a machine's in a series that is a stand-by of a few watts otherwise.
 PLAUSIBLE_W = 1e5
 TIMES_TYPICAL, TIMES_CAPACITY = 1_000, 100
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Hours without data, from the first missing interval on."""
+    """A gap in a series, from the start of the first missing interval."""
 
     start: datetime
     hours: float
@@ -29,7 +29,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From this time on, a series has this interval."""
+    """The interval of a series from `start` on."""
 
     start: datetime
     interval_s: int
@@ -37,11 +37,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class SeriesFacts:
-    """One dataset in numbers. Powers in W, of the rows that an upload would send.
+    """Statistics of one dataset; powers are of the rows that an upload would send.
 
-    `rows`: as they stand in the file; `unsorted_rows`: how many are earlier than the one before them; `gaps`: the
-    first of them; `zero_share`: 0 to 1; `interval_s`: what most rows have; `steps`: the first of its intervals,
-    which changes `step_changes` times; `typical_w`: the median of the magnitudes of all values other than 0.
+    `rows`: all rows in the file; `unsorted_rows`: rows that are earlier than the row before them; `gaps`: the first 20;
+    `zero_share`: 0 to 1; `interval_s`: the most frequent; `steps`: the first 20 intervals, of `step_changes` + 1;
+    `typical_w`: the median of the absolute values other than 0.
     """
 
     rows: int
@@ -70,10 +70,10 @@ class SeriesFacts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Days:
-    """A series by the day (UTC), for pictures: arrays of one length, a day each, in order.
+    """Daily statistics of a series (UTC), for plots: arrays (N,) with one element per day with data, in order.
 
-    `day`: int64, days since 1970. `share`: how much of the day has data, 0 to 1. `low_w`, `mean_w`, `high_w`: W, of the
-    day's plausible values; NaN where there is none.
+    `day`: days since 1970. `share`: the part of the day that has data, 0 to 1. `low_w`, `mean_w`, `high_w`: of the
+    day's plausible values; NaN if there is none.
     """
 
     day: NDArray[np.int64]
@@ -84,33 +84,35 @@ class Days:
 
 
 def facts_of(series: MeterSeries) -> SeriesFacts:
-    """All numbers of a series."""
-    every = max(-(-len(series) // MEDIAN_POINTS), 1)
+    """Compute the statistics of a series in one pass over its slices."""
+    stride = max(-(-len(series) // MEDIAN_POINTS), 1)
     low, high, mean, zeros, negative = np.inf, -np.inf, 0.0, 0, 0
     first_s = np.int64(0)
     sampled: list[NDArray[np.float64]] = []
     gap_count, gap_s, gaps = 0, 0, list[Gap]()
     start_s = last_end_s = np.array([], dtype=np.int64)
-    at = 0
+    index = 0
     for points in series.slices():
         if not len(points):
             continue
         power_w = points.power_w
-        first_s = first_s if at else points.start_s[0]
+        first_s = first_s if index else points.start_s[0]
+        # With the last point of the slice before, so that a gap between two slices is found as well.
         start_s = np.append(start_s[-1:], points.start_s)
         end_s = np.append(last_end_s, points.start_s + points.interval_s)
         last_end_s = end_s[-1:]
-        before = np.flatnonzero(start_s[1:] > end_s[:-1])
-        gap_count += len(before)
-        gap_s += int((start_s[before + 1] - end_s[before]).sum())
-        for place in before[: GAPS_LISTED - len(gaps)].tolist():
-            gaps.append(Gap(_utc(end_s[place]), int(start_s[place + 1] - end_s[place]) / 3600))
+        before_gap = np.flatnonzero(start_s[1:] > end_s[:-1])
+        gap_count += len(before_gap)
+        gap_s += int((start_s[before_gap + 1] - end_s[before_gap]).sum())
+        for before in before_gap[: MAX_GAPS_LISTED - len(gaps)].tolist():
+            gaps.append(Gap(_utc(end_s[before]), int(start_s[before + 1] - end_s[before]) / 3600))
         low, high = min(low, power_w.min()), max(high, power_w.max())
-        mean += float((power_w / len(series)).sum())  # a sum of DBL_MAX would be infinite
+        mean += float((power_w / len(series)).sum())  # divided first: a sum of DBL_MAX would be infinite
         zeros += int((power_w == 0).sum())
         negative += int((power_w < 0).sum())
-        sampled.append(power_w[-at % every :: every])
-        at += len(points)
+        # Every `stride`th point of the series, across slices.
+        sampled.append(power_w[-index % stride :: stride])
+        index += len(points)
     sample_w = np.concatenate(sampled)
     return SeriesFacts(
         rows=len(series) + sum(series.dropped.values()),
@@ -134,15 +136,15 @@ def facts_of(series: MeterSeries) -> SeriesFacts:
         max_w=float(high),
         typical_w=_median(np.abs(sample_w[sample_w != 0])),
         step_changes=len(series.stretches) - 1,
-        steps=tuple(Step(_utc(each.start_s), each.interval_s) for each in series.stretches[:STEPS_LISTED]),
+        steps=tuple(Step(_utc(each.start_s), each.interval_s) for each in series.stretches[:MAX_STEPS_LISTED]),
     )
 
 
 def implausible_from_w(typical_w: float, capacity_w: float | None = None) -> float:
-    """The magnitude in W above which a value is implausible, for a resource of this capacity where that is known.
+    """Return the absolute value in W above which a value is implausible; `capacity_w`: of the resource, if known.
 
-    It is 1,000 times the typical value or 100 times the capacity, whichever is less, but at least 100 kW and at most
-    1 GW. What is within the capacity is plausible.
+    That is 1,000 times the typical value or 100 times the capacity, whichever is less, but at least 100 kW and at most
+    1 GW. Values up to the capacity are always plausible.
     """
     if capacity_w is None:
         return min(max(TIMES_TYPICAL * typical_w, PLAUSIBLE_W), IMPLAUSIBLE_W)
@@ -151,7 +153,7 @@ def implausible_from_w(typical_w: float, capacity_w: float | None = None) -> flo
 
 
 def count_above(series: MeterSeries, capacity_w: float | None, implausible_w: float) -> tuple[int | None, int]:
-    """How many values are above the capacity, None where it is not known, and how many are of such a magnitude."""
+    """Count the values above the capacity (None if it is unknown), and those whose magnitude is implausible."""
     above = implausible = 0
     for points in series.slices():
         above += 0 if capacity_w is None else int((points.power_w > capacity_w).sum())
@@ -160,26 +162,26 @@ def count_above(series: MeterSeries, capacity_w: float | None, implausible_w: fl
 
 
 def days_of(series: MeterSeries, implausible_w: float) -> Days:
-    """A series by the day; values of such a magnitude are not in it."""
+    """Compute the daily statistics of a series, without values above the implausible magnitude."""
     parts = [_by_day(points, implausible_w) for points in series.slices() if len(points)]
     day, seconds, low_w, high_w, sum_w, count = (np.concatenate(column) for column in zip(*parts, strict=True))
-    if len(parts) > 1:  # a day may be in two slices
+    if len(parts) > 1:  # a day may span slices
         day, begin = np.unique(day, return_index=True)
         seconds, sum_w, count = (np.add.reduceat(each, begin) for each in (seconds, sum_w, count))
         low_w, high_w = np.minimum.reduceat(low_w, begin), np.maximum.reduceat(high_w, begin)
-    is_drawn = count > 0
-    mean_w = np.divide(sum_w, count, out=np.full(len(day), np.nan), where=is_drawn)
+    has_values = count > 0
+    mean_w = np.divide(sum_w, count, out=np.full(len(day), np.nan), where=has_values)
     return Days(
         day=day,
-        share=np.minimum(seconds / DAY_S, 1),
-        low_w=np.where(is_drawn, low_w, np.nan),
+        share=np.minimum(seconds / DAY_S, 1),  # a day's last interval may end on the next day
+        low_w=np.where(has_values, low_w, np.nan),
         mean_w=mean_w,
-        high_w=np.where(is_drawn, high_w, np.nan),
+        high_w=np.where(has_values, high_w, np.nan),
     )
 
 
 def _by_day(points: Points, implausible_w: float) -> tuple[NDArray[np.generic], ...]:
-    """For each day: the day, seconds with data, lowest, highest and summed plausible values, how many these are."""
+    """Per day: the day, seconds with data, and minimum, maximum, sum and count of the plausible values."""
     day, begin = np.unique(points.start_s // DAY_S, return_index=True)
     power_w = points.power_w
     is_plausible = np.abs(power_w) <= implausible_w
@@ -194,7 +196,8 @@ def _by_day(points: Points, implausible_w: float) -> tuple[NDArray[np.generic], 
 
 
 def _median(power_w: NDArray[np.float64]) -> float:
-    return float(2 * np.median(power_w / 2)) if len(power_w) else 0.0  # the mean of two of DBL_MAX would be infinite
+    # Halved first: the mean of two values of DBL_MAX would be infinite.
+    return float(2 * np.median(power_w / 2)) if len(power_w) else 0.0
 
 
 def _utc(unix_s: int | np.int64) -> datetime:

@@ -1,5 +1,6 @@
-"""How the upload stands, from the ledger and the resources database alone; both are only read."""
+"""The status of an upload, read from the ledger and the resources database; neither is changed."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,19 +9,19 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Row, Select, Table, func, select
 
-from venclient.advice import advice
 from venclient.addresses import normal_form
+from venclient.advice import advice
 from venclient.databases import is_there, open_read_only, require_sqlite, shown, sqlite_path
 from venclient.errors import ConfigurationError
 from venclient.ledger.schema import at_present_version
-from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS, VTNS, translate_db_errors, rows_of
+from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS, VTNS, rows_of, translate_db_errors
 from venclient.models import Load, LoadState
 from venclient.resources.database import ResourceDatabase, VenOutline
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A point that the VTN does not take, and what it answered."""
+    """A point that the VTN refused, and its answer."""
 
     interval_start: datetime
     value: float
@@ -29,7 +30,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class LedgerStatus:
-    """One load in the ledger: how its last run left it and when, the points that the VTN has of it, and refuses."""
+    """A load in the ledger: its state, when that last changed, and the points that the VTN stored and refused."""
 
     state: LoadState
     error: str | None
@@ -43,7 +44,7 @@ UNKNOWN = LedgerStatus("pending", None, 0, None)
 
 @dataclass(frozen=True, slots=True)
 class LoadStatus:
-    """One registered load: its state, how many points the VTN has acknowledged, and those that it refused."""
+    """A registered load: its state, and the points that the VTN stored and refused."""
 
     load_id: str
     ven: str
@@ -56,7 +57,7 @@ class LoadStatus:
 
 @dataclass(frozen=True, slots=True)
 class VenStatus:
-    """One VEN: its registered loads by state, their points, and when the last of them changed."""
+    """Totals of a VEN's registered loads. `last_at`: when the last of them changed its state."""
 
     ven: str
     loads: int
@@ -71,7 +72,7 @@ class VenStatus:
 
 @dataclass(frozen=True, slots=True)
 class UploadStatus:
-    """Every VEN asked for, and every registered load of theirs."""
+    """The status of the VENs asked for, and of their registered loads."""
 
     vens: list[VenStatus]
     loads: list[LoadStatus]
@@ -79,7 +80,7 @@ class UploadStatus:
 
 @dataclass(frozen=True, slots=True)
 class MonthStatus:
-    """How many points the VTN has of a month, from its beginning; 202503 is March 2025."""
+    """How many points of a month the VTN has acknowledged, from its start. `month`: 202503 is March 2025."""
 
     month: int
     points: int
@@ -88,7 +89,7 @@ class MonthStatus:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that ended, or a failure before there was one. `answers`: what each attempt came to."""
+    """A request that ended, or a failure before one was sent. `answers`: the result of each attempt."""
 
     ended_at: datetime
     points: int
@@ -100,7 +101,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class LoadHistory:
-    """All that is known of one load."""
+    """All that the ledger knows of one load."""
 
     load: Load
     standing: LedgerStatus
@@ -111,51 +112,50 @@ class LoadHistory:
 def upload_status(
     database: ResourceDatabase, known: Mapping[str, LedgerStatus], vens: Sequence[str] | None = None
 ) -> UploadStatus:
-    """Put the loads table beside what the ledger knows, by `vtn_resource_id`; what it does not know is pending."""
+    """Join the loads table with the ledger, `known` by `vtn_resource_id`; loads not in the ledger are pending."""
     outlines = database.vens(vens)
     loads = [(load, known.get(load.vtn_resource_id, UNKNOWN)) for load in database.loads(vens)]
-    of_ven: dict[str, list[LedgerStatus]] = {outline.ven: [] for outline in outlines}
-    for load, standing in loads:
-        of_ven[load.ven].append(standing)
+    by_ven: dict[str, list[LedgerStatus]] = {outline.ven: [] for outline in outlines}
+    for load, status in loads:
+        by_ven[load.ven].append(status)
     return UploadStatus(
-        [_ven_status(outline, of_ven[outline.ven]) for outline in outlines],
-        [_load_status(load, standing) for load, standing in loads],
+        [_ven_status(outline, by_ven[outline.ven]) for outline in outlines],
+        [_load_status(load, status) for load, status in loads],
     )
 
 
 def read_statuses(path_or_url: str, vtn_base_url: str | None) -> dict[str, LedgerStatus]:
-    """How every load that the ledger knows stands with this VTN, by `vtn_resource_id`.
+    """Return the status of every load in the ledger of this VTN, by `vtn_resource_id`; empty if there is no ledger yet.
 
-    Without an address, with the one VTN that is in the ledger. A ledger that is not there yet knows no load.
+    Without an address, of the only VTN in the ledger; raises `ConfigurationError` if there are several.
     """
-    with _opened(path_or_url, vtn_base_url) as opened:
-        if opened is None:
+    with _open_ledger(path_or_url, vtn_base_url) as ledger:
+        if ledger is None:
             return {}
-        refused = opened.refusals()
-        standings = {}
-        for vtn_resource_id, state, error, points, settled_at_s in opened.rows(_statuses(opened.vtn_id)):
-            of_load = tuple(refused.get(vtn_resource_id, ()))
-            # The marks count a refused point like one that is there.
-            there = points - len(of_load)
-            standings[vtn_resource_id] = LedgerStatus(state, error, there, _time(settled_at_s), of_load)
-        return standings
+        refusals = ledger.refusals()
+        statuses = {}
+        for vtn_resource_id, state, error, points, settled_at_s in ledger.rows(_statuses_query(ledger.vtn_id)):
+            refused = tuple(refusals.get(vtn_resource_id, ()))
+            stored = points - len(refused)  # marks count refused points as well
+            statuses[vtn_resource_id] = LedgerStatus(state, error, stored, _time(settled_at_s), refused)
+        return statuses
 
 
 def load_history(database: ResourceDatabase, path_or_url: str, vtn_base_url: str | None, load_id: str) -> LoadHistory:
-    """All that the database and the ledger know of one load, by its `load_id` or `vtn_resource_id`.
+    """Return all that is known of one load, by its `load_id` or `vtn_resource_id`.
 
-    Raises `ConfigurationError` for a load that is not in the database, or has no id yet.
+    Raises `ConfigurationError` if the load is not in the database.
     """
     load = database.load(load_id)
-    standing = read_statuses(path_or_url, vtn_base_url).get(load.vtn_resource_id, UNKNOWN)
-    with _opened(path_or_url, vtn_base_url) as opened:
-        if opened is None:
-            return LoadHistory(load, standing, [], [])
-        months = opened.rows(_of_load(MARKS, opened.vtn_id, load).order_by(MARKS.c.month))
-        requests = opened.rows(_of_load(REQUESTS, opened.vtn_id, load).order_by(REQUESTS.c.ended_at_us))
+    status = read_statuses(path_or_url, vtn_base_url).get(load.vtn_resource_id, UNKNOWN)
+    with _open_ledger(path_or_url, vtn_base_url) as ledger:
+        if ledger is None:
+            return LoadHistory(load, status, [], [])
+        months = ledger.rows(_rows_of_load(MARKS, ledger.vtn_id, load).order_by(MARKS.c.month))
+        requests = ledger.rows(_rows_of_load(REQUESTS, ledger.vtn_id, load).order_by(REQUESTS.c.ended_at_us))
     return LoadHistory(
         load,
-        standing,
+        status,
         [MonthStatus(row.month, row.points, _time(row.last_start_s)) for row in months],
         [_request(row) for row in requests],
     )
@@ -172,15 +172,15 @@ def _request(row: Row[Any]) -> Request:
     )
 
 
-def _load_status(load: Load, standing: LedgerStatus) -> LoadStatus:
+def _load_status(load: Load, status: LedgerStatus) -> LoadStatus:
     return LoadStatus(
         load.load_id,
         load.ven,
         load.load_component,
-        standing.state,
-        standing.points,
-        standing.refused,
-        standing.error,
+        status.state,
+        status.points,
+        status.refused,
+        status.error,
     )
 
 
@@ -200,8 +200,8 @@ def _ven_status(outline: VenOutline, loads: list[LedgerStatus]) -> VenStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """A ledger to read from, and its number for the VTN."""
+class _OpenLedger:
+    """A ledger to read from. `vtn_id`: its key of the VTN, None if it does not know that VTN."""
 
     connection: Connection
     name: str
@@ -211,17 +211,16 @@ class _Opened:
         return rows_of(self.connection, query, self.name)
 
     def refusals(self) -> dict[str, list[Refusal]]:
-        """The points that the VTN refused, by `vtn_resource_id`."""
-        refusals: dict[str, list[Refusal]] = {}
+        """Return the points that the VTN refused, by `vtn_resource_id`, in order of time."""
+        refusals: dict[str, list[Refusal]] = defaultdict(list)
         for row in self.rows(select(REFUSED).where(REFUSED.c.vtn_id == self.vtn_id).order_by(REFUSED.c.start_s)):
-            of_load = refusals.setdefault(row.vtn_resource_id, [])
-            of_load.append(Refusal(_time(row.start_s), row.power_w, row.answer))
+            refusals[row.vtn_resource_id].append(Refusal(_time(row.start_s), row.power_w, row.answer))
         return refusals
 
 
 @contextmanager
-def _opened(path_or_url: str, vtn_base_url: str | None) -> Iterator[_Opened | None]:
-    """The ledger, for this VTN; nothing where there is no ledger yet. One of an earlier version stays as it is."""
+def _open_ledger(path_or_url: str, vtn_base_url: str | None) -> Iterator[_OpenLedger | None]:
+    """Open the ledger of this VTN for reading; None if there is none yet. It is not migrated on disk."""
     path, name = sqlite_path(path_or_url), shown(path_or_url)
     if path is not None and not is_there(path, "Ledger"):
         yield None
@@ -230,18 +229,23 @@ def _opened(path_or_url: str, vtn_base_url: str | None) -> Iterator[_Opened | No
         require_sqlite(path)
     engine = open_read_only(path_or_url)
     try:
-        with translate_db_errors(name, "read"), engine.connect() as itself, at_present_version(itself, name) as connection:
+        with (
+            translate_db_errors(name, "read"),
+            engine.connect() as original,
+            at_present_version(original, name) as connection,
+        ):
             if connection is None:
-                yield None  # a run is about to make it
+                yield None  # a run is about to create its tables
             else:
-                yield replace(opened := _Opened(connection, name), vtn_id=_vtn_id(opened, vtn_base_url))
+                ledger = _OpenLedger(connection, name)
+                yield replace(ledger, vtn_id=_vtn_id(ledger, vtn_base_url))
     finally:
         engine.dispose()
 
 
-def _vtn_id(opened: _Opened, vtn_base_url: str | None) -> int | None:
-    """The number of this VTN, or of the only one."""
-    vtn_ids = {row.base_url: row.vtn_id for row in opened.rows(select(VTNS))}
+def _vtn_id(ledger: _OpenLedger, vtn_base_url: str | None) -> int | None:
+    """Return the key of this VTN, or of the only one; None if the ledger does not know it."""
+    vtn_ids = {row.base_url: row.vtn_id for row in ledger.rows(select(VTNS))}
     if vtn_base_url is not None:
         return vtn_ids.get(normal_form(vtn_base_url))
     if len(vtn_ids) > 1:
@@ -249,21 +253,21 @@ def _vtn_id(opened: _Opened, vtn_base_url: str | None) -> int | None:
     return next(iter(vtn_ids.values()), None)
 
 
-def _statuses(vtn_id: int | None) -> Select[Any]:
+def _statuses_query(vtn_id: int | None) -> Select[Any]:
     points = func.coalesce(func.sum(MARKS.c.points), 0, type_=BigInteger)
-    both = UPLOADS.outerjoin(
+    uploads_with_marks = UPLOADS.outerjoin(
         MARKS, (UPLOADS.c.vtn_id == MARKS.c.vtn_id) & (UPLOADS.c.vtn_resource_id == MARKS.c.vtn_resource_id)
     )
     columns = (UPLOADS.c.vtn_resource_id, UPLOADS.c.state, UPLOADS.c.error)
     return (
         select(*columns, points, UPLOADS.c.settled_at_s)
-        .select_from(both)
+        .select_from(uploads_with_marks)
         .where(UPLOADS.c.vtn_id == vtn_id)
         .group_by(*columns, UPLOADS.c.settled_at_s)
     )
 
 
-def _of_load(table: Table, vtn_id: int | None, load: Load) -> Select[Any]:
+def _rows_of_load(table: Table, vtn_id: int | None, load: Load) -> Select[Any]:
     return select(table).where(table.c.vtn_id == vtn_id, table.c.vtn_resource_id == load.vtn_resource_id)
 
 

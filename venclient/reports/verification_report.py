@@ -1,4 +1,4 @@
-"""The report of a verification: a record with every load and month (JSON), and a page for people (HTML)."""
+"""The report of a verification: a record of every load and month (JSON), and a summary page (HTML)."""
 
 import hashlib
 import os
@@ -16,15 +16,15 @@ import orjson
 
 from venclient.advice import advice
 from venclient.errors import ConfigurationError
-from venclient.reports.pages import page
 from venclient.private_files import create_private, make_private_folder
+from venclient.reports.pages import page
 from venclient.sync.verification import Cause, LoadVerdict, nothing_is_known
 
-LOADS_TOLD = 200
-REPORTS_A_SECOND = 1_000
+MAX_LOADS_LISTED = 200
+MAX_REPORTS_PER_SECOND = 1_000
 REPAIRED = "repaired"
-# What is the matter with a load, and what mends it; in the order in which it is told.
-IN_WORDS: dict[Cause | Literal["repaired"], str] = {
+# What is wrong with a load, and what to do about it; in the order in which a summary lists them.
+DESCRIPTIONS: dict[Cause | Literal["repaired"], str] = {
     "repaired": "the VTN has other points than the file",
     "differs": "the VTN has other points than the file",
     "busy": "not repaired, because a run is sending for the VEN",
@@ -47,11 +47,11 @@ JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 
 @dataclass(frozen=True, slots=True)
 class VerificationSummary:
-    """What came of a verification, in numbers, and where its report is.
+    """The result of a verification in numbers, and where its report is.
 
-    `causes`: how many loads are not equal for each cause (see `Cause`), which may be several for one load; of those
-    that are repaired, `repaired` in place of `differs`. `not_equal`: the first loads that are not; `not_told`: how many
-    more there are.
+    `causes`: the number of loads by `Cause`, of which a load may have several; repaired loads have `repaired` instead
+    of `differs`. `points_besides`: points that only the VTN has. `not_equal`: the first 200 loads that are not equal;
+    `not_told`: how many more there are. `record`, `page`: paths.
     """
 
     passed: bool
@@ -72,36 +72,37 @@ class VerificationSummary:
 
 
 class VerificationReport:
-    """A report in the making: verdicts are written as they come, from any thread, and kept only where they are told.
+    """Writes a report: verdicts are added from any thread, written at once, and kept only if the page lists them.
 
-    `scope`: which loads it is about, in words. Use it with `with`, and `finish()` it within; what is not finished
-    leaves nothing behind. Raises `ConfigurationError` where it cannot be written.
+    `scope`: a description of the loads that are verified. Use it as a context manager and call `finish()` within: a
+    report that is not finished leaves no file. Raises `ConfigurationError` if the report cannot be written.
     """
 
     def __init__(self, folder: Path, *, vtn_base_url: str, meter_file: Path, scope: str) -> None:
-        self._at = datetime.now(UTC)
+        self._verified_at = datetime.now(UTC)
         self._lock = Lock()
         self._states: Counter[str] = Counter()
         self._sums: Counter[str] = Counter()
         self._causes: Counter[str] = Counter()
         self._by_ven: dict[str, Counter[str]] = defaultdict(Counter)
-        self._told: list[LoadVerdict] = []
+        self._listed: list[LoadVerdict] = []
         self._are_all_unknown = True
         try:
             with meter_file.open("rb") as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
             make_private_folder(folder)
-            self._part, self._out = _new_part(folder, f"verification-{self._at:%Y%m%dT%H%M%SZ}")
+            self._part_path, self._out = _create_part(folder, f"verification-{self._verified_at:%Y%m%dT%H%M%SZ}")
         except OSError as error:
             raise ConfigurationError(f"The report cannot be written to {folder}: {error}") from error
-        self._record = self._part.with_suffix(".json")
+        self._record = self._part_path.with_suffix(".json")
         self._header: dict[str, Any] = {
-            "verified_at": f"{self._at:%Y-%m-%dT%H:%M:%SZ}",
+            "verified_at": f"{self._verified_at:%Y-%m-%dT%H:%M:%SZ}",
             "version": version("bulk-upload"),
             "vtn": vtn_base_url,
             "meter_file": {"path": str(meter_file), "bytes": meter_file.stat().st_size, "sha256": sha256},
             "scope": scope,
         }
+        # One JSON object, written piece by piece: verdicts with all their months need not fit into memory.
         self._out.write(orjson.dumps(self._header)[:-1] + b',"loads":[')
 
     def __enter__(self) -> Self:
@@ -111,10 +112,10 @@ class VerificationReport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._out.close()
-        self._part.unlink(missing_ok=True)
+        self._part_path.unlink(missing_ok=True)
 
     def add(self, verdict: LoadVerdict, *, is_repaired: bool = False) -> None:
-        """Count a load and write it down."""
+        """Count a verdict and write it to the record. `is_repaired`: its months that differ will be sent again."""
         encoded = orjson.dumps(asdict(verdict), option=JSON_OPTIONS)
         with self._lock:
             self._out.write((b",\n" if self._sums["loads"] else b"\n") + encoded)
@@ -123,18 +124,19 @@ class VerificationReport:
             self._sums.update(of_ven | {"besides": verdict.besides, "repaired": int(is_repaired)})
             self._causes.update(REPAIRED if is_repaired and each == "differs" else each for each in verdict.causes)
             self._are_all_unknown &= "unknown" in verdict.causes
-            if verdict.state != "equal" and len(self._told) < LOADS_TOLD:
-                self._told.append(verdict)
+            if verdict.state != "equal" and len(self._listed) < MAX_LOADS_LISTED:
+                self._listed.append(verdict)
 
     def finish(self) -> VerificationSummary:
-        """Write the record and its page; raises `ConfigurationError` when the VTN cannot be read at all."""
+        """Finish the record and write the page; raises `ConfigurationError` if the VTN knows none of the loads."""
+        # A VTN without a read call answers 404 as well: such a report would say nothing of the points.
         if self._sums["loads"] and self._are_all_unknown:
-            raise ConfigurationError(nothing_is_known(str(self._told[0].error)))
+            raise ConfigurationError(nothing_is_known(str(self._listed[0].error)))
         summary = self._summary()
         numbers = {name: value for name, value in asdict(summary).items() if name not in ("not_equal", "not_told")}
         self._out.write(b'\n],"summary":' + orjson.dumps(numbers) + b"}\n")
         self._out.close()
-        self._part.rename(self._record)
+        self._part_path.rename(self._record)
         content = page(
             "verification.html",
             title="Verification of the upload",
@@ -142,7 +144,7 @@ class VerificationReport:
             summary=summary,
             vens=sorted(self._by_ven.items()),
             told=summary.not_equal,
-            causes=_by_cause(summary),
+            causes=_cause_sentences(summary),
             record_name=self._record.name,
             record_sha256=hashlib.sha256(self._record.read_bytes()).hexdigest(),
         )
@@ -163,20 +165,20 @@ class VerificationReport:
             points_in_vtn=sums["vtn"],
             points_besides=sums["besides"],
             repaired=sums["repaired"],
-            causes={cause: self._causes[cause] for cause in IN_WORDS if self._causes[cause]},
-            not_told=sums["loads"] - sums["equal"] - len(self._told),
+            causes={cause: self._causes[cause] for cause in DESCRIPTIONS if self._causes[cause]},
+            not_told=sums["loads"] - sums["equal"] - len(self._listed),
             record=str(self._record),
             page=str(self._record.with_suffix(".html")),
-            not_equal=tuple(self._told),
+            not_equal=tuple(self._listed),
         )
 
 
-def _new_part(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
-    """A new file for a record in the making, by a name that no other report has, also of the same second.
+def _create_part(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
+    """Create the file of an unfinished record, with a name that no other report has, even of the same second.
 
-    Whoever has created the `.part` owns its name: another verification passes it over, before and after its end.
+    The verification that has created the `.part` owns its name: others skip it, also after it is finished.
     """
-    names = (stem, *(f"{stem}-{number}" for number in range(2, REPORTS_A_SECOND)))
+    names = (stem, *(f"{stem}-{number}" for number in range(2, MAX_REPORTS_PER_SECOND)))
     for part in (folder / f"{name}.part" for name in names):
         try:
             out = create_private(part)
@@ -185,30 +187,30 @@ def _new_part(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
         if not any(os.path.lexists(part.with_suffix(suffix)) for suffix in (".json", ".html")):
             return part, out
         out.close()
-        part.unlink(missing_ok=True)  # the other's end takes it away, too
-    raise FileExistsError(f"there are {REPORTS_A_SECOND:,} reports of this second")
+        part.unlink(missing_ok=True)  # the other verification removes it at its end, too
+    raise FileExistsError(f"there are {MAX_REPORTS_PER_SECOND:,} reports of this second")
 
 
 def scope_in_words(loads: int, vens: Sequence[str] | None, sample: float, seed: int) -> str:
-    """Which loads are verified, for the report."""
+    """Describe which loads are verified, for the report."""
     whose = f"of {', '.join(vens)}" if vens else "of all VENs"
     which = f"a sample of {sample:g} % of each VEN (seed {seed})" if sample < 100 else "every registered load"
     return f"{loads:,}: {which} {whose}"
 
 
 def in_words(summary: VerificationSummary) -> str:
-    """What came of it, in a sentence, and what to do next about each cause."""
+    """Describe the result in a sentence, and what to do about each cause."""
     if summary.passed:
         return f"{summary.points_in_file:,} points of {_loads(summary.loads)} compared: all there, all as in the file"
     verb = "is" if summary.loads == 1 else "are"
-    found = " ".join(f"{sentence}." for sentence in _by_cause(summary))
+    found = " ".join(f"{sentence}." for sentence in _cause_sentences(summary))
     return f"{summary.equal:,} of {_loads(summary.loads)} {verb} as in the file. {found} See {summary.page}"
 
 
-def _by_cause(summary: VerificationSummary) -> list[str]:
+def _cause_sentences(summary: VerificationSummary) -> list[str]:
     return [
-        f"{_loads(summary.causes[cause])}: {told}{advice(f'verified: {cause}')}"
-        for cause, told in IN_WORDS.items()
+        f"{_loads(summary.causes[cause])}: {description}{advice(f'verified: {cause}')}"
+        for cause, description in DESCRIPTIONS.items()
         if cause in summary.causes
     ]
 

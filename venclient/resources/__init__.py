@@ -1,1 +1,1 @@
-"""The user's database of resources and loads: which there are, what the VTN calls them, and which a run takes."""
+"""The user's database of resources and loads, and the selection of loads for a run."""

@@ -6,21 +6,23 @@ from typing import Any
 
 from venclient.errors import PermanentError
 
-WATTS = {"w": 1.0, "kw": 1e3, "mw": 1e6}
+WATTS_PER_UNIT = {"w": 1.0, "kw": 1e3, "mw": 1e6}
 
 
 def capacities(text: str | None) -> dict[str, Any]:
-    """Each capacity by its type in snake_case (contracts §3); raises `PermanentError` for what is no JSON object."""
+    """Parse capacities, by type in snake_case (contracts §3); raises `PermanentError` for what is not a JSON object."""
     return {_snake_case(name): value for name, value in json_object(text, "capacities").items()}
 
 
 def capacity_w(text: str | None) -> float | None:
-    """The largest power among the capacities, in W, told by a name that ends in `_w`, `_kw` or `_mw` (megawatts)."""
+    """Return the largest of the powers in W: capacities whose names end in `_w`, `_kw` or `_mw` (megawatts)."""
     try:
         powers_w = [
-            value * WATTS[name.rpartition("_")[2]]
+            value * WATTS_PER_UNIT[unit]
             for name, value in capacities(text).items()
-            if name.rpartition("_")[2] in WATTS and isinstance(value, int | float) and not isinstance(value, bool)
+            if (unit := name.rpartition("_")[2]) in WATTS_PER_UNIT
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
         ]
     except (PermanentError, OverflowError):
         return None
@@ -28,10 +30,10 @@ def capacity_w(text: str | None) -> float | None:
 
 
 def json_object(text: str | None, what: str) -> dict[str, Any]:
-    """The JSON object in a column of the resources table; raises `PermanentError` where it is none."""
+    """Parse the JSON object of a resources column, empty for NULL; raises `PermanentError` for any other text."""
     try:
         value = json.loads(text) if text else None
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError, too
+    except (ValueError, RecursionError) as error:  # ValueError also for an integer of too many digits
         raise PermanentError(f"The resource's {what}: not JSON ({error}). Correct the resources row") from error
     if value is not None and not isinstance(value, dict):
         raise PermanentError(f"The resource's {what}: not a JSON object. Correct the resources row")

@@ -1,4 +1,4 @@
-"""What a column of the resources database holds, as text, whatever the type that the database gives to it."""
+"""Values of the resources database as text, whatever the type of their column."""
 
 import math
 from decimal import Decimal
@@ -7,9 +7,9 @@ import orjson
 
 
 def text_of(value: object) -> str | None:
-    """The value as text: bytes as UTF-8, a whole number without a point, a JSON column as JSON; None stays None.
+    """Convert a value to text: bytes as UTF-8, whole numbers without a decimal point, JSON columns as JSON.
 
-    Raises `ValueError` for bytes that are no text (`UnicodeDecodeError`), or that hold control characters.
+    None stays None. Raises `ValueError` for bytes that are not UTF-8 or contain control characters.
     """
     if value is None or isinstance(value, str):
         return value
@@ -26,7 +26,7 @@ def text_of(value: object) -> str | None:
 
 
 def shown_text(value: object) -> str | None:
-    """The same, for what is only shown: what is no text becomes replacement characters."""
+    """Convert a value that is only displayed: bytes that are not UTF-8 become replacement characters."""
     try:
         return text_of(value)
     except ValueError:

@@ -1,6 +1,6 @@
-"""The resources database: which loads there are, and the ids that registration writes back.
+"""The resources database: the loads to upload, and the ids that registration writes back.
 
-An upload opens it read-only; registration writes `vtn_resource_id`, `registration_status` and `updated_at` alone.
+An upload opens it read-only; registration writes only `vtn_resource_id`, `registration_status` and `updated_at`.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ from venclient.ven_names import as_spelled, normal_form
 
 @dataclass(frozen=True, slots=True)
 class VenOutline:
-    """A VEN and its loads in numbers. `unregistered`: those to be registered; `left_out`: those not to be."""
+    """Load counts of a VEN. `unregistered`: still to be registered; `left_out`: disabled or suspended."""
 
     ven: str
     registered: int
@@ -56,13 +56,13 @@ class VenOutline:
 
 
 HAS_VEN = func.coalesce(RESOURCES.c.ven, "") != ""
-IN_ORDER = (RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
+LOAD_ORDER = (RESOURCES.c.ven, LOADS.c.resource_id, LOADS.c.load_component)
 
 
 class ResourceDatabase:
     """The resources database at a path or an SQLAlchemy URL.
 
-    Raises `ConfigurationError` when it is missing, or is not the database that the upload knows.
+    Raises `ConfigurationError` if it is missing, cannot be read, or lacks a required table or column.
     """
 
     def __init__(self, path_or_url: str) -> None:
@@ -76,7 +76,7 @@ class ResourceDatabase:
         self._writer = open_engine(path_or_url)
 
     def vens(self, names: Sequence[str] | None = None) -> list[VenOutline]:
-        """The VENs of these names (all that have loads, by name); raises `ConfigurationError` for a name unknown."""
+        """Return the VENs with these names (default: all with loads); raises `ConfigurationError` for unknown names."""
         registered = func.sum(case((IS_REGISTERED, 1), else_=0))
         left_out = func.sum(case((~IS_REGISTERED & IS_LEFT_OUT, 1), else_=0))
         query = (
@@ -94,39 +94,39 @@ class ResourceDatabase:
         return [known[name] for name in dict.fromkeys(wanted)]
 
     def loads(self, vens: Sequence[str] | None = None) -> list[Load]:
-        """The registered loads of these VENs (of all), by VEN, resource and component (contracts §1)."""
-        return self._loads(IS_REGISTERED, self._is_of(vens))
+        """Return the registered loads of these VENs (default: all), by VEN, resource and component (contracts §1)."""
+        return self._loads(IS_REGISTERED, self._in_vens(vens))
 
     def all_loads(self, vens: Sequence[str] | None = None) -> list[Load]:
-        """The loads of these VENs (of all) that are registered or can be, in the same order."""
-        return self._loads(IS_REGISTERED | ~IS_LEFT_OUT, self._is_of(vens))
+        """Return the loads of these VENs (default: all) that are registered or can be, in the order of `loads`."""
+        return self._loads(IS_REGISTERED | ~IS_LEFT_OUT, self._in_vens(vens))
 
     def registered_ids(self, vens: Sequence[str] | None = None) -> Iterator[tuple[str, str, str]]:
-        """Of each registered load of these VENs (of all): VEN, `load_id` and `vtn_resource_id`, in the same order."""
+        """Yield VEN, `load_id` and `vtn_resource_id` of each load that `loads` returns, in the same order."""
         query = (
             select(RESOURCES.c.ven, LOADS.c.load_id, LOADS.c.vtn_resource_id)
             .select_from(LOADS_OF_RESOURCES)
-            .where(IS_REGISTERED, self._is_of(vens))
-            .order_by(*IN_ORDER)
+            .where(IS_REGISTERED, self._in_vens(vens))
+            .order_by(*LOAD_ORDER)
         )
         query = without(self._tables.absent, query)
-        with self._reading() as connection:
+        with self._connected(self._tables.engine) as connection:
             for ven, load_id, vtn_resource_id in connection.execution_options(yield_per=1_000).execute(query):
                 yield str(ven), str(load_id), str(vtn_resource_id)
 
     def loads_of_ids(self, load_ids: Sequence[str]) -> list[Load]:
-        """The registered loads with these `load_id`s, in the same order."""
+        """Return the registered loads with these `load_id`s, in the order of `loads`."""
         return self._loads(IS_REGISTERED, LOADS.c.load_id.in_(load_ids))
 
     def load(self, load_id: str) -> Load:
-        """The load with this `load_id` or `vtn_resource_id`; raises `ConfigurationError` when there is none."""
+        """Return the load with this `load_id` or `vtn_resource_id`; raises `ConfigurationError` if there is none."""
         found = self._loads((LOADS.c.load_id == load_id) | (IS_REGISTERED & (LOADS.c.vtn_resource_id == load_id)))
         if not found:
             raise ConfigurationError(f"No load '{load_id}' in {self.name}").advised("unknown load")
         return found[0]
 
     def ambiguous_ids(self) -> frozenset[str]:
-        """Ids that the table gives to loads with different series: each would overwrite the other in the VTN."""
+        """Return each `vtn_resource_id` of loads with different series, which would overwrite each other in the VTN."""
         series = LOADS.c.h5_meter_id + "/" + LOADS.c.load_component
         query = (
             select(LOADS.c.vtn_resource_id)
@@ -137,7 +137,7 @@ class ResourceDatabase:
         return frozenset(str(vtn_resource_id) for (vtn_resource_id,) in self._rows(query))
 
     def unregistered(self, vens: Sequence[str] | None = None) -> list[UnregisteredLoad]:
-        """The loads of these VENs (of all) without an id, in the order of `loads`; also those not to be registered."""
+        """Return the loads of these VENs (default: all) without an id, also disabled ones, in the order of `loads`."""
         query = (
             select(
                 LOADS.c.load_id,
@@ -157,13 +157,16 @@ class ResourceDatabase:
                 FAULT_OF_LOAD,
             )
             .select_from(LOADS_OF_RESOURCES)
-            .where(~IS_REGISTERED, self._is_of(vens))
-            .order_by(*IN_ORDER)
+            .where(~IS_REGISTERED, self._in_vens(vens))
+            .order_by(*LOAD_ORDER)
         )
         return [_unregistered(row) for row in self._rows(query)]
 
     def write_ids(self, ids: Mapping[str, str]) -> None:
-        """Write the VTN's ids into the loads table, by `load_id`, in one transaction."""
+        """Write the VTN's ids into the loads table, by `load_id`, in one transaction.
+
+        Raises `ConfigurationError` if the table cannot be written, or no longer has some of the rows.
+        """
         if not ids:
             return
         values = {
@@ -182,19 +185,19 @@ class ResourceDatabase:
             raise ConfigurationError(
                 f"Resources database {self.name} cannot be written: {masked(str(error.orig))}"
             ).advised("ids not written") from error
-        if 0 <= written < len(rows):
+        if 0 <= written < len(rows):  # -1: the driver does not know
             raise ConfigurationError(
                 f"Resources database {self.name}: {len(rows) - written:,} of {len(rows):,} ids were not written: "
                 "the loads table has no such load_id any more"
             ).advised("rows gone")
 
     def get_ven_list(self) -> list[str]:
-        """The names of all VENs that have loads (the guide's call)."""
+        """Return the names of all VENs that have loads (a call of the bulk upload guide)."""
         return [outline.ven for outline in self.vens()]
 
     @contextmanager
     def get_connection(self) -> Iterator[Any]:
-        """A DB-API connection that can only read, for questions of one's own (the guide's call)."""
+        """Open a read-only DB-API connection for custom queries (a call of the bulk upload guide)."""
         connection = self._engine.raw_connection()
         try:
             yield connection
@@ -202,7 +205,8 @@ class ResourceDatabase:
             connection.close()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close every connection."""
+        # `_tables` is cached on first use: closing must not read the database for it.
         if "_tables" in self.__dict__ and self._tables.copy is not None:
             self._tables.copy.close()
         self._engine.dispose()
@@ -224,18 +228,18 @@ class ResourceDatabase:
             )
             .select_from(LOADS_OF_RESOURCES)
             .where(*conditions)
-            .order_by(*IN_ORDER)
+            .order_by(*LOAD_ORDER)
         )
         return [
             Load(*map(_text, texts), capacity_w=capacity_w(_text(capacities)), fault=fault)
             for *texts, capacities, fault in self._rows(query)
         ]
 
-    def _is_of(self, vens: Sequence[str] | None) -> ColumnElement[bool]:
+    def _in_vens(self, vens: Sequence[str] | None) -> ColumnElement[bool]:
         if not vens:
             return HAS_VEN
         known = [str(ven) for (ven,) in self._rows(select(RESOURCES.c.ven).distinct().where(HAS_VEN))]
-        return RESOURCES.c.ven.in_(as_spelled(vens, known))
+        return RESOURCES.c.ven.in_(as_spelled(vens, known))  # SQL does not compare Unicode forms
 
     @cached_property
     def _tables(self) -> "_Tables":
@@ -247,27 +251,22 @@ class ResourceDatabase:
             return _Tables(copy.engine, absent - {LOADS.c[FAULT], RESOURCES.c[FAULT]}, copy.original_ids, copy)
 
     def _rows(self, query: Rows) -> Sequence[Row[tuple[Any, ...]]]:
-        with self._reading() as connection:
-            return connection.execute(without(self._tables.absent, query)).all()
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
         with self._connected(self._tables.engine) as connection:
-            yield connection
+            return connection.execute(without(self._tables.absent, query)).all()
 
     @contextmanager
     def _connected(self, engine: Engine) -> Iterator[Connection]:
         try:
             with engine.connect() as connection:
                 yield connection
-        except (DBAPIError, UnicodeDecodeError) as error:  # the latter where SQLite quotes a schema that is damaged
+        except (DBAPIError, UnicodeDecodeError) as error:  # the latter if SQLite quotes a damaged schema
             reason = masked(str(getattr(error, "orig", "its schema is damaged")))
             raise ConfigurationError(f"Resources database {self.name} cannot be read: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """Where the tables are read, and which columns they do without. `original_ids`, `copy`: see `TextCopy`."""
+    """Where the tables are read, and which columns they lack. `original_ids`, `copy`: see `TextCopy`."""
 
     engine: Engine
     absent: frozenset[ColumnClause[Any]]
@@ -293,8 +292,8 @@ def _text(value: object) -> str:
 
 
 def _unknown_ven(name: str, known: Collection[str], database: str) -> ConfigurationError:
-    near = get_close_matches(normal_form(name), known, n=3)
-    told = f"VEN '{name}' has no loads in {database}"
-    if near:
-        return ConfigurationError(f"{told}: did you mean {' or '.join(near)}?")
-    return ConfigurationError(told).advised("unknown ven")
+    similar = get_close_matches(normal_form(name), known, n=3)
+    message = f"VEN '{name}' has no loads in {database}"
+    if similar:
+        return ConfigurationError(f"{message}: did you mean {' or '.join(similar)}?")
+    return ConfigurationError(message).advised("unknown ven")

@@ -1,7 +1,7 @@
-"""A resources database whose ids are not all text, as a copy in memory in which they are.
+"""An in-memory copy, with all ids as text, of a resources database in which some are not.
 
-SQLite keeps numbers and bytes in a column of text where somebody wrote them, and PostgreSQL has columns of integers,
-UUIDs and bytes. Neither is equal to its own text, so that a load would be selected and not found again.
+SQLite keeps numbers and bytes in a text column as they were written, and PostgreSQL has columns of integers, UUIDs and
+bytes. None of these equals its own text, so a load that was selected would not be found again by its id.
 """
 
 import logging
@@ -21,48 +21,49 @@ from venclient.resources.tables import FAULT, LOADS, RESOURCES, TABLES
 
 log = logging.getLogger(__name__)
 
-# By which rows are found, joined and grouped, and which are sent.
-IDS: Mapping[TableClause, tuple[str, ...]] = {
+# The columns by which rows are found, joined and grouped, or which are sent to the VTN.
+ID_COLUMNS: Mapping[TableClause, tuple[str, ...]] = {
     RESOURCES: ("resource_id", "ven"),
     LOADS: ("load_id", "resource_id", "load_component", "h5_meter_id", "vtn_resource_id"),
 }
 INDEXES = ("resources (resource_id)", "loads (load_id)", "loads (resource_id)")
-# A row that is at fault and belongs to no VEN would never be heard of.
-LOST = f"""
+# Loads with a fault and without a resource: they belong to no VEN, so that no run would report them.
+ORPHANED_FAULTS = f"""
 SELECT load_id, {FAULT} FROM loads
 WHERE {FAULT} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM resources WHERE resources.resource_id = loads.resource_id)
 """
 
 
 def has_other_ids(connection: Connection) -> bool:
-    """Whether some ids are anything but text: a number, bytes, or text that is not UTF-8."""
+    """Check whether some ids are not text: numbers, bytes, or text that is not UTF-8."""
     if connection.dialect.name != "sqlite":
         types = {
             column["name"]: column["type"]
-            for table, names in IDS.items()
+            for table, names in ID_COLUMNS.items()
             for column in inspect(connection).get_columns(table.name)
             if column["name"] in names
         }
         return not all(isinstance(type_, String) for type_ in types.values())
     try:
-        with _text_read_as(connection, str) as sqlite:
-            types_there = {
+        with _text_factory(connection, str) as sqlite:
+            python_types = {
                 type(value)
-                for table, names in IDS.items()
+                for table, names in ID_COLUMNS.items()
                 for value in chain.from_iterable(sqlite.execute(f"SELECT {', '.join(names)} FROM {table.name}"))
             }
     except sqlite3.OperationalError:  # text that is not UTF-8
         return True
-    return not types_there <= {str, type(None)}
+    return not python_types <= {str, type(None)}
 
 
 class TextCopy:
-    """The tables of a resources database with all ids as text; what is no text is a fault of its row (`FAULT`).
+    """The tables of a resources database with all ids as text; an id that is not text is a fault of its row (`FAULT`).
 
-    `engine`: connections to the copy. `original_ids`: each `load_id` that is not text in the database, by its text.
+    `engine`: connects to the copy. `original_ids`: the original value of each `load_id` that is not text, by its text.
     """
 
     def __init__(self, source: Connection, absent: frozenset[ColumnClause[Any]]) -> None:
+        # With a shared cache, all connections to one name see one database: each copy has a name of its own.
         address = f"file:{uuid4()}?mode=memory&cache=shared"
         self.original_ids: dict[str, object] = {}
 
@@ -71,40 +72,40 @@ class TextCopy:
             connection.execute(KEEP_LITTLE)
             return connection
 
-        self._kept = connect()  # the copy lasts for as long as one connection does
+        self._connection = connect()  # SQLite frees the copy when its last connection is closed
         self.engine: Engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
         for table in TABLES:
             self._copy(source, table, [column.name for column in table.c if column not in absent])
         for index, columns in enumerate(INDEXES):
-            self._kept.execute(f"CREATE INDEX index_{index} ON {columns}")
-        self._kept.commit()
-        for load_id, fault in self._kept.execute(LOST):
+            self._connection.execute(f"CREATE INDEX index_{index} ON {columns}")
+        self._connection.commit()
+        for load_id, fault in self._connection.execute(ORPHANED_FAULTS):
             log.warning("Load %s belongs to no resource, and is left out: %s", load_id, fault)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Close every connection, which frees the copy."""
         self.engine.dispose()
-        self._kept.close()
+        self._connection.close()
 
     def _copy(self, source: Connection, table: TableClause, names: list[str]) -> None:
-        self._kept.execute(f"CREATE TABLE {table.name} ({', '.join([*names, FAULT])})")
+        self._connection.execute(f"CREATE TABLE {table.name} ({', '.join([*names, FAULT])})")
         insert = f"INSERT INTO {table.name} VALUES ({', '.join('?' * (len(names) + 1))})"
-        with _text_read_as(source, _text_or_bytes):
+        with _text_factory(source, _text_or_bytes):
             rows = source.execution_options(yield_per=1_000).execute(select(*(table.c[name] for name in names)))
-            self._kept.executemany(insert, (self._row(table, dict(zip(names, row, strict=True))) for row in rows))
+            self._connection.executemany(insert, (self._row(table, dict(zip(names, row, strict=True))) for row in rows))
 
     def _row(self, table: TableClause, original: dict[str, object]) -> tuple[object, ...]:
         texts: dict[str, object] = {}
         faults = []
         for name, value in original.items():
-            if name not in IDS[table]:
+            if name not in ID_COLUMNS[table]:
                 texts[name] = value if isinstance(value, int) else shown_text(value)
                 continue
             try:
                 texts[name] = text_of(value)
             except ValueError:
                 assert isinstance(value, bytes | bytearray | memoryview)
-                texts[name] = f"x'{bytes(value).hex()}'"  # as SQL has it
+                texts[name] = f"x'{bytes(value).hex()}'"  # SQL's literal for bytes
                 faults.append(f"{name} in the {table.name} table is {texts[name]}, which is no text")
         if table is LOADS and texts["load_id"] != original["load_id"]:
             self.original_ids[str(texts["load_id"])] = original["load_id"]
@@ -112,18 +113,18 @@ class TextCopy:
 
 
 @contextmanager
-def _text_read_as(connection: Connection, factory: Callable[[bytes], object]) -> Iterator[Any]:
-    """Within, SQLite's text is read by this; the database's own connection."""
-    own: Any = connection.connection.dbapi_connection
+def _text_factory(connection: Connection, factory: Callable[[bytes], object]) -> Iterator[Any]:
+    """Set SQLite's `text_factory` within the context, which yields the DB-API connection; others stay as they are."""
+    dbapi_connection: Any = connection.connection.dbapi_connection
     if connection.dialect.name != "sqlite":
-        yield own
+        yield dbapi_connection
         return
-    before = own.text_factory
-    own.text_factory = factory
+    before = dbapi_connection.text_factory
+    dbapi_connection.text_factory = factory
     try:
-        yield own
+        yield dbapi_connection
     finally:
-        own.text_factory = before
+        dbapi_connection.text_factory = before
 
 
 def _text_or_bytes(text: bytes) -> str | bytes:

@@ -1,4 +1,4 @@
-"""The tables of the resources database (contracts §1), and how an old file does without some of their columns."""
+"""The tables of the resources database (contracts §1); older files may lack some of their columns."""
 
 from collections.abc import Collection
 from typing import Any
@@ -11,7 +11,7 @@ from venclient.errors import ConfigurationError
 
 Rows = Select[tuple[Any, ...]]
 
-# Why a row is of no use, in a copy of the tables (`TextCopy`); no database has this column.
+# Why a row cannot be used: a column of `TextCopy`, which no database has.
 FAULT = "bulk_upload_fault"
 
 RESOURCES = table(
@@ -42,8 +42,8 @@ LOADS = table(
     column(FAULT),
 )
 TABLES = (RESOURCES, LOADS)
-# The others may be missing from an old file, and count as NULL then.
-NEEDED = (
+# Any other column may be missing from an old file, and is NULL then.
+REQUIRED_COLUMNS = (
     RESOURCES.c.resource_id,
     RESOURCES.c.ven,
     LOADS.c.load_id,
@@ -54,8 +54,8 @@ NEEDED = (
 )
 # An empty string in vtn_resource_id is not a registration (contracts §1).
 IS_REGISTERED = func.coalesce(LOADS.c.vtn_resource_id, "") != ""
-# What registration leaves out: disabled or suspended. A boolean is a number, a text or a type of its own, as the
-# database has it.
+# Disabled or suspended: registration skips these. A boolean is a number, a text or its own type, depending on the
+# database.
 IS_LEFT_OUT = (
     func.lower(func.coalesce(cast(RESOURCES.c.enabled, String), "")).in_(["0", "0.0", "f", "false", "n", "no", "off"])
     | (func.upper(func.coalesce(RESOURCES.c.registration_status, "")) == "SUSPENDED")
@@ -66,29 +66,29 @@ LOADS_OF_RESOURCES = LOADS.join(RESOURCES, LOADS.c.resource_id == RESOURCES.c.re
 
 
 def absent_columns(connection: Connection, database: str) -> frozenset[ColumnClause[Any]]:
-    """Columns that this database does without.
+    """Return the columns that this database lacks.
 
-    Raises `ConfigurationError` when a table, or a column that nothing goes without, is missing.
+    Raises `ConfigurationError` if a table or a required column is missing.
     """
     absent: set[ColumnClause[Any]] = set()
     for each in TABLES:
         try:
-            there = {known["name"] for known in inspect(connection).get_columns(each.name)}
+            present = {found["name"] for found in inspect(connection).get_columns(each.name)}
         except NoSuchTableError as error:
             raise ConfigurationError(
                 f"Resources database {database} has no table {each.name}: is it the right file?"
             ) from error
-        absent.update(known for known in each.c if known.name not in there)
-    needed = [str(known) for known in NEEDED if known in absent]
-    if needed:
+        absent.update(known for known in each.c if known.name not in present)
+    missing = [str(required) for required in REQUIRED_COLUMNS if required in absent]
+    if missing:
         raise ConfigurationError(
-            f"Resources database {database} has no column {', '.join(needed)}: add what is missing"
+            f"Resources database {database} has no column {', '.join(missing)}: add what is missing"
         )
     return frozenset(absent)
 
 
 def without(absent: Collection[ColumnClause[Any]], query: Rows) -> Rows:
-    """The query with NULL in place of each absent column."""
+    """Return the query with NULL in place of each absent column."""
     if not absent:
         return query
 

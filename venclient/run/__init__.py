@@ -1,4 +1,4 @@
-"""One run in one process: worker threads, what they count, and what stops them before the end.
+"""A run in one process: worker threads, progress, and early stopping.
 
 The flows, the commands and `VENManager` are all built on `engine.Run`.
 """

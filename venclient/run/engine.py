@@ -1,4 +1,4 @@
-"""One run in one process: its worker threads, its lease, and how it ends."""
+"""A run in one process: its worker threads, its lease, and how it ends."""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -24,7 +24,7 @@ from venclient.wires.bulk import BulkWire, VtnClient
 
 log = logging.getLogger(__name__)
 
-# How long a run that was told to stop waits for the requests in flight. Prefect kills what it cancels after 30 s.
+# How long a stopped run waits for requests in flight. Prefect kills a cancelled run after 30 s.
 GRACE_S = 20.0
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """What a run speaks to, open. `stopping`: the event that these end their waits by; the run sets it."""
+    """The open connections of a run. `stopping`: set when the run ends, which ends all waits in them."""
 
     resources: ResourceDatabase
     source: Source
@@ -43,7 +43,7 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run was asked for: see `Uploader`; `batch_size`: see `BulkWire`; `threads`: loads at a time, at most."""
+    """Options of a run. `threads`: loads uploaded at once; `batch_size`: see `BulkWire`; others: see `Uploader`."""
 
     threads: int = 16
     chunk_size: int = 50_000
@@ -53,19 +53,18 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who hears of loads that did not get through, from the thread that had them."""
+    """Callbacks for loads that fail or are left for the next run, called in the thread that uploaded them."""
 
     failed: Callable[[LoadResult], None] = lambda _result: None
     paused: Callable[[Load], None] = lambda _load: None
 
 
 class Run:
-    """A context: within, loads can be uploaded, read back, or whatever is submitted to its threads.
+    """A context manager that uploads loads, and runs other calls, in its worker threads.
 
-    On the way out, for whatever reason, requests in flight are waited for, and what was not sent is left for the next
-    run; only then is the lease given back. `ended_by`: what no load gets past, should it occur; `stopped_by`: what the
-    run was told to stop by. `part_of`: the id of the run that this one uploads a slice for, which does the
-    `spot_checks` for all of them.
+    On exit, even by an error, it waits for requests in flight and leaves the rest to the next run; then it releases the
+    lease. `ended_by`: errors that no load would get past; `stopped_by`: reasons why the run was stopped. `part_of`: the
+    id of the run that this one uploads a slice for, and that makes the `spot_checks`.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Run:
         )
         self._listener = listener
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="upload")
-        self._held = ExitStack()  # what is given back once nothing is in flight
+        self._exit_stack = ExitStack()  # released once nothing is in flight
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +98,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._held:
+        with self._exit_stack:
             self._end_threads(wait=True)
         if self.progress.snapshot().points_sent:
             try:
@@ -108,14 +107,17 @@ class Run:
                 log.warning("What was learned of the VTN's limits is not kept: %s", fault)
 
     def lease(self, vens: Collection[str], writer: Writer, *, waits: bool = False) -> None:
-        """Become the one run that may write for these VENs; raises `BusyError` where another is, or waits for it."""
-        held = self.uploader.ledger.leased(vens, writer, waits=waits, stopped=self.stopping, tell=self._progress_json)
-        self._held.enter_context(held)
+        """Become the only run that may write for these VENs, until exit.
+
+        If another run holds the lease, raises `BusyError` or, with `waits`, waits for it to end.
+        """
+        lease = self.uploader.ledger.leased(vens, writer, waits=waits, stopped=self.stopping, tell=self._progress_json)
+        self._exit_stack.enter_context(lease)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Queue a call, in a copy of the caller's context: its log lines are the caller's.
+        """Queue a call for the worker threads; raises `StoppedError` once the run has ended.
 
-        Raises `StoppedError` when no more are taken up.
+        It runs in a copy of the caller's context, to which its log records then belong.
         """
         try:
             return self._threads.submit(copy_context().run, call)
@@ -123,9 +125,9 @@ class Run:
             raise StoppedError("The run ended before this began: the next takes it up") from error
 
     def upload(self, loads: Sequence[Load], *, first: int = 1, of: int | None = None) -> list[LoadResult]:
-        """The results of these loads, but for those that the run ended before.
+        """Upload loads and return their results, without those that the end of the run kept from starting or finishing.
 
-        `first`: the number of the first of them, of so many, for the log.
+        `first`, `of`: the number of the first load and their total, for the log.
         """
         entries = self.uploader.ledger.entries(loads)
         futures: list[Future[LoadResult]] = []
@@ -141,19 +143,19 @@ class Run:
         return results
 
     def end(self, cause: ConfigurationError) -> None:
-        """What no load gets past has occurred: let the requests in flight finish, and leave the rest."""
+        """End the run because of an error that no load would get past; requests in flight may finish."""
         self.ended_by.append(cause)
         self._wind_down()
 
     def stop(self, reason: str) -> None:
-        """Let the requests in flight finish, for 20 s at most, and leave what was not sent to the next run."""
+        """Stop the run: requests in flight have 20 s to finish, and the rest is left to the next run."""
         self.stopped_by.append(reason)
         log.warning("Stopped by %s: requests in flight have %.0f s, the rest waits for the next run", reason, GRACE_S)
         self._wind_down()
 
-    def wire_asked_few_times(self) -> BulkWire:
-        """The same VTN, for calls that may as well fail."""
-        return BulkWire(self.vtn.asking_few_times())
+    def wire_with_few_attempts(self) -> BulkWire:
+        """A wire to the same VTN, for calls whose failure does no harm."""
+        return BulkWire(self.vtn.with_few_attempts())
 
     def _upload(self, load: Load, entry: Entry, label: str) -> LoadResult:
         try:
@@ -162,9 +164,9 @@ class Run:
             self._listener.paused(load)
             raise
         except ConfigurationError as error:
-            self.end(error)  # no other load would get past it
+            self.end(error)
             raise
-        except Exception as error:  # A fault of ours in one load must not take the others with it.
+        except Exception as error:  # A bug that one load triggers must not fail the others.
             reason = f"Unexpected {type(error).__name__}: {error}"
             log.exception("%s Load %s failed unexpectedly", label, load.load_id)
             self.uploader.ledger.settle(load, "failed", reason)
@@ -177,7 +179,7 @@ class Run:
     def _progress_json(self) -> str:
         try:
             return self.progress.as_json()
-        except Exception as error:  # noqa: BLE001 - the lease is kept all the same
+        except Exception as error:  # noqa: BLE001 - must not cost the run its lease
             log.warning("The run's progress cannot be told: %s: %s", type(error).__name__, error)
             return ""
 
@@ -186,7 +188,7 @@ class Run:
         cut = Timer(GRACE_S, self.vtn.cut)
         cut.daemon = True
         cut.start()
-        self._held.callback(cut.cancel)
+        self._exit_stack.callback(cut.cancel)
 
     def _end_threads(self, *, wait: bool) -> None:
         self.stopping.set()

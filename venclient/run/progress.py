@@ -1,4 +1,4 @@
-"""How far the run is: counted by every thread, read by Prefect's artifacts and the command line's bar."""
+"""Progress of a run: counted by all of its threads, shown in Prefect artifacts and the progress bar."""
 
 import time
 from collections import Counter
@@ -16,16 +16,16 @@ from venclient.run.throughput import Throughput
 from venclient.sync.planning import LoadPlan
 from venclient.untrusted_text import visible
 
-FAILURES_TOLD = 5
+MAX_FAILURES = 5  # listed in a snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The run in numbers, at one moment.
+    """The numbers of a run at one moment.
 
-    `is_planned`: the totals are known. `points_to_send`: as planned before the first request; `points_given_up`: those
-    of them that belong to failed loads. `points_per_second_now`: over the last two minutes, pauses left out.
-    `waiting_for`: what keeps everything waiting.
+    `is_planned`: whether the totals are final. `points_to_send`: as planned before the first request;
+    `points_given_up`: those of them that failed loads did not send. `points_per_second_now`: over the last two minutes,
+    without pauses. `waiting_for`: what all threads are waiting for.
     """
 
     is_planned: bool = False
@@ -52,24 +52,24 @@ class Snapshot:
 
     @property
     def share(self) -> float:
-        """Of the points to send, those that are dealt with, or of the loads where there are none: 0 to 1."""
+        """The share of the points to send that are sent or given up, 0 to 1; 1 once all loads are done or failed."""
         if self.is_through:
             return 1.0 if self.total_loads else 0.0
         return min(1.0, (self.points_sent + self.points_given_up) / self.points_to_send) if self.points_to_send else 0.0
 
     @property
     def points_per_second(self) -> float:
-        """Points sent a second, over the whole run."""
+        """Points sent per second, over the whole run."""
         return self.points_sent / self.seconds if self.seconds else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest takes at the present rate; None while there is no rate to go by."""
+        """Estimated time to the end at the current rate; None while there is none."""
         left = self.points_to_send - self.points_sent - self.points_given_up
         return max(left, 0) / self.points_per_second_now if self.points_per_second_now else None
 
     def plus(self, part: "Snapshot") -> "Snapshot":
-        """With what has come of a part of the run; the totals are those of the whole already."""
+        """Return the sum with a part of the run, whose totals are contained already."""
         return replace(
             self,
             successful=self.successful + part.successful,
@@ -80,7 +80,7 @@ class Snapshot:
             points_given_up=self.points_given_up + part.points_given_up,
             points_already_there=self.points_already_there + part.points_already_there,
             dropped=self.dropped + part.dropped,
-            failures=(*self.failures, *part.failures)[:FAILURES_TOLD],
+            failures=(*self.failures, *part.failures)[:MAX_FAILURES],
         )
 
 
@@ -88,9 +88,9 @@ SNAPSHOTS = TypeAdapter(Snapshot)
 
 
 class RunProgress:
-    """The run's tally, for any number of threads; of slices that other processes upload, as these tell it.
+    """The progress of a run, thread-safe; includes slices that other processes upload, as they report it.
 
-    `waiting_for` tells what requests wait for, if they do.
+    `waiting_for`: returns what requests are waiting for, if they are.
     """
 
     def __init__(self, waiting_for: Callable[[], str | None] = lambda: None) -> None:
@@ -103,7 +103,7 @@ class RunProgress:
         self.throughput = Throughput()
 
     def expect(self, plans: Sequence[LoadPlan]) -> None:
-        """Some of what the run has before it: all loads of a VEN."""
+        """Add the plans of all loads of a VEN to the totals."""
         with self._lock:
             self._loads_left.update(plan.load.ven for plan in plans)
             self._now = replace(
@@ -114,22 +114,22 @@ class RunProgress:
             )
 
     def expect_no_more(self) -> None:
-        """That was all of it."""
+        """Mark the totals as final."""
         with self._lock:
             self._now = replace(self._now, is_planned=True)
 
     def count_receipt(self, receipt: Receipt) -> None:
-        """A request that the VTN has acknowledged."""
+        """Count an acknowledged request."""
         with self._lock:
             self._now = replace(self._now, points_sent=self._now.points_sent + receipt.points)
 
     def count_load(self, result: LoadResult) -> None:
-        """A load that is through."""
+        """Count a load that is done or failed."""
         with self._lock:
             now, load = self._now, result.load
             failed = result.state == "failed"
             failures, vens_failed = now.failures, now.vens_failed
-            if failed and len(failures) < FAILURES_TOLD:
+            if failed and len(failures) < MAX_FAILURES:
                 failures = (*failures, visible(f"Load {load.load_id} ({load.name}): {result.error}"))
             if failed and load.ven not in vens_failed:
                 vens_failed = (*vens_failed, load.ven)
@@ -148,13 +148,15 @@ class RunProgress:
             )
 
     def expect_slice(self, part: Slice) -> None:
-        """A slice of the run that another process is to upload."""
+        """Add a slice that another process is to upload."""
         with self._lock:
             self._slices[part.number] = Snapshot(total_loads=part.loads, waiting_for="a worker")
 
-    def count_slice(self, part: Slice, told: str) -> Snapshot:
-        """What a slice's process tells of itself, which may have begun where another ended; what it adds to the run."""
-        now = SNAPSHOTS.validate_json(told)
+    def count_slice(self, part: Slice, progress_json: str) -> Snapshot:
+        """Record the progress that a slice's process reports (see `as_json`), and return its part of the run's."""
+        now = SNAPSHOTS.validate_json(progress_json)
+        # The process may have taken over from one that died. What that one finished is not in its numbers, or counts as
+        # acknowledged earlier, although this run has sent it.
         sent_before = max(part.points - now.points_to_send, 0)
         added = replace(
             now,
@@ -170,22 +172,22 @@ class RunProgress:
             return self._slices[part.number]
 
     def as_json(self) -> str:
-        """The numbers as they are now, for the process that this one does a part of."""
+        """Return the current numbers, for the run that this one uploads a slice for."""
         return SNAPSHOTS.dump_json(self.snapshot()).decode()
 
     def snapshot(self) -> Snapshot:
-        """The numbers as they are now."""
+        """Return the current numbers."""
         with self._lock:
             now, seconds, slices = self._now, time.monotonic() - self._started, list(self._slices.values())
         for part in slices:
             now = now.plus(part)
-        reason = self._waiting_for() or _all_wait_for(slices)
+        reason = self._waiting_for() or _waiting_for_all(slices)
         rate, waits = self.throughput.measured(seconds, now.points_sent, is_waiting=reason is not None)
         return replace(now, seconds=seconds, points_per_second_now=rate, waiting_for=reason if waits else None)
 
 
-def _all_wait_for(slices: Iterable[Snapshot]) -> str | None:
-    """What keeps every slice waiting that is not through; None when one goes on."""
+def _waiting_for_all(slices: Iterable[Snapshot]) -> str | None:
+    """What the unfinished slices are waiting for, if all of them are."""
     reasons = [part.waiting_for for part in slices if not part.is_through]
     named = sorted({reason for reason in reasons if reason is not None})
     return "; ".join(named) if named and None not in reasons else None
@@ -197,7 +199,7 @@ _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 @contextmanager
 def watched_by(watcher: Watcher) -> Iterator[None]:
-    """Let `watcher` hear of the progress of each run that is started within, about twice a second."""
+    """Within, call `watcher` with the progress of each run that is started, about twice a second."""
     before = _watcher.set(watcher)
     try:
         yield
@@ -206,14 +208,14 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
 
 
 def tell_watcher(snapshot: Snapshot) -> None:
-    """Pass a snapshot on to whoever watches this run."""
+    """Pass a snapshot to the watcher of this run, if it has one."""
     watcher = _watcher.get()
     if watcher is not None:
         watcher(snapshot)
 
 
 class VenResults:
-    """The results of those loads of each VEN that are left to upload, kept until all of them are in."""
+    """Collects the results of each VEN's loads until they are complete."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -222,23 +224,23 @@ class VenResults:
         self._results: dict[str, list[LoadResult]] = {}
 
     def expect(self, ven: str, left: int, finished_ids: list[str]) -> None:
-        """How many results the VEN has, and the `load_id`s of the loads that were finished before."""
+        """Expect `left` results of a VEN; `finished_ids`: `load_id`s of its loads that needed no upload."""
         with self._lock:
             self._left[ven] = left
             self._finished_ids[ven] = finished_ids
 
     def finished_ids(self, ven: str) -> list[str]:
-        """The loads of a VEN that were finished before, by their `load_id`."""
+        """The `load_id`s of a VEN's loads that needed no upload."""
         return self._finished_ids[ven]
 
     def add(self, ven: str, results: list[LoadResult]) -> list[LoadResult] | None:
-        """Add some; with the last of the VEN, all of its results, which are then forgotten here."""
+        """Add results; with the last ones of a VEN, remove and return all of them."""
         with self._lock:
-            all_of_ven = self._results.setdefault(ven, [])
-            all_of_ven.extend(results)
-            return self._results.pop(ven) if len(all_of_ven) >= self._left[ven] else None
+            collected = self._results.setdefault(ven, [])
+            collected.extend(results)
+            return self._results.pop(ven) if len(collected) >= self._left[ven] else None
 
     def unfinished(self) -> dict[str, list[LoadResult]]:
-        """The VENs of which some results are in, and some will not come."""
+        """The results of VENs that have some, but not all; at the end of a run, the others are not coming."""
         with self._lock:
             return {ven: results for ven, results in self._results.items() if results}

@@ -1,4 +1,4 @@
-"""What a run counts as acknowledged, held against the VTN itself: one point of each VEN, at the start of the run."""
+"""Spot checks at the start of a run: one acknowledged point of each VEN is read back from the VTN."""
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -17,53 +17,53 @@ Submit = Callable[[Callable[[], SpotCheck]], Future[SpotCheck]]
 
 
 class SpotChecks:
-    """The checks of a run, for one thread that begins them and any that read what came of them.
+    """The spot checks of a run, started by one thread; any thread may read the results.
 
-    The first is waited for. Where it shows that the VTN cannot be read, or is away, no other is made.
+    The first check is waited for. If it shows that the VTN cannot be read, no others are made.
     """
 
     def __init__(self, submit: Submit | None = None) -> None:
         self._submit = submit
-        self._found: dict[str, SpotCheck] = {}
-        self._begun: dict[str, Future[SpotCheck]] = {}
+        self._results: dict[str, SpotCheck] = {}
+        self._started: dict[str, Future[SpotCheck]] = {}
         self._is_unreadable = Event()
         self._is_first = True
 
     def begin(self, ven: str, check: Callable[[], SpotCheck]) -> None:
-        """Let one point of this VEN be read back."""
+        """Start the check of a VEN."""
         if self._submit is None or self._is_unreadable.is_set():
-            self._found[ven] = "unread"
+            self._results[ven] = "unread"
             return
         try:
-            self._begun[ven] = self._submit(partial(self._look, check))
+            self._started[ven] = self._submit(partial(self._check_if_readable, check))
         except StoppedError:
-            self._found[ven] = "unread"
+            self._results[ven] = "unread"
         if self._is_first:
             self.wait()
             self._is_first = False
 
     def wait(self) -> None:
-        """Until all that were begun are through."""
-        for ven, future in self._begun.items():
+        """Wait until all started checks are finished."""
+        for ven, future in self._started.items():
             try:
-                self._found[ven] = future.result()
+                self._results[ven] = future.result()
             except (StoppedError, CancelledError):
-                self._found[ven] = "unread"
-        self._begun.clear()
+                self._results[ven] = "unread"
+        self._started.clear()
 
     @property
     def are_all_there(self) -> bool:
-        """Whether every point that was to be read back is there as it was acknowledged."""
-        return all(found == "there" for found in self._found.values())
+        """Whether every check has found its point as acknowledged."""
+        return all(found == "there" for found in self._results.values())
 
     @property
     def words(self) -> str:
-        """What to call the points that the ledger says to be with the VTN."""
+        """How to call the acknowledged points in reports: confirmed by the checks, or not."""
         return CONFIRMED if self.are_all_there else NOT_CONFIRMED
 
     @property
     def warning(self) -> str | None:
-        """What is to be done where the VTN does not have what it acknowledged."""
+        """A warning with advice if the VTN lacks what it acknowledged, otherwise None."""
         lost, unknown = (self._vens(found) for found in ("lost", "unknown"))
         warnings = []
         if lost:
@@ -78,7 +78,7 @@ class SpotChecks:
             )
         return ". ".join(warnings) or None
 
-    def _look(self, check: Callable[[], SpotCheck]) -> SpotCheck:
+    def _check_if_readable(self, check: Callable[[], SpotCheck]) -> SpotCheck:
         if self._is_unreadable.is_set():
             return "unread"
         found = check()
@@ -87,4 +87,4 @@ class SpotChecks:
         return found
 
     def _vens(self, found: str) -> list[str]:
-        return [ven for ven, each in self._found.items() if each == found]
+        return [ven for ven, each in self._results.items() if each == found]

@@ -1,4 +1,4 @@
-"""What stops a run before its end: a signal, or a deadline."""
+"""Stopping a run early, by a signal or at a deadline."""
 
 import os
 import signal
@@ -21,9 +21,9 @@ Stop = Callable[[str], None]
 def stopped_by_signals(stop: Stop) -> Iterator[None]:
     """Within, SIGTERM and Ctrl-C call `stop`; a second Ctrl-C ends the process at once.
 
-    A cancelled flow run is told by SIGTERM, and so is one whose worker is stopped: both at a time happen.
+    Only the first SIGTERM counts: cancelling a flow run sends one, stopping its worker sends one, and both may happen.
     """
-    if current_thread() is not main_thread():  # where signals never arrive
+    if current_thread() is not main_thread():  # Python handles signals in the main thread only
         yield
         return
 
@@ -31,11 +31,12 @@ def stopped_by_signals(stop: Stop) -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if signal.SIGINT in before:
             signal.signal(signal.SIGINT, _end_at_once)
-        # What stops a run takes locks, which this very thread may hold.
+        # In a separate thread, since stopping takes locks that the interrupted thread may hold.
         Thread(target=copy_context().run, args=(stop, signal.Signals(number).name), name="stop").start()
 
-    heard = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, on_signal) for number in heard}
+    # A signal that is ignored from the start stays so, such as SIGINT in a shell's background job.
+    handled = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in handled}
     try:
         yield
     finally:
@@ -45,7 +46,7 @@ def stopped_by_signals(stop: Stop) -> Iterator[None]:
 
 @contextmanager
 def stopped_at(deadline: datetime | None, stop: Stop) -> Iterator[None]:
-    """Within, call `stop` once it is this late."""
+    """Within, call `stop` once the deadline has passed."""
     if deadline is None:
         yield
         return
@@ -62,9 +63,9 @@ def stopped_at(deadline: datetime | None, stop: Stop) -> Iterator[None]:
 
 
 def next_deadline(text: str, after: datetime) -> datetime:
-    """The first time after `after` that a clock shows `06:00 Europe/Copenhagen` (without a time zone: in UTC).
+    """Return the first time after `after` that matches a text such as `06:00 Europe/Copenhagen` (default: UTC).
 
-    Raises `ConfigurationError` for a text that is no such time.
+    Raises `ConfigurationError` if the text is not a time of day.
     """
     clock, _, zone = text.strip().partition(" ")
     try:
@@ -73,7 +74,7 @@ def next_deadline(text: str, after: datetime) -> datetime:
     except (ValueError, OSError, KeyError) as error:
         raise ConfigurationError(f"deadline: {text!r} is no time such as '06:00 Europe/Copenhagen'") from error
     deadline = datetime.combine(local.date(), at, local.tzinfo)
-    # Adding a day keeps the wall clock's time where summer time begins or ends.
+    # Adding a day to a local time keeps the time of day when daylight saving time begins or ends.
     return deadline if deadline > after else deadline + timedelta(days=1)
 
 

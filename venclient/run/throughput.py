@@ -1,12 +1,12 @@
-"""How fast the run is: now, without its pauses, and over time, as a picture."""
+"""Throughput of a run: the current rate without pauses, and a chart over time."""
 
 from bisect import bisect_left
 from itertools import pairwise
 from threading import Lock
 
-# A receipt of a slow VTN comes every few seconds.
+# Long enough for a steady rate, as a slow VTN acknowledges a request only every few seconds.
 RECENT_S = 120.0
-# Nothing has arrived for this long, and a request waits for its next attempt: the run waits.
+# A run pauses if nothing was acknowledged for this long and its requests are waiting.
 PAUSE_AFTER_S = 2.0
 SAMPLES_KEPT = 600
 
@@ -24,19 +24,19 @@ PICTURE = (
 
 
 class Throughput:
-    """Samples of points sent over the seconds of a run, so many at most, whatever its length."""
+    """Samples of the points sent during a run, in limited number whatever its length."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._samples = [(0.0, 0)]
         self._spacing_s = 0.5
-        # Of late: seconds of the run without pauses, and points.
+        # Samples of the last two minutes: seconds of the run without pauses, and points.
         self._recent = [(0.0, 0)]
         self._last = (0.0, 0)
         self._last_arrival_s = 0.0
 
     def measured(self, seconds: float, points: int, *, is_waiting: bool) -> tuple[float, bool]:
-        """Take a sample, `seconds` into the run; points a second of late, and whether the run pauses."""
+        """Take a sample `seconds` into the run; returns the recent rate in points per second, and whether it pauses."""
         with self._lock:
             elapsed_s = max(seconds - self._last[0], 0.0)
             if points > self._last[1]:
@@ -44,6 +44,7 @@ class Throughput:
             pauses = is_waiting and seconds - self._last_arrival_s > PAUSE_AFTER_S
             active_s, _ = self._recent[-1]
             self._recent.append((active_s + (0.0 if pauses else elapsed_s), points))
+            # The last sample before the time window is kept, so that the rate covers all of it.
             del self._recent[: max(bisect_left(self._recent, (active_s - RECENT_S, 0)) - 1, 0)]
             self._last = (seconds, points)
             self._keep(seconds, points)
@@ -51,9 +52,9 @@ class Throughput:
             return (to_points - from_points) / (to_s - from_s) if to_s > from_s else 0.0, pauses
 
     def svg(self) -> str:
-        """Points a second over the seconds of the run, as a picture for a light page or a dark one."""
+        """Return a chart of points per second over the run, for light and dark pages."""
         with self._lock:
-            samples = self._samples.copy()  # others go on sampling while the picture is drawn
+            samples = self._samples.copy()  # other threads go on sampling meanwhile
             if self._last[0] > samples[-1][0]:
                 samples.append(self._last)
         rates = [(points - before) / (at - since) for (since, before), (at, points) in pairwise(samples)]
@@ -71,6 +72,6 @@ class Throughput:
         if seconds - self._samples[-1][0] < self._spacing_s:
             return
         self._samples.append((seconds, points))
-        if len(self._samples) > SAMPLES_KEPT:
+        if len(self._samples) > SAMPLES_KEPT:  # halve the resolution
             self._samples = self._samples[::2]
             self._spacing_s *= 2

@@ -1,4 +1,4 @@
-"""What a run has before it, worked out before its first request."""
+"""The work of a run, determined before its first request."""
 
 import logging
 from collections import deque
@@ -17,15 +17,15 @@ from venclient.sync.spot_check import has_points, spot_check
 
 log = logging.getLogger(__name__)
 
-# With a ledger that is new, one load of so many VENs is looked for in the VTN.
-NEW_LOADS_LOOKED_FOR = 3
+# With a new ledger, the VTN is searched for points of one load in each of so many VENs.
+NEW_LOADS_SEARCHED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is left to do, by VEN and in batches that a task can carry, and what was left out (see `Selection`).
+    """What a run has to send, by VEN and in batches for tasks, and what was left out (see `Selection`).
 
-    Whoever begins a batch takes it from `batches`, so that memory does not rise while a run goes through them.
+    Batches are removed from `batches` as they start, so that memory does not grow during a run.
     """
 
     vens: list[VenWork]
@@ -35,10 +35,10 @@ class Work:
 
 
 def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: bool = False) -> Work:
-    """What the VTN does not have of these loads; those of which it has everything are counted as done.
+    """Return what is pending of these loads, and count loads without pending points as done.
 
-    With `whole_vens`, all loads of a VEN that has something to send are left to whoever uploads it. Raises
-    `StoppedError` when the run was told to stop meanwhile.
+    `whole_vens`: do not count finished loads of a VEN with pending ones, because another process uploads and counts the
+    VEN as a whole. Raises `StoppedError` if the run is stopped meanwhile.
     """
     vens_left: list[VenWork] = []
     ids_left: dict[str, list[str]] = {}
@@ -47,24 +47,24 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
         plans = list(of_ven)
         run.progress.expect(plans)
         _begin_spot_check(run, ven, plans)
-        if new_loads is not None and len(new_loads) < NEW_LOADS_LOOKED_FOR:
+        if new_loads is not None and len(new_loads) < NEW_LOADS_SEARCHED:
             new_loads += [plan.load for plan in plans if plan.points][:1]
         left = [plan for plan in plans if not _is_done(plan, run)]
         if left:
             vens_left.append(VenWork(ven, len(plans), sum(plan.points for plan in plans)))
             are_left = {plan.load.load_id for plan in left}
-            # The selection's own texts: a hundred thousand more of them would take 10 MB.
+            # The selection's own string objects: a hundred thousand more would take 10 MB.
             ids_left[ven] = [load_id for load_id in selection.load_ids[ven] if load_id in are_left]
         if not (left and whole_vens):
             _count_finished(run, ven, [plan for plan in plans if _is_done(plan, run)], len(left))
     run.progress.expect_no_more()
-    _tell_what_the_vtn_has(run, new_loads)
+    _warn_of_unexpected_vtn_content(run, new_loads)
     batches = deque(batches_of(ids_left, loads_per_task))
     return Work(vens_left, batches, selection.unregistered, selection.left_out)
 
 
 def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadResult]:
-    """With those loads of a VEN of which the VTN had everything before."""
+    """Return the results of a VEN together with those of its loads that needed no upload."""
     finished_ids = run.ven_results.finished_ids(ven)
     if not finished_ids:
         return results
@@ -77,22 +77,22 @@ def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadRes
 
 
 def _begin_spot_check(run: Run, ven: str, plans: list[LoadPlan]) -> None:
-    """Read back one of the points of this VEN that count as acknowledged, where there are such."""
+    """Start to read back one acknowledged point of this VEN, if it has any."""
     load = next((plan.load for plan in plans if plan.points_already_there), None)
     if load is not None:
         entry = run.uploader.ledger.entries([load]).get(load.vtn_resource_id, Entry())
-        run.spot_checks.begin(ven, partial(spot_check, load, entry, run.uploader.source, run.wire_asked_few_times()))
+        run.spot_checks.begin(ven, partial(spot_check, load, entry, run.uploader.source, run.wire_with_few_attempts()))
 
 
-def _tell_what_the_vtn_has(run: Run, new_loads: list[Load] | None) -> None:
-    """Warn of a VTN that does not have what it acknowledged, or has points of which a new ledger knows nothing."""
+def _warn_of_unexpected_vtn_content(run: Run, new_loads: list[Load] | None) -> None:
+    """Warn if the VTN lacks acknowledged points, or has points although the ledger is new."""
     run.spot_checks.wait()
     if run.spot_checks.warning:
         log.warning(run.spot_checks.warning)
     if not new_loads:
         return
     ledger, points = run.uploader.ledger.name, run.progress.snapshot().points_to_send
-    if any(has_points(load, run.uploader.source, run.wire_asked_few_times()) for load in new_loads):
+    if any(has_points(load, run.uploader.source, run.wire_with_few_attempts()) for load in new_loads):
         log.warning(
             "The ledger %s is new, but the VTN has points already: was a ledger moved or deleted? All %s points are "
             "sent again, which is harmless",
@@ -113,7 +113,7 @@ def _plans(run: Run, selection: Selection) -> Iterator[LoadPlan]:
 
 
 def _count_finished(run: Run, ven: str, finished: list[LoadPlan], left: int) -> None:
-    """Count loads of which the VTN has everything as done; where others are left, their VEN's table names these too."""
+    """Count loads without pending points as done; if the VEN has others, keep their ids for its table of results."""
     run.uploader.ledger.settle_all([plan.load for plan in finished if plan.state != "done"])
     for plan in finished:
         run.progress.count_load(_done(plan))

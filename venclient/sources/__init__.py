@@ -1,6 +1,6 @@
-"""Where the series of loads come from, cleaned and with a quality code at each point.
+"""Where the series of loads come from: cleaned, and with a quality code for each point.
 
-`sync` and `reports` know a `Source` and no more; `hdf5.MeterFile` is the one that there is.
+`sync` and `reports` depend on the `Source` protocol only; `hdf5.MeterFile` implements it.
 """
 
 from typing import Literal, Protocol
@@ -9,17 +9,17 @@ from venclient.models import Load, MeterSeries
 
 __all__ = ["Availability", "Source"]
 
-# missing: there is no dataset. unreadable: there is one, but not all of its rows can be read. readable: all can.
+# missing: no dataset. unreadable: a dataset, but not all of its rows can be read. readable: all rows can be read.
 Availability = Literal["missing", "unreadable", "readable"]
 
 
 class Source(Protocol):
-    """Meter series by load, for any number of threads at once."""
+    """Meter series by load; implementations are thread-safe."""
 
     def series_of(self, load: Load) -> MeterSeries:
-        """The cleaned series of a load; raises `BadSeriesError` where there is none to be had."""
+        """Return the cleaned series of a load; raises `BadSeriesError` if it has no usable one."""
         ...
 
     def availability(self, load: Load) -> Availability:
-        """What is the matter with a series that cannot be had."""
+        """Check how much of a load's data can be read; called after `series_of` has failed."""
         ...

@@ -1,4 +1,4 @@
-"""What was read last of the meter file, kept for other loads that share it."""
+"""LRU cache of what was read from the meter file, for loads that share a dataset."""
 
 from collections.abc import Callable, Hashable
 from threading import Lock
@@ -8,7 +8,7 @@ from cachetools import LRUCache
 
 from venclient.models import Points
 
-# What Python takes for an entry, and for each month, slice or stretch that is known of it, besides arrays.
+# Python's overhead for an entry, and for each of its months, slices and stretches; arrays are counted separately.
 ENTRY_BYTES = 1_200
 PART_BYTES = 250
 
@@ -16,7 +16,10 @@ _Value = TypeVar("_Value")
 
 
 class Read(NamedTuple, Generic[_Value]):
-    """What was read: its key, the points that stay in memory with it, and how many months, slices and stretches."""
+    """A cache entry.
+
+    `points`: the arrays that the value keeps in memory; `parts`: its number of months, slices and stretches.
+    """
 
     key: Hashable
     value: _Value
@@ -25,34 +28,36 @@ class Read(NamedTuple, Generic[_Value]):
 
     @property
     def bytes(self) -> int:
-        """What it takes, but for its starts, which nearly all series have in common."""
+        """Memory used, without `start_s`: nearly all series share one array of it."""
         columns = (self.points.power_w, self.points.quality, self.points.interval_s)
+        # A column with stride 0 is a single value, broadcast to all points.
         column_bytes = sum(column.nbytes for column in columns if column.strides != (0,))
         return ENTRY_BYTES + PART_BYTES * self.parts + column_bytes
 
 
 class RecentlyRead(Generic[_Value]):
-    """Values read last, up to a number of bytes in all. Any number of threads may ask, and one at a time reads."""
+    """Thread-safe LRU cache, bounded by bytes. One thread reads at a time."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._known: LRUCache[Hashable, Read[_Value]] = LRUCache(max_bytes, getsizeof=lambda read: read.bytes)
-        self._asking = Lock()
-        self._reading = Lock()
+        self._cache: LRUCache[Hashable, Read[_Value]] = LRUCache(max_bytes, getsizeof=lambda entry: entry.bytes)
+        self._cache_lock = Lock()
+        self._read_lock = Lock()
 
     def get(self, key: Hashable, read: Callable[[], Read[_Value]]) -> _Value:
-        """What is known by this key, or else what `read` finds; who asks meanwhile for the same waits for it."""
-        found = self._get(key)
-        if found is None:
-            with self._reading:
-                found = self._get(key) or self._keep(read())
-        return found.value
+        """Return the value cached under `key`, or else read and cache it."""
+        entry = self._get(key)
+        if entry is None:
+            with self._read_lock:
+                # Another thread may have read it while this one waited for the lock.
+                entry = self._get(key) or self._put(read())
+        return entry.value
 
     def _get(self, key: Hashable) -> Read[_Value] | None:
-        with self._asking:
-            return self._known.get(key)
+        with self._cache_lock:
+            return self._cache.get(key)
 
-    def _keep(self, found: Read[_Value]) -> Read[_Value]:
-        with self._asking:
-            if found.bytes <= self._known.maxsize:
-                self._known[found.key] = found
-        return found
+    def _put(self, entry: Read[_Value]) -> Read[_Value]:
+        with self._cache_lock:
+            if entry.bytes <= self._cache.maxsize:  # LRUCache raises ValueError for a larger one
+                self._cache[entry.key] = entry
+        return entry

@@ -1,4 +1,4 @@
-"""Rows of a power dataset → `MeterSeries`. Pure numpy; every row that is left out is counted by its reason."""
+"""Turn the rows of a power dataset into a `MeterSeries`. Pure numpy; dropped rows are counted by reason."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -32,12 +32,11 @@ def clean(
     capacity_w: float | None = None,
     time_range: TimeRange = DEFAULT_RANGE,
 ) -> MeterSeries:
-    """Sort the rows by time, leave out what no VTN can take, and give each point its interval and quality code.
+    """Sort rows by time, drop what no VTN accepts, and give each point its interval and quality code.
 
-    `rows`: (N, 2) of any number type; column 0 time since 1970 (in a unit of `time_range.UNITS`, told apart by their
-    size), column 1 mean power in W. Where a timestamp occurs twice, the row further down the file wins. `capacity_w`:
-    what the rules hold a value against. Raises `BadSeriesError` when nothing is left, and when a point would start
-    outside of the range.
+    `rows`: (N, 2) of any number type; column 0 is time since 1970 in one of `time_range.UNITS`, detected by magnitude,
+    column 1 mean power in W. Of duplicate timestamps, the last row in the file wins. `capacity_w`: of the resource, for
+    the rules. Raises `BadSeriesError` if no row is left, or if a point starts outside the time range.
     """
     detector = TimestampUnitDetector()
     detector.add(rows)
@@ -45,30 +44,26 @@ def clean(
     check = RangeCheck(time_range, detector.unit)
     check.add(rows, start_s, kept)
     unsorted_rows = int((grid_s[1:] < grid_s[:-1]).sum())
-    if not is_increasing(grid_s):
-        grid_s = np.unique(grid_s)
-        if not is_increasing(start_s):
-            count = len(start_s)
-            start_s, power_w = sorted_last_wins(start_s, power_w)
-            dropped["duplicate timestamp"] = count - len(start_s)
-    left_out = reasons(dropped)
-    check.refuse(left_out)
+    grid_s, start_s, power_w = sorted_by_time(grid_s, start_s, power_w, dropped)
+    dropped_by_reason = reasons(dropped)
+    check.refuse(dropped_by_reason)
     timestamps = StretchDetector()
     timestamps.add(grid_s)
     stretches = timestamps.stretches()
-    require_end(stretches, grid_s[-1:], start_s[-1:], left_out)
+    require_end(stretches, grid_s[-1:], start_s[-1:], dropped_by_reason)
     regular_s = timestamps.regular_interval_s(stretches)
     interval_s = intervals(start_s, grid_s, stretches, regular_s)
     points = Points(start_s, *rules.applied(power_w, capacity_w), interval_s)
-    series = MeterSeries((0, len(points)), lambda _: points, rules.codes, stretches, regular_s, (), left_out)
+    series = MeterSeries((0, len(points)), lambda _: points, rules.codes, stretches, regular_s, (), dropped_by_reason)
     return replace(series, months=months_of(series, month_begins(start_s)), unsorted_rows=unsorted_rows)
 
 
 class Usable(NamedTuple):
-    """Of some rows those that can be sent, as they stand: unix seconds, measured W; and how many others by reason.
+    """Of N rows, the M that can be sent, in file order.
 
-    `grid_s`: the times of these, and of rows whose value cannot be sent: their intervals are part of the grid, too.
-    `kept`: which of the rows can be sent, (N,).
+    `start_s`, `power_w`: unix seconds and measured W, (M,). `grid_s`: these timestamps and those of rows whose value
+    cannot be sent, which still end intervals. `kept`: a mask of the rows that can be sent, (N,). `dropped`: the number
+    of other rows, by reason.
     """
 
     grid_s: NDArray[np.int64]
@@ -78,12 +73,12 @@ class Usable(NamedTuple):
     dropped: Counter[str]
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what float64 does not hold becomes infinite, and is counted as that
+@np.errstate(over="ignore", invalid="ignore")  # what exceeds float64 becomes infinite, and is dropped as such
 def usable(rows: NDArray[np.generic], rules: QualityRules, unit: TimeUnit) -> Usable:
-    """Rows with a time from 1970 to 9999 and a finite value, or NaN where the rules have a value for it.
+    """Select rows with a time from 1970 to 9999 and a finite value, or NaN if the rules replace it.
 
-    A time that is too small for its unit was meant as something else. A row of zeros was never written, nor was one of
-    0 and NaN.
+    A time below the unit's minimum is in another unit. A row of zeros, or of 0 and NaN, was never written: its time is
+    bad, too.
     """
     time, power_w = rows[:, 0].astype(np.float64), rows[:, 1].astype(np.float64)
     if unit.per_s > 1:
@@ -109,7 +104,7 @@ def usable(rows: NDArray[np.generic], rules: QualityRules, unit: TimeUnit) -> Us
 
 
 def reasons(dropped: Mapping[str, int]) -> dict[str, int]:
-    """Those that rows were left out for, in an order of their own."""
+    """Rows dropped by reason, in a fixed order, without reasons that did not occur."""
     order = ("bad timestamp", "NaN", "infinite", "duplicate timestamp")
     return {reason: dropped[reason] for reason in order if dropped.get(reason)}
 
@@ -120,15 +115,16 @@ def require_end(
     last_start_s: NDArray[np.int64],
     dropped: Mapping[str, int],
 ) -> None:
-    """Raise `BadSeriesError` for a series without a point, with what was left out of it, and for one without an end.
+    """Raise `BadSeriesError` if a series has no points, or if its last interval ends after the year 9999.
 
-    The last two of the times: (1,), or (0,) where there is none.
+    `last_of_grid_s`, `last_start_s`: the last timestamp and the last point's start, (1,), or (0,) if there is none.
     """
     if not len(last_start_s):
         counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         expected = f". {EXPECTED}" if "bad timestamp" in dropped else ""
         raise BadSeriesError(f"No usable rows: {counts or 'the dataset is empty'}{expected}", dropped=dropped)
     interval_s = stretches[-1].interval_s
+    # A point with a later timestamp after it ends there at the latest, and timestamps are before the year 10000.
     if last_start_s[0] == last_of_grid_s[0] and last_start_s[0] + interval_s >= END_OF_YEAR_9999_S:
         raise BadSeriesError(f"An interval of {interval_s} s from the last timestamp on ends after the year 9999")
 
@@ -136,22 +132,31 @@ def require_end(
 def intervals(
     start_s: NDArray[np.int64], grid_s: NDArray[np.int64], stretches: tuple[Stretch, ...], regular_s: int | None
 ) -> NDArray[np.int64]:
-    """As `interval_of_each`; a regular one takes eight bytes for all points together."""
+    """As `interval_of_each`; a regular interval is broadcast, and takes eight bytes for all points."""
     if regular_s is not None:
         return np.broadcast_to(np.int64(regular_s), len(start_s))
     return interval_of_each(start_s, grid_s, stretches)
 
 
 def is_increasing(start_s: NDArray[np.int64]) -> bool:
-    """Whether each is after the one before."""
+    """Whether the times strictly increase."""
     return bool((start_s[1:] > start_s[:-1]).all())
 
 
-def sorted_last_wins(
-    start_s: NDArray[np.int64], power_w: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """In order of time; where a time occurs twice, the value further down the file."""
-    order = np.argsort(start_s, kind="stable")
+def sorted_by_time(
+    grid_s: NDArray[np.int64], start_s: NDArray[np.int64], power_w: NDArray[np.float64], dropped: Counter[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Sort all three by time, without duplicates: of points with the same start, the last in the file wins.
+
+    Counts the others in `dropped`.
+    """
+    if is_increasing(grid_s):
+        return grid_s, start_s, power_w
+    grid_s = np.unique(grid_s)
+    if is_increasing(start_s):
+        return grid_s, start_s, power_w
+    order = np.argsort(start_s, kind="stable")  # keeps the file order of equal starts
     start_s, power_w = start_s[order], power_w[order]
-    last = np.append(start_s[1:] != start_s[:-1], True)
-    return start_s[last], power_w[last]
+    is_last = np.append(start_s[1:] != start_s[:-1], True)
+    dropped["duplicate timestamp"] = int((~is_last).sum())
+    return grid_s, start_s[is_last], power_w[is_last]

@@ -1,8 +1,8 @@
-"""A power dataset of the meter file (HDF5): found, held against what the file stores, and read by slices.
+"""Find, validate and read a power dataset of the meter file (HDF5).
 
-The file comes from outside. A name is looked up one group at a time and only through hard links, so that neither a
-link nor a name with a slash in it leads anywhere but to `/meters/<meter>/<component>/power` of this very file. What a
-dataset claims of itself is held against what the file stores before memory is taken for it.
+The file is untrusted. Names are looked up one group at a time and through hard links only, so that neither a link nor a
+slash in a name leads anywhere but to `/meters/<meter>/<component>/power` of this file. A dataset's metadata is compared
+with what the file stores before any memory is allocated for it.
 """
 
 import math
@@ -20,24 +20,24 @@ from venclient.errors import BadSeriesError
 from venclient.sources.changing_file import CHUNK_BYTES, UNREADABLE
 from venclient.sources.fill_values import declared_fill_values, without_fill_values
 
-# A year of one-second data is 31.5 million rows; what claims more than this is refused before memory is touched.
+# A year of one-second data is 31.5 million rows; larger datasets are refused before memory is allocated.
 MAX_ROWS = 100_000_000
 MAX_BYTES = 16 * MAX_ROWS
-# gzip makes 1 byte of 1,032 at best. What claims more than that of what is stored is mostly rows that nobody wrote;
-# up to 64 MB they are read all the same, since a dataset may be laid out for a year and filled day by day.
+# gzip compresses 1,032 bytes to 1 at best: a dataset that expands further consists mostly of unwritten rows. Up to
+# 64 MB it is read nevertheless, since a dataset may be allocated for a year and filled day by day.
 MAX_EXPANSION = 1_100
 UNWRITTEN_BYTES = 64_000_000
-# HDF5 takes 4 kB of memory for each chunk of a read, so that many chunks are read by parts, and 4 µs.
+# HDF5 needs 4 kB of memory and 4 µs for each chunk of a read, so many chunks are read in several parts.
 MAX_CHUNKS = 1_000_000
 CHUNKS_AT_A_TIME = 10_000
-LONG_CHUNK = 4  # times the rows of a slice
-# What filters read of a chunk in any case: a checksum, or a header of their own.
-FILTERS_READ_BYTES = {h5py.h5z.FILTER_FLETCHER32: 4, h5py.h5z.FILTER_SZIP: 4, h5py.h5z.FILTER_SCALEOFFSET: 21}
+LONG_CHUNK_SLICES = 4  # a chunk of more slices than this is long
+# What filters read of each chunk whatever its size: a checksum, or a header of their own.
+FILTER_MIN_BYTES = {h5py.h5z.FILTER_FLETCHER32: 4, h5py.h5z.FILTER_SZIP: 4, h5py.h5z.FILTER_SCALEOFFSET: 21}
 
 
 @contextmanager
 def as_bad_series(what: str, what_next: str = "") -> Iterator[None]:
-    """What h5py raises within becomes a `BadSeriesError`."""
+    """Translate errors that h5py raises in the block into `BadSeriesError`."""
     try:
         yield
     except UNREADABLE as error:
@@ -45,12 +45,12 @@ def as_bad_series(what: str, what_next: str = "") -> Iterator[None]:
 
 
 def quoted(name: str) -> str:
-    """A name for a message; half a surrogate pair, which no log and no database takes, is written out."""
+    """Quote a name for a message; lone surrogates, which no log or database accepts, are escaped."""
     return f"'{name.encode(errors='backslashreplace').decode()}'"
 
 
 def power_dataset(h5: h5py.File, path: Path, meter: str, component: str) -> h5py.Dataset:
-    """The dataset of a meter's component; raises `BadSeriesError` where there is none, or a link."""
+    """Return the dataset of a meter's component; raises `BadSeriesError` if it is missing, or behind a link."""
     meters = _child(h5, "meters", h5py.Group, f"Group /meters not found in {path}")
     group = _child(meters, meter, h5py.Group, f"H5 meter {quoted(meter)} not found in {path}")
     where = f"{quoted(component)} of H5 meter {quoted(meter)}"
@@ -75,31 +75,31 @@ def _child(group: h5py.Group, name: str, kind: type, missing: str) -> h5py.Group
 
 
 def refuse_useless(dataset: h5py.Dataset, where: str) -> None:
-    """Raise `BadSeriesError` for what is no table of two columns, and for one that must not be read."""
+    """Raise `BadSeriesError` unless the dataset has two numeric columns and is safe to read."""
     _refuse_unusable(dataset, where)
     if dataset.chunks:
-        _refuse_odd_chunks(dataset, where)
+        _refuse_bad_chunks(dataset, where)
     _refuse_unstored(dataset, where)
 
 
 def read_rows(dataset: h5py.Dataset, begin: int = 0, stop: int | None = None) -> NDArray[np.generic]:
-    """The rows from index `begin` up to `stop` (to the end): (N, 2); NaN where the file declares no data."""
+    """Read the rows `[begin, stop)`, by default to the end: (N, 2), NaN where the file declares missing data."""
     stop = len(dataset) if stop is None else min(stop, len(dataset))
     if begin >= stop:
         return np.empty((0, 2))
     step = CHUNKS_AT_A_TIME * dataset.chunks[0] if dataset.chunks else len(dataset)
-    parts = [dataset[at : min(at + step, stop)] for at in range(begin, stop, step)]
+    parts = [dataset[first : min(first + step, stop)] for first in range(begin, stop, step)]
     rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return without_fill_values(rows, declared_fill_values(dataset))
 
 
 def whole_chunks(dataset: h5py.Dataset, rows: int) -> int:
-    """About so many rows, none of which shares a chunk with others: a chunk is the least that HDF5 can read.
+    """Round `rows` to whole chunks, because HDF5 decompresses a whole chunk to read any row of it.
 
-    Of chunks that are much longer, just so many: HDF5 keeps one while its dataset is open.
+    Much longer chunks are read `rows` at a time: HDF5 caches the current chunk while the dataset is open.
     """
     chunk = dataset.chunks[0] if dataset.chunks else 1
-    return rows if chunk > LONG_CHUNK * rows else max(rows // chunk, 1) * chunk
+    return rows if chunk > LONG_CHUNK_SLICES * rows else max(rows // chunk, 1) * chunk
 
 
 def _refuse_unusable(dataset: h5py.Dataset, where: str) -> None:
@@ -119,21 +119,21 @@ def _refuse_unusable(dataset: h5py.Dataset, where: str) -> None:
 
 
 def _refuse_unstored(dataset: h5py.Dataset, where: str) -> None:
-    """What is claimed, held against what is stored; `_refuse_odd_chunks` first, as this looks at every chunk."""
+    """Compare the claimed size with the stored size. Visits every chunk, so `_refuse_bad_chunks` must come first."""
     stored = dataset.id.get_storage_size()
     if not stored:
         raise BadSeriesError(f"{where} is empty: none of its {len(dataset):,} rows was ever written")
-    most = max(stored * MAX_EXPANSION, UNWRITTEN_BYTES) if dataset.chunks else stored
-    if dataset.nbytes > most:
+    max_bytes = max(stored * MAX_EXPANSION, UNWRITTEN_BYTES) if dataset.chunks else stored
+    if dataset.nbytes > max_bytes:
         raise BadSeriesError(f"{where} claims {len(dataset):,} rows, but stores no more than {stored:,} bytes")
 
 
-def _refuse_odd_chunks(dataset: h5py.Dataset, where: str) -> None:
-    """HDF5 takes on trust what a file says of its chunks: it crashes on one too short to hold its own checksum, and
-    makes a gigabyte of a megabyte where that comes out.
+def _refuse_bad_chunks(dataset: h5py.Dataset, where: str) -> None:
+    """HDF5 trusts a file's chunks: it crashes on one that is too short for its checksum, and inflates a megabyte to a
+    gigabyte if that is what it holds.
     """
-    numbers, itemsize = math.prod(dataset.chunks), dataset.dtype.itemsize
-    size = numbers * itemsize
+    values, itemsize = math.prod(dataset.chunks), dataset.dtype.itemsize
+    size = values * itemsize
     count = math.prod(-(-length // step) for length, step in zip(dataset.shape, dataset.chunks, strict=True))
     if size > CHUNK_BYTES or count > MAX_CHUNKS or size * count > 2 * MAX_BYTES:
         raise BadSeriesError(
@@ -141,51 +141,54 @@ def _refuse_odd_chunks(dataset: h5py.Dataset, where: str) -> None:
             f"{MAX_CHUNKS:,} chunks are read. Cut it anew with `h5repack -l CHUNK=10000x2 OLD NEW`"
         )
     filters = _filters(dataset)
-    # By a chunk's filter mask, in which a bit is set for each filter that this chunk skips.
-    used = cache(lambda mask: tuple(each for number, each in enumerate(filters) if not mask >> number & 1))
-    refuse_once = cache(lambda mask: _refuse_odd_filters(used(mask), numbers, itemsize, where))
+    # A chunk's filter mask has a bit set for each filter that the chunk skips. Cached, because up to a million chunks
+    # share a few masks.
+    used = cache(lambda mask: tuple(each for index, each in enumerate(filters) if not mask >> index & 1))
+    check_filters = cache(lambda mask: _refuse_bad_filters(used(mask), values, itemsize, where))
 
-    def odd(chunk: h5py.h5d.StoreInfo) -> int | None:
-        refuse_once(chunk.filter_mask)
-        least = sum(FILTERS_READ_BYTES.get(each.code, 0) for each in used(chunk.filter_mask))
-        least, most = (least, size + size // 8 + 1024) if used(chunk.filter_mask) else (size, size)
-        return None if least <= chunk.size <= most else int(chunk.size)
+    def bad_size(chunk: h5py.h5d.StoreInfo) -> int | None:
+        check_filters(chunk.filter_mask)
+        min_size = max_size = size
+        if used(chunk.filter_mask):
+            min_size = sum(FILTER_MIN_BYTES.get(each.code, 0) for each in used(chunk.filter_mask))
+            max_size = size + size // 8 + 1024  # filters may expand data that does not compress
+        return None if min_size <= chunk.size <= max_size else int(chunk.size)
 
-    odd_size = dataset.id.chunk_iter(odd)
-    if odd_size is not None:
-        raise BadSeriesError(f"{where} has a chunk of {size:,} bytes that is stored as {odd_size:,}, which cannot be")
+    stored_as = dataset.id.chunk_iter(bad_size)  # stops at the first chunk for which it is not None
+    if stored_as is not None:
+        raise BadSeriesError(f"{where} has a chunk of {size:,} bytes that is stored as {stored_as:,}, which cannot be")
 
 
-def _refuse_odd_filters(filters: "Iterable[_Filter]", numbers: int, itemsize: int, where: str) -> None:
-    """`numbers`: how many a chunk has. HDF5 crashes on a filter that was told of more."""
+def _refuse_bad_filters(filters: "Iterable[_Filter]", values: int, itemsize: int, where: str) -> None:
+    """HDF5 crashes on a filter whose parameters are for more `values` than a chunk has."""
     for each in filters:
         if not h5py.h5z.filter_avail(each.code):
             raise BadSeriesError(
                 f"{where} is packed with a filter that is not installed here ({each.code}, {each.name!r}). Repack the "
                 "file with `h5repack -f GZIP=4`"
             )
-        if not each.is_for(numbers, itemsize):
+        if not each.fits(values, itemsize):
             raise BadSeriesError(f"{where} has a filter ({each.name!r}) for chunks of another size than its own")
 
 
 class _Filter(NamedTuple):
-    """What a chunk goes through: HDF5's number for it, how it behaves, its parameters, what it calls itself."""
+    """An entry of a dataset's filter pipeline, as `H5Pget_filter` returns it."""
 
     code: int
     flags: int
-    values: tuple[int, ...]
+    parameters: tuple[int, ...]
     name: bytes
 
-    def is_for(self, numbers: int, itemsize: int) -> bool:
-        """Whether its parameters can be those of a chunk with so many numbers of this size."""
+    def fits(self, values: int, itemsize: int) -> bool:
+        """Whether the parameters are valid for a chunk of `values` values of `itemsize` bytes."""
         if self.code in (h5py.h5z.FILTER_NBIT, h5py.h5z.FILTER_SCALEOFFSET):
-            return (self.values[2], self.values[4]) == (numbers, itemsize)
+            return (self.parameters[2], self.parameters[4]) == (values, itemsize)
         if self.code == h5py.h5z.FILTER_SZIP:
-            _options, block, bits, line = self.values
-            return block in range(2, 33, 2) and bits == 8 * itemsize and block <= line <= numbers
+            _options, block, bits, line = self.parameters  # pixels per block, bits per pixel, pixels per scanline
+            return block in range(2, 33, 2) and bits == 8 * itemsize and block <= line <= values
         return True
 
 
 def _filters(dataset: h5py.Dataset) -> list[_Filter]:
     properties = dataset.id.get_create_plist()
-    return [_Filter(*properties.get_filter(number)) for number in range(properties.get_nfilters())]
+    return [_Filter(*properties.get_filter(index)) for index in range(properties.get_nfilters())]

@@ -1,4 +1,4 @@
-"""What is read of a power dataset, by functions whose arguments and answers can go to another process and back."""
+"""Functions that read a power dataset; their arguments and results can be pickled, to run in another process."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,11 +18,11 @@ from venclient.sources.row_order import Slice, in_file_order
 from venclient.sources.streaming import Outline, ReadRows
 
 Rows = NDArray[np.generic]
-_Found = TypeVar("_Found")
+_T = TypeVar("_T")
 
 
 class SeriesName(NamedTuple):
-    """Of a series: its file, its group, its component, and the capacity that the rules hold it against."""
+    """Identifies a series: file, meter group, component, and the capacity that the quality rules compare it with."""
 
     path: Path
     meter: str
@@ -33,31 +33,31 @@ class SeriesName(NamedTuple):
         return f"Power dataset of {quoted(self.component)} in H5 meter {quoted(self.meter)}"
 
     def dataset(self, h5: h5py.File) -> h5py.Dataset:
-        """Its dataset; raises as `power_dataset`."""
+        """Return the dataset; raises as `power_dataset`."""
         return power_dataset(h5, self.path, self.meter, self.component)
 
     def as_bad_series(self) -> AbstractContextManager[None]:
-        """What h5py raises within becomes a `BadSeriesError`."""
+        """Translate errors that h5py raises in the block into `BadSeriesError`."""
         return as_bad_series(f"{self} is not readable", f". Restore {self.path} from its source")
 
 
 @dataclass(frozen=True, slots=True)
 class LongSeries:
-    """A series that does not read its slices by itself."""
+    """A series whose `slice_of` raises `LookupError`: the caller reads the slices, by `outline`."""
 
     outline: Outline
     series: MeterSeries
 
 
 def exists(name: SeriesName, h5: h5py.File, _alive: Alive) -> bool:
-    """Whether there is a power dataset of this name, of use or not; raises `BadSeriesError` where there is none."""
+    """Return True if the power dataset exists, usable or not; raises `BadSeriesError` if it does not."""
     return bool(name.dataset(h5))
 
 
 def read(
-    name: SeriesName, what: Callable[[h5py.Dataset, Alive], _Found], h5: h5py.File, alive: Alive
-) -> tuple[_Found, np.dtype[np.generic]]:
-    """What is found in a dataset that is of use, and its type; raises `BadSeriesError` for one that is of no use."""
+    name: SeriesName, what: Callable[[h5py.Dataset, Alive], _T], h5: h5py.File, alive: Alive
+) -> tuple[_T, np.dtype[np.generic]]:
+    """Return what `what` returns for a validated dataset, and the dataset's type; raises `BadSeriesError`."""
     dataset = name.dataset(h5)
     with name.as_bad_series():
         refuse_useless(dataset, str(name))
@@ -65,18 +65,18 @@ def read(
 
 
 def read_again(name: SeriesName, begin: int, stop: int | None, h5: h5py.File, _alive: Alive) -> Rows:
-    """Rows of a dataset that was found to be of use, in this version of the file."""
+    """Read rows of a dataset that was already validated in this version of the file."""
     with name.as_bad_series():
         return read_rows(name.dataset(h5), begin, stop)
 
 
 def all_rows(dataset: h5py.Dataset, _alive: Alive) -> Rows:
-    """For `read`: (N, 2)."""
+    """Return all rows, (N, 2); to be passed to `read`."""
     return read_rows(dataset)
 
 
 def read_through(slice_rows: int, dataset: h5py.Dataset, alive: Alive) -> None:
-    """For `read`: all rows, about so many at a time, of which nothing is kept."""
+    """Read and discard all rows, about `slice_rows` at a time; to be passed to `read`."""
     rows = whole_chunks(dataset, slice_rows)
     for begin in range(0, len(dataset), rows):
         read_rows(dataset, begin, begin + rows)
@@ -90,7 +90,7 @@ def rows_or_long_series(
     dataset: h5py.Dataset,
     alive: Alive,
 ) -> Rows | LongSeries:
-    """For `read`: the rows where there are few, else what `survey` says of them, slice by slice."""
+    """Return the rows if there are at most `whole_rows`, else the outline by `survey`; to be passed to `read`."""
     if len(dataset) <= whole_rows:
         return read_rows(dataset)
 
@@ -98,14 +98,16 @@ def rows_or_long_series(
         alive()
         return read_rows(dataset, begin, stop)
 
-    known = survey(read_some, in_file_order(len(dataset), whole_chunks(dataset, slice_rows)))
+    outline = survey(read_some, in_file_order(len(dataset), whole_chunks(dataset, slice_rows)))
 
+    # The digests of months read each slice several times.
     @lru_cache(maxsize=2)
     def slice_of(number: int) -> Points:
-        return known.points(number, read_some(*known.slices[number][:2]))
+        return outline.points(number, read_some(*outline.slices[number][:2]))
 
-    return LongSeries(known, replace(known.series(slice_of), slice_of=_not_at_hand))
+    # `slice_of` holds an open dataset, so it is neither picklable nor valid after this call.
+    return LongSeries(outline, replace(outline.series(slice_of), slice_of=_no_slices))
 
 
-def _not_at_hand(number: int) -> Points:
+def _no_slices(number: int) -> Points:
     raise LookupError(f"slice {number} is to be read from the file")

@@ -1,4 +1,4 @@
-"""The lock that HDF5 itself takes on a file: who writes through HDF5 keeps readers out, and the other way round."""
+"""The lock that HDF5 takes on a file (flock): shared for readers, exclusive for a writer."""
 
 import errno
 import fcntl
@@ -6,18 +6,18 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-NAMES_CHARACTERS = 80
+MAX_COMMAND_CHARACTERS = 80
 
 
 class HeldError(OSError):
-    """Another program has the file open for writing; says which, where the system knows it, and what to do."""
+    """Another program has the file open for writing; the message names it, if the system knows it, and what to do."""
 
 
 def share_lock(stream: BinaryIO) -> None:
-    """Take the reader's lock; raises `HeldError` where a writer has the file.
+    """Take the shared lock; raises `HeldError` if a writer holds the file.
 
-    `HDF5_USE_FILE_LOCKING` holds as for HDF5: `FALSE` or `0` is no lock, and with `TRUE` or `1` a file system without
-    locks is an `OSError`; otherwise such a file system is read all the same.
+    Honours `HDF5_USE_FILE_LOCKING` as HDF5 does: `FALSE` or `0` takes no lock; with `TRUE` or `1`, a file system
+    without locks raises `OSError`; otherwise such a file system is read without a lock.
     """
     locking = os.environ.get("HDF5_USE_FILE_LOCKING", "")
     if locking in ("FALSE", "0"):
@@ -35,15 +35,15 @@ def share_lock(stream: BinaryIO) -> None:
 
 
 def _writer_of(file: os.stat_result) -> str:
-    """Who holds the writer's lock, as Linux tells it in /proc/locks (proc_locks(5))."""
+    """The process that holds the exclusive lock, from /proc/locks (proc_locks(5))."""
     identity = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
     try:
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
         pid = next(lock[4] for lock in locks if lock[1:4] == ["FLOCK", "ADVISORY", "WRITE"] and lock[5] == identity)
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:2]
-    except (OSError, LookupError, StopIteration):  # no Linux, another machine, or a process that is not ours to see
+    except (OSError, LookupError, StopIteration):  # not Linux, a process on another machine, or not visible to us
         return "another program"
-    # Program and script only: what follows may hold a password.
-    names = " ".join(Path(word).name for word in command if word and not word.startswith("-"))
-    shown = "".join(character if character.isprintable() else " " for character in names[:NAMES_CHARACTERS])
+    # Program and script only: further arguments may hold a password.
+    names = " ".join(Path(argument).name for argument in command if argument and not argument.startswith("-"))
+    shown = "".join(character if character.isprintable() else " " for character in names[:MAX_COMMAND_CHARACTERS])
     return f"process {pid} ({shown})" if shown else f"process {pid}"

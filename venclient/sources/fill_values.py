@@ -1,7 +1,7 @@
-"""What a dataset itself declares to be no data: its fill value, and the attributes that netCDF has for it.
+"""Values that a dataset declares as missing data: its HDF5 fill value, and netCDF's attributes.
 
-HDF5's own default fill value, 0, declares nothing: zeros are real readings, and a dataset with that fill value looks
-the same whether its writer chose it or not. An attribute that says 0 was put there on purpose, and holds.
+HDF5's default fill value, 0, is ignored: zeros are real readings, and the file does not tell whether its writer chose
+it. An attribute that says 0 was set on purpose and counts.
 """
 
 import math
@@ -19,16 +19,16 @@ Values = NDArray[np.generic]
 
 
 def declared_fill_values(dataset: h5py.Dataset) -> list[Values]:
-    """An array of finite numbers, (K,) of the type that they are declared in, for each declaration."""
+    """For each declaration, its finite values: (K,), in the declared type."""
     return [values for values in map(_finite, _declared(dataset)) if len(values)]
 
 
 @np.errstate(over="ignore")
 def without_fill_values(rows: NDArray[np.generic], declared: list[Values]) -> NDArray[np.generic]:
-    """The same rows, with NaN in place of declared values, also of times; then rows of integers become float64."""
+    """Replace declared values by NaN, also in timestamps. Integer rows then become float64; floats change in place."""
     is_fill = np.zeros(rows.shape, bool)
     for values in declared:
-        is_fill |= _are_among(rows, values)
+        is_fill |= _is_in(rows, values)
     if not is_fill.any():
         return rows
     with_nan = rows if rows.dtype.kind == "f" else rows.astype(np.float64)
@@ -42,13 +42,14 @@ def _declared(dataset: h5py.Dataset) -> Iterator[Values]:
         yield np.array([dataset.fillvalue])
     for name in ATTRIBUTES:
         if name in dataset.attrs:
-            yield _of_attribute(dataset.attrs, name)
+            yield _attribute_values(dataset.attrs, name)
 
 
-def _of_attribute(attributes: h5py.AttributeManager, name: str) -> Values:
-    """The numbers of an attribute, of whatever shape and type; none where they are no numbers."""
+def _attribute_values(attributes: h5py.AttributeManager, name: str) -> Values:
+    """The numbers in an attribute of any shape and type, flattened; empty if it has none."""
     attribute = attributes.get_id(name)
     nothing = np.empty(0)
+    # Checked before it is read: the size comes from the file.
     is_large = attribute.dtype.itemsize * math.prod(attribute.shape or ()) > MAX_ATTRIBUTE_BYTES
     if attribute.dtype.kind not in "iufSUO" or attribute.shape is None or is_large:
         return nothing
@@ -56,7 +57,7 @@ def _of_attribute(attributes: h5py.AttributeManager, name: str) -> Values:
     if values.dtype.kind in "iuf":
         return values
     try:
-        return values.astype(np.float64)  # a number that was written as text
+        return values.astype(np.float64)  # numbers written as text
     except (TypeError, ValueError):
         return nothing
 
@@ -65,9 +66,9 @@ def _finite(values: Values) -> Values:
     return values[np.isfinite(values)]
 
 
-def _are_among(rows: NDArray[np.generic], values: Values) -> NDArray[np.bool_]:
-    """Compared in the precision of the coarser of the two: -999.9 is another number in float32 than in float64."""
+def _is_in(rows: NDArray[np.generic], values: Values) -> NDArray[np.bool_]:
+    """Compare in the lower precision of the two: -999.9 in float32 is not -999.9 in float64."""
     if values.dtype.kind == rows.dtype.kind == "f":
-        coarser = min(values.dtype, rows.dtype, key=lambda dtype: dtype.itemsize)
-        rows, values = rows.astype(coarser, copy=False), values.astype(coarser, copy=False)
+        lower = min(values.dtype, rows.dtype, key=lambda dtype: dtype.itemsize)
+        rows, values = rows.astype(lower, copy=False), values.astype(lower, copy=False)
     return np.isin(rows, values)

@@ -1,19 +1,19 @@
-"""What memory is free goes back to the system, or to whoever needs it next, and does not stay with a thread.
+"""Return freed memory to the system, or share it among threads, instead of keeping it in an arena for each thread.
 
-By itself, glibc keeps for each thread what that one has freed: with eight long series on their way as much as all that
-is in use, and more and more of it the longer an upload takes.
+With glibc's defaults, eight long series in flight leave as much memory free as is in use, and more the longer an upload
+takes.
 """
 
 import ctypes
 from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
-LARGE_BYTES = 2_000_000  # a body of a year of hours, of 1 MB, is faster for being kept
+LARGE_BYTES = 2_000_000  # above a request body for a year of hours (1 MB), which is faster if its memory is reused
 
 
 @cache
 def keep_little_memory_free() -> None:
-    """From now on, in the whole process; a C library without these settings is left as it is."""
+    """Configure malloc for the whole process; does nothing for a C library without `mallopt`."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(M_MMAP_THRESHOLD, LARGE_BYTES)

@@ -1,4 +1,4 @@
-"""The meter file (HDF5): a meter's group and a load component → `MeterSeries`."""
+"""The meter file (HDF5): `MeterSeries` by meter and load component."""
 
 import logging
 from collections.abc import Callable, Hashable
@@ -40,28 +40,27 @@ from venclient.sources.time_range import DEFAULT_RANGE, TimeRange
 
 log = logging.getLogger(__name__)
 
-# Longer datasets are read by slices of about so many rows. A year of minutes has 527,040.
+# Longer datasets are read in slices of about `SLICE_ROWS` rows. A year of minutes has 527,040.
 WHOLE_ROWS = 600_000
 SLICE_ROWS = 50_000
-# Kept for other loads of the same meter: what is known of a series, which takes 5 kB for a year, and its points; a year
-# of hours takes 70 kB.
-KNOWN_BYTES = 60_000_000
+# Caches for loads that share a meter: series without their points, 5 kB for a year, and points, 70 kB for a year of
+# hours.
+SERIES_BYTES = 60_000_000
 POINTS_BYTES = 55_000_000
-# Kept of long series: two or three slices for each load on its way.
+# Cache for slices of long series: two or three for each load in flight.
 SLICES_BYTES = 16_000_000
 
-_Found = TypeVar("_Found")
+_T = TypeVar("_T")
 
 
 class MeterFile:
-    """A meter file, open for reading; any number of threads may read at once.
+    """A meter file, open for reading; thread-safe.
 
-    A file that is replaced or rewritten during the run is noticed, and read as it is then. No more than
-    `WHOLE_ROWS` rows of a dataset are in memory at a time, nor is a chunk of more than `CHUNK_BYTES`: what would need
-    more is a `BadSeriesError`.
-    `rules`: what quality code each point has; `opener`: where HDF5 reads it, in this process or in one of its own;
-    `stopping`: as in `ChangingFile`; `time_range`: when points may start. Raises `ConfigurationError` when the file is
-    missing, is not HDF5, or is kept by a program that writes it.
+    A file that is replaced or rewritten during the run is detected and read in its new version. At most `WHOLE_ROWS`
+    rows and one chunk of `CHUNK_BYTES` are in memory at a time; a dataset that needs more is a `BadSeriesError`.
+    `rules`: quality codes of points; `opener`: whether HDF5 runs in this process or in its own; `stopping`: as in
+    `ChangingFile`; `time_range`: when points may start. Raises `ConfigurationError` if the file is missing, is not
+    HDF5, or stays open for writing in another program.
     """
 
     def __init__(
@@ -89,11 +88,12 @@ class MeterFile:
                 f"Meter file {path} cannot be opened as HDF5: {error}. Restore it from its source"
             ) from error
         keep_little_memory_free()
-        self._killers: dict[Hashable, ReaderKilledError] = {}
-        self._known = RecentlyRead[MeterSeries](KNOWN_BYTES)
+        self._fatal_datasets: dict[Hashable, ReaderKilledError] = {}
+        self._series = RecentlyRead[MeterSeries](SERIES_BYTES)
         self._points = RecentlyRead[Points](POINTS_BYTES)
         self._slices = RecentlyRead[Points](SLICES_BYTES)
-        self._grids: WeakValueDictionary[Hashable, NDArray[np.int64]] = WeakValueDictionary()
+        # Weak, so that an array of starts is freed with the last series that has it.
+        self._shared_starts: WeakValueDictionary[Hashable, NDArray[np.int64]] = WeakValueDictionary()
 
     def __enter__(self) -> Self:
         return self
@@ -104,60 +104,59 @@ class MeterFile:
         self._file.close()
 
     def series(self, meter: str, component: str, capacity_w: float | None = None) -> MeterSeries:
-        """The cleaned series of one component, for a resource of this capacity.
-
-        Raises `BadSeriesError` when there is none to be had.
-        """
+        """Return the cleaned series of a component, for a resource of this capacity; raises `BadSeriesError`."""
+        # Without a rule on capacity, resources of different capacities share a series.
         name = SeriesName(self.path, meter, component, capacity_w if self._rules.need_capacity else None)
-        return self._known.get((self._file.version(), name), partial(self._read_series, name))
+        return self._series.get((self._file.version(), name), partial(self._read_series, name))
 
     def series_of(self, load: Load) -> MeterSeries:
-        """The same of a load."""
+        """Return the cleaned series of a load, as `series` does."""
         return self.series(load.h5_meter_id, load.load_component, load.capacity_w)
 
     def availability(self, load: Load) -> Availability:
-        """Whether there is a power dataset of this load, of use or not, and whether every row of it can be read."""
-        if not self._has(load.h5_meter_id, load.load_component):
+        """Check whether the load has a power dataset, usable or not, and whether all of its rows can be read."""
+        if not self._exists(load.h5_meter_id, load.load_component):
             return "missing"
         return "readable" if self._is_readable(load.h5_meter_id, load.load_component) else "unreadable"
 
-    def _has(self, meter: str, component: str) -> bool:
+    def _exists(self, meter: str, component: str) -> bool:
+        name = SeriesName(self.path, meter, component)
         try:
-            self._read_safely(partial(exists, name := SeriesName(self.path, meter, component)), name)
+            self._read_file(partial(exists, name), name)
         except BadSeriesError:
             return False
         return True
 
     def rows(self, meter: str, component: str) -> NDArray[np.generic]:
-        """The dataset as it stands: (N, 2), timestamp and power. Raises `BadSeriesError` when it is of no use."""
-        return self._look(SeriesName(self.path, meter, component), all_rows)[0]
+        """Return the rows before cleaning: (N, 2), timestamp and power; raises `BadSeriesError` if unusable."""
+        return self._read_dataset(SeriesName(self.path, meter, component), all_rows)[0]
 
     def _is_readable(self, meter: str, component: str) -> bool:
         try:
-            self._look(SeriesName(self.path, meter, component), partial(read_through, SLICE_ROWS))
+            self._read_dataset(SeriesName(self.path, meter, component), partial(read_through, SLICE_ROWS))
         except BadSeriesError:
             return False
         return True
 
-    def _look(self, name: SeriesName, what: Callable[[h5py.Dataset, Alive], _Found]) -> tuple[_Found, Version]:
-        """What is found in a dataset that is of use, and the version of the file that it is in."""
-        (found, dtype), version = self._read_safely(partial(read, name, what), name)
+    def _read_dataset(self, name: SeriesName, what: Callable[[h5py.Dataset, Alive], _T]) -> tuple[_T, Version]:
+        """Return what `what` returns for a validated dataset, and the version of the file it was read from."""
+        (found, dtype), version = self._read_file(partial(read, name, what), name)
         if dtype.kind == "f" and dtype.itemsize < 8:
             log.warning("%s holds %s: times are sent as they stand, but are good to minutes only", name, dtype)
         return found, version
 
-    def _read_safely(
-        self, look: Callable[[h5py.File, Alive], _Found], name: SeriesName, only: Version | None = None
-    ) -> tuple[_Found, Version]:
-        """As `ChangingFile.read`; a dataset that killed its reader is not tried again for other loads that share it."""
+    def _read_file(
+        self, look: Callable[[h5py.File, Alive], _T], name: SeriesName, only: Version | None = None
+    ) -> tuple[_T, Version]:
+        """As `ChangingFile.read`, but a dataset that killed its reader is not read again for loads that share it."""
         dataset = (self._file.version(), name.meter, name.component)
-        if dataset in self._killers:
-            raise self._killers[dataset]
+        if dataset in self._fatal_datasets:
+            raise self._fatal_datasets[dataset]
         try:
             return self._file.read(look, only)
         except ReaderKilledError as error:
-            self._killers[dataset] = ReaderKilledError(f"{name} is not readable: {error}")
-            raise self._killers[dataset] from error
+            self._fatal_datasets[dataset] = ReaderKilledError(f"{name} is not readable: {error}")
+            raise self._fatal_datasets[dataset] from error
 
     def _read_series(self, name: SeriesName) -> Read[MeterSeries]:
         survey = partial(
@@ -167,14 +166,15 @@ class MeterFile:
             most_rows=WHOLE_ROWS,
             time_range=self.time_range,
         )
-        found, version = self._look(name, partial(rows_or_long_series, survey, WHOLE_ROWS, SLICE_ROWS))
+        found, version = self._read_dataset(name, partial(rows_or_long_series, survey, WHOLE_ROWS, SLICE_ROWS))
         if isinstance(found, LongSeries):
             slice_of = partial(self._slice_of, version, name, found.outline)
-            return _known(version, name, replace(found.series, slice_of=slice_of))
+            return _series_entry(version, name, replace(found.series, slice_of=slice_of))
         series = self._cleaned(name, found)
-        points = self._sharing_its_grid(series.points())
+        points = self._with_shared_starts(series.points())
         self._points.get((version, name), lambda: Read((version, name), points, points))
-        return _known(version, name, replace(series, slice_of=lambda _: self._points_of(version, name)))
+        # The cached series keeps no points: they have a cache of their own, and are read again once evicted from it.
+        return _series_entry(version, name, replace(series, slice_of=lambda _: self._points_of(version, name)))
 
     def _cleaned(self, name: SeriesName, rows: NDArray[np.generic]) -> MeterSeries:
         try:
@@ -183,19 +183,19 @@ class MeterFile:
             raise BadSeriesError(f"{len(rows):,} rows of {quoted(name.component)} take more memory: {error}") from error
 
     def _points_of(self, version: Version, name: SeriesName) -> Points:
-        """All points of a series that is read as a whole; once more from the file, where others took their place."""
+        """Return all points of a short series, from the cache or else from the file."""
 
         def read_all() -> Read[Points]:
             rows = self._read_again(version, name)
-            points = self._sharing_its_grid(self._cleaned(name, rows).points())
+            points = self._with_shared_starts(self._cleaned(name, rows).points())
             return Read((version, name), points, points)
 
         return self._points.get((version, name), read_all)
 
-    def _slice_of(self, version: Version, name: SeriesName, known: Outline, number: int) -> Points:
+    def _slice_of(self, version: Version, name: SeriesName, outlined: Outline, number: int) -> Points:
         def read_slice() -> Read[Points]:
-            rows = self._read_again(version, name, *known.slices[number][:2])
-            points = self._sharing_its_grid(known.points(number, rows))
+            rows = self._read_again(version, name, *outlined.slices[number][:2])
+            points = self._with_shared_starts(outlined.points(number, rows))
             return Read((version, name, number), points, points)
 
         return self._slices.get((version, name, number), read_slice)
@@ -203,19 +203,19 @@ class MeterFile:
     def _read_again(
         self, version: Version, name: SeriesName, begin: int = 0, stop: int | None = None
     ) -> NDArray[np.generic]:
-        """Rows of a dataset that was found to be of use, in this version of the file."""
-        rows, _ = self._read_safely(partial(read_again, name, begin, stop), name, only=version)
+        """Read rows of a dataset that was already validated; raises `ReplacedError` if the file has changed since."""
+        rows, _ = self._read_file(partial(read_again, name, begin, stop), name, only=version)
         return rows
 
-    def _sharing_its_grid(self, points: Points) -> Points:
-        """The same points, with the array of starts that others have, where it is equal."""
+    def _with_shared_starts(self, points: Points) -> Points:
+        """Replace `start_s` by an equal array of another series, if any: it is up to half of a series' memory."""
         starts = points.start_s
         if not len(starts):
             return points
-        grid = self._grids.setdefault((len(starts), int(starts[0]), int(starts[-1])), starts)
-        return replace(points, start_s=grid) if np.array_equal(grid, starts) else points
+        shared = self._shared_starts.setdefault((len(starts), int(starts[0]), int(starts[-1])), starts)
+        return replace(points, start_s=shared) if np.array_equal(shared, starts) else points
 
 
-def _known(version: Version, name: SeriesName, series: MeterSeries, points: Points = NO_POINTS) -> Read[MeterSeries]:
-    """What is known of a series, and the points that it holds itself."""
-    return Read((version, name), series, points, len(series.months) + len(series.edges) + len(series.stretches))
+def _series_entry(version: Version, name: SeriesName, series: MeterSeries) -> Read[MeterSeries]:
+    parts = len(series.months) + len(series.edges) + len(series.stretches)
+    return Read((version, name), series, NO_POINTS, parts)

@@ -1,6 +1,6 @@
-"""How long the points of a series last: the step that repeats in their stretch of it, or up to the next timestamp.
+"""Derive the intervals of points: the step that repeats in their stretch, or the time to an earlier next timestamp.
 
-A meter may change its step, say from hours to quarters; from there on, a new stretch of the series has an interval of
+A meter may change its step, for example from hours to quarters: a new stretch of the series begins, with an interval of
 its own. A step that is longer than those around it is a gap, and a shorter one an extra reading: neither begins a
 stretch (contracts §3).
 """
@@ -16,39 +16,38 @@ from venclient.errors import BadSeriesError
 from venclient.models import Stretch
 
 SINGLE_ROW_INTERVAL_S: Final = 3600
-# A step begins a stretch when so many in a row are like it. A longer one may as well be a gap, so it takes more; an
-# extra reading in the middle of an interval makes two shorter ones.
-SHORTER_STEPS: Final = 3
-LONGER_STEPS: Final = 6
-# Steps within a twentieth of each other are alike: clocks drift, and a day of the summer time's change has 23 hours.
-ALIKE: Final = 20
-# The interval of a stretch is the most frequent of its first so many steps: what is appended later does not change it.
-TYPICAL_OF: Final = 100
+# This many similar steps in a row begin a stretch. Longer steps may be gaps, so more of them are needed; an extra
+# reading within an interval makes two shorter steps.
+MIN_SHORTER_STEPS: Final = 3
+MIN_LONGER_STEPS: Final = 6
+# Steps within 1/20 of each other are similar: clocks drift, and days on which the clocks change have 23 or 25 hours.
+SIMILAR_DIVISOR: Final = 20
+# The interval of a stretch is the most frequent of this many first steps: rows appended later do not change it.
+TYPICAL_STEPS: Final = 100
 MAX_STRETCHES: Final = 100_000
 
 
 class StretchDetector:
-    """Finds the stretches of a series whose timestamps it is given in order, slice by slice.
+    """Finds the stretches of a series, whose timestamps are added in order, slice by slice.
 
-    All timestamps count, those without a value too. `regular_interval_s`: the interval of every point, where the series
-    is one stretch and no timestamp comes earlier.
+    Timestamps of rows without a usable value count, too.
     """
 
     def __init__(self) -> None:
         self._rows = 0
         self._first_s = 0
-        self._last_s = np.empty(0, np.int64)  # the last timestamp, once there is one
+        self._last_s = np.empty(0, np.int64)  # the last timestamp, (1,) once there is one
         self._first_steps: list[int] = []
         self._shortest_s: int | None = None
-        self._found: list[tuple[int, Stretch]] = []  # with the number of its first row
-        # The run of steps that are alike and that may go on: its first steps, how many, and where it begins.
+        self._stretches: list[tuple[int, Stretch]] = []  # each with the number of its first row
+        # The current run of similar steps: its first steps, its length, where it begins (row and time), its last step.
         self._run: list[int] = []
         self._run_length = 0
         self._run_row = self._run_s = 0
         self._run_last = 0
 
     def add(self, grid_s: NDArray[np.int64]) -> None:
-        """The next timestamps, (N,) unix seconds, each later than the one before."""
+        """Add the next timestamps: (N,) unix seconds, strictly increasing."""
         if not len(grid_s):
             return
         if not self._rows:
@@ -58,17 +57,18 @@ class StretchDetector:
         if len(steps):
             self._add_steps(times, steps, max(self._rows - 1, 0))
         self._rows += len(grid_s)
-        self._last_s = grid_s[-1:].copy()
+        self._last_s = grid_s[-1:].copy()  # a view would keep the whole slice in memory
 
     def stretches(self) -> tuple[Stretch, ...]:
-        """All of them, in order: at least one. Raises `BadSeriesError` for more than `MAX_STRETCHES`."""
-        found = [*self._found, *self._ended_run()]
+        """Return the stretches in order, at least one; raises `BadSeriesError` for more than `MAX_STRETCHES`."""
+        found = [*self._stretches, *self._stretch_of_run()]
         typical_s = _most_frequent(self._first_steps)
         if not found:
             return (Stretch(self._first_s, typical_s, self._rows),)
         row, first = found[0]
-        # Before the first step that repeats: a stretch of its own where it is long, so that no later one changes it.
-        if row >= TYPICAL_OF and not _is_alike(typical_s, first.interval_s):
+        # Timestamps before the first step that repeats: a stretch of their own if they are many, so that later rows do
+        # not change their interval, else part of the first stretch.
+        if row >= TYPICAL_STEPS and not _is_similar(typical_s, first.interval_s):
             found.insert(0, (0, Stretch(self._first_s, typical_s, 0)))
         else:
             found[0] = (0, Stretch(self._first_s, first.interval_s, 0))
@@ -80,20 +80,20 @@ class StretchDetector:
         )
 
     def regular_interval_s(self, stretches: tuple[Stretch, ...]) -> int | None:
-        """The interval of every point, where there is one; `stretches` as found."""
+        """Return the interval of all points, None if they differ; `stretches`: as returned by `stretches`."""
         interval_s = stretches[0].interval_s
         is_regular = len(stretches) == 1 and (self._shortest_s is None or self._shortest_s >= interval_s)
         return interval_s if is_regular else None
 
     def _add_steps(self, times: NDArray[np.int64], steps: NDArray[np.int64], row: int) -> None:
-        """`row`: the number of the row that the first step begins at."""
-        if len(self._first_steps) < TYPICAL_OF:
-            self._first_steps += steps[: TYPICAL_OF - len(self._first_steps)].tolist()
+        """Add steps between timestamps; `row`: the number of the row at which the first step begins."""
+        if len(self._first_steps) < TYPICAL_STEPS:
+            self._first_steps += steps[: TYPICAL_STEPS - len(self._first_steps)].tolist()
         shortest_s = int(steps.min())
         self._shortest_s = min(shortest_s, self._shortest_s or shortest_s)
-        if self._run_length and not _is_alike(self._run_last, int(steps[0])):
+        if self._run_length and not _is_similar(self._run_last, int(steps[0])):
             self._end_run()
-        for begin, stop in _runs(steps) if shortest_s != steps.max() else [(0, len(steps))]:
+        for begin, stop in _similar_runs(steps) if shortest_s != steps.max() else [(0, len(steps))]:
             if begin:
                 self._end_run()
             if not self._run_length:
@@ -101,24 +101,25 @@ class StretchDetector:
             self._extend_run(steps[begin:stop])
 
     def _extend_run(self, steps: NDArray[np.int64]) -> None:
-        if len(self._run) < TYPICAL_OF:
-            self._run += steps[: TYPICAL_OF - len(self._run)].tolist()
+        if len(self._run) < TYPICAL_STEPS:
+            self._run += steps[: TYPICAL_STEPS - len(self._run)].tolist()
         self._run_length += len(steps)
         self._run_last = int(steps[-1])
 
     def _end_run(self) -> None:
-        if len(self._found) <= MAX_STRETCHES:
-            self._found += self._ended_run()
+        # One more than allowed is enough for `stretches` to raise.
+        if len(self._stretches) <= MAX_STRETCHES:
+            self._stretches += self._stretch_of_run()
         self._run, self._run_length = [], 0
 
-    def _ended_run(self) -> Iterator[tuple[int, Stretch]]:
-        """The stretch that the run begins, if it does."""
-        if self._run_length < SHORTER_STEPS:
+    def _stretch_of_run(self) -> Iterator[tuple[int, Stretch]]:
+        """Yield the stretch that the current run begins, with its first row; nothing if the run is too short."""
+        if self._run_length < MIN_SHORTER_STEPS:
             return
-        if self._found:
-            interval_s = self._found[-1][1].interval_s
-            least = SHORTER_STEPS if self._run[0] < interval_s else LONGER_STEPS
-            if self._run_length < least or _is_alike(self._run[0], interval_s):
+        if self._stretches:
+            interval_s = self._stretches[-1][1].interval_s
+            min_steps = MIN_SHORTER_STEPS if self._run[0] < interval_s else MIN_LONGER_STEPS
+            if self._run_length < min_steps or _is_similar(self._run[0], interval_s):
                 return
         yield self._run_row, Stretch(self._run_s, _most_frequent(self._run), 0)
 
@@ -126,35 +127,37 @@ class StretchDetector:
 def interval_of_each(
     start_s: NDArray[np.int64], grid_s: NDArray[np.int64], stretches: tuple[Stretch, ...]
 ) -> NDArray[np.int64]:
-    """The interval in s of each point: (N,).
+    """Return the interval of each point in seconds: (N,).
 
-    `start_s`: (N,), in order; `grid_s`: all timestamps in order, those of the points and others, up to the one after
-    the last point, if there is one.
+    `start_s`: (N,), ascending; `grid_s`: all timestamps, of points and of other rows, ascending, including the one
+    after the last point if there is one.
     """
     begins_s = np.array([each.start_s for each in stretches])
     intervals_s = np.array([each.interval_s for each in stretches])
-    usual_s = intervals_s[np.searchsorted(begins_s, start_s, side="right") - 1]
-    next_at = np.searchsorted(grid_s, start_s, side="right")
-    has_next = next_at < len(grid_s)
-    usual_s[has_next] = np.minimum(usual_s[has_next], grid_s[next_at[has_next]] - start_s[has_next])
-    return usual_s
+    interval_s = intervals_s[np.searchsorted(begins_s, start_s, side="right") - 1]
+    next_index = np.searchsorted(grid_s, start_s, side="right")
+    has_next = next_index < len(grid_s)
+    # An interval ends at the next timestamp at the latest: intervals must not overlap.
+    interval_s[has_next] = np.minimum(interval_s[has_next], grid_s[next_index[has_next]] - start_s[has_next])
+    return interval_s
 
 
-def _runs(steps: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Where steps that are alike begin and stop, (N,) of them; of those within, only runs that may begin a stretch."""
-    changes = np.flatnonzero(np.abs(np.diff(steps)) * ALIKE > np.minimum(steps[1:], steps[:-1])) + 1
+def _similar_runs(steps: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges `[begin, stop)` of similar steps; inner ones only if they are long enough to begin a stretch."""
+    changes = np.flatnonzero(np.abs(np.diff(steps)) * SIMILAR_DIVISOR > np.minimum(steps[1:], steps[:-1])) + 1
     edges = np.concatenate([[0], changes, [len(steps)]])
-    matters = np.diff(edges) >= SHORTER_STEPS
-    matters[0] = matters[-1] = True  # these may go on before and after
-    return zip(edges[:-1][matters].tolist(), edges[1:][matters].tolist(), strict=True)
+    is_relevant = np.diff(edges) >= MIN_SHORTER_STEPS
+    is_relevant[0] = is_relevant[-1] = True  # these may continue in the slice before or after
+    return zip(edges[:-1][is_relevant].tolist(), edges[1:][is_relevant].tolist(), strict=True)
 
 
 def _most_frequent(steps: list[int]) -> int:
+    """The most frequent step, the shorter one of a tie; an hour if there is none."""
     if steps and steps.count(steps[0]) == len(steps):
         return steps[0]
     counts = Counter(steps)
     return min(counts, key=lambda step: (-counts[step], step), default=SINGLE_ROW_INTERVAL_S)
 
 
-def _is_alike(step: int, other: int) -> bool:
-    return abs(step - other) * ALIKE <= min(step, other)
+def _is_similar(step: int, other: int) -> bool:
+    return abs(step - other) * SIMILAR_DIVISOR <= min(step, other)

@@ -1,11 +1,12 @@
-"""Quality codes: which points are sent as something else than `GOOD`.
+"""Quality codes: which points are sent with a code other than `GOOD`.
 
-Rules stand in order, and the first that matches a point gives its code:
+Rules are ordered; the first one that matches a point gives its code:
 
     zero → ESTIMATED, repeated 24 times → SUSPECT, above capacity → SUSPECT, negative → EXPORT, NaN → MISSING 0
 
-`NaN` has a value too, which is sent in its place; without a rule for NaN, such rows are left out. Rules look at what
-was measured. Their codes are in the ledger's digest, so that other rules send again the months that they change.
+The rule for `NaN` also has a value, which is sent in its place; without such a rule, NaN rows are dropped. Rules apply
+to measured values. Codes are part of the ledger's digests: after a change of rules, the months that it affects are sent
+again.
 """
 
 import re
@@ -27,7 +28,7 @@ _RULE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Points that meet the condition have this code. `times`: for `repeated`; `value`: in place of NaN."""
+    """Points that meet `condition` get `code`. `times`: for `repeated`; `value`: sent in place of NaN."""
 
     condition: str
     code: str
@@ -37,7 +38,8 @@ class Rule:
     def matches(
         self, power_w: NDArray[np.float64], capacity_w: float | None, runs: tuple[int, int]
     ) -> NDArray[np.bool_]:
-        """Which of the points, in order of time, meet the condition: (N,). The rest as in `QualityRules.applied`."""
+        """Return a mask of the points that meet the condition: (N,). Parameters as in `QualityRules.applied`."""
+        # Functions, so that only the condition asked for is computed.
         conditions: dict[str, Callable[[], NDArray[np.bool_]]] = {
             "zero": lambda: np.equal(power_w, 0),
             "negative": lambda: np.less(power_w, 0),
@@ -50,41 +52,41 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class QualityRules:
-    """Rules in order; none of them: every point is `GOOD`, and NaN is left out."""
+    """Ordered rules; without any, every point is `GOOD`, and NaN is dropped."""
 
     rules: tuple[Rule, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Rules as the settings have them; raises `ValueError` for what is not a rule."""
-        return cls(tuple(_rule(part.strip()) for part in re.split(r"[,;\n]", text) if part.strip()))
+        """Parse rules as written in the settings; raises `ValueError` if one is invalid."""
+        return cls(tuple(_parse_rule(part.strip()) for part in re.split(r"[,;\n]", text) if part.strip()))
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Every code that a point can have; a point's quality is an index into it."""
+        """All codes a point can have; a point's `quality` is an index into them."""
         return tuple(dict.fromkeys([GOOD, *(rule.code for rule in self.rules)]))
 
     @property
     def sends_nan(self) -> bool:
-        """Whether there is a rule for NaN."""
+        """Whether NaN is sent, by a rule that replaces it."""
         return any(rule.condition == "nan" for rule in self.rules)
 
     @property
     def need_capacity(self) -> bool:
-        """Whether a series looks different for resources of different capacities."""
+        """Whether codes depend on the resource's capacity."""
         return any(rule.condition == "above capacity" for rule in self.rules)
 
     def applied(
         self, power_w: NDArray[np.float64], capacity_w: float | None, runs: tuple[int, int] = (1, 1)
     ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """What is sent for each measured value, and the index of its code: (N,) each.
+        """Return the values to send and the indices of their codes: (N,) each.
 
-        `power_w`: (N,), mean W in order of time; `capacity_w`: of the resource, where it is known; `runs`: as in
-        `run_lengths`. Where all codes are the first, they take one byte together.
+        `power_w`: (N,), measured mean W in order of time; `capacity_w`: of the resource, None if unknown; `runs`: as in
+        `run_lengths`. If all indices are 0, they are broadcast, and take one byte.
         """
         codes = self.codes
         sent_w, quality = power_w, np.zeros(len(power_w) if self.rules else 0, dtype=np.uint8)
-        for rule in reversed(self.rules):  # the first rule has the last word
+        for rule in reversed(self.rules):  # so that the first rule that matches overrides later ones
             matches = rule.matches(power_w, capacity_w, runs)
             quality[matches] = codes.index(rule.code)
             if rule.condition == "nan":
@@ -93,25 +95,25 @@ class QualityRules:
 
 
 def run_lengths(power_w: NDArray[np.float64], runs: tuple[int, int] = (1, 1)) -> NDArray[np.int64]:
-    """For each value, how many of the same stand in a row there: (N,).
+    """Return for each value the length of the run of equal values that it is in: (N,).
 
-    `runs`: how long the rows of the first value and of the last are, where they go on before and after these values.
+    `runs`: the full lengths of the first and the last run, which may continue before and after these values.
     """
     begins = np.flatnonzero(np.append(True, power_w[1:] != power_w[:-1]))
-    here = np.diff(begins, append=len(power_w))
-    lengths = here.copy()
+    local_lengths = np.diff(begins, append=len(power_w))
+    lengths = local_lengths.copy()
     lengths[0], lengths[-1] = max(lengths[0], runs[0]), max(lengths[-1], runs[1])
-    return np.repeat(lengths, here)
+    return np.repeat(lengths, local_lengths)
 
 
-def _rule(text: str) -> Rule:
-    found = _RULE.fullmatch(text)
-    if not found:
+def _parse_rule(text: str) -> Rule:
+    match = _RULE.fullmatch(text)
+    if not match:
         raise ValueError(
             f"'{text}' is not a rule: write 'zero → ESTIMATED', 'negative → …', 'above capacity → …', "
             "'repeated 24 times → …' or 'NaN → MISSING 0'"
         )
-    condition = "repeated" if found["times"] else found["condition"].lower()
-    if (condition == "nan") != bool(found["value"]):
+    condition = "repeated" if match["times"] else match["condition"].lower()
+    if (condition == "nan") != bool(match["value"]):
         raise ValueError(f"'{text}': NaN needs a code and a value ('NaN → MISSING 0'), the others only a code")
-    return Rule(condition, found["code"], int(found["times"] or 0), float(found["value"] or 0))
+    return Rule(condition, match["code"], int(match["times"] or 0), float(match["value"] or 0))

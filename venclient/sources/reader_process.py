@@ -1,9 +1,9 @@
-"""A process of its own in which HDF5 reads a meter file, so that a file that crashes or hangs HDF5 ends only that.
+"""Read a meter file in a child process, so that a file that crashes or hangs HDF5 ends only that process.
 
-HDF5 takes much of what a file says of itself on trust. The process is given a function and its arguments, and answers
-with what it returns or raises. It may take so much CPU time and memory, and is ended by the system when it takes more;
-it ends as well when the other end of its connection is closed, also by the death of the process that started it.
-(PR_SET_PDEATHSIG would end it with the thread that started it.)
+HDF5 trusts much of a file's metadata. The process receives functions with their arguments and sends back what they
+return or raise. The system ends it when it exceeds its limits of CPU time and memory. It also ends when the other end
+of its connection is closed, if only by the death of its parent. (PR_SET_PDEATHSIG would end it with the thread that
+started it.)
 """
 
 import os
@@ -28,7 +28,7 @@ from venclient.errors import ConfigurationError, StoppedError
 from venclient.sources.changing_file import Alive, OpenFile, OpenHere, ReaderDiedError, Version
 from venclient.sources.free_memory import keep_little_memory_free
 
-# Without all that the package itself imports, of which reading needs nothing and which takes more than a second.
+# Bypasses `venclient/__init__.py`, whose imports take more than a second and are not needed to read.
 _PROGRAM = """
 import sys, types
 package = types.ModuleType("venclient")
@@ -37,25 +37,25 @@ sys.modules["venclient"] = package
 from venclient.sources.reader_process import serve
 serve(*map(int, sys.argv[2:]))
 """
-# What reading a file may depend on; no other variable goes there, least of all a secret.
-ENVIRONMENT = ("HDF5_", "LANG", "LC_", "LD_", "PATH", "PYTHON", "TMPDIR")
-# For an interpreter in a folder that this user may not enter: whoever started this process was another one.
-RUNNING_PROGRAM = "/proc/self/exe"
+# Prefixes of the environment variables that reading may depend on; no other is passed on, least of all a secret.
+ENVIRONMENT_PREFIXES = ("HDF5_", "LANG", "LC_", "LD_", "PATH", "PYTHON", "TMPDIR")
+# The running interpreter, also if it is in a folder that this user may not enter, because another user started it.
+RUNNING_INTERPRETER = "/proc/self/exe"
 START_S = 120.0
 POLL_S = 0.5
-# So long a read that is under way when the run is told to stop may still take.
+# How long a read in progress may still take once the run is stopped.
 STOPPING_S = 5.0
 
-_Found = TypeVar("_Found")
+_T = TypeVar("_T")
 _Kind = Literal["found", "raised", "alive"]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """What a read may take before its process is ended.
+    """What a read may use before its process is ended.
 
-    `cpu_s`: CPU time for each part of it; a chunk of 64 MB takes less than 1 s. `silent_s`: the same by the clock, for
-    a process that is frozen, or waits for a disk that does not answer. `memory_bytes`: beyond those it starts with.
+    `cpu_s`: CPU time for each part of a read; a chunk of 64 MB takes less than 1 s. `silent_s`: wall-clock time for
+    each part, for a process that is frozen or waits for a disk. `memory_bytes`: in addition to what it starts with.
     """
 
     cpu_s: int = 30
@@ -64,19 +64,19 @@ class ReadLimits:
 
 
 class ReaderProcess:
-    """Where HDF5 reads, as `Opener`: in another process, and in a new one when that has died. For one thread at a time.
+    """An `Opener` that reads in a child process, and in a new one once that has died. Not thread-safe.
 
     `stopping`: once it is set, a read that takes long is ended. Calls raise `ReaderDiedError`, `StoppedError`, and
-    `ConfigurationError` where no such process can be started.
+    `ConfigurationError` if the process cannot be started.
     """
 
     def __init__(self, limits: ReadLimits = ReadLimits(), stopping: Event | None = None) -> None:
         self._limits = limits
         self._stopping = stopping or Event()
-        self._process: _Process | None = _Process(limits)  # starts while others are busy with other things
+        self._process: _Process | None = _Process(limits)  # starts in the background, before the first call
 
     def open(self, path: Path) -> OpenFile:
-        """As `Opener`."""
+        """As `Opener.open`."""
         return _OpenThere(self, self.call(_Served.open, path))
 
     def close(self) -> None:
@@ -85,19 +85,19 @@ class ReaderProcess:
             self._process.end()
         self._process = None
 
-    def call(self, function: Callable[..., _Found], *arguments: object) -> _Found:
-        """What this function returns or raises there. `ReaderDiedError`: the process is no more."""
+    def call(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Call a function of `_Served` in the process; returns or raises what it does, or raises `ReaderDiedError`."""
         process = self._process = self._process or _Process(self._limits)
         try:
-            kind, value = process.answer((function, arguments), self._stopping)
-        except BaseException:
+            kind, value = process.call((function, arguments), self._stopping)
+        except BaseException:  # a late answer must not be taken for that of the next call
             process.end()
             self._process = None
             raise
         if kind == "raised":
             raise value
-        found: _Found = value
-        return found
+        result: _T = value
+        return result
 
 
 class _OpenThere:
@@ -107,74 +107,74 @@ class _OpenThere:
         self._process = process
         self.version = version
 
-    def look(self, look: Callable[[h5py.File, Alive], _Found]) -> _Found:
-        """As `OpenFile`."""
-        found: _Found = self._process.call(_Served.look, look)
-        return found
+    def look(self, look: Callable[[h5py.File, Alive], _T]) -> _T:
+        """As `OpenFile.look`."""
+        result: _T = self._process.call(_Served.look, look)
+        return result
 
     def close(self) -> None:
-        """As `OpenFile`."""
+        """As `OpenFile.close`."""
         with suppress(ReaderDiedError):
             self._process.call(_Served.close)
 
 
 class _Process:
-    """One process, from its start to its end."""
+    """The child process and its connection."""
 
     def __init__(self, limits: ReadLimits) -> None:
         self._limits = limits
         self._is_ready = False
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
-        self._connection, there = Pipe()
-        numbers = (there.fileno(), limits.cpu_s, limits.memory_bytes)
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
+        self._connection, child_end = Pipe()
+        arguments = (child_end.fileno(), limits.cpu_s, limits.memory_bytes)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parent), *map(str, numbers)],
-                executable=None if os.access(sys.executable, os.X_OK) else RUNNING_PROGRAM,
-                env={name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)},
+                [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parents[1]), *map(str, arguments)],
+                executable=None if os.access(sys.executable, os.X_OK) else RUNNING_INTERPRETER,
+                env={name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT_PREFIXES)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                pass_fds=[there.fileno()],
-                process_group=0,  # Ctrl-C is for whoever started it
+                stderr=self._stderr,
+                pass_fds=[child_end.fileno()],
+                process_group=0,  # Ctrl-C at a terminal goes to the parent only
             )
         except OSError as error:
             raise _cannot_start(str(error)) from error
         finally:
-            there.close()
+            child_end.close()
 
-    def answer(self, call: object, stopping: Event) -> tuple[_Kind, Any]:
-        """What comes of a call there."""
+    def call(self, request: object, stopping: Event) -> tuple[_Kind, Any]:
+        """Send a request and wait for its outcome; each heartbeat restarts the timeout."""
         if not self._is_ready:
             try:
-                self._received(START_S, stopping)
+                self._receive(START_S, stopping)
             except ReaderDiedError as error:
                 raise _cannot_start(str(error)) from error
             self._is_ready = True
         try:
-            self._connection.send(call)
+            self._connection.send(request)
         except OSError as error:
             raise self._died() from error
         while True:
-            kind, value = self._received(self._limits.silent_s, stopping)
+            kind, value = self._receive(self._limits.silent_s, stopping)
             if kind != "alive":
                 return kind, value
 
     def end(self) -> None:
-        """Let it go, whatever it is at."""
+        """Kill the process, whatever it is doing."""
         self._connection.close()
         self._process.kill()
-        with suppress(subprocess.TimeoutExpired):  # a disk that does not answer: the system ends it when it does
+        with suppress(subprocess.TimeoutExpired):  # in uninterruptible sleep, as for a disk: it ends later
             self._process.wait(timeout=5)
-        self._errors.close()
+        self._stderr.close()
 
-    def _received(self, patience_s: float, stopping: Event) -> tuple[_Kind, Any]:
-        begun = monotonic()
+    def _receive(self, timeout_s: float, stopping: Event) -> tuple[_Kind, Any]:
+        started = monotonic()
         stopping_since: float | None = None
         try:
             while not self._connection.poll(POLL_S):
-                if monotonic() - begun > patience_s:
-                    raise ReaderDiedError(f"it gave no answer for {patience_s:.0f} s")
+                if monotonic() - started > timeout_s:
+                    raise ReaderDiedError(f"it gave no answer for {timeout_s:.0f} s")
                 if stopping.is_set():
                     stopping_since = stopping_since or monotonic()
                     if monotonic() - stopping_since > STOPPING_S:
@@ -185,16 +185,16 @@ class _Process:
         return kind, value
 
     def _died(self) -> ReaderDiedError:
-        """How it ended, and the last line that it said."""
+        """Describe how the process ended, with the last line of its stderr."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
         code = self._process.returncode
-        if code == -signal.SIGPROF:
+        if code == -signal.SIGPROF:  # the timer that `serve` sets
             return ReaderDiedError(f"it took more than {self._limits.cpu_s} s of CPU time")
         how = f"exit code {code}" if code is None or code >= 0 else signal.strsignal(-code) or f"signal {-code}"
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
-        return ReaderDiedError(f"it ended with {how}{''.join(f' ({line})' for line in said)}")
+        self._stderr.seek(0)
+        last_line = self._stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+        return ReaderDiedError(f"it ended with {how}{''.join(f' ({line})' for line in last_line)}")
 
 
 def _cannot_start(how: str) -> ConfigurationError:
@@ -204,13 +204,13 @@ def _cannot_start(how: str) -> ConfigurationError:
 
 
 def serve(descriptor: int, cpu_s: int, memory_bytes: int) -> None:
-    """In the process itself: answer calls until the other end of the connection is closed."""
+    """Run in the child process: answer calls until the other end of the connection is closed."""
     connection = Connection(descriptor)
     keep_little_memory_free()
     _limit_memory(memory_bytes)
 
     def alive() -> None:
-        signal.setitimer(signal.ITIMER_PROF, cpu_s)  # SIGPROF ends the process, also within HDF5
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)  # SIGPROF ends the process even inside HDF5
         connection.send(("alive", None))
 
     served = _Served(alive)
@@ -227,7 +227,7 @@ def serve(descriptor: int, cpu_s: int, memory_bytes: int) -> None:
 
 
 class _Served:
-    """The file that is open in this process; each method is called from the other one."""
+    """The file open in the child process; the parent calls these methods."""
 
     def __init__(self, alive: Alive) -> None:
         self._alive = alive
@@ -237,7 +237,7 @@ class _Served:
         self._open = OpenHere(path)
         return self._open.version
 
-    def look(self, look: Callable[[h5py.File, Alive], _Found]) -> _Found:
+    def look(self, look: Callable[[h5py.File, Alive], _T]) -> _T:
         assert self._open is not None
         return self._open.look(look, self._alive)
 
@@ -248,9 +248,9 @@ class _Served:
 
 
 def _limit_memory(more_bytes: int) -> None:
-    """From now on, so much more than it has now; and what a crash leaves behind is no core file."""
+    """Limit the address space to its current size and `more_bytes`, and disable core files."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):  # no Linux: without a limit
+    with suppress(OSError, ValueError):  # not Linux: no limit
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + more_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        max_bytes = pages * resource.getpagesize() + more_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))

@@ -1,7 +1,7 @@
-"""The slices of a long series whose rows are a little out of order.
+"""Slices of a long series whose rows are slightly out of order.
 
-A slice is then what starts between two times, and all rows that it is among are read for it: those of its own place in
-the file, and of a few before.
+Such a slice covers a time window. To get its points, all rows that may lie in the window are read: those at its own
+position in the file, and some before them.
 """
 
 from bisect import bisect_left
@@ -14,7 +14,7 @@ from venclient.errors import BadSeriesError
 
 
 class Slice(NamedTuple):
-    """Rows from index `begin` up to `stop`; and of these, what starts from `from_s` on and before `until_s`."""
+    """The rows `[begin, stop)` of a dataset, of which those that start in `[from_s, until_s)` belong to the slice."""
 
     begin: int
     stop: int
@@ -28,17 +28,17 @@ class Slice(NamedTuple):
 
 
 def in_file_order(length: int, slice_rows: int) -> tuple[Slice, ...]:
-    """Slices of so many rows, as they stand in the file."""
+    """Cut `length` rows into slices of `slice_rows` rows, in file order."""
     return tuple(Slice(begin, min(begin + slice_rows, length)) for begin in range(0, length, slice_rows))
 
 
 def in_order_of_time(
     slices: Sequence[Slice], extents: Iterable[tuple[float, float]], most_rows: int
 ) -> tuple[Slice, ...]:
-    """As many slices, each of which starts after the one before, though rows of one are among those of others.
+    """Turn slices in file order into as many time windows, in order; their row ranges may overlap.
 
-    `extents`: of each slice in file order, the earliest and the latest start; inf and -inf where there is none.
-    Raises `BadSeriesError` as soon as more than `most_rows` would have to be read for one of them.
+    `extents`: the earliest and the latest start in each slice, (inf, -inf) if it has none. Raises `BadSeriesError` as
+    soon as one window would need more than `most_rows` rows.
     """
     earliest_s: list[float] = []
     latest_so_far_s: list[float] = []
@@ -50,15 +50,19 @@ def in_order_of_time(
                 f"Of its {slices[-1].stop:,} rows, some that belong together are more than {most_rows:,} rows apart: "
                 "sort them by time, and leave out what repeats a time"
             )
-    # What starts before the earliest of a slice and of all after it is in the slices before.
+    # A window begins at the earliest start in its own or any later slice: all starts before that are in earlier slices.
     from_s = list(accumulate(reversed(earliest_s), min))[::-1]
     return tuple(
+        # An empty window reads no rows.
         Slice(_begin(slices, latest_so_far_s, first) if first < until else own.stop, own.stop, first, until)
         for own, first, until in zip(slices, from_s, [*from_s[1:], inf], strict=True)
     )
 
 
 def _begin(slices: Sequence[Slice], latest_so_far_s: Sequence[float], from_s: float) -> int:
-    """The first row of the first slice that has something of what starts from then on."""
-    number = bisect_left(latest_so_far_s, from_s)
-    return slices[min(number, len(latest_so_far_s) - 1)].begin
+    """The first row of the first slice that has a start at or after `from_s`.
+
+    `latest_so_far_s` never decreases, so a binary search finds that slice.
+    """
+    index = bisect_left(latest_so_far_s, from_s)
+    return slices[min(index, len(latest_so_far_s) - 1)].begin

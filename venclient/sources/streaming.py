@@ -1,7 +1,7 @@
-"""A long dataset → `MeterSeries`, without having all of its rows in memory at any moment.
+"""Turn a long dataset into a `MeterSeries` without ever holding all of its rows in memory.
 
-It is gone through once for what no slice of it knows by itself; after that, each slice can be read alone. Where rows
-are out of order, it is gone through once more before, to find out which of them belong together.
+One pass over the dataset collects what a slice alone cannot tell; after that, each slice can be read by itself. If rows
+are out of order, a pass before that one finds out which rows belong together.
 """
 
 from collections import Counter
@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 from venclient.errors import BadSeriesError
 from venclient.models import MeterSeries, Points, Stretch
 from venclient.months import month_begins, months_of
-from venclient.sources.cleaning import Usable, intervals, is_increasing, reasons, require_end, sorted_last_wins, usable
+from venclient.sources.cleaning import Usable, intervals, is_increasing, reasons, require_end, sorted_by_time, usable
 from venclient.sources.intervals import StretchDetector
 from venclient.sources.quality import QualityRules
 from venclient.sources.row_order import Slice, in_order_of_time
 from venclient.sources.time_range import DEFAULT_RANGE, RangeCheck, TimeRange, TimestampUnitDetector, TimeUnit
 
-# The rows of a dataset from one index up to another: (N, 2).
+# Reads the rows `[begin, stop)` of a dataset: (N, 2).
 ReadRows = Callable[[int, int], NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What of a series is not in the rows of one slice.
+    """What is known of a series beyond the rows of a single slice.
 
-    `slices`: where the rows of each are; `edges`, `stretches` and `regular_interval_s`: as in `MeterSeries`; `runs`:
-    for each slice, as in `quality.run_lengths`; `next_s`: the timestamp after each slice, where there is one;
-    `month_begins`: as in `months`.
+    `slices`: the row range and time window of each; `edges`, `stretches` and `regular_interval_s`: as in `MeterSeries`;
+    `runs`: of each slice, as in `quality.run_lengths`; `next_s`: the timestamp after each slice, () if there is none;
+    `month_begins`: as `months.month_begins` yields them.
     """
 
     rules: QualityRules
@@ -47,15 +47,16 @@ class Outline:
     dropped: dict[str, int]
 
     def points(self, number: int, rows: NDArray[np.generic]) -> Points:
-        """The points of a slice, by its number and rows."""
-        grid_s, start_s, power_w, _ = _of_slice(usable(rows, self.rules, self.unit), self.slices[number])
+        """Build the points of slice `number` from its rows."""
+        grid_s, start_s, power_w, _ = _in_slice(usable(rows, self.rules, self.unit), self.slices[number])
+        # The interval of a slice's last point may end at the first timestamp of the next slice.
         if self.regular_interval_s is None:
             grid_s = np.append(grid_s, np.array(self.next_s[number], np.int64))
         interval_s = intervals(start_s, grid_s, self.stretches, self.regular_interval_s)
         return Points(start_s, *self.rules.applied(power_w, self.capacity_w, self.runs[number]), interval_s)
 
     def series(self, slice_of: Callable[[int], Points]) -> MeterSeries:
-        """The series, with the digests of its months; each slice is asked for several times."""
+        """Build the series, with the digests of its months; calls `slice_of` several times for each slice."""
         series = MeterSeries(
             self.edges, slice_of, self.rules.codes, self.stretches, self.regular_interval_s, (), self.dropped
         )
@@ -70,23 +71,24 @@ def outline(
     most_rows: int,
     time_range: TimeRange = DEFAULT_RANGE,
 ) -> Outline:
-    """Go through all rows slice by slice; where they are out of order, of up to `most_rows` rows at a time.
+    """Read all rows slice by slice, or up to `most_rows` at a time if they are out of order.
 
-    What `clean` says of the same rows in one piece holds of the series to the bit. Raises `BadSeriesError` as it does,
-    and as `in_order_of_time`.
+    The series is identical, bit for bit, to what `clean` makes of the same rows. Raises `BadSeriesError` as `clean` and
+    `in_order_of_time` do.
     """
     first = TimestampUnitDetector()
     first.add(read(slices[0].begin, slices[0].stop))
     survey = _Survey(rules, slices, RangeCheck(time_range, first.unit), first.unit)
-    is_in_order = survey.is_through(read)
-    if not is_in_order or survey.unit_of_all != first.unit:
-        unit = survey.unit_of_all if is_in_order else first.unit
-        survey = _out_of_order(read, slices, rules, most_rows, time_range, unit)
-        survey.is_through(read)
+    is_in_order = survey.scan(read)
+    # The unit is that of the median of all timestamps, which the first slice only suggests.
+    if not is_in_order or survey.detected_unit != first.unit:
+        unit = survey.detected_unit if is_in_order else first.unit
+        survey = _survey_unsorted(read, slices, rules, most_rows, time_range, unit)
+        survey.scan(read)
     return survey.outline(capacity_w)
 
 
-def _out_of_order(
+def _survey_unsorted(
     read: ReadRows,
     slices: Sequence[Slice],
     rules: QualityRules,
@@ -94,7 +96,7 @@ def _out_of_order(
     time_range: TimeRange,
     unit: TimeUnit,
 ) -> "_Survey":
-    """Slices in order of time, with all that is to be known of their rows one by one."""
+    """Survey of slices in order of time, with the range check and the dropped rows of all of them already known."""
     detector, check = TimestampUnitDetector(), RangeCheck(time_range, unit)
     dropped: Counter[str] = Counter()
 
@@ -110,33 +112,30 @@ def _out_of_order(
     try:
         ordered = in_order_of_time(slices, extents(), most_rows)
     except BadSeriesError:
-        check.refuse(reasons(dropped))  # times that cannot be are seldom in order
+        check.refuse(reasons(dropped))  # impossible times are seldom in order: they are the better explanation
         raise
     if detector.unit != unit:
-        return _out_of_order(read, slices, rules, most_rows, time_range, detector.unit)
+        return _survey_unsorted(read, slices, rules, most_rows, time_range, detector.unit)
     return _Survey(rules, ordered, check, unit, dropped)
 
 
-def _of_slice(
+def _in_slice(
     found: Usable, part: Slice
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], Counter[str]]:
-    """As in `Usable`, in order of time; of a slice among others, only duplicates are counted as dropped."""
+    """Return `grid_s`, `start_s`, `power_w` and `dropped` of the rows that belong to the slice, sorted by time.
+
+    In a bounded slice, only duplicates count as dropped: its other rows are read for other slices, too.
+    """
     grid_s, start_s, power_w, _, dropped = found
     if part.is_bounded:
         is_here = (start_s >= part.from_s) & (start_s < part.until_s)
         start_s, power_w, dropped = start_s[is_here], power_w[is_here], Counter()
         grid_s = grid_s[(grid_s >= part.from_s) & (grid_s < part.until_s)]
-    if not is_increasing(grid_s):
-        grid_s = np.unique(grid_s)
-        if not is_increasing(start_s):
-            count = len(start_s)
-            start_s, power_w = sorted_last_wins(start_s, power_w)
-            dropped["duplicate timestamp"] = count - len(start_s)
-    return grid_s, start_s, power_w, dropped
+    return *sorted_by_time(grid_s, start_s, power_w, dropped), dropped
 
 
 class _Survey:
-    """What is known after some slices; of slices in order of time, `check` and `dropped` are known before."""
+    """Collects an `Outline` slice by slice; for slices in order of time, `check` and `dropped` are complete already."""
 
     def __init__(
         self,
@@ -154,29 +153,30 @@ class _Survey:
         self._edges = [0]
         self._timestamps = StretchDetector()
         self._next_s: list[tuple[int, ...]] = []
-        self._last_slice = 0  # that has timestamps
+        self._last_slice = 0  # the last one with timestamps
         self._dropped = Counter(dropped or {})
         self._month_begins: list[tuple[int, int]] = []
-        # The lengths of the runs that begin or end a slice, and for each slice which of them do.
-        self._runs: list[int] = []
-        self._ends: list[tuple[int, int]] = []
+        # Lengths of the runs that touch the edge of a slice, and for each slice the indices of its first and last run.
+        # A length still grows while its run goes on in later slices.
+        self._run_lengths: list[int] = []
+        self._run_indices: list[tuple[int, int]] = []
         self._last_of_grid_s = self._last_start_s = np.array([], dtype=np.int64)
         self._last_w = np.nan
 
-    def is_through(self, read: ReadRows) -> bool:
-        """Go through all slices; whether each of them starts after the one before."""
+    def scan(self, read: ReadRows) -> bool:
+        """Read the slices in turn; returns False as soon as one does not start after the one before."""
         return all(self._add(read(part.begin, part.stop), part) for part in self._slices)
 
     @property
-    def unit_of_all(self) -> TimeUnit:
-        """What all times together are in."""
+    def detected_unit(self) -> TimeUnit:
+        """The unit of all timestamps read so far."""
         return self._detector.unit
 
     def _add(self, rows: NDArray[np.generic], part: Slice) -> bool:
-        """Whether these rows go on in order."""
+        """Add the rows of a slice; returns False if they do not start after those added before."""
         self._detector.add(rows)
         found = usable(rows, self._rules, self._unit)
-        grid_s, start_s, power_w, dropped = _of_slice(found, part)
+        grid_s, start_s, power_w, dropped = _in_slice(found, part)
         self._dropped += dropped
         if not is_increasing(np.append(self._last_of_grid_s, grid_s)):
             return False
@@ -188,12 +188,12 @@ class _Survey:
             self._add_runs(power_w)
             self._last_start_s, self._last_w = start_s[-1:], power_w[-1]
         else:
-            self._ends.append((-1, -1))
+            self._run_indices.append((-1, -1))  # a placeholder: a slice without points has no runs
         self._edges.append(self._edges[-1] + len(start_s))
         return True
 
     def outline(self, capacity_w: float | None) -> Outline:
-        """All of it."""
+        """Build the outline; raises `BadSeriesError` if there are no points, or points outside the time range."""
         dropped = reasons(self._dropped)
         self._check.refuse(dropped)
         stretches = self._timestamps.stretches()
@@ -204,7 +204,7 @@ class _Survey:
             unit=self._unit,
             slices=tuple(self._slices),
             edges=tuple(self._edges),
-            runs=tuple((self._runs[first], self._runs[last]) for first, last in self._ends),
+            runs=tuple((self._run_lengths[first], self._run_lengths[last]) for first, last in self._run_indices),
             next_s=tuple(self._next_s),
             stretches=stretches,
             regular_interval_s=self._timestamps.regular_interval_s(stretches),
@@ -227,19 +227,19 @@ class _Survey:
                 self._month_begins.append((number, self._edges[-1] + begin))
 
     def _add_runs(self, power_w: NDArray[np.float64]) -> None:
-        """A run that goes on from slice to slice is one, however many slices it fills."""
+        """Add the first and the last run of a slice; a run may span any number of slices."""
         first_run = _run_length(power_w)
         if power_w[0] == self._last_w:
-            self._runs[-1] += first_run
+            self._run_lengths[-1] += first_run
         else:
-            self._runs.append(first_run)
-        first = len(self._runs) - 1
+            self._run_lengths.append(first_run)
+        first = len(self._run_lengths) - 1
         if first_run < len(power_w):
-            self._runs.append(_run_length(power_w[::-1]))
-        self._ends.append((first, len(self._runs) - 1))
+            self._run_lengths.append(_run_length(power_w[::-1]))
+        self._run_indices.append((first, len(self._run_lengths) - 1))
 
 
 def _run_length(power_w: NDArray[np.float64]) -> int:
-    """How many of the same value stand in a row at the beginning; NaN is never the same."""
+    """The length of the run of equal values at the beginning; NaN equals nothing."""
     differs = power_w != power_w[0]
     return max(int(differs.argmax()), 1) if differs.any() else len(power_w)

@@ -1,7 +1,8 @@
-"""What timestamps can be: their unit, and the range that they have to lie in.
+"""Timestamps: detect their unit, and check that they lie in the allowed range.
 
-Times in another unit, row numbers, or the columns the wrong way round give points of January 1970, which a VTN would
-take. So what begins too early or in the future fails its load, with what the times look like.
+Times in an unknown unit, row numbers, or swapped columns would give points in January 1970, which a VTN accepts.
+A series with points before the range or in the future therefore fails its load; the message says what its times look
+like.
 """
 
 import time
@@ -25,14 +26,14 @@ START_OF_2000_S = 946_684_800
 
 @dataclass(frozen=True, slots=True)
 class TimeUnit:
-    """A unit that time since 1970 is counted in. `least`: no time that was meant in it is below that."""
+    """A unit of time since 1970. `least`: smaller numbers are not times in this unit."""
 
     name: str
     per_s: int
     least: float
 
 
-# Each unit's times from 2000 to 2100 are above its least and below the next one's.
+# Times from 2000 to 2100 in a unit lie between its `least` and that of the next unit.
 SECONDS = TimeUnit("seconds", 1, 0)
 UNITS = (
     SECONDS,
@@ -42,11 +43,11 @@ UNITS = (
     TimeUnit("nanoseconds", 1_000_000_000, 2e17),  # from 1976 on
 )
 EXPECTED = "Seconds, milliseconds, microseconds, 100-nanosecond ticks or nanoseconds since 1970 are expected"
-_LEAST = [unit.least for unit in UNITS]
-_LARGEST = END_OF_YEAR_9999_S * float(UNITS[-1].per_s)
+_LOWER_BOUNDS = [unit.least for unit in UNITS]
+_UPPER_BOUND = END_OF_YEAR_9999_S * float(UNITS[-1].per_s)
 
-# Other ways to count time: so many seconds each, from a count that is 1970-01-01 there.
-_OTHER_COUNTS = {
+# Other representations of time, to explain a bad one: seconds per count, and the count at 1970-01-01.
+_OTHER_REPRESENTATIONS = {
     "minutes since 1970": (60.0, 0.0),
     "hours since 1970": (3_600.0, 0.0),
     "days since 1970": (86_400.0, 0.0),
@@ -60,7 +61,7 @@ _DATE_FORMATS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """When a point may start, in unix seconds, both included. `latest_s`: None is a day after `now`."""
+    """When points may start, in unix seconds, bounds included. `latest_s`: None means one day after `now`."""
 
     earliest_s: int = START_OF_2000_S
     latest_s: int | None = None
@@ -68,19 +69,19 @@ class TimeRange:
 
     @classmethod
     def of_days(cls, earliest: date, latest: date | None) -> Self:
-        """From the first of these days to the end of the last one (UTC); without a last one, to a day after now."""
-        last_s = None if latest is None else _midnight_s(latest) + DAY_S - 1
-        return cls(_midnight_s(earliest), last_s)
+        """The range from the first day to the end of the last day (UTC); without a last day, to one day after now."""
+        latest_s = None if latest is None else _midnight_s(latest) + DAY_S - 1
+        return cls(_midnight_s(earliest), latest_s)
 
     @property
     def outside(self) -> str:
-        """In words when a point may not start."""
+        """Describe when points may not start, for messages."""
         if self.latest_s is None:
             return f"before {_day(self.earliest_s)} or more than a day from now, {_day(int(self.now()))}"
         return f"before {_day(self.earliest_s)} or after {_day(self.latest_s)}"
 
     def bounds(self) -> tuple[int, int]:
-        """The earliest and the latest start, as it is now."""
+        """Return the earliest and the latest start, as of now."""
         return self.earliest_s, int(self.now()) + DAY_S if self.latest_s is None else self.latest_s
 
 
@@ -88,117 +89,119 @@ DEFAULT_RANGE = TimeRange()
 
 
 class TimestampUnitDetector:
-    """Tells the unit of timestamps by the median of all that it was given, without having them together.
+    """Detects the unit of timestamps from their median, in constant memory.
 
-    A time of 0, as rows have that nobody wrote, tells nothing, nor does one that is none in any unit.
+    Times of 0, as in rows that were never written, and numbers that are no time in any unit do not count.
     """
 
     def __init__(self) -> None:
-        self._count: Counter[int] = Counter()  # by the number of the unit
-        self._first = [inf] * len(UNITS)
-        self._last = [-inf] * len(UNITS)
+        self._counts: Counter[int] = Counter()  # by the unit's index in UNITS
+        self._min = [inf] * len(UNITS)
+        self._max = [-inf] * len(UNITS)
 
     @np.errstate(over="ignore", invalid="ignore")
     def add(self, rows: NDArray[np.generic]) -> None:
-        """The times of these rows too: (N, 2), of which column 0 counts."""
+        """Add the times of these rows: column 0 of (N, 2)."""
         times = rows[:, 0].astype(np.float64)
-        if not len(times) or not (times.min() > 0 and times.max() < _LARGEST):
-            times = times[(times > 0) & (times < _LARGEST)]
+        if not len(times) or not (times.min() > 0 and times.max() < _UPPER_BOUND):
+            times = times[(times > 0) & (times < _UPPER_BOUND)]
         if not len(times):
             return
-        first, last = float(times.min()), float(times.max())
-        if _number(first) == _number(last):
-            self._add(_number(first), len(times), first, last)
+        smallest, largest = float(times.min()), float(times.max())
+        if _unit_index(smallest) == _unit_index(largest):
+            self._add(_unit_index(smallest), len(times), smallest, largest)
             return
-        numbers = np.searchsorted(_LEAST, times, side="right") - 1
-        for number in np.unique(numbers).tolist():
-            of_unit = times[numbers == number]
-            self._add(number, len(of_unit), float(of_unit.min()), float(of_unit.max()))
+        unit_indices = np.searchsorted(_LOWER_BOUNDS, times, side="right") - 1
+        for index in np.unique(unit_indices).tolist():
+            of_unit = times[unit_indices == index]
+            self._add(index, len(of_unit), float(of_unit.min()), float(of_unit.max()))
 
     @property
     def unit(self) -> TimeUnit:
-        """The unit of the median; of an even number of times, the mean of the two in the middle."""
-        total = self._count.total()
+        """The unit of the median, which is the mean of the two middle times if their number is even."""
+        total = self._counts.total()
         if not total:
             return SECONDS
-        lower, upper = self._number_at((total - 1) // 2), self._number_at(total // 2)
+        lower, upper = self._unit_index_at((total - 1) // 2), self._unit_index_at(total // 2)
         if lower == upper:
             return UNITS[lower]
-        return UNITS[_number((self._last[lower] + self._first[upper]) / 2)]
+        # The two middle times are the largest in one unit and the smallest in the next one that occurs.
+        return UNITS[_unit_index((self._max[lower] + self._min[upper]) / 2)]
 
-    def _add(self, number: int, count: int, first: float, last: float) -> None:
-        self._count[number] += count
-        self._first[number] = min(self._first[number], first)
-        self._last[number] = max(self._last[number], last)
+    def _add(self, index: int, count: int, smallest: float, largest: float) -> None:
+        self._counts[index] += count
+        self._min[index] = min(self._min[index], smallest)
+        self._max[index] = max(self._max[index], largest)
 
-    def _number_at(self, place: int) -> int:
-        """The unit of the time at this place in their order."""
-        number = 0
-        while place >= self._count[number]:
-            place -= self._count[number]
-            number += 1
-        return number
+    def _unit_index_at(self, rank: int) -> int:
+        """The unit index of the time with this rank in ascending order, from 0 on."""
+        index = 0
+        while rank >= self._counts[index]:
+            rank -= self._counts[index]
+            index += 1
+        return index
 
 
 class RangeCheck:
-    """Holds the starts of a series against the range, slice by slice."""
+    """Checks the starts of a series against the time range, slice by slice."""
 
     def __init__(self, time_range: TimeRange, unit: TimeUnit) -> None:
         self._range = time_range
         self._earliest_s, self._latest_s = time_range.bounds()
         self._unit = unit
         self._rows = self._kept = self._outside = 0
-        self._first_outside: tuple[int, float, float] | None = None  # its row, and what is there
-        self._least_s, self._most_s = inf, -inf
+        self._first_outside: tuple[int, float, float] | None = None  # row, timestamp, power
+        self._min_s, self._max_s = inf, -inf
 
     def add(self, rows: NDArray[np.generic], start_s: NDArray[np.int64], kept: NDArray[np.bool_]) -> None:
-        """More rows, (N, 2), which of them are kept, (N,), and their starts in the order of the rows."""
+        """Add rows in file order: (N, 2), the starts of the M that are kept, (M,), and which these are, (N,)."""
         if len(start_s):
-            least_s, most_s = int(start_s.min()), int(start_s.max())
-            self._least_s, self._most_s = min(self._least_s, least_s), max(self._most_s, most_s)
-            if least_s < self._earliest_s or most_s > self._latest_s:
+            min_s, max_s = int(start_s.min()), int(start_s.max())
+            self._min_s, self._max_s = min(self._min_s, min_s), max(self._max_s, max_s)
+            if min_s < self._earliest_s or max_s > self._latest_s:
                 is_outside = (start_s < self._earliest_s) | (start_s > self._latest_s)
                 row = int(np.flatnonzero(kept)[is_outside.argmax()])
-                found = (self._rows + row, float(rows[row, 0]), float(rows[row, 1]))
-                self._first_outside = self._first_outside or found
+                first_outside = (self._rows + row, float(rows[row, 0]), float(rows[row, 1]))
+                self._first_outside = self._first_outside or first_outside
                 self._outside += int(is_outside.sum())
         self._rows += len(rows)
         self._kept += len(start_s)
 
     def refuse(self, dropped: Mapping[str, int]) -> None:
-        """Raise `BadSeriesError` if a start is outside the range; `dropped`: rows left out, by reason."""
+        """Raise `BadSeriesError` if a start is outside the range; `dropped`: counts of dropped rows, by reason."""
         if self._first_outside is None:
             return
         row, timestamp, power_w = self._first_outside
-        look = self._look(timestamp, power_w) if self._outside == self._kept else None
+        # If some points are inside the range, it is not the representation that is wrong.
+        guess = self._guess(timestamp, power_w) if self._outside == self._kept else None
         raise BadSeriesError(
             f"{self._outside:,} of {self._kept:,} points would start {self._range.outside}. "
             f"The first is row {row:,}: its time {timestamp:.15g} is "
-            f"{_iso(round(timestamp / self._unit.per_s))} in {self._unit.name}{f'; {look}' if look else ''}. "
+            f"{_iso(round(timestamp / self._unit.per_s))} in {self._unit.name}{f'; {guess}' if guess else ''}. "
             f"{EXPECTED}. Correct the file",
             dropped=dropped,
         ).advised("time range")
 
-    def _look(self, timestamp: float, power_w: float) -> str | None:
-        """What times like this one are likely to be."""
-        if power_w > 0 and self._allows(power_w / UNITS[_number(power_w)].per_s):
+    def _guess(self, timestamp: float, power_w: float) -> str | None:
+        """Guess what times like this one represent."""
+        if power_w > 0 and self._allows(power_w / UNITS[_unit_index(power_w)].per_s):
             return "the columns look swapped"
-        if self._least_s <= 1 and self._most_s <= self._rows:
+        if self._min_s <= 1 and self._max_s <= self._rows:
             return "it looks like row numbers"
         if _is_date(timestamp, self._allows):
             return "it looks like a date that was written as one number"
-        for count, (seconds, at_1970) in _OTHER_COUNTS.items():
+        for name, (seconds, at_1970) in _OTHER_REPRESENTATIONS.items():
             if self._allows((timestamp - at_1970) * seconds):
-                return f"it looks like {count}"
+                return f"it looks like {name}"
         return None
 
     def _allows(self, unix_s: float) -> bool:
         return self._earliest_s <= unix_s <= self._latest_s
 
 
-def _number(timestamp: float) -> int:
-    """The number of the unit that a time of this size is in."""
-    return bisect_right(_LEAST, timestamp) - 1
+def _unit_index(timestamp: float) -> int:
+    """The index in `UNITS` of the unit that a number of this magnitude is in."""
+    return bisect_right(_LOWER_BOUNDS, timestamp) - 1
 
 
 def _is_date(timestamp: float, allows: Callable[[float], bool]) -> bool:

@@ -1,4 +1,4 @@
-"""What is pending of a load, and how it gets to the VTN and into the ledger: planning, upload, verification.
+"""Synchronisation of loads with a VTN: planning, registration, upload and verification.
 
-It knows a `Source`, a `Wire` and the ledger, and none of HTTP, HDF5, SQL, Prefect or the command line.
+Built on the `Source` and `Wire` protocols and the ledger, without HTTP, HDF5, SQL, Prefect or the command line.
 """

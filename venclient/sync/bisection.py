@@ -1,36 +1,37 @@
-"""How many points the next request has, while the VTN refuses some: what is refused is cut down to single points."""
+"""Bisection of requests in which the VTN refuses points, down to the single points that it refuses."""
 
 
 class RejectedPointBisection:
-    """Goes through points from the first to the last; tell it what became of each request.
+    """Chooses the size of each request, from the first point to the last, by the outcome of the ones before.
 
-    A refused request holds a point that is refused, and its first half is tried next, until that is one point, which is
-    tried twice. After it the requests grow again, for refused points stand together more often than not.
+    After a refused request its first half is tried, and so on down to a single point, which is tried twice. From there
+    the size doubles with each accepted request, because refused points are often adjacent.
     """
 
     def __init__(self) -> None:
+        # The next so many points contain a refused one.
         self._known_bad = 0
         self._growing: int | None = None
-        self._is_sure = False
+        self._is_second_try = False
 
     def size(self, usual: int) -> int:
-        """Points of the next request, where it would have `usual` ones."""
+        """Number of points of the next request, at most `usual`."""
         if self._known_bad:
             return min(max(1, self._known_bad // 2), usual)
         return min(self._growing or usual, usual)
 
     def taken(self, points: int) -> None:
-        """A request of so many points went through: what is known to be bad begins after them."""
-        self._is_sure = False
+        """Record that a request with so many points was accepted."""
+        self._is_second_try = False
         if self._known_bad:
             self._known_bad -= points
         elif self._growing:
             self._growing *= 2
 
     def refused(self, points: int) -> bool:
-        """One of so many points was refused; whether that is the point itself, for sure: then it is passed by."""
-        if points > 1 or not self._is_sure:
-            self._known_bad, self._is_sure = points, points == 1
+        """Record that a request was refused; returns whether that was the second try of one point, to be skipped."""
+        if points > 1 or not self._is_second_try:
+            self._known_bad, self._is_second_try = points, points == 1
             return False
-        self._known_bad, self._growing, self._is_sure = 0, 1, False
+        self._known_bad, self._growing, self._is_second_try = 0, 1, False
         return True

@@ -1,4 +1,4 @@
-"""What is pending of a series: compared with the ledger's marks by month, and cut into chunks."""
+"""The pending part of a series: found by comparing it with the ledger's marks by month, and cut into chunks."""
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -9,37 +9,37 @@ import numpy as np
 from venclient.models import Chunk, Mark, MeterSeries, Month, Points, joined
 from venclient.months import digest, digests, start_at
 
-# Of the requests that a month is sent in: a long series is gone through again for so many of them at once.
-DIGESTS_AT_A_TIME = 20
+# Digests of a month's chunks are computed together in one pass, as each pass over a long series reads the file.
+DIGESTS_PER_PASS = 20
 
-_Range = tuple[int, int]  # of indices: from the first up to the second
+_Range = tuple[int, int]  # of indices, [begin, stop)
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The part of a month that the VTN has not acknowledged: `series[begin:month.stop]`."""
+    """The part of a month that the VTN has not acknowledged: the points `[begin, month.stop)` of the series."""
 
     month: Month
     begin: int
 
     @property
     def points(self) -> int:
-        """How many points are left to send."""
+        """Number of points."""
         return self.month.stop - self.begin
 
 
 def pending(series: MeterSeries, marks: Mapping[int, Mark]) -> list[Pending]:
-    """Compare the series as it is today with what the VTN has acknowledged, month by month.
+    """Compare a series with the points that the VTN has acknowledged, by month, and return what is pending.
 
-    The same points: nothing. The same points and more after them: the part. Anything else is a past that was
-    corrected: the month again.
+    A month is left out if its points are the same. If points were appended, only those are pending. If acknowledged
+    points were changed, the whole month is.
     """
     parts = (Pending(month, _first_unsent(series, month, marks.get(month.number))) for month in series.months)
     return [part for part in parts if part.points]
 
 
 def indices_of(series: MeterSeries, starts: Collection[int]) -> dict[int, int]:
-    """Where in the series the points with these starts are, by start; it may not have all of them."""
+    """Return the index of each point with one of these starts, by start; starts that the series lacks are left out."""
     indices: dict[int, int] = {}
     begin = 0
     for points in series.slices() if starts else ():
@@ -50,12 +50,12 @@ def indices_of(series: MeterSeries, starts: Collection[int]) -> dict[int, int]:
 
 
 def indices_outside(parts: Sequence[Pending], indices: Iterable[int]) -> list[int]:
-    """Those of these indices that are in none of the parts."""
+    """Return the indices that are in none of the pending parts."""
     return [index for index in indices if not any(part.begin <= index < part.month.stop for part in parts)]
 
 
 class PendingRanges:
-    """What is left to send of a series, oldest first; `again`: indices of points besides, that are sent once more."""
+    """A queue of the points to send, oldest first; `again`: indices of further points, which are to be sent again."""
 
     def __init__(self, series: MeterSeries, parts: Sequence[Pending], again: Sequence[int] = ()) -> None:
         self._series = series
@@ -69,7 +69,7 @@ class PendingRanges:
         return self._points
 
     def peek(self, points: int) -> Chunk:
-        """The first so many points, across months, and the marks that hold once these are dealt with."""
+        """Return the first points, across months, with the marks that hold once they are sent or refused."""
         ranges = list(_first(self._ranges, points))
         begin, stop = ranges[0][0], ranges[-1][1]
         part = joined([self._series.points(*each) for each in ranges])
@@ -78,12 +78,12 @@ class PendingRanges:
         return self._chunk(part, marks, is_last=len(part) == len(self))
 
     def last(self) -> Chunk:
-        """The last point alone, of which nothing is marked."""
+        """Return the last point alone. It has no marks, as those would cover the points before it."""
         stop = self._ranges[-1][1]
         return self._chunk(self._series.points(stop - 1, stop), (), is_last=False)
 
     def consume(self, points: int) -> None:
-        """The first so many points are dealt with."""
+        """Remove the first points, which were sent or refused."""
         for begin, stop in list(_first(self._ranges, points)):
             _, end = self._ranges.popleft()
             self._points -= stop - begin
@@ -106,27 +106,31 @@ class PendingRanges:
         return Mark(month.number, stop - month.begin, last_start_s, self._digest(month, stop, points))
 
     def _digest(self, month: Month, stop: int, points: int) -> bytes:
-        """Worked out together with those of the requests to come, if they have as many points."""
+        """Return the digest up to this stop.
+
+        Computes those of the following chunks as well, on the assumption that they have as many points.
+        """
         if stop == month.stop:
             return month.digest
         key = (month.begin, stop)
         if key not in self._digests:
-            stops = range(stop, month.stop, points)[:DIGESTS_AT_A_TIME]
+            stops = range(stop, month.stop, points)[:DIGESTS_PER_PASS]
             keys = [(month.begin, each) for each in stops]
             self._digests = dict(zip(keys, digests(self._series, month.begin, stops), strict=True))
         return self._digests[key]
 
 
 def cut(series: MeterSeries, parts: Sequence[Pending], chunk_size: int) -> Iterator[Chunk]:
-    """Requests of up to `chunk_size` points, across months, oldest first."""
-    unsent = PendingRanges(series, parts)
-    while unsent:
-        chunk = unsent.peek(chunk_size)
+    """Yield chunks of up to `chunk_size` points, across months, oldest first."""
+    ranges = PendingRanges(series, parts)
+    while ranges:
+        chunk = ranges.peek(chunk_size)
         yield chunk
-        unsent.consume(len(chunk))
+        ranges.consume(len(chunk))
 
 
 def _first_unsent(series: MeterSeries, month: Month, mark: Mark | None) -> int:
+    """Return the index of the first pending point of a month; the month's end if there is none."""
     if mark is None or mark.points > month.stop - month.begin:
         return month.begin
     stop = month.begin + mark.points
@@ -135,7 +139,7 @@ def _first_unsent(series: MeterSeries, month: Month, mark: Mark | None) -> int:
 
 
 def _merge_adjacent(ranges: Iterable[_Range]) -> deque[_Range]:
-    """The same ranges, in order; those that meet are one."""
+    """Join ranges of which one ends where the next begins; they must be in order."""
     merged: deque[_Range] = deque()
     for begin, stop in ranges:
         begin = merged.pop()[0] if merged and merged[-1][1] == begin else begin
@@ -144,7 +148,7 @@ def _merge_adjacent(ranges: Iterable[_Range]) -> deque[_Range]:
 
 
 def _first(ranges: Iterable[_Range], points: int) -> Iterator[_Range]:
-    """The first so many points of ranges."""
+    """Yield the ranges that hold the first points."""
     for begin, stop in ranges:
         if not points:
             return

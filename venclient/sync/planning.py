@@ -1,4 +1,4 @@
-"""What a run would send and why, from the file and the ledger; nothing is sent."""
+"""Planning: what a run would send and why, according to meter file and ledger."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ from venclient.models import Chunk, Load, LoadState, MeterSeries
 from venclient.sources import Source
 from venclient.sync.pending import Pending, cut, indices_of, indices_outside, pending
 
-# What the guide's VTN takes, where no run has been measured yet.
+# The rate of the VTN in the bulk upload guide, used until a run was measured.
 ASSUMED_POINTS_PER_SECOND = 4_000.0
 
-# Of a load, the first that is true. unfinished: its last run was stopped half-way, or a verification made the ledger
-# forget a month.
+# The first that applies to a load. unfinished: its last run was stopped midway, or a verification removed marks from
+# the ledger.
 Reason = Literal["new", "failed last time", "never sent", "corrected month", "unfinished", "grown"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """What a run would send of one load, and why; no reason: nothing. `error`: it would fail, for this reason.
+    """What a run would send of one load. `reason`: why, None if nothing is sent; `error`: why the load would fail.
 
-    `state`: how its last run left it. `dropped`: rows that are left out, by reason. `refused`: points of the file that
-    the VTN refused, and that are not sent now.
+    `state`: its state after the last run. `dropped`: number of dropped rows, by reason. `refused`: number of points
+    that the VTN refused and that would not be sent again.
     """
 
     load: Load
@@ -41,7 +41,7 @@ class LoadPlan:
 
 @dataclass(slots=True)
 class Plan:
-    """A run in numbers. `loads_by_reason` counts loads, `points_by_reason` points."""
+    """Totals of a run. `loads_by_reason` and `points_by_reason`: of the loads with something to send."""
 
     loads: int = 0
     loads_to_send: int = 0
@@ -53,7 +53,7 @@ class Plan:
     points_by_reason: dict[str, int] = field(default_factory=dict)
 
     def add(self, load: LoadPlan) -> None:
-        """Count one more load."""
+        """Add a load to the totals."""
         self.loads += 1
         self.loads_failing += load.error is not None
         self.points += load.points
@@ -73,9 +73,9 @@ def plan_loads(
     *,
     retries_refused: bool = False,
 ) -> Iterator[LoadPlan]:
-    """What a run would do with each of these loads, in their order; the ledger is asked once for each part of them.
+    """Yield the plan of each load, in order; the ledger is queried once for each part.
 
-    Without `sizes`, requests and bytes are not counted. `retries_refused`: as in `Uploader`.
+    Without `sizes`, requests and bytes are 0. `retries_refused`: see `Uploader`.
     """
     for part in parts:
         entries = ledger.entries(part)
@@ -132,20 +132,20 @@ def _reason(entry: Entry | None, parts: Sequence[Pending]) -> Reason:
 
 
 class RequestSizes:
-    """How many requests and bytes the rest of a series makes; loads that share a meter share the answer.
+    """Counts requests and bytes of the pending part of a series, once for all loads that share a meter.
 
-    `encode`: the body of a request, as the wire has it; `chunk_size`: points a request.
+    `encode`: encodes a chunk as the wire does; `chunk_size`: points per request.
     """
 
     def __init__(self, encode: Callable[[Chunk], Sized], chunk_size: int) -> None:
         self._encode = encode
         self._chunk_size = chunk_size
-        self._known: dict[tuple[object, ...], tuple[int, int]] = {}
+        self._cache: dict[tuple[object, ...], tuple[int, int]] = {}
 
     def of(self, load: Load, series: MeterSeries, parts: list[Pending]) -> tuple[int, int]:
-        """Requests and bytes for these parts of the series of a load."""
+        """Return the number of requests and bytes for the pending parts of a load's series."""
         key = (load.h5_meter_id, load.load_component, load.capacity_w, *((p.month.number, p.begin) for p in parts))
-        if key not in self._known:
+        if key not in self._cache:
             sizes = [len(self._encode(chunk)) for chunk in cut(series, parts, self._chunk_size)]
-            self._known[key] = len(sizes), sum(sizes)
-        return self._known[key]
+            self._cache[key] = len(sizes), sum(sizes)
+        return self._cache[key]

@@ -1,7 +1,7 @@
-"""Make VENs and their loads known to the VTN, and write the ids that it gives into the loads table.
+"""Registration of VENs and loads with the VTN, whose ids are written to the loads table.
 
-Ids are written as they come, in small transactions. A registration that was killed goes on where it stopped: what the
-VTN had created by then answers with its id when it is asked for again, so that no resource is created twice.
+Ids are written in small transactions as they arrive. After a kill, registration resumes where it stopped and creates no
+resource twice: for one that exists already, the VTN returns its id.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ LOADS_PER_TRANSACTION = 100
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What came of a registration. `left_out`: loads of resources that are disabled or suspended."""
+    """The result of a registration. `left_out`: number of loads whose resources are disabled or suspended."""
 
     registered: int
     left_out: int
@@ -39,13 +39,13 @@ def register(
     concurrency: int = 4,
     on_page: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Registration:
-    """Register every load of these VENs (of all) that has no id yet; `on_page(done, total)` hears of the progress.
+    """Register all loads of these VENs (default: all VENs) that have no id yet.
 
-    A load that the VTN refuses is told in `failures`, and the others go on. Raises `ConfigurationError` for what no
-    other load would get past either.
+    `on_page(done, total)` is called with the progress. Loads that fail are listed in `failures`, and do not affect the
+    others. Raises `ConfigurationError` if no other load would succeed either.
     """
-    waiting = database.unregistered(vens)
-    loads = [load for load in waiting if load.is_enabled]
+    unregistered = database.unregistered(vens)
+    loads = [load for load in unregistered if load.is_enabled]
     failures: list[str] = []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="register") as pool:
         known_vens = dict(zip(_vens(loads), pool.map(lambda ven: _register_ven(wire, ven), _vens(loads)), strict=True))
@@ -56,7 +56,7 @@ def register(
             database.write_ids(ids)
             failures += [outcome.error for outcome in outcomes if outcome.error]
             on_page(begin + len(page), len(loads))
-    return Registration(len(loads) - len(failures), len(waiting) - len(loads), tuple(failures))
+    return Registration(len(loads) - len(failures), len(unregistered) - len(loads), tuple(failures))
 
 
 @dataclass(frozen=True, slots=True)

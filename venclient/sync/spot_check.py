@@ -1,4 +1,4 @@
-"""One point that the ledger says to be with the VTN, read back: a VTN may have been emptied, or restored."""
+"""Spot checks: read one acknowledged point back, as the VTN may have been emptied or restored since."""
 
 from typing import Literal
 
@@ -8,18 +8,18 @@ from venclient.models import Load, MeterSeries
 from venclient.months import start_at
 from venclient.sources import Source
 from venclient.sync.pending import indices_of, pending
-from venclient.sync.verification import are_there
+from venclient.sync.verification import stored_mask
 from venclient.wires import Wire
 
-# there: as it was acknowledged. lost: it is missing, or another. unknown: the VTN does not know the resource.
-# unread: it cannot be told, as not every VTN has the call.
+# there: the point is as acknowledged. lost: it is missing or differs. unknown: the VTN does not know the resource.
+# unread: it cannot be read, such as from a VTN without the call.
 SpotCheck = Literal["there", "lost", "unknown", "unread"]
 
 
 def spot_check(load: Load, entry: Entry, source: Source, wire: Wire) -> SpotCheck:
-    """Read back the last point that the VTN has acknowledged of a load; `entry` is what the ledger knows of it.
+    """Read back the last acknowledged point of a load; `entry`: its ledger entry.
 
-    `wire`: one that is asked a few times only.
+    `wire`: should make only a few attempts.
     """
     try:
         series = source.series_of(load)
@@ -32,11 +32,11 @@ def spot_check(load: Load, entry: Entry, source: Source, wire: Wire) -> SpotChec
         return "unread" if _is_listed(load, wire) else "unknown"
     except (PermanentError, TransientError, ConfigurationError):
         return "unread"
-    return "there" if are_there(point, series, stored.points(), stored).all() else "lost"
+    return "there" if stored_mask(point, series, stored.points(), stored).all() else "lost"
 
 
 def has_points(load: Load, source: Source, wire: Wire) -> bool:
-    """Whether the VTN is seen to have the first or the last point of a load, whatever its value."""
+    """Whether the VTN has the first or last point of a load, whatever its value; False if it cannot be read."""
     try:
         series = source.series_of(load)
         return any(
@@ -48,11 +48,11 @@ def has_points(load: Load, source: Source, wire: Wire) -> bool:
 
 
 def _last_acknowledged(series: MeterSeries, entry: Entry) -> int | None:
-    """The index of the last point that the ledger says to be there; what the VTN refused is not."""
-    begins = {part.month.number: part.begin for part in pending(series, entry.marks)}
+    """Return the index of the last point that the VTN has according to the ledger; refused points are not."""
+    pending_from = {part.month.number: part.begin for part in pending(series, entry.marks)}
     refused = set(indices_of(series, {point.start_s for point in entry.refused}).values())
     for month in reversed(series.months):
-        for index in range(begins.get(month.number, month.stop) - 1, month.begin - 1, -1):
+        for index in range(pending_from.get(month.number, month.stop) - 1, month.begin - 1, -1):
             if index not in refused:
                 return index
     return None
@@ -60,11 +60,12 @@ def _last_acknowledged(series: MeterSeries, entry: Entry) -> int | None:
 
 def _end_s(series: MeterSeries, index: int) -> int:
     point = series.points(index, index + 1)
+    # At least a second, so that the time range of the request is not empty.
     return int(point.start_s[0]) + max(int(point.interval_s[0]), 1)
 
 
 def _is_listed(load: Load, wire: Wire) -> bool:
-    """Whether the VTN knows the resource, so that it is the call that it does not know."""
+    """Whether the VTN lists the resource: a 404 then means that it does not have the call to read points."""
     try:
         return wire.knows(load)
     except (PermanentError, TransientError, ConfigurationError):

@@ -1,4 +1,4 @@
-"""What happens between a `Load` and its `LoadResult`: what is pending goes to the VTN, and into the ledger."""
+"""Upload of a load: its pending points are sent to the VTN, and acknowledged ones recorded in the ledger."""
 
 import logging
 import time
@@ -25,21 +25,21 @@ from venclient.wires import Wire
 
 log = logging.getLogger(__name__)
 
-# So many points that the VTN refuses of a load, or so many before it took any and the last as well, and not the points
-# are the trouble.
-REFUSED_AT_MOST = 1_000
-REFUSED_FROM_THE_FIRST = 20
-# So often a load is begun in one run, where the source is replaced or the ledger changed each time.
-BEGUN_AT_MOST = 5
+# A load fails after this many refused points, or after fewer if none was accepted and the last one is refused as well:
+# then the cause is not the single points.
+MAX_REFUSED = 1_000
+MAX_REFUSED_AT_START = 20
+# Attempts at a load in one run, each after the source or the ledger has changed meanwhile.
+MAX_STARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Uploader:
-    """What all loads of a run go through.
+    """Uploads loads, with the settings of a run.
 
-    `chunk_size`: points a request, at most; `ambiguous_ids`: what `ResourceDatabase.ambiguous_ids` found;
-    `retries_refused`: points that the VTN refused in an earlier run are sent once more; `on_receipt` hears of each
-    request that the VTN has acknowledged, from the thread that sent it.
+    `chunk_size`: maximum number of points per request; `ambiguous_ids`: see `ResourceDatabase.ambiguous_ids`;
+    `retries_refused`: send again the points that the VTN refused in an earlier run; `on_receipt`: called for each
+    acknowledged request, in the thread that sent it.
     """
 
     source: Source
@@ -51,40 +51,39 @@ class Uploader:
     on_receipt: Callable[[Receipt], None] = lambda _receipt: None
 
     def upload(self, load: Load, entry: Entry, *, label: str = "[1/1]") -> LoadResult:
-        """Send what the VTN does not have of this load yet; `entry` is what the ledger knows of it.
+        """Send what the VTN does not have of this load; `entry`: its ledger entry; `label`: its number, for the log.
 
-        A load that cannot be sent, or not to its end, comes back as failed with the reason, and so does one of which
-        the VTN refuses points, though it has all others; what the VTN acknowledged stays recorded. Raises
-        `ConfigurationError` for what no other load would get past either, and `StoppedError` before the next request
-        when the run was told to stop.
+        A load that cannot be sent completely is returned as failed with the reason, also if the VTN has all but the
+        points that it refuses; acknowledged points stay recorded. Raises `ConfigurationError` if no other load would
+        succeed either, and `StoppedError` instead of the next request if the run was stopped.
         """
-        return _LoadUpload(self, load, entry, label).result()
+        return _LoadUpload(self, load, entry, label).run()
 
 
 class _LoadUpload:
-    """One load on its way: what is known of it, what is pending, and what has come of it so far."""
+    """The upload of one load, and its state so far."""
 
     def __init__(self, uploader: Uploader, load: Load, entry: Entry, label: str) -> None:
-        self._to = uploader
+        self._uploader = uploader
         self._load = load
         self._entry = entry
         self._label = label
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._series: MeterSeries
         self._pending: PendingRanges
-        self._refused: dict[int, RefusedPoint] = {}  # by start; those of earlier runs, too
-        self._refused_anew = 0
-        self._last_is_taken = False
+        self._refused: dict[int, RefusedPoint] = {}  # by start, including those of earlier runs
+        self._newly_refused = 0
+        self._last_is_accepted = False
         self._dropped: Mapping[str, int] = {}
         self._points_to_send = 0
         self._points_sent = 0
         self._points_already_there = 0
         self._chunks = 0
         self._retries = 0
-        self._answers: tuple[str, ...] = ()  # to attempts at points that are not through yet
+        self._answers: tuple[str, ...] = ()  # to failed attempts since the last success or refused point
 
-    def result(self) -> LoadResult:
-        """What came of it, once it is through or has failed."""
+    def run(self) -> LoadResult:
+        """Upload the load, and return the result, also if it failed."""
         log.info("%s Uploading %s", self._label, self._load.name)
         try:
             self._upload()
@@ -93,7 +92,7 @@ class _LoadUpload:
             if isinstance(error, PermanentError) and error.dropped:
                 self._dropped = error.dropped
             reason = str(error)
-            self._to.ledger.settle(self._load, "failed", reason, error.answers, time.monotonic() - self._begun)
+            self._uploader.ledger.settle(self._load, "failed", reason, error.answers, time.monotonic() - self._started)
             log.error("%s   Load %s (%s) failed: %s", self._label, self._load.load_id, self._load.name, error)
             return self._result("failed", reason)
         return self._result("done")
@@ -101,48 +100,49 @@ class _LoadUpload:
     def _upload(self) -> None:
         if self._load.fault is not None:
             raise PermanentError(self._load.fault)
-        if self._load.vtn_resource_id in self._to.ambiguous_ids:
+        if self._load.vtn_resource_id in self._uploader.ambiguous_ids:
             raise PermanentError(
                 f"Another load, with another series, has the same vtn_resource_id {self._load.vtn_resource_id}: "
                 "correct the loads table"
             )
-        for left in reversed(range(BEGUN_AT_MOST)):
+        for attempts_left in reversed(range(MAX_STARTS)):
             try:
                 self._send_series()
             except (ReplacedError, MarkChangedError) as error:
-                if not left:
+                if not attempts_left:
                     raise
                 what = "meter file" if isinstance(error, ReplacedError) else "ledger"
                 log.info("%s   The %s was changed: %s is read again", self._label, what, self._load.name)
-                self._entry = self._to.ledger.entries([self._load]).get(self._load.vtn_resource_id, Entry())
+                self._entry = self._uploader.ledger.entries([self._load]).get(self._load.vtn_resource_id, Entry())
             else:
                 return
 
     def _send_series(self) -> None:
-        self._series = series = self._to.source.series_of(self._load)
+        self._series = series = self._uploader.source.series_of(self._load)
         self._dropped = series.dropped
         log.info("%s   Loaded %d data points from H5 file", self._label, len(series))
-        self._refused = self._still_refused()
+        self._refused = self._known_refused()
         parts = pending(series, self._entry.marks)
         refused_at = indices_outside(parts, indices_of(series, self._refused).values())
-        self._pending = PendingRanges(series, parts, refused_at if self._to.retries_refused else ())
+        self._pending = PendingRanges(series, parts, refused_at if self._uploader.retries_refused else ())
         to_send = len(self._pending)
         self._points_to_send = self._points_sent + to_send
+        # After a restart, the acknowledged points include those that this run has sent.
         if not self._points_sent:
             self._points_already_there = len(series) - sum(part.points for part in parts) - len(refused_at)
         self._send_pending()
         if self._refused:
             raise PermanentError(_summary(self._refused)).advised("points refused")
         if not to_send and self._entry.state != "done":
-            self._to.ledger.settle(self._load, "done")
+            self._uploader.ledger.settle(self._load, "done")
         there = f", {self._points_already_there} acknowledged earlier" if self._points_already_there else ""
         log.info("%s   ✓ Complete: %d points uploaded%s", self._label, self._points_sent, there)
 
     def _send_pending(self) -> None:
-        """Requests as large as the VTN takes, and smaller ones around what it refuses."""
+        """Send requests as large as the VTN accepts, and smaller ones around the points that it refuses."""
         bisection = RejectedPointBisection()
         while self._pending:
-            chunk = self._pending.peek(bisection.size(min(self._to.chunk_size, self._to.wire.max_points)))
+            chunk = self._pending.peek(bisection.size(min(self._uploader.chunk_size, self._uploader.wire.max_points)))
             log.info("%s   Uploading chunk %d: %d points...", self._label, self._chunks + 1, len(chunk))
             try:
                 receipt = self._send(chunk)
@@ -150,27 +150,27 @@ class _LoadUpload:
                 if not error.is_worth_splitting(len(chunk)):
                     raise
                 self._answers += error.answers
-                continue
+                continue  # with fewer points, as the wire has lowered `max_points`
             except RejectedError as error:
                 self._answers += error.answers
                 if bisection.refused(len(chunk)):
-                    self._refuse(chunk, error)
+                    self._record_refused(chunk, error)
                     self._pending.consume(1)
-                    self._require_use()
+                    self._raise_if_hopeless()
                 continue
             bisection.taken(len(chunk))
             self._pending.consume(len(chunk))
             rate = receipt.points / max(receipt.seconds, 1e-6)
-            told = (self._points_sent, self._points_to_send, rate)
-            log.info("%s   ✓ Uploaded %d/%d points (%.0f pts/sec)", self._label, *told)
+            progress = (self._points_sent, self._points_to_send, rate)
+            log.info("%s   ✓ Uploaded %d/%d points (%.0f pts/sec)", self._label, *progress)
 
     def _send(self, chunk: Chunk) -> Receipt:
-        receipt = self._to.wire.send(self._load, chunk)
+        receipt = self._uploader.wire.send(self._load, chunk)
         receipt = replace(receipt, answers=(*self._answers, *receipt.answers))
         accepted = [start_s for start_s in chunk.start_s.tolist() if start_s in self._refused] if self._refused else []
         try:
             self._acknowledge(chunk, receipt, accepted)
-        except MarkChangedError:  # all the same, the VTN has it
+        except MarkChangedError:  # the VTN has the points all the same
             self._count(receipt)
             raise
         for start_s in accepted:
@@ -181,11 +181,12 @@ class _LoadUpload:
     def _acknowledge(self, chunk: Chunk, receipt: Receipt, accepted: Sequence[int] = ()) -> None:
         others = len(self._refused) > len(accepted)
         try:
-            self._entry = self._to.ledger.acknowledge(
+            self._entry = self._uploader.ledger.acknowledge(
                 self._load, chunk, receipt, accepted, refuses_others=others, before=self._entry
             )
         except BusyError:
-            invalidate_overwritten_months(self._load, self._series, chunk, self._to.ledger)
+            # The lease was lost while the request was in flight.
+            invalidate_overwritten_months(self._load, self._series, chunk, self._uploader.ledger)
             raise
 
     def _count(self, receipt: Receipt) -> None:
@@ -193,43 +194,43 @@ class _LoadUpload:
         self._chunks += 1
         self._retries += receipt.retries
         self._answers = ()
-        self._to.on_receipt(receipt)
+        self._uploader.on_receipt(receipt)
 
-    def _refuse(self, chunk: Chunk, error: RejectedError) -> None:
-        self._entry = self._to.ledger.refuse(self._load, chunk, str(error), self._answers, before=self._entry)
+    def _record_refused(self, chunk: Chunk, error: RejectedError) -> None:
+        self._entry = self._uploader.ledger.refuse(self._load, chunk, str(error), self._answers, before=self._entry)
         point = self._entry.refused[-1]
-        self._refused_anew += point.start_s not in self._refused
+        self._newly_refused += point.start_s not in self._refused
         self._refused[point.start_s] = point
         self._answers = ()
         log.warning("Load %s (%s): the VTN refuses %s", self._load.load_id, self._load.name, point)
 
-    def _require_use(self) -> None:
-        """Raise `PermanentError` where what was refused tells that the rest would be as well."""
-        are_many = self._refused_anew >= REFUSED_AT_MOST
-        are_all = self._refused_anew >= REFUSED_FROM_THE_FIRST and not (self._points_sent or self._last_is_taken)
-        if self._pending and (are_many or (are_all and not self._takes_the_last())):
-            told = f"{_summary(self._refused)}; so many are refused that the others were not tried"
-            raise PermanentError(told).advised("points refused")
+    def _raise_if_hopeless(self) -> None:
+        """Raise `PermanentError` if the points refused so far suggest that the rest would be refused as well."""
+        are_many = self._newly_refused >= MAX_REFUSED
+        are_all = self._newly_refused >= MAX_REFUSED_AT_START and not (self._points_sent or self._last_is_accepted)
+        if self._pending and (are_many or (are_all and not self._accepts_last())):
+            message = f"{_summary(self._refused)}; so many are refused that the others were not tried"
+            raise PermanentError(message).advised("points refused")
 
-    def _takes_the_last(self) -> bool:
-        """Whether the VTN takes the last point, which goes with the others once more when it is their turn."""
+    def _accepts_last(self) -> bool:
+        """Whether the VTN accepts the last point. It stays pending, and is sent again with the points before it."""
         last = self._pending.last()
         try:
-            receipt = self._to.wire.send(self._load, last)
+            receipt = self._uploader.wire.send(self._load, last)
         except RejectedError:
             return False
         self._acknowledge(last, receipt)
-        self._last_is_taken = True
+        self._last_is_accepted = True
         return True
 
-    def _still_refused(self) -> dict[int, RefusedPoint]:
-        """The points that the VTN refused, by their start; those that the source has no more are forgotten."""
+    def _known_refused(self) -> dict[int, RefusedPoint]:
+        """Return the points refused earlier, by start; the ledger forgets those that the source no longer has."""
         refused = {point.start_s: point for point in self._entry.refused}
-        there = indices_of(self._series, refused)
-        gone = set(refused) - set(there)
+        existing = indices_of(self._series, refused)
+        gone = set(refused) - set(existing)
         if gone:
-            self._to.ledger.forget_refused(self._load, gone)
-        return {start_s: refused[start_s] for start_s in there}
+            self._uploader.ledger.forget_refused(self._load, gone)
+        return {start_s: refused[start_s] for start_s in existing}
 
     def _result(self, state: LoadState, error: str | None = None) -> LoadResult:
         return LoadResult(
@@ -242,20 +243,21 @@ class _LoadUpload:
             dropped=self._dropped,
             chunks=self._chunks,
             retries=self._retries,
-            seconds=time.monotonic() - self._begun,
+            seconds=time.monotonic() - self._started,
             error=error,
         )
 
 
 def invalidate_overwritten_months(load: Load, series: MeterSeries, chunk: Chunk, ledger: Ledger) -> None:
-    """A chunk of this series that came after the lease was lost may have overwritten what the successor sent.
+    """Remove marks that may no longer hold, because this chunk was sent after the lease was lost.
 
-    Unless that is the same, the ledger forgets it, and the next run sends it again.
+    It may have overwritten what the next holder sent. Months whose marks do not match this series are sent again by the
+    next run.
     """
     marks = ledger.entries([load]).get(load.vtn_resource_id, Entry()).marks
     try:
         differing = {part.month.number for part in pending(series, marks) if part.begin == part.month.begin}
-    except BadSeriesError:  # the series is not to be had any more
+    except BadSeriesError:  # a long series cannot be read any more
         differing = set(marks)
     overwritten = differing & {number for number, _ in month_begins(chunk.start_s)}
     ledger.invalidate_marks(load, [mark for mark in marks.values() if mark.month in overwritten])

@@ -1,7 +1,7 @@
-"""How points travel to a VTN and back: HTTP, tokens, time limits, and what each kind of VTN wants to be sent.
+"""Wires: how each kind of VTN is spoken to, including HTTP, tokens, time limits and payload formats.
 
-`sync` knows a `Wire` and no more; `bulk.BulkWire` is the one that there is. Only this package knows what a status code
-or the JSON of a VTN means: everybody else sees the errors of `venclient.errors`.
+`sync` depends only on the `Wire` protocol, whose one implementation is `bulk.BulkWire`. Status codes and the JSON of a
+VTN are known only in this package; all others see the errors of `venclient.errors`.
 """
 
 from collections.abc import Iterator
@@ -13,38 +13,39 @@ __all__ = ["Wire"]
 
 
 class Wire(Protocol):
-    """One VTN, for any number of threads at once.
+    """A client for one VTN, shared by any number of threads.
 
-    Each call is tried again while that may help. Then the last error is raised: `TransientError`, `PermanentError`,
-    `ConfigurationError` where no other load would get past it either, or `StoppedError`.
+    Calls are retried for as long as that may help, and then raise the last error: `TransientError`, `PermanentError`,
+    `ConfigurationError` if no other load would succeed either, or `StoppedError`.
     """
 
     @property
     def max_points(self) -> int:
-        """How many points the next request may have."""
+        """Maximum number of points in the next request."""
         ...
 
     def send(self, load: Load, chunk: Chunk) -> Receipt:
-        """Send the points; returns once the VTN has acknowledged every one of them.
+        """Send the points, and return once the VTN has acknowledged every one of them.
 
-        Raises `RejectedError` where it does not take all of them, and `TooMuchError` where fewer may get through.
+        Raises `RejectedError` if the VTN does not accept all of them, and `TooMuchError` if a smaller request may
+        succeed.
         """
         ...
 
     def read_back(self, load: Load, like: MeterSeries) -> Iterator[Stored]:
-        """All points that the VTN has of a load, in order of time, some whole months of `like` at a time."""
+        """Yield all points of a load that the VTN has, in time order, a few whole months of `like` at a time."""
         ...
 
     def read_between(self, load: Load, begin_s: int, end_s: int) -> MeterSeries:
-        """Those that start from `begin_s` up to `end_s` (unix time)."""
+        """Return the points of a load that the VTN has with a start in `[begin_s, end_s)`, in unix time."""
         ...
 
     def register_ven(self, ven: str) -> None:
-        """Make a VEN known to the VTN; harmless where it is known already."""
+        """Register a VEN; does nothing if it is registered already."""
         ...
 
     def register_load(self, load: UnregisteredLoad) -> str:
-        """The VTN's id of this load's resource, created now or found where it exists already."""
+        """Register a load, unless it is registered already, and return the VTN's id of its resource."""
         ...
 
     def knows(self, load: Load) -> bool:

@@ -1,4 +1,4 @@
-"""Where the bearer token comes from: given outright, or fetched with OAuth 2 client credentials (contracts §4)."""
+"""Bearer tokens: a fixed one, or one fetched with OAuth 2 client credentials (contracts §4)."""
 
 import base64
 import copy
@@ -20,40 +20,41 @@ from venclient.wires.answers import (
     MAX_ANSWER_BYTES,
     UNREADABLE,
     WIRE_BYTES_PER_BYTE,
-    content,
-    redirected_to,
+    excerpt,
+    read_body,
+    redirect_target,
     retry_after_s,
-    shown,
-    trouble,
+    translate_error,
 )
 from venclient.wires.deadlines import CONNECT_TIMEOUT_S
 from venclient.wires.lenient_json import decoded
 from venclient.wires.transport import Session, Sockets, require_privacy, without_query
 
 FETCH_TIMEOUT_S = 15.0
-# Longer than any server takes in a header.
-MAX_TOKEN = 64 * 2**10
-# A token is renewed this long before it expires, or a tenth of its life before, whichever is less.
+# More than any server accepts in a header.
+MAX_TOKEN_LENGTH = 64 * 2**10
+# A token is renewed this long before it expires, or a tenth of its lifetime if that is shorter.
 LEEWAY_S = 60.0
-REFUSED_FOR_A_MOMENT_S = 20.0
-TRIED_AGAIN = frozenset({408, 425, 429})
+# For this long, a token server that issued a token before may refuse another without ending the run.
+REFUSAL_GRACE_S = 20.0
+RETRYABLE = frozenset({408, 425, 429})
 
 
 class TokenSource(Protocol):
-    """A token for all threads."""
+    """Supplies one bearer token to all threads."""
 
     def token(self) -> str:
         """The token to send now."""
 
     def renew(self, refused: str) -> bool:
-        """Told that the VTN refused this token: is there another to be had?"""
+        """Invalidate a token that the VTN refused; returns whether `token()` has another."""
 
     def cut(self) -> None:
-        """End a fetch under way, and make no other: `token()` raises `TokenServerError` where it would need one."""
+        """Abort a fetch in progress and make no other: `token()` raises `TokenServerError` where it would need one."""
 
 
 class GivenToken:
-    """A token that the operator gave outright."""
+    """A fixed token from the operator."""
 
     def __init__(self, token: SecretStr) -> None:
         self._token = token
@@ -61,23 +62,24 @@ class GivenToken:
             raise ConfigurationError("The bearer token has characters that no token has").advised("bearer token")
 
     def token(self) -> str:
-        """The token as it was given."""
+        """The fixed token."""
         return self._token.get_secret_value()
 
     def renew(self, refused: str) -> bool:
-        """Never: there is only the one."""
+        """False, unless another token was refused: there is only one."""
         return refused != self.token()
 
     def cut(self) -> None:
-        """Nothing is ever fetched."""
+        """Does nothing, as nothing is fetched."""
 
 
 class ClientCredentials:
-    """A token from the token server, fetched once for all threads that wait for it, and again before it expires.
+    """A token from a token server, fetched once for all threads, and again before it expires.
 
-    `token()` raises `TokenServerError` while the token server is away, and `ConfigurationError` when it refuses the
-    client id or the secret: at once where it never gave a token, and after some time where it did. Plain http to
-    another machine, unless `allow_http`, and a `ca_file` without certificates are a `ConfigurationError` as well.
+    `token()` raises `TokenServerError` while the token server is unavailable, and `ConfigurationError` if it refuses
+    the client id or secret: at once if it never issued a token, otherwise after 20 s. The constructor raises
+    `ConfigurationError` for plain http to another machine unless `allow_http`, and for a `ca_file` without
+    certificates.
     """
 
     def __init__(
@@ -101,23 +103,24 @@ class ClientCredentials:
         self._is_cut = False
         self._renew_at = 0.0
         self._refused_since: float | None = None
-        self._has_given = False
+        self._has_issued = False
 
     def token(self) -> str:
-        """The token to send now; whoever waits for the same fetch gets its token, or each a copy of its error."""
+        """The token to send now; threads that wait for the same fetch share its token or its error."""
         with self._lock:
             if self._token is not None and time.monotonic() < self._renew_at:
                 return self._token
             if self._is_cut:
-                raise _cut_off()
+                raise _cut_error()
             if self._fetching is None:
                 self._fetching = Future()
-                # In a thread of its own: nothing ends a look-up of a name, or a connection that is not made yet.
+                # In a separate thread, as nothing can abort a DNS lookup or a TCP connect that `cut` must not wait for.
                 Thread(target=self._fetch_for_all, args=(self._fetching,), name="token", daemon=True).start()
             fetching = self._fetching
         try:
             return fetching.result()
         except VenClientError as error:
+            # A copy, as each thread sets `answers` and the traceback of its own.
             raise copy.copy(error) from None
 
     def renew(self, refused: str) -> bool:
@@ -128,51 +131,52 @@ class ClientCredentials:
         return True
 
     def cut(self) -> None:
-        """End a fetch under way, and make no other: `token()` raises `TokenServerError` where it would need one."""
+        """Abort a fetch in progress and make no other: `token()` raises `TokenServerError` where it would need one."""
         with self._lock:
             self._is_cut = True
             fetching, self._fetching = self._fetching, None
         self._sockets.cut()
         if fetching is not None:
-            fetching.set_exception(_cut_off())
+            fetching.set_exception(_cut_error())
 
-    def _fetch_for_all(self, waiting: Future[str]) -> None:
+    def _fetch_for_all(self, fetching: Future[str]) -> None:
         outcome: str | BaseException
         try:
-            outcome, life_s = self._fetch()
-        except BaseException as error:  # noqa: BLE001 - it is for those who wait
-            outcome, life_s = error, 0.0
+            outcome, lifetime_s = self._fetch()
+        except BaseException as error:  # noqa: BLE001 - raised in the threads that wait for the token
+            outcome, lifetime_s = error, 0.0
         with self._lock:
-            if self._fetching is not waiting:  # cut meanwhile
+            if self._fetching is not fetching:  # `cut` was called meanwhile
                 return
             self._fetching = None
             if isinstance(outcome, str):
-                self._token, self._renew_at = outcome, time.monotonic() + life_s - min(LEEWAY_S, life_s / 10)
+                self._token, self._renew_at = outcome, time.monotonic() + lifetime_s - min(LEEWAY_S, lifetime_s / 10)
         if isinstance(outcome, str):
-            waiting.set_result(outcome)
+            fetching.set_result(outcome)
         else:
-            waiting.set_exception(outcome)
+            fetching.set_exception(outcome)
 
     def _fetch(self) -> tuple[str, float]:
+        """A fresh token, and its lifetime in seconds."""
         try:
-            answer = self._ask()
+            response = self._request_token()
         except UNREADABLE as error:
-            # Without the chain of causes, which quotes the server as it is.
-            raise self._unanswered(error) from None
-        token = answer.access_token_jwt or answer.access_token
-        if not isinstance(token, str) or not _fits_header(token) or len(token) > MAX_TOKEN:
-            raise self._refused("no access_token in its answer, or one that no header can carry")
-        self._has_given, self._refused_since = True, None
-        return token, _seconds(answer.expires_in)
+            # The chain of causes is dropped, as it quotes the server verbatim.
+            raise self._no_response_error(error) from None
+        token = response.access_token_jwt or response.access_token
+        if not isinstance(token, str) or not _fits_header(token) or len(token) > MAX_TOKEN_LENGTH:
+            raise self._refusal_error("no access_token in its answer, or one that no header can carry")
+        self._has_issued, self._refused_since = True, None
+        return token, _lifetime_s(response.expires_in)
 
-    def _ask(self) -> "_Answer":
+    def _request_token(self) -> "_TokenResponse":
         # RFC 6749 §2.3.1 has id and secret percent-encoded before they go into HTTP Basic; authlib sends them as given.
         client_id = quote(self._client_id, safe="")
         client_secret = quote(self._client_secret.get_secret_value(), safe="")
-        answers: list[_Answer] = []
+        responses: list[_TokenResponse] = []
 
         def keep(response: requests.Response) -> requests.Response:
-            answers.append(self._checked(response))
+            responses.append(self._parse(response))
             return response
 
         with (
@@ -182,7 +186,7 @@ class ClientCredentials:
         ):
             self._sockets.watch(session)
             session.register_compliance_hook("access_token_response", keep)
-            # authlib would read the answer itself, as much as there is, and finds that it was read to its end already.
+            # The hook has read the response, with a limit. authlib, which has none, fails to read it once more.
             with suppress(RuntimeError):
                 session.fetch_token(
                     self._token_url,
@@ -191,56 +195,57 @@ class ClientCredentials:
                     allow_redirects=False,
                     stream=True,
                 )
-        return answers[-1]
+        return responses[-1]
 
-    def _checked(self, response: requests.Response) -> "_Answer":
+    def _parse(self, response: requests.Response) -> "_TokenResponse":
         status = response.status_code
         try:
-            answer = decoded(content(response), _Answer)
+            parsed = decoded(read_body(response), _TokenResponse)
         except ValueError:
-            answer = None
-        error = answer.error if answer else None
-        told = f"{status}{self._reason(answer) if answer else ''}"
-        if status in TRIED_AGAIN or status >= 500 or error == "temporarily_unavailable":
+            parsed = None
+        error = parsed.error if parsed else None
+        description = f"{status}{self._reason(parsed) if parsed else ''}"
+        if status in RETRYABLE or status >= 500 or error == "temporarily_unavailable":
             raise TokenServerError(
-                f"Token server {self._shown_url} answers {told}", retry_after_s=retry_after_s(response)
+                f"Token server {self._shown_url} answers {description}", retry_after_s=retry_after_s(response)
             )
-        if where := redirected_to(response):
-            raise self._refused(f"status {status}, which points to {where} and is not followed")
+        if where := redirect_target(response):
+            raise self._refusal_error(f"status {status}, which points to {where} and is not followed")
+        # Some servers report an error with a 200.
         if status != 200 or error is not None:
-            raise self._refused(f"status {told}")
-        if answer is None:
+            raise self._refusal_error(f"status {description}")
+        if parsed is None:
             raise TokenServerError(f"Token server {self._shown_url} answers something that is not a JSON object")
-        return answer
+        return parsed
 
-    def _reason(self, answer: "_Answer") -> str:
-        """Why no token is given (RFC 6749 §5.2), for a message: it may well echo what it was sent."""
+    def _reason(self, response: "_TokenResponse") -> str:
+        """The server's reason for issuing no token (RFC 6749 §5.2), without credentials that it may echo."""
         secret = self._client_secret.get_secret_value()
         basic = base64.b64encode(f"{quote(self._client_id, safe='')}:{quote(secret, safe='')}".encode()).decode()
-        told = [answer.error, answer.error_description]
-        word, description = (
-            shown(text, secret, secret.strip(), basic) if isinstance(text, str) else "" for text in told
+        texts = [response.error, response.error_description]
+        code, description = (
+            excerpt(text, secret, secret.strip(), basic) if isinstance(text, str) else "" for text in texts
         )
-        return (f", {word}" if word else "") + (f": {description}" if description else "")
+        return (f", {code}" if code else "") + (f": {description}" if description else "")
 
-    def _unanswered(self, error: BaseException) -> VenClientError:
-        meant = trouble(error, f"token server {self._shown_url}", None)
-        return meant if isinstance(meant, ConfigurationError) else TokenServerError(str(meant))
+    def _no_response_error(self, error: BaseException) -> VenClientError:
+        translated = translate_error(error, f"token server {self._shown_url}", None)
+        return translated if isinstance(translated, ConfigurationError) else TokenServerError(str(translated))
 
-    def _refused(self, why: str) -> VenClientError:
-        """One that gave a token before may be out of step for a moment."""
+    def _refusal_error(self, why: str) -> VenClientError:
+        """`TokenServerError` for a short time if the server issued a token before, otherwise `ConfigurationError`."""
         now = time.monotonic()
         self._refused_since = self._refused_since or now
-        if self._has_given and now - self._refused_since < REFUSED_FOR_A_MOMENT_S:
+        if self._has_issued and now - self._refused_since < REFUSAL_GRACE_S:
             return TokenServerError(f"Token server {self._shown_url} gives no fresh token: {why}")
         given = {"client id": self._client_id, "client secret": self._client_secret.get_secret_value()}
         oddities = "".join(f". The {name} {oddity}" for name, text in given.items() if (oddity := _oddity(text)))
-        told = f"Token server {self._shown_url} gives no token: {why}{oddities}"
-        return ConfigurationError(told).advised("no token")
+        message = f"Token server {self._shown_url} gives no token: {why}{oddities}"
+        return ConfigurationError(message).advised("no token")
 
 
-class _Answer(msgspec.Struct):
-    """What a token server says (RFC 6749 §5; contracts §4); nothing of it is trusted to have its type."""
+class _TokenResponse(msgspec.Struct):
+    """The response of a token server (RFC 6749 §5; contracts §4), whose fields may have any type."""
 
     access_token: Any = None
     access_token_jwt: Any = None
@@ -250,18 +255,18 @@ class _Answer(msgspec.Struct):
 
 
 class _TokenSession(OAuth2Session, Session):  # type: ignore[misc]  # authlib has no types
-    """authlib's session, with the manners of ours."""
+    """authlib's OAuth 2 session on top of `transport.Session`: proxies for other machines only, and no redirects."""
 
     def __init__(self, client_id: str, client_secret: str) -> None:
         OAuth2Session.__init__(self, client_id, client_secret, token_endpoint_auth_method="client_secret_basic")
 
 
-def _cut_off() -> TokenServerError:
+def _cut_error() -> TokenServerError:
     return TokenServerError("No token is fetched any more: the run was told to stop")
 
 
 def _oddity(given: str) -> str | None:
-    """What an id or a secret has that none is likely to have: RFC 6749 §A.1 and §A.2 know printable ASCII alone."""
+    """What makes an id or secret look mistyped: RFC 6749 §A.1 and §A.2 allow only printable ASCII."""
     for end, what in ((given[:1], "begins with"), (given[-1:], "ends in")):
         if end in ("\r", "\n"):
             return f"{what} a line break"
@@ -272,13 +277,13 @@ def _oddity(given: str) -> str | None:
     return "stands in quotation marks" if len(given) > 1 and given[0] == given[-1] and given[0] in "\"'" else None
 
 
-def _seconds(expires_in: object) -> float:
-    """A token whose life is not told, or is no life at all, is used until the VTN refuses it."""
+def _lifetime_s(expires_in: object) -> float:
+    """The lifetime in seconds; infinite if absent, malformed or not positive, so that the VTN's refusal decides."""
     try:
-        life_s = float(str(expires_in))
+        lifetime_s = float(str(expires_in))
     except ValueError:
         return math.inf
-    return life_s if life_s > 0 else math.inf
+    return lifetime_s if lifetime_s > 0 else math.inf
 
 
 def _fits_header(token: str) -> bool:

@@ -1,7 +1,7 @@
-"""Bodies of points on the wire: gzip where the VTN takes it, plain where it does not.
+"""Gzip for request bodies, if the VTN accepts it.
 
-No server has to say which encodings it takes in requests (RFC 7694), so it is a body of points that asks: one goes
-compressed, and where that is not taken, the same body goes plain. Points are judged by the answer to the plain one.
+Servers need not announce which request encodings they accept (RFC 7694), so a body of points serves as the probe: it is
+sent compressed and, if refused, sent again plain. Only a refusal of the plain body counts against the points.
 """
 
 import logging
@@ -16,101 +16,108 @@ from venclient.errors import PermanentError, TooLargeError, TransientError
 log = logging.getLogger(__name__)
 
 GZIP = "gzip"
-# The least work that makes a year of hours ten times smaller; level 4 makes it 13 times smaller, in 1.4 times the time.
+# The fastest level, which makes a year of hours ten times smaller; level 4: 13 times smaller, in 1.4 times the time.
 LEVEL = 1
-GZIP_FORMAT = 31  # zlib's `wbits`: the largest window, between gzip's head and end
-# What a server answers whatever the body is like.
-NOT_OF_THE_BODY = frozenset({401, 404, 408, 425, 429, 502, 503, 504})
-# What is no clear "no", such as a 500, may be about something else: it is one after so many in a row.
-DOUBTS = 3
-# Nobody sends a body plain, on a slow line, that could go compressed a moment later; nor waits for long.
-FIRST_ANSWER_WITHIN_S = 10.0
+GZIP_FORMAT = 31  # zlib's `wbits`: the largest window, with gzip's header and trailer
+# Statuses that do not depend on the body.
+UNRELATED_TO_BODY = frozenset({401, 404, 408, 425, 429, 502, 503, 504})
+# A failure that is no clear refusal, such as a 500, may have another cause: it takes this many in a row.
+UNCLEAR_FAILURES = 3
+# Bodies wait this long for the first probe, rather than go plain on a slow line when they could have been compressed.
+FIRST_PROBE_TIMEOUT_S = 10.0
 
 T = TypeVar("T")
 Encoded = bytes | bytearray
 
 
 class Compression:
-    """Whether bodies go compressed, for all threads of a process.
+    """Decides whether bodies are compressed, for all threads of a process.
 
-    `is_taken`: what the VTN is known to take, None to ask it; `on_learned` hears what it was found to take.
+    `is_taken`: whether the VTN is known to accept gzip, None to probe it; `on_learned`: called with the result.
     """
 
     def __init__(self, is_taken: bool | None, on_learned: Callable[[bool], None] = lambda _is_taken: None) -> None:
         self._is_taken = is_taken
         self._on_learned = on_learned
-        self._doubts = 0
+        self._unclear_failures = 0
         self._lock = Lock()
-        self._question = Lock()
-        self._has_asked = Event()
+        self._probe = Lock()
+        self._first_probe_done = Event()
 
     @contextmanager
-    def of(self, plain: Encoded) -> Iterator["Body"]:
-        """How this body goes, at each attempt within; while one asks once more, the others go plain."""
-        asks = self._is_taken is None and self._question.acquire(blocking=False)
-        if self._is_taken is None and not asks:
-            self._has_asked.wait(FIRST_ANSWER_WITHIN_S)
+    def body(self, plain: Encoded) -> Iterator["Body"]:
+        """The body for all attempts at one request; it is plain while another body is a repeated probe."""
+        is_probe = self._is_taken is None and self._probe.acquire(blocking=False)
+        if self._is_taken is None and not is_probe:
+            self._first_probe_done.wait(FIRST_PROBE_TIMEOUT_S)
         try:
-            yield Body(self, plain, is_compressed=asks or bool(self._is_taken), is_question=asks)
+            yield Body(self, plain, is_compressed=is_probe or bool(self._is_taken), is_probe=is_probe)
         finally:
-            if asks:
-                self._question.release()
-                self._has_asked.set()
+            if is_probe:
+                self._probe.release()
+                self._first_probe_done.set()
 
-    def taken(self) -> None:
-        """The VTN has taken a compressed body."""
+    def record_accepted(self) -> None:
+        """The VTN accepted a compressed body."""
         with self._lock:
             is_new = self._is_taken is None
             if is_new:
-                self._is_taken, self._doubts = True, 0
+                self._is_taken, self._unclear_failures = True, 0
         if is_new:
             self._on_learned(True)
 
-    def refused(self, why: str, *, is_clear: bool, is_question: bool) -> None:
-        """The VTN has taken plain what it did not take compressed: only a question's answer says that it never does."""
+    def record_refused(self, why: str, *, is_clear: bool, is_probe: bool) -> None:
+        """The VTN accepted a body plain that it had refused compressed.
+
+        If it was not a probe, the failure may have been temporary, and the next body becomes one.
+        """
         with self._lock:
-            if is_question:
-                self._doubts += DOUBTS if is_clear else 1
-            is_no = self._doubts >= DOUBTS
-            self._is_taken = False if is_no else None
-        if is_no:
+            if is_probe:
+                self._unclear_failures += UNCLEAR_FAILURES if is_clear else 1
+            is_refused = self._unclear_failures >= UNCLEAR_FAILURES
+            self._is_taken = False if is_refused else None
+        if is_refused:
             log.info("The VTN takes no gzip: bodies go to it as they are. It answered %s", why)
             self._on_learned(False)
 
 
 class Body:
-    """One body, compressed once, however many attempts there are; `is_question`: whether it asks the VTN."""
+    """One body, compressed once for all attempts; `is_probe`: whether it finds out if the VTN accepts gzip."""
 
-    def __init__(self, compression: Compression, plain: Encoded, *, is_compressed: bool, is_question: bool) -> None:
+    def __init__(self, compression: Compression, plain: Encoded, *, is_compressed: bool, is_probe: bool) -> None:
         self._compression = compression
         self._plain = plain
         self._compressed = zlib.compress(plain, LEVEL, GZIP_FORMAT) if is_compressed else None
-        self._is_question = is_question
+        self._is_probe = is_probe
         self._refusal: TransientError | PermanentError | None = None
 
     def send(self, post: Callable[[Encoded, str | None], T]) -> T:
-        """What `post(body, encoding)` returns or raises; to the plain body, where the compressed one is not taken."""
+        """Return or raise what `post(body, encoding)` does: for the plain body, if the compressed one is refused."""
         if self._compressed is not None:
             try:
                 answer = post(self._compressed, GZIP)
             except (TransientError, PermanentError) as error:
-                if not self._goes_plain_now(error):
+                if not self._falls_back_now(error):
                     raise
             else:
-                self._compression.taken()
+                self._compression.record_accepted()
                 return answer
         answer = post(self._plain, None)
         if self._refusal is not None:
             is_clear = isinstance(self._refusal, PermanentError | TooLargeError)
-            self._compression.refused(str(self._refusal), is_clear=is_clear, is_question=self._is_question)
+            self._compression.record_refused(str(self._refusal), is_clear=is_clear, is_probe=self._is_probe)
             self._refusal = None
         return answer
 
-    def _goes_plain_now(self, error: TransientError | PermanentError) -> bool:
-        """What got no answer goes plain at the next attempt only, unless it asks; so does a question put off."""
-        is_of_the_body = error.status not in NOT_OF_THE_BODY
-        if is_of_the_body:
+    def _falls_back_now(self, error: TransientError | PermanentError) -> bool:
+        """Whether to send the plain body at once, within the same attempt.
+
+        After a status that does not depend on the body: no, and only a probe is plain at the next attempt. If there was
+        no response: only for a probe, while other bodies are plain at the next attempt. Otherwise: yes.
+        """
+        may_be_body = error.status not in UNRELATED_TO_BODY
+        if may_be_body:
             self._refusal = error
-        if is_of_the_body or self._is_question:
+        if may_be_body or self._is_probe:
             self._compressed = None
-        return is_of_the_body and (self._is_question or error.status is not None)
+        return may_be_body and (self._is_probe or error.status is not None)

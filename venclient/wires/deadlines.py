@@ -1,7 +1,7 @@
-"""How long an exchange with a server may take, and how much it may answer.
+"""Time and size limits for a whole HTTP exchange.
 
-The timeouts of `requests` hold for each receive: a server that sends a byte now and then would keep a thread for ever.
-So each exchange has a clock, and one thread shuts the socket of whatever is over its time.
+The timeouts of `requests` apply to each receive: a server that sends a byte now and then could block a thread forever.
+So each exchange has a deadline, and a watchdog thread shuts the socket of any that is past it.
 """
 
 import math
@@ -16,20 +16,20 @@ import requests
 from venclient.periodic import periodic
 
 CONNECT_TIMEOUT_S = 10.0
-# A line that is slower than this (64 kbit/s) is none.
+# The slowest line that is supported, 64 kbit/s: deadlines are extended by the time that it takes for each byte.
 SLOWEST_BYTES_PER_SECOND = 8 * 2**10
 LOOK_EVERY_S = 0.2
 
 
 class Exchange:
-    """One request and its answer.
+    """One request and its response.
 
-    A proxy's tunnel and TLS have 10 s, from when there is a connection. Sending has `timeout_s` and what a line of
-    64 kbit/s takes, all of it and each piece: a slow line is not cut. The answer has `timeout_s`, from when all is sent
-    to its last byte, and what such a line takes. Before all that, TCP has 10 s for each address of the host; how long
-    its name may take is the resolver's matter.
+    Connecting has 10 s for each address of the host (name resolution is limited by the resolver only), then a proxy
+    tunnel and TLS have 10 s together. Sending has `timeout_s` plus the time that a line of 64 kbit/s takes, as a whole
+    and for each piece, so that a slow line is not cut off. The response has `timeout_s` from the end of sending to its
+    last byte, plus the time that such a line takes.
 
-    `max_bytes`: how many bytes may come, with headers, and before they are decompressed.
+    `max_bytes`: limit of the response with its headers, as received, before decompression.
     """
 
     def __init__(self, timeout_s: float, max_bytes: int) -> None:
@@ -39,56 +39,58 @@ class Exchange:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._socket: socket.socket | None = None
-        self._ends_at = math.inf
+        self._deadline = math.inf
         self._is_late = False
 
-    def connects(self, through: socket.socket) -> None:
-        """There is a connection, and what is agreed on it comes first."""
+    def on_connect(self, opened: socket.socket) -> None:
+        """A socket was opened, on which a proxy tunnel and TLS may still be negotiated."""
+        # TLS wraps the socket in a second one, which does not start the time anew.
         if not self.is_connecting:
             self.is_connecting = True
-            self._ends_at = time.monotonic() + CONNECT_TIMEOUT_S
-        self._socket = through
+            self._deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        self._socket = opened
 
-    def sends(self, through: socket.socket, size: int) -> None:
-        """So many bytes are sent now; those to a proxy are part of connecting."""
+    def on_send(self, opened: socket.socket, size: int) -> None:
+        """So many bytes are about to be sent."""
+        # These are for the proxy.
         if self.is_connecting:
             return
         if not self.has_begun:
-            self._begin(through)
+            self._begin(opened)
         allowed_s = size / SLOWEST_BYTES_PER_SECOND
-        self._ends_at += allowed_s
-        through.settimeout(self._timeout_s + allowed_s)
+        self._deadline += allowed_s
+        opened.settimeout(self._timeout_s + allowed_s)
 
-    def waits(self, through: socket.socket) -> None:
-        """All is sent."""
-        self._begin(through)
-        through.settimeout(self._timeout_s)
+    def on_sent(self, opened: socket.socket) -> None:
+        """The request was sent completely."""
+        self._begin(opened)
+        opened.settimeout(self._timeout_s)
 
-    def _begin(self, through: socket.socket) -> None:
+    def _begin(self, opened: socket.socket) -> None:
         self.has_begun = True
-        self._socket = through
-        self._ends_at = time.monotonic() + self._timeout_s
+        self._socket = opened
+        self._deadline = time.monotonic() + self._timeout_s
 
-    def has_come(self, size: int) -> None:
-        """So many bytes of the answer have come; raises `OSError` when there are too many of them."""
-        self._ends_at += size / SLOWEST_BYTES_PER_SECOND
+    def on_receive(self, size: int) -> None:
+        """So many bytes of the response were received; raises `OSError` if there are more than `max_bytes` in all."""
+        self._deadline += size / SLOWEST_BYTES_PER_SECOND
         self._bytes += size
         if self._bytes > self._max_bytes:
             raise OSError(f"more than {self._max_bytes:,} bytes")
 
-    def hang_up(self) -> None:
-        """Let no other request go through the same connection, whatever still comes by it."""
+    def drop_connection(self) -> None:
+        """Shut the socket, so that no other request is sent on this connection."""
         if self._socket is not None:
             shut(self._socket)
 
     def end_if_late(self) -> None:
-        """Shut the socket when the time is up; again at the next call, should it have been another socket by then."""
-        if self._socket is not None and self._ends_at <= time.monotonic():
+        """Shut the socket if the deadline has passed; called repeatedly, as the socket may be another one by then."""
+        if self._socket is not None and self._deadline <= time.monotonic():
             self._is_late = True
             shut(self._socket)
 
     def require_in_time(self) -> None:
-        """Raises `requests.Timeout` when it took too long: what was read since is no answer, whatever it looks like."""
+        """Raise `requests.Timeout` if the socket was shut: what looks like a complete response may be cut short."""
         if self._is_late and self.is_connecting:
             raise requests.ConnectTimeout(f"TLS or a proxy takes more than {CONNECT_TIMEOUT_S:g} s")
         if self._is_late:
@@ -96,53 +98,57 @@ class Exchange:
 
 
 class Deadlines:
-    """The exchanges under way, and the thread that ends those that are late; it begins with the first of them."""
+    """The exchanges in progress, and the watchdog thread that ends late ones; it starts with the first exchange."""
 
     def __init__(self) -> None:
-        self._under_way: set[Exchange] = set()
+        self._in_progress: set[Exchange] = set()
         self._of_thread = local()
         self._lock = Lock()
-        self._looking: ExitStack | None = None
+        self._watchdog: ExitStack | None = None
 
     @property
     def current(self) -> Exchange:
-        """What this thread has under way."""
+        """This thread's latest exchange."""
         exchange: Exchange = self._of_thread.exchange
         return exchange
 
     @contextmanager
     def exchange(self, timeout_s: float, max_bytes: int) -> Iterator[None]:
-        """Within, this thread makes one request; raises `requests.Timeout` in the end when it took too long."""
+        """Within, this thread makes one request; raises `requests.Timeout` at the end if it missed its deadline."""
         exchange = self._of_thread.exchange = Exchange(timeout_s, max_bytes)
         with self._lock:
-            self._under_way.add(exchange)
-            self._begin()
+            self._in_progress.add(exchange)
+            self._start_watchdog()
         try:
             yield
         finally:
             with self._lock:
-                self._under_way.discard(exchange)
+                self._in_progress.discard(exchange)
             exchange.require_in_time()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the watchdog thread."""
         with self._lock:
-            looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.close()
+            watchdog, self._watchdog = self._watchdog, None
+        # Outside the lock, which the thread may be waiting for.
+        if watchdog is not None:
+            watchdog.close()
 
-    def _begin(self) -> None:
-        if self._looking is None:
-            self._looking = ExitStack()
-            self._looking.enter_context(periodic(self._end_late, LOOK_EVERY_S, name="deadlines"))
+    def _start_watchdog(self) -> None:
+        if self._watchdog is None:
+            self._watchdog = ExitStack()
+            self._watchdog.enter_context(periodic(self._end_late, LOOK_EVERY_S, name="deadlines"))
 
     def _end_late(self) -> None:
         with self._lock:
-            for exchange in self._under_way:
+            for exchange in self._in_progress:
                 exchange.end_if_late()
 
 
 def shut(opened: socket.socket) -> None:
-    """Wake whoever waits on a socket; not by `SSLSocket.shutdown`, after which cipher text would be read as text."""
+    """Wake all threads that wait on a socket.
+
+    `SSLSocket.shutdown` would also drop the TLS layer, after which cipher text would be read as plain text.
+    """
     with suppress(OSError):  # closed already
         socket.socket.shutdown(opened, socket.SHUT_RDWR)

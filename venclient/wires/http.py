@@ -1,4 +1,4 @@
-"""One request to the VTN and its answer: session, token, time and size, and what a status means."""
+"""HTTP requests to a VTN and their responses: sessions, tokens, limits of time and size, meaning of a status."""
 
 from collections.abc import Callable, Iterator, Mapping
 from threading import Lock, local
@@ -27,13 +27,13 @@ from venclient.wires.answers import (
     MAX_ANSWER_BYTES,
     UNREADABLE,
     WIRE_BYTES_PER_BYTE,
-    content,
+    excerpt,
     is_timeout,
-    parts,
-    redirected_to,
+    iter_body,
+    read_body,
+    redirect_target,
     retry_after_s,
-    shown,
-    trouble,
+    translate_error,
 )
 from venclient.wires.auth import TokenSource
 from venclient.wires.compression import Encoded
@@ -41,12 +41,12 @@ from venclient.wires.deadlines import CONNECT_TIMEOUT_S
 from venclient.wires.lenient_json import decoded
 from venclient.wires.transport import Session, Sockets, require_privacy
 
-# Points that are read back; every other answer is small.
+# For points that are read back; all other responses are small.
 MAX_READ_BACK_BYTES = 64 * 2**20
-# What says that it is done. Other 2xx say that it will be (202), or that the answer is not all of it (203, 206).
+# Other 2xx do not confirm the request: 202 only promises to process it, 203 and 206 may be altered or partial.
 DONE = frozenset({200, 201})
-# What other answers mean (RFC 9110 §15, RFC 6585 §4), where no wire knows better. A 401 that reaches a caller has
-# outlived a fresh token.
+# Meaning of other statuses (RFC 9110 §15, RFC 6585 §4), unless a wire knows better. A 401 is only reported after a
+# fresh token was refused as well.
 TRANSIENT: Mapping[int, type[TransientError]] = {
     401: UnauthorizedError,
     408: TransientError,
@@ -62,8 +62,8 @@ PERMANENT: Mapping[int, type[PermanentError]] = {
     405: NotSupportedError,
     501: NotSupportedError,
 }
-# What is said of some answers besides, and on what there is advice.
-EXPLAINED = {
+# Additions to the message for a status, and the topic of its advice (see `venclient.advice`).
+EXPLANATIONS = {
     202: (": accepted, but it does not say that it is done", ""),
     404: (". Is this the VTN that the loads were registered with, and its base address?", "resource unknown"),
     413: ("", "too large"),
@@ -72,10 +72,10 @@ EXPLAINED = {
 T = TypeVar("T")
 
 
-class Wire:
-    """Requests below one base address: a session for each thread, one token for all.
+class HttpClient:
+    """Requests below one base address, with a session per thread and one token for all.
 
-    Raises `ConfigurationError` for plain http to another machine, unless `allow_http`, and for a `ca_file` without
+    Raises `ConfigurationError` for plain http to another machine unless `allow_http`, and for a `ca_file` without
     certificates.
     """
 
@@ -101,44 +101,45 @@ class Wire:
         encoding: str | None = None,
         timeout_s: float,
     ) -> tuple[requests.Response, bytes]:
-        """The answer and its content; a 401 is answered with a fresh token, once, where one can be had.
+        """Send a request and return the response and its body; after a 401, once more with a fresh token if possible.
 
-        `encoding`: the Content-Encoding that the body has.
+        `encoding`: the Content-Encoding of the body.
         """
-        return self._answer(self._request(method, path, params, body, encoding), timeout_s, MAX_ANSWER_BYTES, content)
+        request = self._prepare(method, path, params, body, encoding)
+        return self._send_authorized(request, timeout_s, MAX_ANSWER_BYTES, read_body)
 
     def read(self, path: str, params: dict[str, str], timeout_s: float, collect: Callable[[Iterator[bytes]], T]) -> T:
-        """What `collect` makes of the answer to a GET while it arrives; raises as `answer_of` does for an error.
+        """GET a large response, and return what `collect` makes of its body while it arrives.
 
-        A `ValueError` of `collect` says that the answer cannot be read; `collect` begins anew at a second attempt.
+        A `ValueError` of `collect` means that the body is unreadable. Raises as `answer_of` does for an error status.
         """
         collected: list[T] = []
 
         def read(response: requests.Response) -> bytes:
             if response.status_code not in DONE:
-                return content(response)
-            collected.append(collect(parts(response, MAX_READ_BACK_BYTES)))
+                return read_body(response)
+            collected.append(collect(iter_body(response, MAX_READ_BACK_BYTES)))
             return b""
 
-        request = self._request("GET", path, params, None, None)
-        require_done(*self._answer(request, timeout_s, MAX_READ_BACK_BYTES, read))
+        request = self._prepare("GET", path, params, None, None)
+        require_done(*self._send_authorized(request, timeout_s, MAX_READ_BACK_BYTES, read))
         return collected[-1]
 
-    def hang_up(self) -> None:
-        """Let the next request of this thread have a connection of its own."""
-        self._sockets.current.hang_up()
+    def drop_connection(self) -> None:
+        """Close this thread's connection, so that its next request opens another."""
+        self._sockets.current.drop_connection()
 
     def cut(self) -> None:
-        """End what is in flight, in every thread, with a `TransientError`; so does whatever is sent from now on."""
+        """Abort the requests in flight in all threads, and any later one, with a `TransientError`."""
         self._sockets.cut()
 
     def close(self) -> None:
-        """Close every thread's session."""
+        """Close the sessions of all threads."""
         for session in self._sessions:
             session.close()
         self._sockets.close()
 
-    def _request(
+    def _prepare(
         self,
         method: str,
         path: str,
@@ -146,7 +147,7 @@ class Wire:
         body: Encoded | None,
         encoding: str | None,
     ) -> requests.PreparedRequest:
-        """What `requests` would prepare, except for the parts that are the same each time."""
+        # Preparing a request from scratch each time would double what it costs the client.
         prepared = self._prepared.get((method, path))
         if prepared is None:
             headers = {**default_headers(), "Accept": "application/json"}
@@ -155,24 +156,24 @@ class Wire:
         if params:
             request.url = f"{request.url}?{urlencode(params)}"
         if body is not None:
-            request.body = body  # type: ignore[assignment]  # a bytearray will do
+            request.body = body  # type: ignore[assignment]  # a bytearray is accepted, too
             request.headers["Content-Type"] = "application/json"
             request.headers["Content-Length"] = str(len(body))
         if encoding is not None:
             request.headers["Content-Encoding"] = encoding
         return request
 
-    def _answer(
+    def _send_authorized(
         self,
         request: requests.PreparedRequest,
         timeout_s: float,
         max_bytes: int,
         read: Callable[[requests.Response], bytes],
     ) -> tuple[requests.Response, bytes]:
-        response, found = self._send(request, timeout_s, max_bytes, read)
+        response, body = self._send(request, timeout_s, max_bytes, read)
         if response.status_code == 401 and self._tokens.renew(_token_in(request)):
-            response, found = self._send(request, timeout_s, max_bytes, read)
-        return response, found
+            response, body = self._send(request, timeout_s, max_bytes, read)
+        return response, body
 
     def _send(
         self,
@@ -191,13 +192,16 @@ class Wire:
                 status = response.status_code
                 return response, read(response)
         except UNREADABLE as error:
-            # Without the chain of causes, which quotes the server as it is.
-            raise self._trouble(error, status, timeout_s, _token_in(request)) from None
+            # The chain of causes is dropped, as it quotes the server verbatim.
+            raise self._translate_error(error, status, timeout_s, _token_in(request)) from None
 
-    def _trouble(self, error: BaseException, status: int | None, timeout_s: float, token: str) -> VenClientError:
+    def _translate_error(
+        self, error: BaseException, status: int | None, timeout_s: float, token: str
+    ) -> VenClientError:
+        # Before the request begins, a timeout is one of connecting: fewer points would not help.
         if is_timeout(error) and self._sockets.current.has_begun:
             return TimedOutError(f"Timeout after {timeout_s:g} seconds without an answer").advised("timeout")
-        return trouble(error, self.base_url, status, token)
+        return translate_error(error, self.base_url, status, token)
 
     def _session(self) -> Session:
         session: Session | None = getattr(self._thread, "session", None)
@@ -210,9 +214,9 @@ class Wire:
 
 
 def answer_of(response: requests.Response, content: bytes, shape: Any = Any) -> Any:
-    """The JSON of a 200 or 201, as a type that `msgspec` knows; raises as `require_done` does.
+    """Decode the JSON of a 200 or 201 as a type that `msgspec` knows; raises as `require_done` for other statuses.
 
-    Raises `UnreadableAnswerError` for what is not JSON, and for JSON of another shape.
+    Raises `UnreadableAnswerError` if the content is not JSON, or not of that type.
     """
     require_done(response, content)
     status = response.status_code
@@ -221,26 +225,26 @@ def answer_of(response: requests.Response, content: bytes, shape: Any = Any) -> 
     except msgspec.ValidationError as error:
         raise UnreadableAnswerError(f"{status}, but the answer is not what was asked for: {error}", status) from None
     except ValueError:
-        excerpt = _excerpt(response, content)
-        raise UnreadableAnswerError(f"{status}, but the answer is not JSON: {excerpt}", status) from None
+        start = _excerpt(response, content)
+        raise UnreadableAnswerError(f"{status}, but the answer is not JSON: {start}", status) from None
 
 
 def require_done(response: requests.Response, content: bytes) -> None:
-    """Raises the `TransientError` or `PermanentError` that any status but 200 and 201 means."""
+    """Raise the `TransientError` or `PermanentError` that a status other than 200 and 201 stands for."""
     status = response.status_code
     if status in DONE:
         return
-    if where := redirected_to(response, _token_in(response.request)):
+    if where := redirect_target(response, _token_in(response.request)):
         raise PermanentError(f"{status} - it points to {where}, and redirects are not followed", status).advised(
             "vtn moved"
         )
-    explained, advised_on = EXPLAINED.get(status, ("", ""))
-    message = f"{status} - {_excerpt(response, content)}{explained}"
+    explanation, topic = EXPLANATIONS.get(status, ("", ""))
+    message = f"{status} - {_excerpt(response, content)}{explanation}"
     if 200 <= status < 300:
         raise UnreadableAnswerError(message, status, retry_after_s(response))
     if status in TRANSIENT or (status >= 500 and status not in PERMANENT):
         raise TRANSIENT.get(status, TransientError)(message, status, retry_after_s(response))
-    raise PERMANENT.get(status, PermanentError)(message, status).advised(advised_on)
+    raise PERMANENT.get(status, PermanentError)(message, status).advised(topic)
 
 
 def _token_in(request: requests.PreparedRequest) -> str:
@@ -248,6 +252,6 @@ def _token_in(request: requests.PreparedRequest) -> str:
 
 
 def _excerpt(response: requests.Response, content: bytes) -> str:
-    """The start of an answer for a message."""
+    """The start of a response's body, or else its reason phrase, for a message."""
     token = _token_in(response.request)
-    return shown(content.decode(errors="replace"), token) or shown(response.reason or "", token) or "no content"
+    return excerpt(content.decode(errors="replace"), token) or excerpt(response.reason or "", token) or "no content"

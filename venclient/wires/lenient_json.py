@@ -1,8 +1,8 @@
-"""JSON of servers, decoded into the fields that are needed: whatever else an answer holds is skipped.
+"""Lenient JSON decoding into the fields that are needed; all others are skipped.
 
-The first try is by the book (RFC 8259) and makes no objects of fields that nobody reads. What it refuses is tried once
-more with the standard library, which takes NaN and Infinity, numbers beyond a float, lone surrogates and line breaks
-within a string; and before that in whatever encoding the text has.
+Strict decoding (RFC 8259) is tried first, and creates no objects for unused fields. If it fails, the encoding of the
+text is detected and the standard library is used, which accepts NaN and Infinity, numbers beyond the range of a float,
+lone surrogates, and line breaks in strings.
 """
 
 import codecs
@@ -16,119 +16,122 @@ from typing import TypeVar
 
 import msgspec
 
-# A list is decoded so many bytes at a time, and no element of it is larger than the most that may wait for its end.
+# A list is decoded in batches of this size, and an element may not be larger than the buffer limit.
 BATCH_BYTES = 2**18
-MAX_WAITING_BYTES = 2**20
-# An element may hold objects of its own: so many closing braces are tried as its end before they are told apart.
+MAX_BUFFERED_BYTES = 2**20
+# Elements may contain objects: this many closing braces are tried as the end of one before the text is tokenized.
 ENDS_TRIED = 8
-DEEPER = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
-MAX_DIGITS = 300
+DEPTH_CHANGE = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+# Longer integers are read as floats: `int` refuses very long ones, and a float holds no more than 309 digits anyway.
+MAX_INT_DIGITS = 300
 
 T = TypeVar("T")
 
 _COMMA = re.compile(rb"\s*+,")
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[][{}]', re.DOTALL)
-# Generic objects take up to 40 times the bytes of their text: one answer is read by them at a time.
-_generic_objects = Lock()
+# Generic Python objects take up to 40 times the memory of their text, so only one thread decodes with them at a time.
+_generic_decoding = Lock()
 
 
 def decoded(content: bytes | bytearray, shape: type[T]) -> T:
-    """The JSON in `content` as a type that `msgspec` knows.
+    """Decode JSON as a type that `msgspec` knows.
 
-    Raises `msgspec.ValidationError` for JSON of another shape, and another `ValueError` for what is not JSON.
+    Raises `msgspec.ValidationError` for JSON of another shape, and another `ValueError` if it is not JSON.
     """
     try:
-        return _by_the_book(content, shape)
+        return _decode_strictly(content, shape)
     except (ValueError, RecursionError):
         try:
-            with _generic_objects:
-                return msgspec.convert(json.loads(_text(content), strict=False, parse_int=_number), shape)
+            with _generic_decoding:
+                return msgspec.convert(json.loads(_text(content), strict=False, parse_int=_parse_int), shape)
         except RecursionError:
             raise ValueError("JSON is nested too deeply") from None
 
 
 def batches(parts: Iterable[bytes], shape: type[T]) -> Iterator[list[T]]:
-    """The elements of a JSON list of objects, some at a time, while its parts arrive.
+    """Decode a JSON list of objects while its parts arrive, and yield its elements in batches.
 
-    The list is never in memory as a whole. Raises as `decoded` does, and `msgspec.ValidationError` where no element
-    ends within 1 MiB.
+    The list is never in memory as a whole. Raises as `decoded` does, and `msgspec.ValidationError` for an element of
+    more than 1 MiB.
     """
-    waiting = bytearray()
+    buffer = bytearray()
     try_at = BATCH_BYTES
     for part in _utf8(parts):
-        waiting += part
-        if len(waiting) < try_at:
+        buffer += part
+        if len(buffer) < try_at:
             continue
-        if (found := _complete(waiting, shape)) is not None:
-            elements, waiting = found
+        if (found := _complete_elements(buffer, shape)) is not None:
+            elements, buffer = found
             yield elements
-        elif len(waiting) >= MAX_WAITING_BYTES:
-            if waiting.lstrip()[:1] != b"[":
+        elif len(buffer) >= MAX_BUFFERED_BYTES:
+            if buffer.lstrip()[:1] != b"[":
                 raise ValueError("not JSON, or no list")
             raise msgspec.ValidationError("an element of more than 1 MiB")
-        try_at = max(2 * len(waiting), BATCH_BYTES)
-    yield decoded(waiting, list[shape])  # type: ignore[valid-type]  # known when it runs
+        # Doubling keeps the total work linear if no element is complete yet.
+        try_at = max(2 * len(buffer), BATCH_BYTES)
+    yield decoded(buffer, list[shape])  # type: ignore[valid-type]  # known at runtime
 
 
-def _complete(waiting: bytearray, shape: type[T]) -> tuple[list[T], bytearray] | None:
-    """The elements that have come to their end, and what is left of the list.
+def _complete_elements(buffer: bytearray, shape: type[T]) -> tuple[list[T], bytearray] | None:
+    """The elements that are complete, and the list that remains without them; None if there are none.
 
-    A brace within a string or another object may look like the end of an element; but then it is no JSON.
+    A brace in a string or a nested object may look like the end of an element, but the text up to it is then no JSON.
     """
-    end = len(waiting)
+    end = len(buffer)
     for _ in range(ENDS_TRIED):
-        end = waiting.rfind(b"}", 0, end)
+        end = buffer.rfind(b"}", 0, end)
         if end < 0:
             return None
-        if _COMMA.match(waiting, end + 1):
+        if _COMMA.match(buffer, end + 1):
             with suppress(ValueError, RecursionError):
-                return _by_the_book(waiting[: end + 1] + b"]", list[shape]), _after(waiting, end)  # type: ignore[valid-type]
-    if (last := _last_end(waiting)) is None:
+                return _decode_strictly(buffer[: end + 1] + b"]", list[shape]), _after(buffer, end)  # type: ignore[valid-type]
+    if (last := _last_end(buffer)) is None:
         return None
-    return decoded(waiting[: last + 1] + b"]", list[shape]), _after(waiting, last)  # type: ignore[valid-type]
+    return decoded(buffer[: last + 1] + b"]", list[shape]), _after(buffer, last)  # type: ignore[valid-type]
 
 
-def _last_end(waiting: bytearray) -> int | None:
-    """Where the last element ends, whatever else may be wrong with the text."""
+def _last_end(buffer: bytearray) -> int | None:
+    """The index of the brace that ends the last complete element, also if the text is no strict JSON."""
     depth, end = 0, None
-    for token in _TOKENS.finditer(waiting):
-        depth += DEEPER.get(token[0], 0)
-        if depth == 1 and token[0] == b"}" and _COMMA.match(waiting, token.end()):
+    for token in _TOKENS.finditer(buffer):
+        depth += DEPTH_CHANGE.get(token[0], 0)
+        if depth == 1 and token[0] == b"}" and _COMMA.match(buffer, token.end()):
             end = token.end() - 1
     return end
 
 
-def _after(waiting: bytearray, end: int) -> bytearray:
-    """The same list without its elements up to this end."""
-    comma = _COMMA.match(waiting, end + 1)
+def _after(buffer: bytearray, end: int) -> bytearray:
+    """The list without its elements up to the one that ends at this index."""
+    comma = _COMMA.match(buffer, end + 1)
     assert comma is not None
-    return bytearray(b"[") + waiting[comma.end() :]
+    return bytearray(b"[") + buffer[comma.end() :]
 
 
-def _by_the_book(content: bytes | bytearray, shape: type[T]) -> T:
+def _decode_strictly(content: bytes | bytearray, shape: type[T]) -> T:
     """Raises `msgspec.DecodeError`, which is a `ValueError`."""
     return msgspec.json.decode(content, type=shape)
 
 
 def _utf8(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same text in UTF-8 without a byte order mark; bytes that are no UTF-8 stay as they are."""
-    begin, rest = b"", iter(parts)
+    """Convert text in UTF-8, UTF-16 or UTF-32 to UTF-8 without a byte order mark; invalid UTF-8 is left as it is."""
+    start, rest = b"", iter(parts)
+    # The encoding is evident from the first four bytes, which may come in several parts.
     for part in rest:
-        begin += part
-        if len(begin) >= len(codecs.BOM_UTF32):
+        start += part
+        if len(start) >= len(codecs.BOM_UTF32):
             break
-    encoding = json.detect_encoding(begin)
+    encoding = json.detect_encoding(start)
     if encoding.startswith("utf-8"):
-        yield begin.removeprefix(codecs.BOM_UTF8)
+        yield start.removeprefix(codecs.BOM_UTF8)
         yield from rest
     else:
-        for text in codecs.iterdecode(chain((begin,), rest), encoding, errors="replace"):
+        for text in codecs.iterdecode(chain((start,), rest), encoding, errors="replace"):
             yield text.encode()
 
 
-def _number(digits: str) -> int | float:
-    """Infinity, where a float is not large enough."""
-    return int(digits) if len(digits) < MAX_DIGITS else float(digits)
+def _parse_int(digits: str) -> int | float:
+    """Infinity if the number exceeds the range of a float."""
+    return int(digits) if len(digits) < MAX_INT_DIGITS else float(digits)
 
 
 def _text(content: bytes | bytearray) -> str:

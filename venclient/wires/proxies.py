@@ -1,6 +1,6 @@
-"""The proxies of the environment: for the VTN and the token server on other machines, and never for this machine.
+"""The environment's proxies, for a VTN and token server on other machines and never for this machine.
 
-HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in capitals or not.
+HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper or lower case.
 """
 
 import re
@@ -12,13 +12,14 @@ from urllib.request import getproxies, proxy_bypass_environment  # type: ignore[
 
 from urllib3.util import parse_url
 
-ASIDE = "VENCLIENT_"
+HIDDEN_PREFIX = "VENCLIENT_"
 VARIABLES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 THIS_MACHINE = "localhost,127.0.0.1,::1"
 
 
 def is_this_machine(address: str) -> bool:
-    """Whether it is certain without asking anybody; by the parser that urllib3 connects by."""
+    """Whether an address is certainly local, without a DNS lookup."""
+    # Parsed as urllib3 does, which makes the connection: another parser might see another host.
     host = (parse_url(address).host or "").strip("[]")
     try:
         return host == "localhost" or ip_address(host).is_loopback
@@ -27,33 +28,37 @@ def is_this_machine(address: str) -> bool:
 
 
 def proxies_for(address: str) -> dict[str, str]:
-    """The proxies for an address, by scheme, as `requests` takes them; also those that were set aside."""
-    found = {name.removeprefix(ASIDE.lower()): proxy for name, proxy in getproxies().items()}
-    no_proxy = found.pop("no", "")
-    return {} if is_this_machine(address) or _is_excepted(address, no_proxy) else found
+    """The proxies for an address by scheme, as `requests` expects them; includes those hidden by `set_aside`."""
+    proxies = {name.removeprefix(HIDDEN_PREFIX.lower()): proxy for name, proxy in getproxies().items()}
+    no_proxy = proxies.pop("no", "")
+    return {} if is_this_machine(address) or _is_exempt(address, no_proxy) else proxies
 
 
 def set_aside(environment: MutableMapping[str, str]) -> None:
-    """Hide the proxies from everybody but `proxies_for`, for a process whose Prefect server is on this machine.
+    """Hide the proxies from all but `proxies_for`, for a process whose Prefect server is on this machine.
 
-    Prefect's clients read them when they are made, wherever they go to: httpx 0.28 knows no network in NO_PROXY, and
-    raises for a SOCKS proxy without `socksio`, and for `[::1]` or `::1/128` in NO_PROXY.
+    Prefect's httpx clients read them whatever they connect to. httpx 0.28 ignores networks in NO_PROXY, and raises for
+    a SOCKS proxy without `socksio` and for `[::1]` or `::1/128` in NO_PROXY.
     """
     for name in [name for name in environment if name.upper() in VARIABLES]:
-        environment[ASIDE + name] = environment.pop(name)
+        environment[HIDDEN_PREFIX + name] = environment.pop(name)
 
 
 def put_back(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment with what was set aside, for a process that sends messages to other machines."""
-    found = {name.removeprefix(ASIDE): text for name, text in environment.items()}
-    no_proxy = found.get("no_proxy") or found.get("NO_PROXY", "")
+    """The environment with hidden proxies restored, for a process that sends notifications to other machines.
+
+    This machine is added to NO_PROXY.
+    """
+    restored = {name.removeprefix(HIDDEN_PREFIX): text for name, text in environment.items()}
+    no_proxy = restored.get("no_proxy") or restored.get("NO_PROXY", "")
+    # An asterisk exempts all hosts, but only if it stands alone.
     if no_proxy != "*":
         no_proxy = ",".join(filter(None, (no_proxy, THIS_MACHINE)))
-    return found | {"no_proxy": no_proxy, "NO_PROXY": no_proxy}
+    return restored | {"no_proxy": no_proxy, "NO_PROXY": no_proxy}
 
 
-def _is_excepted(address: str, no_proxy: str) -> bool:
-    """Whether NO_PROXY has this host: by name, or by a network that it is in, which Python's own rule does not know."""
+def _is_exempt(address: str, no_proxy: str) -> bool:
+    """Whether NO_PROXY contains this host by name, or a network of its address, which `urllib` does not support."""
     parts = urlsplit(address)
     if proxy_bypass_environment(parts.netloc.rpartition("@")[2], {"no": no_proxy}):
         return True

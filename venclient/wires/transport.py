@@ -1,6 +1,6 @@
-"""Connections of `requests` sessions: where they may go, whom they trust, and what ends them.
+"""Connections of `requests` sessions: where they may go, which certificates they trust, and how they are aborted.
 
-Another thread can cut them, whatever they are waiting for; so does the deadline of the exchange that they are for.
+A connection can be aborted by another thread, whatever it is waiting for, and by the deadline of its exchange.
 """
 
 import io
@@ -32,24 +32,24 @@ from venclient.wires.proxies import is_this_machine, proxies_for
 
 log = logging.getLogger(__name__)
 
-# So much is sent at a time: small enough to see that it moves, large enough not to be slower for it.
+# Bodies are sent in pieces: small enough to see progress, large enough not to slow it down.
 PIECE_BYTES = 256 * 2**10
-# And so much of it may wait in the kernel, which would take megabytes that a slow line has not taken yet.
+# Limit of unsent bytes in the kernel. By default it would buffer megabytes, and they would count as sent.
 NOT_SENT_BYTES = 64 * 2**10
 SWITCHING_PROTOCOLS = 101
 
 
 def require_privacy(address: str, what: str, server: str, *, allow_http: bool) -> None:
-    """Raises `ConfigurationError` where `what` would go to another machine in the clear; warns where it may.
+    """Raise `ConfigurationError` if `what` would go to another machine unencrypted; with `allow_http`, only warn.
 
-    `server`: what it is that has this address, for the advice.
+    `server`: which server has this address, as named in the topics of `venclient.advice`.
     """
     try:
         parts = parse_url(address)
         requests.Request("GET", address).prepare()
     except (LocationParseError, requests.RequestException) as error:
-        told = f"{without_query(address)} is no address"
-        raise ConfigurationError(told).advised(f"{server} address") from error
+        message = f"{without_query(address)} is no address"
+        raise ConfigurationError(message).advised(f"{server} address") from error
     if parts.scheme not in ("http", "https"):
         raise ConfigurationError(f"{without_query(address)} is no http address").advised(f"{server} address")
     if parts.scheme != "http" or is_this_machine(address):
@@ -62,29 +62,33 @@ def require_privacy(address: str, what: str, server: str, *, allow_http: bool) -
 
 
 def without_query(address: str) -> str:
-    """An address as it may be shown: what follows ? or # may be secret."""
+    """The part of an address that may be shown: query and fragment may hold secrets."""
     return re.split("[?#]", address, maxsplit=1)[0]
 
 
 class Session(requests.Session):
-    """Goes to one server, follows no redirect, and reaches this machine through no proxy; others by the environment's.
+    """A session for one server, which follows no redirects and uses the environment's proxies for other machines only.
 
-    `allow_redirects=False` does not do: `requests` then reads an answer of any size to prepare what it does not send.
+    `allow_redirects=False` is not enough: `requests` would still read a response of any size to prepare the next
+    request.
     """
 
     _settings: Any = None
 
     def exchange(self, request: requests.PreparedRequest, timeout: tuple[float, float]) -> requests.Response:
-        """The answer, not read yet; without what `request()` does besides: redirects, cookies, hooks."""
+        """Send a request and return the unread response. Skips the redirects, cookies and hooks of `send`."""
         return self.get_adapter(request.url or "").send(
             request, timeout=timeout, **self.merge_environment_settings(request.url, {}, True, None, None)
         )
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere."""
+        """None: redirects are not followed."""
 
     def merge_environment_settings(self, url: Any, *arguments: Any) -> Any:
-        """As `requests` has it, but for the proxies, and asked once: it reads the whole environment each time."""
+        """As in `requests`, except for the proxies.
+
+        Cached, as `requests` reads the whole environment each time.
+        """
         if self._settings is None:
             self._settings = super().merge_environment_settings(url, *arguments)
             self._settings["proxies"] = proxies_for(url)
@@ -92,62 +96,63 @@ class Session(requests.Session):
 
 
 class Sockets:
-    """The open sockets of some sessions, each used within `exchange`.
+    """The open sockets of a group of sessions, whose requests are made within `exchange`.
 
-    `ca_file`: certificates (PEM) that are trusted besides the public ones, or those that REQUESTS_CA_BUNDLE names in
-    their place. Raises `ConfigurationError` when there are none in it.
+    `ca_file`: certificates (PEM) to trust in addition to the public ones, or to those that REQUESTS_CA_BUNDLE names in
+    their place. Raises `ConfigurationError` if it contains none.
     """
 
     def __init__(self, ca_file: str | None = None) -> None:
         self._ca_file = ca_file
-        self._tls()  # an unreadable file is told before anything is sent
+        self._tls()  # raises for an unreadable file before anything is sent
         self._deadlines = Deadlines()
         self._open: WeakSet[socket.socket] = WeakSet()
         self._lock = Lock()
         self._is_cut = False
 
     def watch(self, session: Session) -> None:
-        """Let this session's connections be among those that end in time and can be cut; it keeps no cookies."""
+        """Put a session's connections under the deadlines and `cut`, and make it reject cookies."""
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Adapter(self, self._tls()))
 
     def exchange(self, timeout_s: float, max_bytes: int) -> AbstractContextManager[None]:
-        """Within, this thread makes one request; raises `requests.Timeout` in the end when it took too long."""
+        """Within, this thread makes one request; raises `requests.Timeout` at the end if it missed its deadline."""
         return self._deadlines.exchange(timeout_s, max_bytes)
 
     @property
     def current(self) -> Exchange:
-        """What this thread has under way."""
+        """This thread's latest exchange."""
         return self._deadlines.current
 
     def add(self, opened: socket.socket) -> None:
-        """This thread has opened a connection; raises `ConnectionAbortedError` when no more are to be made."""
+        """Register a socket that this thread has opened; raises `ConnectionAbortedError` after `cut`."""
         with self._lock:
             self._open.add(opened)
             is_cut = self._is_cut
         if is_cut:
             opened.close()
             raise ConnectionAbortedError("cut off")
-        self.current.connects(opened)
+        self.current.on_connect(opened)
 
     def cut(self) -> None:
-        """End every exchange now, with a connection error in its thread; no new connection is made."""
+        """Abort all exchanges with a connection error in their threads, and make no new connection."""
         with self._lock:
             self._is_cut = True
             sockets = list(self._open)
-        for each in sockets:
-            shut(each)
+        for opened in sockets:
+            shut(opened)
 
     def close(self) -> None:
-        """End the thread that looks after the time."""
+        """End the watchdog thread of the deadlines."""
         self._deadlines.close()
 
     def _tls(self) -> ssl.SSLContext:
-        """A context for one session: `requests` adds the public certificates to it, which threads must not share."""
+        """A new TLS context per session: `requests` adds certificates to it, so threads must not share one."""
         sockets = self
 
         class Socket(ssl.SSLSocket):
+            # Wrapping detaches the plain socket, so that the handshake can only be aborted by this one.
             def do_handshake(self, block: bool = False) -> None:
                 sockets.add(self)
                 super().do_handshake(block)
@@ -164,17 +169,17 @@ class Sockets:
 
 
 class _Answer(HTTPResponse):
-    """An answer that is no longer on the wire than it may be, and whose headers are headers.
+    """A response whose size on the wire is limited, and whose headers are well-formed.
 
-    With others, the length of its body would be unknown, and urllib3 would log what it could not read.
+    With malformed headers the length of the body would be unknown, and urllib3 would log the server's text.
     """
 
     def __init__(self, sockets: Sockets, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.fp = _Buffered(_Counted(self.fp, sockets.current))
+        self.fp = _Reader(_CountedStream(self.fp, sockets.current))
 
     def begin(self) -> None:
-        """Interim answers (RFC 9110 §15.2) come before the final one: `http.client` passes over 100 alone."""
+        """Skip all interim responses (RFC 9110 §15.2): `http.client` skips only status 100."""
         super().begin()
         while SWITCHING_PROTOCOLS < self.status < 200:
             self.headers = self.msg = None  # type: ignore[assignment]  # as before the first
@@ -187,20 +192,20 @@ class _Answer(HTTPResponse):
             raise HTTPException("headers that are none") from None
 
 
-class _Buffered(io.BufferedReader):
-    """Closed at the end of an answer: where more has come than that, nothing on this connection can be relied on."""
+class _Reader(io.BufferedReader):
+    """Drops the connection if more than the response was received: the excess would pass for the next response."""
 
-    raw: "_Counted"
+    raw: "_CountedStream"
 
     def close(self) -> None:
         if not self.closed:
             self.raw.is_over = True
             if self.peek(1):
-                self.raw.exchange.hang_up()
+                self.raw.exchange.drop_connection()
         super().close()
 
 
-class _Counted(io.RawIOBase):
+class _CountedStream(io.RawIOBase):
     def __init__(self, buffered: io.BufferedReader, exchange: Exchange) -> None:
         self._raw = buffered.detach()
         self.exchange = exchange
@@ -213,7 +218,7 @@ class _Counted(io.RawIOBase):
         if self.is_over:
             return 0
         size: int | None = self._raw.readinto(buffer)
-        self.exchange.has_come(size or 0)
+        self.exchange.on_receive(size or 0)
         return size
 
     def close(self) -> None:
@@ -230,7 +235,8 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         opened = super()._new_conn()
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # "sent" is then not long before it is on its way
+        # What `send` has accepted is then soon on the line, as the time limits for sending assume.
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
         self.sockets.add(opened)
         return opened
@@ -240,17 +246,17 @@ class _Connection(HTTPConnection):
         self.sockets.current.is_connecting = False
 
     def send(self, data: Any) -> None:
-        """In pieces, each with a timeout of its own: Python's `sendall` has one for all that it is given."""
+        """Send in pieces with a timeout each: the timeout of `sendall` is for all of its data together."""
         if self.sock is None:
             self.connect()
         view = memoryview(data)
         for start in range(0, len(view), PIECE_BYTES):
             piece = view[start : start + PIECE_BYTES]
-            self.sockets.current.sends(self.sock, len(piece))
+            self.sockets.current.on_send(self.sock, len(piece))
             super().send(piece)
 
     def getresponse(self) -> Any:
-        self.sockets.current.waits(self.sock)
+        self.sockets.current.on_sent(self.sock)
         return super().getresponse()
 
 
@@ -266,7 +272,7 @@ class _Adapter(HTTPAdapter):
         super().__init__()
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
-        """The one that there is: a session goes to one server, by one way."""
+        """The session's only pool, as it always goes to the same server by the same proxy."""
         try:
             self._pool = self._pool or super().get_connection_with_tls_context(*arguments, **options)
         except (InvalidProxyURL, InvalidSchema, LocationValueError) as error:
@@ -291,6 +297,7 @@ class _Adapter(HTTPAdapter):
             raise ConfigurationError(str(error)).advised("ca bundle") from error
 
     def _watch(self, manager: PoolManager) -> None:
+        # urllib3 creates connections from classes, so `sockets` has to be bound to a class.
         class Connection(_Connection):
             sockets = self._sockets
 
@@ -307,7 +314,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _unusable_proxy(error: Exception) -> ConfigurationError:
-    """Without the proxy's address, in which there may be a password."""
+    """The message omits the proxy's address, which may contain a password."""
     why = (
         "a SOCKS proxy needs PySocks (pip install pysocks)"
         if isinstance(error, InvalidSchema)

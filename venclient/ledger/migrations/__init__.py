@@ -1,1 +1,1 @@
-"""The ledger's migrations: Alembic runs those in `versions`, one after the other."""
+"""Alembic migrations of the ledger."""

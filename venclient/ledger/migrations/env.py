@@ -1,4 +1,4 @@
-"""What Alembic runs for each upgrade of a ledger; `venclient.ledger.schema.upgrade` gives the connection."""
+"""Alembic's environment: run for each upgrade, on the connection that `venclient.ledger.schema.migrate` passes."""
 
 from alembic import context
 

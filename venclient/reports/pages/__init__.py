@@ -1,4 +1,4 @@
-"""Pages for people: one self-contained HTML file each, with nothing to load from elsewhere."""
+"""Jinja templates of the HTML reports: each page is one self-contained file that loads nothing from elsewhere."""
 
 from importlib.resources import files
 
@@ -17,5 +17,5 @@ _environment = Environment(
 
 
 def page(template: str, **values: object) -> str:
-    """The template of this folder, filled in."""
+    """Render a template of this folder."""
     return _environment.get_template(template).render(values)

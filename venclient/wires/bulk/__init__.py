@@ -1,6 +1,6 @@
-"""The VTN with a bulk endpoint (contracts §3), which takes the points of a resource, cut anywhere, as one JSON list.
+"""A VTN with a bulk endpoint (contracts §3), which accepts any points of one resource as a JSON list.
 
-`client` speaks its calls; `encoding` and `decoding` have a point's JSON, there and back.
+`client` makes its calls; `encoding` and `decoding` convert points to and from JSON.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ __all__ = ["BulkWire", "VtnClient"]
 
 
 class BulkWire:
-    """A `Wire` over this client; `batch_size`: points that the VTN writes at a time."""
+    """A `Wire` on top of a `VtnClient`; `batch_size`: points that the VTN writes per batch."""
 
     def __init__(self, client: VtnClient, batch_size: int = 5_000) -> None:
         self._client = client
@@ -23,29 +23,29 @@ class BulkWire:
 
     @property
     def max_points(self) -> int:
-        """As in `Wire`."""
+        """See `Wire.max_points`."""
         return self._client.limiter.chunk_size
 
     def send(self, load: Load, chunk: Chunk) -> Receipt:
-        """As in `Wire`."""
+        """See `Wire.send`."""
         return self._client.upload(load.vtn_resource_id, encode(chunk), len(chunk), self._batch_size)
 
     def read_back(self, load: Load, like: MeterSeries) -> Iterator[Stored]:
-        """As in `Wire`."""
+        """See `Wire.read_back`."""
         return read_back(self._client, load.vtn_resource_id, like)
 
     def read_between(self, load: Load, begin_s: int, end_s: int) -> MeterSeries:
-        """As in `Wire`."""
+        """See `Wire.read_between`."""
         return read_between(self._client, load.vtn_resource_id, begin_s, end_s)
 
     def register_ven(self, ven: str) -> None:
-        """As in `Wire`."""
+        """See `Wire.register_ven`."""
         self._client.create_ven(ven)
 
     def register_load(self, load: UnregisteredLoad) -> str:
-        """As in `Wire`."""
+        """See `Wire.register_load`."""
         return self._client.create_resource(resource_body(load))
 
     def knows(self, load: Load) -> bool:
-        """As in `Wire`."""
+        """See `Wire.knows`."""
         return self._client.lists(load.vtn_resource_id, load.external_resource_id, load.ven)

@@ -1,4 +1,4 @@
-"""What the VTN's answers have to say (contracts §3): read leniently, and believed only where it fits the request."""
+"""Response bodies of the bulk VTN (contracts §3): read leniently, and accepted only if they match the request."""
 
 from typing import Self
 
@@ -6,7 +6,7 @@ import msgspec
 import requests
 
 from venclient.errors import PermanentError, RejectedError, TooLargeError, UnreadableAnswerError
-from venclient.wires.answers import shown
+from venclient.wires.answers import excerpt
 from venclient.wires.http import answer_of
 from venclient.wires.lenient_json import decoded
 
@@ -17,31 +17,32 @@ Scalar = int | float | str | bool | None
 
 
 class Anything(msgspec.Struct):
-    """An object of which nothing is needed."""
+    """A JSON object of which no field is needed."""
 
 
 class BulkAnswer(msgspec.Struct):
-    """What a 200 or 201 says of the points that were sent."""
+    """The body of a 200 or 201 from the bulk endpoint."""
 
     entries_created: Scalar = None
     resource_id: Scalar = None
 
     def names(self, vtn_resource_id: str) -> bool:
-        """Whether it is said to be about this resource; a VTN may write a UUID in capitals or not."""
+        """Whether the response names this resource; VTNs may write a UUID in upper or lower case."""
         return _text(self.resource_id).casefold() == vtn_resource_id.strip().casefold()
 
     def require_all_taken(self, vtn_resource_id: str, points: int, status: int) -> None:
-        """Raises unless this answers a request of so many points, and the VTN has taken every one of them."""
+        """Raise unless the response is for a request with so many points and the VTN accepted every one of them."""
         taken = _whole_number(self.entries_created)
         if taken is None:
             raise UnreadableAnswerError("The VTN does not say how many points it took", status)
+        # The id may be missing, but a different one means that this is the response to another request.
         if _text(self.resource_id) and not self.names(vtn_resource_id):
             raise UnreadableAnswerError(
-                f"The answer is not to this request: it names resource {shown(_text(self.resource_id))}", status
+                f"The answer is not to this request: it names resource {excerpt(_text(self.resource_id))}", status
             )
         if not 0 <= taken <= points:
             raise UnreadableAnswerError(
-                f"The answer is not to this request: it says that {shown(str(taken))} of {points} points were taken",
+                f"The answer is not to this request: it says that {excerpt(str(taken))} of {points} points were taken",
                 status,
             )
         if taken < points:
@@ -49,14 +50,14 @@ class BulkAnswer(msgspec.Struct):
 
 
 class Resource(msgspec.Struct):
-    """A resource as the VTN tells of it."""
+    """A resource in a response."""
 
     id: Scalar = None
     external_resource_id: Scalar = None
 
     @classmethod
     def in_refusal(cls, content: bytes) -> Self:
-        """What the answer that a resource exists may tell of it, be it nothing."""
+        """The resource in a response that says that it exists; empty if that has none."""
         try:
             return decoded(content, cls)
         except ValueError:
@@ -64,17 +65,20 @@ class Resource(msgspec.Struct):
 
     @property
     def vtn_id(self) -> str:
-        """The VTN's id of it, or nothing."""
+        """The VTN's id of the resource; empty if absent."""
         return _text(self.id)
 
     @property
     def external_id(self) -> str:
-        """What it was registered as, or nothing."""
+        """The external id that it was registered with; empty if absent."""
         return _text(self.external_resource_id)
 
 
 def bulk_answer(response: requests.Response, content: bytes) -> BulkAnswer:
-    """What the answer says of the points; raises as `answer_of`, and what is about these points as errors of theirs."""
+    """Decode the response of the bulk endpoint.
+
+    Raises as `answer_of` does, but `TooLargeError` or `RejectedError` for statuses that concern the points.
+    """
     try:
         answer: BulkAnswer = answer_of(response, content, BulkAnswer)
     except PermanentError as error:
@@ -86,19 +90,19 @@ def bulk_answer(response: requests.Response, content: bytes) -> BulkAnswer:
     return answer
 
 
-def _whole_number(said: Scalar) -> int | None:
-    """Also where it is said as `48.0` or `"48"`."""
-    if said is None or isinstance(said, bool):
+def _whole_number(value: Scalar) -> int | None:
+    """A whole number, also if it is written as `48.0` or `"48"`; None for anything else."""
+    if value is None or isinstance(value, bool):
         return None
     try:
-        number = float(said)
+        number = float(value)
     except (ValueError, OverflowError):
         return None
     return int(number) if number.is_integer() else None
 
 
-def _text(said: Scalar) -> str:
-    """An id, also where it is a number; nothing for what is none."""
-    if said is None or isinstance(said, bool):
+def _text(value: Scalar) -> str:
+    """An id as text, also if it is a number; empty for anything else."""
+    if value is None or isinstance(value, bool):
         return ""
-    return str(int(said) if isinstance(said, float) and said.is_integer() else said).strip()
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()

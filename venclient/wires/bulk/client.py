@@ -1,9 +1,8 @@
-"""The VTN (contracts §3) as the upload and the registration see it: each call tried again until it holds."""
+"""A client for the calls of a bulk VTN (contracts §3), with retries."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import partial
 from types import TracebackType
@@ -25,35 +24,34 @@ from venclient.errors import (
 from venclient.flow_control.limiter import ConcurrencyLimiter
 from venclient.flow_control.retries import Retries
 from venclient.models import Receipt
-from venclient.wires.answers import shown
+from venclient.wires.answers import excerpt
 from venclient.wires.auth import TokenSource
 from venclient.wires.bulk.answers import Anything, Resource, bulk_answer
 from venclient.wires.compression import Compression, Encoded
-from venclient.wires.http import Wire, answer_of
+from venclient.wires.http import HttpClient, answer_of
 from venclient.wires.lenient_json import batches
 
 log = logging.getLogger(__name__)
 
-# No VTN known is slower than this; the time that a request may take grows with its points.
+# Extends the timeout of a request by its points; no known VTN is slower.
 SLOWEST_POINTS_PER_SECOND = 500
-ATTEMPTS_TO_FIND_IT = 3
-LISTS = {"/report_data": "points", "/resources": "resources"}
+FEW_ATTEMPTS = 3
+ITEMS = {"/report_data": "points", "/resources": "resources"}  # of the lists at these paths
 
 T = TypeVar("T")
 C = TypeVar("C")
 
 
 class VtnClient:
-    """A VTN at its base address, for any number of threads.
+    """A client for the VTN at a base address, shared by any number of threads.
 
-    Every call is tried again, up to `attempts` times, while it fails with a `TransientError`, after waits that double
-    from `retry_wait_s` seconds to a minute. Then the last error is raised: `TransientError`, `PermanentError` for what
-    the VTN refuses, or `ConfigurationError` where the token is refused. All threads go through one `limiter`, and wait
-    together for as long as the VTN's Retry-After says, or while it takes nothing from anyone: attempts in an outage do
-    not count, and after `outage_patience_s` it is a `ConfigurationError`. After `stop()` it is `StoppedError`.
+    A call that fails with a `TransientError` is attempted up to `attempts` times, after waits that double from
+    `retry_wait_s` to a minute. Then the last error is raised: `TransientError`, `PermanentError` if the VTN refuses the
+    request, or `ConfigurationError` if it refuses the token. All threads share one `limiter`, and wait together during
+    a Retry-After and during an outage, in which attempts do not count. An outage longer than `outage_patience_s` raises
+    `ConfigurationError`, and any call after `stop()` raises `StoppedError`.
 
-    `compression`: of bodies of points, none where it is not given. `turn`: they are sent within it, such as while
-    others leave room.
+    `compression`: for bodies of points, which are sent plain by default.
     """
 
     def __init__(
@@ -67,20 +65,18 @@ class VtnClient:
         outage_patience_s: float = 7200.0,
         limiter: ConcurrencyLimiter | None = None,
         compression: Compression | None = None,
-        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
         ca_file: str | None = None,
         allow_http: bool = False,
     ) -> None:
         self.limiter = limiter or ConcurrencyLimiter()
-        self._wire = Wire(base_url, tokens, ca_file=ca_file, allow_http=allow_http)
+        self._http = HttpClient(base_url, tokens, ca_file=ca_file, allow_http=allow_http)
         self._tokens = tokens
         self._timeout_s = timeout_s
-        self._turn = turn
         self._compression = compression or Compression(is_taken=False)
-        self._attempts = Retries(
+        self._retries = Retries(
             self.limiter,
-            self._look_up_nothing,
-            at_most=attempts,
+            self._probe,
+            max_attempts=attempts,
             first_wait_s=retry_wait_s,
             patience_s=outage_patience_s,
         )
@@ -94,42 +90,42 @@ class VtnClient:
         self.close()
 
     def stop(self) -> None:
-        """Let requests in flight finish and send no other: calls raise `StoppedError` from now on.
+        """Let requests in flight finish and send no others: calls raise `StoppedError` from now on.
 
-        A token that is being fetched is not waited for: it is for requests that are not sent yet.
+        A token fetch in progress is aborted, as it is for requests that are not sent yet.
         """
-        self._attempts.stop()
+        self._retries.stop()
         self._tokens.cut()
 
     def cut(self) -> None:
-        """Stop, and do not wait for requests in flight either: what becomes of them is not known."""
+        """Stop, and abort requests in flight, whose outcome remains unknown."""
         self.stop()
-        self._wire.cut()
+        self._http.cut()
 
     def close(self) -> None:
-        """Close every thread's session."""
-        self._wire.close()
+        """Close the sessions of all threads."""
+        self._http.close()
 
     @property
     def base_url(self) -> str:
         """The base address, without a slash at its end."""
-        return self._wire.base_url
+        return self._http.base_url
 
     @property
     def waiting_for(self) -> str | None:
-        """What requests wait for, if they do, in words."""
-        return self._attempts.waiting_for
+        """What requests are waiting for, as text; None if they are not."""
+        return self._retries.waiting_for
 
-    def asking_few_times(self) -> Self:
-        """The same VTN, for calls that may as well fail: three attempts at each, and no outage is waited for."""
+    def with_few_attempts(self) -> Self:
+        """The same client for optional calls: three attempts each, and no waiting for an outage to end."""
         few = copy(self)
-        few._attempts = self._attempts.few(ATTEMPTS_TO_FIND_IT)
+        few._retries = self._retries.with_few_attempts(FEW_ATTEMPTS)
         return few
 
     def check(self) -> None:
-        """Ask for something small; raises `ConfigurationError` when the VTN is not there or refuses the token."""
+        """Make a small request; raises `ConfigurationError` if the VTN is unreachable or refuses the token."""
         try:
-            self._attempts.at(self._look_up_nothing, at_most=ATTEMPTS_TO_FIND_IT)
+            self._retries.call(self._probe, max_attempts=FEW_ATTEMPTS)
         except TokenServerError as error:
             raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
         except (UnreachableError, TimedOutError) as error:
@@ -137,44 +133,42 @@ class VtnClient:
         except TransientError as error:
             log.warning("The VTN is there, but in trouble: %s", error)
         except PermanentError as error:
-            # An upload can do without this call; but it is also what a wrong path in the address looks like.
+            # Uploads do not need this call, which a VTN may lack, but a wrong base address looks the same.
             log.warning("%s/resources is answered %s: is this the VTN's base address?", self.base_url, error)
 
     def upload(self, vtn_resource_id: str, body: Encoded, points: int, batch_size: int) -> Receipt:
-        """Send the encoded points of one resource; returns once the VTN has acknowledged every one of them.
+        """Send the encoded points of one resource, and return once the VTN has acknowledged every one of them.
 
-        Raises `RejectedError` where it refuses points, or took fewer than were sent, and `TooMuchError` where they were
-        too many to get through: fewer of them may fare better.
+        Raises `RejectedError` if the VTN refuses points or accepts fewer than were sent, and `TooMuchError` if a
+        smaller request may succeed.
         """
         params = {"resource_id": vtn_resource_id, "batch_size": str(batch_size)}
 
         def post(encoded: Encoded, encoding: str | None) -> int:
-            with self._turn():
-                response, content = self._post("/report_data/bulk", encoded, params, points, encoding)
+            response, content = self._post("/report_data/bulk", encoded, params, points, encoding)
             answer = bulk_answer(response, content)
             if not answer.names(vtn_resource_id):
-                # Should a second answer follow, nothing in it would tell it from the answer to the next request.
-                self._wire.hang_up()
+                # A second response may follow on this connection, and would pass for that to the next request.
+                self._http.drop_connection()
             answer.require_all_taken(vtn_resource_id, points, response.status_code)
             return response.status_code
 
         started = time.monotonic()
-        with self._compression.of(body) as sent:
-            status, refusals = self._attempts.at(lambda: sent.send(post), vtn_resource_id, points)
-        return Receipt(points, (*refusals, str(status)), time.monotonic() - started)
+        with self._compression.body(body) as compressible:
+            status, failures = self._retries.call(lambda: compressible.send(post), vtn_resource_id, points)
+        return Receipt(points, (*failures, str(status)), time.monotonic() - started)
 
     def create_ven(self, ven: str) -> None:
-        """Make the VEN known to the VTN; harmless where it is known already."""
+        """Register a VEN; does nothing if it is registered already."""
         body = orjson.dumps({"ven_name": ven, "client_name": f"Client_{ven}"})
         try:
-            self._attempts.at(lambda: answer_of(*self._post("/vens", body)))
+            self._retries.call(lambda: answer_of(*self._post("/vens", body)))
         except PermanentError as error:
             if error.status != 409:
                 raise
 
     def create_resource(self, resource: dict[str, Any]) -> str:
-        """The VTN's id of this resource, created now or found where it exists already (contracts §3)."""
-
+        """Create a resource, unless it exists already, and return the VTN's id of it (contracts §3)."""
         try:
             body = orjson.dumps(resource)
         except orjson.JSONEncodeError as error:
@@ -184,53 +178,54 @@ class VtnClient:
 
         def post() -> str:
             response, content = self._post("/resources", body)
-            # One known server says with a 500 what others say with a 409.
+            # One known VTN reports an existing resource with a 500 instead of a 409.
             exists = response.status_code == 409 or (
                 response.status_code == 500 and b"existing resource" in content.lower()
             )
             answer = Resource.in_refusal(content) if exists else answer_of(response, content, Resource)
             if answer.external_id not in ("", resource["external_resource_id"].strip()):
-                self._wire.hang_up()
+                self._http.drop_connection()
                 raise UnreadableAnswerError(
-                    f"The answer is not to this request: it names resource {shown(answer.external_id)}",
+                    f"The answer is not to this request: it names resource {excerpt(answer.external_id)}",
                     response.status_code,
                 )
             return answer.vtn_id
 
-        created, _ = self._attempts.at(post)
+        created, _ = self._retries.call(post)
         return created or self._find_resource(resource)
 
     def points(
         self, vtn_resource_id: str, start: str, end: str, shape: type[T], collect: Callable[[Iterator[list[T]]], C]
     ) -> C:
-        """What `collect` makes of the points that the VTN has of a resource from `start` up to `end` (ISO 8601).
+        """What `collect` returns for the points of a resource that the VTN has from `start` up to `end` (ISO 8601).
 
-        They come as they arrive, some at a time, each as a `shape` that `msgspec` knows; anew at a second attempt.
-        Raises `PermanentError` for an answer that is not a list of those.
+        It gets them in batches while they arrive, each point as a `shape` that `msgspec` knows, and is called again if
+        the request is retried. Raises `PermanentError` if the response is not a list of such points.
         """
         params = {"resource_id": vtn_resource_id, "start": start, "end": end}
-        collected, _ = self._attempts.at(partial(self._get_list, "/report_data", params, shape, collect))
+        collected, _ = self._retries.call(partial(self._get_list, "/report_data", params, shape, collect))
         return collected
 
     def lists(self, vtn_resource_id: str, external_resource_id: str, ven: str) -> bool:
-        """Whether the VTN has this resource, by its own id, among those of that external id."""
+        """Whether the VTN lists a resource with this id among those with that external id."""
 
-        def is_listed(resources: Iterator[list[Resource]]) -> bool:
-            return any(each.vtn_id == vtn_resource_id for some in resources for each in some)
+        def is_listed(batches: Iterator[list[Resource]]) -> bool:
+            return any(each.vtn_id == vtn_resource_id for batch in batches for each in batch)
 
         params = {"external_resource_id": external_resource_id, "ven_name": ven}
-        listed, _ = self._attempts.at(partial(self._get_list, "/resources", params, Resource, is_listed))
+        listed, _ = self._retries.call(partial(self._get_list, "/resources", params, Resource, is_listed))
         return listed
 
     def _find_resource(self, resource: dict[str, Any]) -> str:
         wanted = resource["external_resource_id"]
 
-        def find(resources: Iterator[list[Resource]]) -> str | None:
-            ids = [each.vtn_id for some in resources for each in some if each.external_id == wanted.strip()]
+        def find(batches: Iterator[list[Resource]]) -> str | None:
+            # Filtered here as well, as a VTN may ignore the parameters and list everything.
+            ids = [each.vtn_id for batch in batches for each in batch if each.external_id == wanted.strip()]
             return next(filter(None, ids), None)
 
         params = {"external_resource_id": wanted, "ven_name": resource["ven_name"]}
-        found, _ = self._attempts.at(partial(self._get_list, "/resources", params, Resource, find))
+        found, _ = self._retries.call(partial(self._get_list, "/resources", params, Resource, find))
         if found is None:
             raise PermanentError(f"The VTN says that resource {wanted} exists, but neither tells its id nor lists it")
         return found
@@ -242,9 +237,9 @@ class VtnClient:
             try:
                 return collect(batches(parts, shape))
             except msgspec.ValidationError as error:
-                raise PermanentError(f"What the VTN says that it has is not a list of {LISTS[path]}: {error}") from None
+                raise PermanentError(f"What the VTN says that it has is not a list of {ITEMS[path]}: {error}") from None
 
-        return self._wire.read(path, params, self._timeout_s, read)
+        return self._http.read(path, params, self._timeout_s, read)
 
     def _post(
         self,
@@ -255,9 +250,10 @@ class VtnClient:
         encoding: str | None = None,
     ) -> tuple[requests.Response, bytes]:
         timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
-        return self._wire.exchange("POST", path, params=params, body=body, encoding=encoding, timeout_s=timeout_s)
+        return self._http.exchange("POST", path, params=params, body=body, encoding=encoding, timeout_s=timeout_s)
 
-    def _look_up_nothing(self) -> None:
+    def _probe(self) -> None:
+        # No resource has this external id, so that the list is empty.
         self._get_list("/resources", {"external_resource_id": "-"}, Anything, _exhaust)
 
 

@@ -1,4 +1,4 @@
-"""What the VTN has of a resource, read back as series that can be laid beside the file's (contracts §3)."""
+"""Reading stored points back from the VTN, as series that can be compared with those of the file (contracts §3)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,18 +18,18 @@ from venclient.months import month_begins, month_start_s, months_of, start_at
 from venclient.wires.answers import MAX_SHOWN
 from venclient.wires.bulk.client import VtnClient
 
-# As many points of the file as a request may ask for: an answer is about 7 MB.
+# Points of the file in the time range of one request; the response is about 7 MB.
 POINTS_A_REQUEST = 50_000
-# A VTN that has more than this where the file has 50,000 would fill the memory.
+# Limits memory if the VTN has far more points than the file in a time range.
 MAX_POINTS_A_REQUEST = 200_000
 MAX_CODES = 256
 NO_CODE = "no quality code"
-# Where VTNs end that keep nanoseconds in 64 bits, as InfluxDB does.
+# The latest time in a VTN that stores nanoseconds in 64 bits, as InfluxDB does.
 END_OF_NANOSECONDS_S = 9_214_646_400  # 2262-01-01T00:00Z
 
 
 class _Point(msgspec.Struct, gc=False):
-    """A value or code that is missing or null, or a value that is no number, is one that differs from the file's."""
+    """A point in a response. A missing or invalid value or code is no error: it just differs from the file's."""
 
     interval_start: Annotated[datetime, msgspec.Meta(tz=True)]
     interval_end: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
@@ -42,12 +42,12 @@ class _Point(msgspec.Struct, gc=False):
 
     @property
     def end_s(self) -> float:
-        """The start, where there is no end."""
+        """The start if there is no end."""
         return (self.interval_end or self.interval_start).timestamp()
 
     @property
     def power_w(self) -> float:
-        """NaN for what is not a finite number."""
+        """NaN if the value is not a finite number."""
         try:
             value = math.nan if self.value is None else float(self.value)
         except ValueError:
@@ -60,27 +60,29 @@ class _Point(msgspec.Struct, gc=False):
 
 
 def read_back(vtn: VtnClient, vtn_resource_id: str, like: MeterSeries) -> Iterator[Stored]:
-    """All points that the VTN has of a resource, in order of time, in requests of about as many points as `like` has.
+    """All points of a resource that the VTN has, in time order, in requests of `POINTS_A_REQUEST` points of `like`.
 
-    They come by as many months as a request has points for, or by one. Raises `PermanentError` for an answer that is
-    no list of points, and what `VtnClient` raises.
+    Yields as many months at a time as fit into one request, but at least one. Raises `PermanentError` if a response is
+    not a list of points, and what `VtnClient` raises.
     """
-    parts = list(_parts(like.months))
-    begins_s = [0, *(month_start_s(part[0].number) for part in parts[1:])]
+    groups = list(_month_groups(like.months))
+    # From 1970 to the end of time, so that points outside the range of the file are found as well.
+    begins_s = [0, *(month_start_s(group[0].number) for group in groups[1:])]
     end_s = max(END_OF_NANOSECONDS_S, like.months[-1].last_start_s + 1)
-    for part, (from_s, to_s) in zip(parts, pairwise([*begins_s, end_s]), strict=True):
-        begin, stop = part[0].begin, part[-1].stop
-        places = range(begin + POINTS_A_REQUEST, stop, POINTS_A_REQUEST)
-        edges = [from_s, *(start_at(like, at) for at in places), to_s]
+    for group, (from_s, to_s) in zip(groups, pairwise([*begins_s, end_s]), strict=True):
+        begin, stop = group[0].begin, group[-1].stop
+        indices = range(begin + POINTS_A_REQUEST, stop, POINTS_A_REQUEST)
+        edges = [from_s, *(start_at(like, index) for index in indices), to_s]
         yield Stored(begin, stop, _read(vtn, vtn_resource_id, edges))
 
 
 def read_between(vtn: VtnClient, vtn_resource_id: str, begin_s: int, end_s: int) -> MeterSeries:
-    """The points of a resource that start from `begin_s` up to `end_s` (unix time); raises as `read_back` does."""
+    """The points of a resource that start in `[begin_s, end_s)`, in unix time; raises as `read_back` does."""
     return _read(vtn, vtn_resource_id, [begin_s, end_s])
 
 
-def _parts(months: Sequence[Month]) -> Iterator[Sequence[Month]]:
+def _month_groups(months: Sequence[Month]) -> Iterator[Sequence[Month]]:
+    """Consecutive months with up to `POINTS_A_REQUEST` points together, or one month with more."""
     first = 0
     for number, month in enumerate(months):
         if number > first and month.stop - months[first].begin > POINTS_A_REQUEST:
@@ -90,44 +92,45 @@ def _parts(months: Sequence[Month]) -> Iterator[Sequence[Month]]:
 
 
 def _read(vtn: VtnClient, vtn_resource_id: str, edges: Sequence[int]) -> MeterSeries:
-    """What the VTN has from the first of these times up to the last, with a request from each to the next."""
-    code_places: dict[str, int] = {}
-    columns = [_columns([], code_places)]
+    """The points from the first edge up to the last, with one request from each edge to the next."""
+    code_indices: dict[str, int] = {}
+    columns = [_columns([], code_indices)]
     for begin_s, end_s in pairwise(edges):
-        collect = partial(_collected, begin_s, end_s, code_places)
+        collect = partial(_collect, begin_s, end_s, code_indices)
         columns += vtn.points(vtn_resource_id, _iso(begin_s), _iso(end_s), _Point, collect)
     start_s, interval_s, power_w, quality = (np.concatenate(column) for column in zip(*columns, strict=True))
     order = np.argsort(start_s, kind="stable")
     points_in_order = Points(start_s[order], power_w[order], quality[order].astype(np.uint8), interval_s[order])
-    series = MeterSeries((0, len(start_s)), lambda _: points_in_order, tuple(code_places), (), None)
+    series = MeterSeries((0, len(start_s)), lambda _: points_in_order, tuple(code_indices), (), None)
     return replace(series, months=months_of(series, month_begins(points_in_order.start_s)))
 
 
-def _collected(
-    begin_s: int, end_s: int, code_places: dict[str, int], batches: Iterator[list[_Point]]
+def _collect(
+    begin_s: int, end_s: int, code_indices: dict[str, int], batches: Iterator[list[_Point]]
 ) -> list[tuple[NDArray[Any], ...]]:
-    """The columns of the points that start from `begin_s` up to `end_s`: some VTNs mean `end` to be within."""
+    """The columns of each batch of points that start in `[begin_s, end_s)`."""
     columns, count = [], 0
     for batch in batches:
+        # Some VTNs include points that start at the end.
         points = [point for point in batch if begin_s <= point.start_s < end_s]
-        columns.append(_columns(points, code_places))
+        columns.append(_columns(points, code_indices))
         count += len(points)
         if count > MAX_POINTS_A_REQUEST:
             raise PermanentError(
                 f"The VTN has more than {MAX_POINTS_A_REQUEST:,} points from {_iso(begin_s)} to {_iso(end_s)}, "
                 f"where the file has {POINTS_A_REQUEST:,} at most"
             )
-        if len(code_places) > MAX_CODES:
+        if len(code_indices) > MAX_CODES:
             raise PermanentError(f"The VTN tells more than {MAX_CODES} different quality codes of one resource")
     return columns
 
 
-def _columns(points: list[_Point], code_places: dict[str, int]) -> tuple[NDArray[Any], ...]:
-    """Start, interval in s, value and the place of the quality code, each (N,); `code_places` learns of new codes."""
+def _columns(points: list[_Point], code_indices: dict[str, int]) -> tuple[NDArray[Any], ...]:
+    """Start and interval in s, value, and index of the quality code, each (N,); adds new codes to `code_indices`."""
     starts = np.array([round(point.start_s) for point in points], dtype=np.int64)
     ends = np.array([round(point.end_s) for point in points], dtype=np.int64)
     values = np.array([point.power_w for point in points], dtype=np.float64)
-    codes = [code_places.setdefault(point.code, len(code_places)) for point in points]
+    codes = [code_indices.setdefault(point.code, len(code_indices)) for point in points]
     return starts, ends - starts, values, np.array(codes, dtype=np.int32)
 
 

@@ -1,8 +1,8 @@
-"""The points of a chunk as the bulk endpoint takes them: a request's JSON bytes (contracts §3).
+"""Encoding a chunk as the JSON body of the bulk endpoint (contracts §3).
 
-Encoding is what every point of a billion goes through, so no Python object stands for a point: a body is laid out in
-one byte array, and heads, values and tails are each put in their places by one numpy assignment (for values, one for
-each text length that occurs; for tails, one for each quality code).
+No Python object is created per point, as there may be billions. A body is laid out in one byte array, and the heads,
+values and tails of all points are each written to their positions by one numpy assignment (for values one for each text
+length that occurs, for tails one for each quality code).
 """
 
 from functools import cache, lru_cache
@@ -17,7 +17,7 @@ from venclient.models import Chunk
 Bytes = NDArray[np.uint8]
 Texts = np.ndarray[tuple[int], np.dtype[np.void]]
 
-# Of a request, encoded together: what that takes of memory stays small, and near the processor.
+# Points are encoded in blocks, whose arrays are small and stay in the processor's cache.
 POINTS_AT_A_TIME = 10_000
 DAY_S = 86_400
 
@@ -27,24 +27,25 @@ _HEAD = np.dtype([("open", "S19"), ("start", _ISO), ("then", "S18"), ("end", _IS
 
 
 def encode(chunk: Chunk) -> bytearray:
-    """The body of `POST /report_data/bulk`: a JSON list of the chunk's points.
+    """Encode the body of `POST /report_data/bulk`, a JSON list of the chunk's points.
 
-    Values are the shortest text that reads back as the same float64 (orjson); times are whole seconds, in UTC.
+    Values are the shortest text that parses to the same float64 (orjson). Times are whole seconds in UTC.
     """
     parts = (slice(begin, begin + POINTS_AT_A_TIME) for begin in range(0, len(chunk), POINTS_AT_A_TIME))
-    first, *more = (_encoded(chunk, part) for part in parts)
+    first, *more = (_encode_block(chunk, part) for part in parts)
     return bytearray().join([first, *more]) if more else first
 
 
-def _encoded(chunk: Chunk, part: slice) -> bytearray:
-    """Some points of the chunk: before the first of all stands `[`, after the last `]`, and after others a comma."""
+def _encode_block(chunk: Chunk, part: slice) -> bytearray:
+    """Encode a block of points with a comma after each; the chunk begins with `[`, and ends with `]` for a comma."""
     is_first, is_last = part.start == 0, part.stop >= len(chunk)
     quality = chunk.quality[part]
     values = np.frombuffer(orjson.dumps(chunk.power_w[part], option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)
     value_stop = np.flatnonzero((values == ord(",")) | (values == ord("]")))
     lengths = np.diff(value_stop, prepend=0) - 1
-    heads = _heads(chunk.start_s[part].tobytes(), _once_if_equal(chunk.interval_s[part]).tobytes())
+    heads = _heads(chunk.start_s[part].tobytes(), _single_if_equal(chunk.interval_s[part]).tobytes())
     tails = [f',"quality_code":"{code}"}},'.encode() for code in chunk.codes]
+    # Where in the body each point ends, and its tail and its value begin.
     tail_lengths = np.array([len(tail) for tail in tails])[quality]
     point_stop = is_first + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
     tail_at = point_stop - tail_lengths
@@ -55,6 +56,7 @@ def _encoded(chunk: Chunk, part: slice) -> bytearray:
     _windows(body, _HEAD.itemsize)[value_at - _HEAD.itemsize] = heads
     for code, tail in enumerate(tails):
         _windows(body, len(tail))[tail_at[quality == code]] = np.void(tail)
+    # Texts of one length at a time, as a numpy assignment needs items of one size.
     for length in np.flatnonzero(np.bincount(lengths)).tolist():
         these = np.flatnonzero(lengths == length)
         _windows(body, length)[value_at[these]] = _windows(values, length)[value_stop[these] - length]
@@ -67,9 +69,9 @@ def _encoded(chunk: Chunk, part: slice) -> bytearray:
 
 @lru_cache(maxsize=8)
 def _heads(start_s: bytes, interval_s: bytes) -> Texts:
-    """All before the value of each point; cached, because series share their grid of timestamps.
+    """The text before the value of each point (N,). Cached, as series often share their timestamps.
 
-    `interval_s`: of each point, or of all of them.
+    `start_s`: int64 (N,) as bytes, which are hashable; `interval_s`: likewise, or (1,) if all points have the same.
     """
     starts = np.frombuffer(start_s, dtype=np.int64)
     heads = np.empty(len(starts), dtype=_HEAD)
@@ -81,12 +83,12 @@ def _heads(start_s: bytes, interval_s: bytes) -> Texts:
     return heads.view(f"V{_HEAD.itemsize}")
 
 
-def _once_if_equal(interval_s: NDArray[np.int64]) -> NDArray[np.int64]:
+def _single_if_equal(interval_s: NDArray[np.int64]) -> NDArray[np.int64]:
     return interval_s[:1] if (interval_s == interval_s[0]).all() else interval_s
 
 
 def _write_iso(texts: NDArray[Any], unix_s: NDArray[np.int64]) -> None:
-    """`2025-01-15T08:00:00Z` for each; a date is put into words once."""
+    """Write times as `2025-01-15T08:00:00Z`; each date is formatted only once."""
     day, second = np.divmod(unix_s, DAY_S)
     days, which = np.unique(day, return_inverse=True)
     dates = np.datetime_as_string(days.astype("datetime64[D]").astype("datetime64[s]")).astype("S11")
@@ -95,7 +97,7 @@ def _write_iso(texts: NDArray[Any], unix_s: NDArray[np.int64]) -> None:
 
 @cache
 def _times_of_day() -> NDArray[np.bytes_]:
-    """`00:00:00` to `23:59:59`."""
+    """The texts `00:00:00` to `23:59:59`, by second of the day."""
     two_digits = np.array([f"{number:02}" for number in range(60)], dtype="S2")
     times = np.empty((24, 60, 60), dtype=_TIME)
     times["hour"], times["minute"], times["second"] = two_digits[:24, None, None], two_digits[:, None], two_digits
@@ -104,5 +106,5 @@ def _times_of_day() -> NDArray[np.bytes_]:
 
 
 def _windows(buffer: Bytes, width: int) -> Texts:
-    """Every run of `width` bytes in the buffer as one item: a view, so that assigning to it fills the buffer."""
+    """A view of the buffer whose item i is its bytes i to i + width; assigning to an item writes to the buffer."""
     return np.ndarray((len(buffer) - width + 1,), dtype=f"V{width}", buffer=buffer, strides=(1,))

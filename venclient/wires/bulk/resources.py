@@ -1,4 +1,4 @@
-"""A resource as `POST /resources` takes it (contracts §3)."""
+"""The body of `POST /resources` (contracts §3)."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from venclient.models import UnregisteredLoad
 
 
 def resource_body(load: UnregisteredLoad) -> dict[str, Any]:
-    """The body, as JSON has it; what is not known of the load is left out of its attributes."""
+    """The body as JSON values; attributes that the load does not have are left out."""
     attributes = {
         "resource_sub_type": load.resource_sub_type,
         **load.capacities,
