@@ -17,9 +17,9 @@ from venclient.run.work import work_of
 def main() -> None:
     """Upload, and print what came of it."""
     settings = Settings.load()
-    options = Options(settings.concurrency, settings.chunk_size, settings.batch_size)
+    options = Options(settings.concurrency, settings.chunk_size)
     with shown_progress(), opened_connections(settings, Event()) as connections, Run(connections, options) as run:
-        connections.vtn.check()
+        connections.wire.check()
         selection = select_loads(connections.resources)
         run.lease(tuple(selection.load_ids), Writer("bench", "A benchmark"))
         gc.freeze()

@@ -27,18 +27,16 @@ def register(
         bulk-upload register --ven Aalborg --ven 'Nykøbing Falster'
     """
     from cli.progress_bar import counting_bar
-    from config.connections import open_vtn
+    from config.connections import open_wire
     from config.settings import Settings
     from venclient.resources.database import ResourceDatabase
     from venclient.sync.registration import register as register_loads
-    from venclient.wires.bulk import BulkWire
 
     settings = Settings.load(resources_db=db, vtn_url=vtn_url, bearer_token=token)
     database = ResourceDatabase(settings.resources_db)
     database.vens(ven)
-    with open_vtn(settings) as vtn, counting_bar("Registering", "loads") as on_page:
-        vtn.check()
-        wire = BulkWire(vtn, settings.batch_size)
+    with open_wire(settings) as wire, counting_bar("Registering", "loads") as on_page:
+        wire.check()
         registration = register_loads(database, wire, ven, concurrency=settings.concurrency, on_page=on_page)
     if as_json:
         echo_json(asdict(registration))

@@ -62,7 +62,7 @@ def verify(
         selection = select_sample(run, ven, sample, seed)
         with VerificationReport(
             settings.report_dir,
-            vtn_base_url=run.vtn.base_url,
+            vtn_base_url=run.wire.base_url,
             meter_file=settings.meter_file,
             scope=scope_in_words(len(selection), ven, sample, seed),
         ) as writing:

@@ -17,7 +17,7 @@ from venclient.sources.quality import QualityRules
 from venclient.sources.reader_process import ReaderProcess
 from venclient.sources.time_range import TimeRange
 from venclient.wires.auth import ClientCredentials, GivenToken, TokenSource
-from venclient.wires.bulk import VtnClient
+from venclient.wires.bulk import BulkWire, VtnClient
 from venclient.wires.compression import Compression
 
 
@@ -34,17 +34,17 @@ def opened_connections(settings: Settings, stopping: Event, *, is_known: bool = 
         ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings), stopping, is_known=is_known))
         limiter = ConcurrencyLimiter(settings.concurrency, ledger.learned())
         compression = Compression(ledger.takes_gzip(), ledger.learn_gzip) if settings.gzip else None
-        vtn = stack.enter_context(open_vtn(settings, limiter, compression))
-        yield Connections(resources, meters, ledger, vtn, stopping)
+        wire = stack.enter_context(open_wire(settings, limiter, compression))
+        yield Connections(resources, meters, ledger, wire, stopping)
 
 
-def open_vtn(
+def open_wire(
     settings: Settings,
     limiter: ConcurrencyLimiter | None = None,
     compression: Compression | None = None,
-) -> VtnClient:
-    """A client for the VTN of these settings; no request is made yet."""
-    return VtnClient(
+) -> BulkWire:
+    """The wire to the VTN of these settings; no request is made yet."""
+    client = VtnClient(
         vtn_url(settings),
         _token_source(settings),
         timeout_s=settings.timeout_s,
@@ -56,6 +56,7 @@ def open_vtn(
         ca_file=settings.ca_file or None,
         allow_http=settings.allow_http,
     )
+    return BulkWire(client, settings.batch_size)
 
 
 def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:

@@ -73,7 +73,7 @@ def _verify(
     selection = select_sample(run, vens, sample, seed)
     scope = scope_in_words(len(selection), vens, sample, seed)
     with VerificationReport(
-        folder, vtn_base_url=run.vtn.base_url, meter_file=settings.meter_file, scope=scope
+        folder, vtn_base_url=run.wire.base_url, meter_file=settings.meter_file, scope=scope
     ) as report:
         with reported_to(report):
             batches = list(batches_of(selection.load_ids, settings.loads_per_task))

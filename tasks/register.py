@@ -9,13 +9,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
-from config.connections import open_vtn
+from config.connections import open_wire
 from config.settings import Settings
 from venclient.resources.database import ResourceDatabase
 from venclient.sync.registration import Registration, register
 from venclient.untrusted_text import show_controls_in_logs, visible
 from venclient.wires import Wire
-from venclient.wires.bulk import BulkWire
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,9 @@ def opened_registrar(settings: Settings) -> Iterator[Registrar]:
     with ExitStack() as stack:
         resources = ResourceDatabase(settings.resources_db)
         stack.callback(resources.close)
-        vtn = stack.enter_context(open_vtn(settings))
-        vtn.check()
-        registrar = Registrar(resources, BulkWire(vtn), settings.concurrency)
+        wire = stack.enter_context(open_wire(settings))
+        wire.check()
+        registrar = Registrar(resources, wire, settings.concurrency)
         before = _current.set(registrar)
         stack.callback(_current.reset, before)
         yield registrar

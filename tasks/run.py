@@ -52,11 +52,10 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         stack.callback(gc.unfreeze)  # what the run before left behind is garbage, too
         connections = stack.enter_context(opened_connections(settings, Event(), is_known=is_unattended))
         if not is_unattended or (connections.ledger.learned() is None and part_of is None):
-            connections.vtn.check()
+            connections.wire.check()
         options = Options(
             threads=settings.concurrency,
             chunk_size=settings.chunk_size,
-            batch_size=settings.batch_size,
             retries_refused=retries_refused,
         )
         run = stack.enter_context(Run(connections, options, Listener(load_failed, load_paused), part_of=part_of))

@@ -19,7 +19,7 @@ from venclient.resources.database import ResourceDatabase
 from venclient.run.engine import Connections, Options, Run
 from venclient.sources.hdf5 import MeterFile
 from venclient.wires.auth import GivenToken
-from venclient.wires.bulk import VtnClient
+from venclient.wires.bulk import BulkWire, VtnClient
 
 NOWHERE = "http://127.0.0.1:9/openadr3"
 THREADS = 2
@@ -32,9 +32,9 @@ def run(new_site: Callable[..., Site]) -> Iterator[Run]:
     with (
         MeterFile(site.h5, stopping=stopping) as meters,
         Ledger(str(site.ledger), NOWHERE, stopping) as ledger,
-        VtnClient(NOWHERE, GivenToken(SecretStr("token"))) as vtn,
+        BulkWire(VtnClient(NOWHERE, GivenToken(SecretStr("token")))) as wire,
     ):
-        connections = Connections(ResourceDatabase(str(site.db)), meters, ledger, vtn, stopping)
+        connections = Connections(ResourceDatabase(str(site.db)), meters, ledger, wire, stopping)
         with Run(connections, Options(threads=THREADS)) as run:
             yield run
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
-from config.connections import open_vtn
+from config.connections import open_wire
 from config.settings import Settings
 from tests.untrusted_server import ENDED, TOKEN, Answer, saying, slowly, talking
 from venclient.errors import ConfigurationError, TransientError
@@ -120,8 +120,8 @@ def test_a_ca_of_the_operators_own_is_enough_for_vtn_and_token_server(
         monkeypatch.setenv("OAUTH_CLIENT_SECRET", "secret")
         monkeypatch.setenv("BULK_UPLOAD_CA_FILE", str(authority.file))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())  # it comes besides, and not in its place
-        with open_vtn(Settings.load()) as vtn:
-            assert vtn.upload("id", b"[{}]", 1, 5_000).points == 1
+        with open_wire(Settings.load()) as wire:
+            assert wire.client.upload("id", b"[{}]", 1, 5_000).points == 1
     assert b"Bearer fetched" in asked[0]
 
 
@@ -199,7 +199,7 @@ def test_a_ca_file_without_a_certificate_is_told_before_anything_is_sent(
     monkeypatch.setenv("VTN_SERVER_ADDRESS", "https://vtn.example")
     monkeypatch.setenv("VTN_BEARER_TOKEN", "token")
     with pytest.raises(ConfigurationError, match=r"ca\.pem: .*BULK_UPLOAD_CA_FILE"):
-        open_vtn(Settings.load())
+        open_wire(Settings.load())
     with pytest.raises(ConfigurationError, match=r"ca\.pem: .*BULK_UPLOAD_CA_FILE"):
         ClientCredentials("https://vtn.example", "id", SecretStr("secret"), ca_file=str(tmp_path / "ca.pem"))
 

@@ -93,7 +93,7 @@ def test_what_is_no_address_is_told_before_anything_is_sent(address: str) -> Non
 def test_the_setting_holds_for_a_run_and_the_guides_own_interface_is_as_careful(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from config.connections import open_vtn
+    from config.connections import open_wire
     from config.settings import Settings
     from venclient.client import VENManager
 
@@ -102,6 +102,6 @@ def test_the_setting_holds_for_a_run_and_the_guides_own_interface_is_as_careful(
     monkeypatch.setenv("VTN_SERVER_ADDRESS", "http://vtn.example")
     monkeypatch.setenv("VTN_BEARER_TOKEN", "token")
     with pytest.raises(ConfigurationError, match="BULK_UPLOAD_ALLOW_HTTP"):
-        open_vtn(Settings.load())
+        open_wire(Settings.load())
     monkeypatch.setenv("BULK_UPLOAD_ALLOW_HTTP", "true")
-    open_vtn(Settings.load()).close()
+    open_wire(Settings.load()).client.close()

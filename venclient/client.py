@@ -84,7 +84,7 @@ class VENManager:
 
     async def register_load_ven(self, ven_id: str) -> None:
         """Register a VEN; does nothing if it is registered already."""
-        await self._run(lambda call: call.vtn.create_ven(ven_id))
+        await self._run(lambda call: call.wire.register_ven(ven_id))
         self.vens.add(ven_id)
 
     async def register_resources(self, ven_id: str, db_path: str = DB_PATH) -> Registration:
@@ -100,7 +100,7 @@ class VENManager:
         try:
             vens = [outline.ven for outline in database.vens(names)]
             registration = await self._run(
-                lambda call: register(database, BulkWire(call.vtn), vens, concurrency=self._concurrency)
+                lambda call: register(database, call.wire, vens, concurrency=self._concurrency)
             )
         finally:
             database.close()
@@ -129,10 +129,10 @@ class VENManager:
         _require("chunk_size", chunk_size, at_most=50_000)
         _require("batch_size", batch_size, at_most=10_000)
         _require("limit_loads", limit_loads)
-        options = Options(self._concurrency, chunk_size, batch_size, retries_refused)
+        options = Options(self._concurrency, chunk_size, retries_refused)
         started = time.monotonic()
         results = await self._run(
-            lambda call: self._upload(call, ven_id, db_path, Path(h5_file_path), options, limit_loads)
+            lambda call: self._upload(call, ven_id, db_path, Path(h5_file_path), options, limit_loads), batch_size
         )
         successful = sum(result.state == "done" for result in results)
         points = sum(result.points_sent for result in results)
@@ -151,14 +151,14 @@ class VENManager:
         if self._in_progress:
             await asyncio.wait(self._in_progress)
 
-    async def _run(self, work: Callable[["_Call"], T]) -> T:
+    async def _run(self, work: Callable[["_Call"], T], batch_size: int = 5_000) -> T:
         """Run `work` in a thread with its own connections, and return its result.
 
         On cancellation, stops it and waits until it has ended, since it holds the lease, the ledger and the meter file.
         Requests in flight have 20 s to finish.
         """
-        with self._connect() as vtn:
-            call = _Call(vtn)
+        with BulkWire(self._connect(), batch_size) as wire:
+            call = _Call(wire)
             # A plain future: a cancelled task would be done while its thread is still running.
             thread = asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work, call))
             self._in_progress.add(thread)
@@ -167,7 +167,7 @@ class VENManager:
                 return await asyncio.shield(thread)
             except asyncio.CancelledError:
                 call.stop()
-                cut = asyncio.get_running_loop().call_later(GRACE_S, vtn.cut)
+                cut = asyncio.get_running_loop().call_later(GRACE_S, wire.cut)
                 while not thread.done():
                     with suppress(asyncio.CancelledError):
                         await asyncio.wait([thread])
@@ -187,12 +187,12 @@ class VENManager:
                     "No loads with VTN resource IDs found for VEN '%s': register_resources() registers them", ven_id
                 )
                 return []
-            call.vtn.check()
+            call.wire.check()
             opener = InThisProcess if self._trusts_meter_file else partial(ReaderProcess, stopping=call.stopping)
             with (
                 MeterFile(h5_file_path, stopping=call.stopping, opener=opener) as meters,
-                Ledger(self._ledger_url, call.vtn.base_url, call.stopping) as ledger,
-                Run(Connections(database, meters, ledger, call.vtn, call.stopping), options) as run,
+                Ledger(self._ledger_url, call.wire.base_url, call.stopping) as ledger,
+                Run(Connections(database, meters, ledger, call.wire, call.stopping), options) as run,
             ):
                 run.lease([outline.ven], Writer(str(uuid4()), on_this_machine("A VENManager")))
                 results = run.upload(loads)
@@ -209,12 +209,12 @@ class VENManager:
 class _Call:
     """A method call in progress: its connection, and the event that stops it."""
 
-    vtn: VtnClient
+    wire: BulkWire
     stopping: Event = field(default_factory=Event)
 
     def stop(self) -> None:
         self.stopping.set()
-        self.vtn.stop()
+        self.wire.stop()
 
 
 def _require(name: str, number: int | None, *, at_most: int | None = None) -> None:

@@ -20,7 +20,7 @@ from venclient.run.progress import RunProgress, VenResults
 from venclient.run.spot_checks import SpotChecks
 from venclient.sources import Source
 from venclient.sync.upload import Uploader
-from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires import OpenWire
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +37,16 @@ class Connections:
     resources: ResourceDatabase
     source: Source
     ledger: Ledger
-    vtn: VtnClient
+    wire: OpenWire
     stopping: Event
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of a run. `threads`: loads uploaded at once; `batch_size`: see `BulkWire`; others: see `Uploader`."""
+    """Options of a run. `threads`: loads uploaded at once; others: see `Uploader`."""
 
     threads: int = 16
     chunk_size: int = 50_000
-    batch_size: int = 5_000
     retries_refused: bool = False
 
 
@@ -71,18 +70,18 @@ class Run:
         self, to: Connections, options: Options, listener: Listener = Listener(), *, part_of: str | None = None
     ) -> None:
         self.resources = to.resources
-        self.vtn = to.vtn
+        self.wire = to.wire
         self.stopping = to.stopping
         self.part_of = part_of
         self.ended_by: list[ConfigurationError] = []
         self.stopped_by: list[str] = []
-        self.progress = RunProgress(lambda: to.vtn.waiting_for)
+        self.progress = RunProgress(lambda: to.wire.waiting_for)
         self.ven_results = VenResults()
         self.spot_checks = SpotChecks(None if part_of else self.submit)
         self.uploader = Uploader(
             to.source,
             to.ledger,
-            BulkWire(to.vtn, options.batch_size),
+            to.wire,
             options.chunk_size,
             to.resources.ambiguous_ids(),
             options.retries_refused,
@@ -102,7 +101,7 @@ class Run:
             self._end_threads(wait=True)
         if self.progress.snapshot().points_sent:
             try:
-                self.uploader.ledger.learn(self.vtn.limiter.learned)
+                self.uploader.ledger.learn(self.wire.learned)
             except ConfigurationError as fault:
                 log.warning("What was learned of the VTN's limits is not kept: %s", fault)
 
@@ -153,10 +152,6 @@ class Run:
         log.warning("Stopped by %s: requests in flight have %.0f s, the rest waits for the next run", reason, GRACE_S)
         self._wind_down()
 
-    def wire_with_few_attempts(self) -> BulkWire:
-        """A wire to the same VTN, for calls whose failure does no harm."""
-        return BulkWire(self.vtn.with_few_attempts())
-
     def _upload(self, load: Load, entry: Entry, label: str) -> LoadResult:
         try:
             result = self.uploader.upload(load, entry, label=label)
@@ -185,12 +180,12 @@ class Run:
 
     def _wind_down(self) -> None:
         self._end_threads(wait=False)
-        cut = Timer(GRACE_S, self.vtn.cut)
+        cut = Timer(GRACE_S, self.wire.cut)
         cut.daemon = True
         cut.start()
         self._exit_stack.callback(cut.cancel)
 
     def _end_threads(self, *, wait: bool) -> None:
         self.stopping.set()
-        self.vtn.stop()
+        self.wire.stop()
         self._threads.shutdown(wait=wait, cancel_futures=True)

@@ -81,7 +81,7 @@ def _begin_spot_check(run: Run, ven: str, plans: list[LoadPlan]) -> None:
     load = next((plan.load for plan in plans if plan.points_already_there), None)
     if load is not None:
         entry = run.uploader.ledger.entries([load]).get(load.vtn_resource_id, Entry())
-        run.spot_checks.begin(ven, partial(spot_check, load, entry, run.uploader.source, run.wire_with_few_attempts()))
+        run.spot_checks.begin(ven, partial(spot_check, load, entry, run.uploader.source, run.wire.with_few_attempts()))
 
 
 def _warn_of_unexpected_vtn_content(run: Run, new_loads: list[Load] | None) -> None:
@@ -92,7 +92,7 @@ def _warn_of_unexpected_vtn_content(run: Run, new_loads: list[Load] | None) -> N
     if not new_loads:
         return
     ledger, points = run.uploader.ledger.name, run.progress.snapshot().points_to_send
-    if any(has_points(load, run.uploader.source, run.wire_with_few_attempts()) for load in new_loads):
+    if any(has_points(load, run.uploader.source, run.wire.with_few_attempts()) for load in new_loads):
         log.warning(
             "The ledger %s is new, but the VTN has points already: was a ledger moved or deleted? All %s points are "
             "sent again, which is harmless",

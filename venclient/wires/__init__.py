@@ -1,15 +1,16 @@
 """Wires: how each kind of VTN is spoken to, including HTTP, tokens, time limits and payload formats.
 
-`sync` depends only on the `Wire` protocol, whose one implementation is `bulk.BulkWire`. Status codes and the JSON of a
-VTN are known only in this package; all others see the errors of `venclient.errors`.
+`sync` depends only on the `Wire` protocol and `run` on `OpenWire`; `bulk.BulkWire` implements both. Status codes and the
+JSON of a VTN are known only in this package; all others see the errors of `venclient.errors`.
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, Self
 
+from venclient.flow_control.limiter import Learned
 from venclient.models import Chunk, Load, MeterSeries, Receipt, Stored, UnregisteredLoad
 
-__all__ = ["Wire"]
+__all__ = ["OpenWire", "Wire"]
 
 
 class Wire(Protocol):
@@ -50,4 +51,39 @@ class Wire(Protocol):
 
     def knows(self, load: Load) -> bool:
         """Whether the VTN lists the resource of a load."""
+        ...
+
+
+class OpenWire(Wire, Protocol):
+    """A wire with what a run needs to begin, to watch and to end it."""
+
+    @property
+    def base_url(self) -> str:
+        """The address of the VTN."""
+        ...
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What all requests wait for at the moment, in words."""
+        ...
+
+    @property
+    def learned(self) -> Learned:
+        """How much the VTN was found to take at a time."""
+        ...
+
+    def check(self) -> None:
+        """Make a small request; raises `ConfigurationError` if the VTN does not answer or refuses the token."""
+        ...
+
+    def with_few_attempts(self) -> Self:
+        """The same wire for calls that may as well fail: they are tried a few times, and wait for no outage."""
+        ...
+
+    def stop(self) -> None:
+        """Let requests in flight finish; all other calls raise `StoppedError` from now on."""
+        ...
+
+    def cut(self) -> None:
+        """End requests in flight as well; whether the VTN has processed them is unknown."""
         ...
