@@ -68,7 +68,7 @@ def tell_plan(
             for each in planning:
                 planned.append(each)
                 on_load(len(planned), len(selection))
-        measured = ledger.points_per_second()
+        measured = ledger.measured.points_per_second()
         if ledger.is_new():
             echo(
                 f"The ledger {ledger.name} is new: no run to this VTN has used it. If there was another before, name "

@@ -99,7 +99,7 @@ def _final_state(run: Run, work: Work) -> State[Summary]:
     if run.part_of is None:
         if snapshot.points_sent and not run.ended_by:
             with log_report_errors():
-                run.uploader.ledger.record_run(snapshot.points_sent, snapshot.seconds)
+                run.uploader.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
         publish_summary(snapshot, work, run.progress.throughput, run.spot_checks)
     summary = _summary(snapshot, work, run.spot_checks)
     if not summary.success:

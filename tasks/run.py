@@ -51,7 +51,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         gc.freeze()  # a full collection need not look for garbage among all that was imported, again and again
         stack.callback(gc.unfreeze)  # what the run before left behind is garbage, too
         connections = stack.enter_context(opened_connections(settings, Event(), is_known=is_unattended))
-        if not is_unattended or (connections.ledger.learned() is None and part_of is None):
+        if not is_unattended or (connections.ledger.measured.limits() is None and part_of is None):
             connections.wire.check()
         options = Options(
             threads=settings.concurrency,

@@ -210,7 +210,9 @@ class Site:
                 timeout_s=timeout_s,
                 attempts=attempts,
                 limiter=limiter or ConcurrencyLimiter(threads),
-                compression=Compression(ledger.takes_gzip(), ledger.learn_gzip) if gzip else None,
+                compression=Compression(ledger.measured.takes_gzip(), ledger.measured.store_takes_gzip)
+                if gzip
+                else None,
             ) as vtn_client,
             ThreadPoolExecutor(threads) as pool,
         ):

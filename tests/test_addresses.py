@@ -164,9 +164,9 @@ def several_spellings(url: str) -> str:
                 _send(ledger, "only in the second", _chunks())
                 _send(ledger, "refused in the first", _chunks(size=1)[:1])
                 ledger.settle(_load("failed at last"), "failed", "why")
-            ledger.learn(Learned(5, 5_000))
-            ledger.learn_gzip(not first)
-            ledger.record_run(1_000, 0.5)
+            ledger.measured.store_limits(Learned(5, 5_000))
+            ledger.measured.store_takes_gzip(not first)
+            ledger.measured.store_run(1_000, 0.5)
     renamed = [
         f"UPDATE vtns SET base_url = '{old}' WHERE base_url = '{normal_form(new)}'" for new, old in SPELLINGS.items()
     ]
@@ -198,7 +198,11 @@ def test_spellings_of_one_vtn_in_an_old_ledger_become_one(several_spellings: str
         assert [entries[name].state for name in names] == ["done", "pending", "done", "done", "pending"]
         assert not entries["refused in the first"].refused
         assert ledger.failed() == {"failed at last"}
-        assert (ledger.learned(), ledger.takes_gzip(), ledger.points_per_second()) == (Learned(5, 5_000), True, 2_000)
+        assert (ledger.measured.limits(), ledger.measured.takes_gzip(), ledger.measured.points_per_second()) == (
+            Learned(5, 5_000),
+            True,
+            2_000,
+        )
         with ledger.leased(["Aalborg"], Writer("run", "A run")):
             ledger.settle_all(loads)
     with Ledger(several_spellings, OTHER) as other:

@@ -220,7 +220,7 @@ def _compressed(log: list[Seen]) -> int:
 
 def _takes_gzip(site: Site, vtn: ReferenceVtn) -> bool | None:
     with Ledger(str(site.ledger), vtn.base_url) as ledger:
-        return ledger.takes_gzip()
+        return ledger.measured.takes_gzip()
 
 
 def _let_days_pass(site: Site, vtn: ReferenceVtn, days: int) -> None:

@@ -32,9 +32,9 @@ def ledger(tmp_path: Path) -> Path:
     """A ledger in which every table has rows: a run that was killed holds the lease."""
     path = tmp_path / "whole.db"
     with Ledger(str(path), VTN) as ledger:
-        ledger.learn(Learned(7, 9_000))
-        ledger.learn_gzip(True)
-        ledger.record_run(100, 1.0)
+        ledger.measured.store_limits(Learned(7, 9_000))
+        ledger.measured.store_takes_gzip(True)
+        ledger.measured.store_run(100, 1.0)
         with ledger.leased(["Aalborg"], Writer("killed", "A run that was killed")):
             for load in LOADS:
                 entry = NEW
@@ -56,7 +56,7 @@ def _uses(ledger: Ledger, load: Load) -> Iterator[Callable[[], object]]:
     yield lambda: [pending(SERIES, entry.marks) for entry in ledger.entries(LOADS).values()]
     yield ledger.failed
     yield ledger.points_per_second
-    yield lambda: ConcurrencyLimiter(16, ledger.learned())
+    yield lambda: ConcurrencyLimiter(16, ledger.measured.limits())
     yield ledger.takes_gzip
     yield lambda: ledger.sign_of_life("killed")
     yield lambda: ledger.acknowledge(load, CHUNKS[-1], _receipt(CHUNKS[-1]), before=before)
@@ -65,7 +65,7 @@ def _uses(ledger: Ledger, load: Load) -> Iterator[Callable[[], object]]:
     yield lambda: ledger.settle_all(LOADS)
     yield lambda: ledger.forget(load, [202501])
     yield lambda: ledger.invalidate_marks(load, before.marks.values())
-    yield lambda: ledger.record_run(1, 1.0)
+    yield lambda: ledger.measured.store_run(1, 1.0)
 
 
 def _use(path: Path) -> None:

@@ -225,11 +225,11 @@ def test_a_failure_is_found_again_until_it_is_done(url: str, vtn_url: str) -> No
 
 def test_the_rate_is_that_of_earlier_runs(url: str, vtn_url: str) -> None:
     with Ledger(url, vtn_url) as ledger:
-        assert ledger.points_per_second() is None
-        ledger.record_run(1_000_000, 250.0)
-        ledger.record_run(1_000, 0.25)
+        assert ledger.measured.points_per_second() is None
+        ledger.measured.store_run(1_000_000, 250.0)
+        ledger.measured.store_run(1_000, 0.25)
     with Ledger(url, vtn_url) as ledger:
-        assert ledger.points_per_second() == 4_000
+        assert ledger.measured.points_per_second() == 4_000
 
 
 def test_a_month_that_is_forgotten_is_sent_again_and_no_other(url: str, vtn_url: str) -> None:

@@ -126,11 +126,11 @@ def _write_everything(url: str, vtn: ReferenceVtn, load: Load) -> None:
         ledger.forget_refused(load, [0])
         ledger.forget(load, [202501])
         ledger.invalidate_marks(load, ledger.entries([load])[load.vtn_resource_id].marks.values())
-        ledger.learn(Learned(5, 5_000))
-        ledger.learn_gzip(True)
-        ledger.record_run(24, 1.0)
-        assert (ledger.learned(), ledger.takes_gzip()) == (Learned(5, 5_000), True)
-        assert ledger.points_per_second()
+        ledger.measured.store_limits(Learned(5, 5_000))
+        ledger.measured.store_takes_gzip(True)
+        ledger.measured.store_run(24, 1.0)
+        assert (ledger.measured.limits(), ledger.measured.takes_gzip()) == (Learned(5, 5_000), True)
+        assert ledger.measured.points_per_second()
         assert ledger.sign_of_life("run-2")
 
 

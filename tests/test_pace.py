@@ -184,10 +184,10 @@ def test_the_limit_holds_for_all_threads_of_a_process(no_faults: ReferenceVtn, n
 
 def test_what_a_run_learned_is_kept_in_the_ledger(vtn: ReferenceVtn, tmp_path: object) -> None:
     with Ledger(f"{tmp_path}/ledger.db", vtn.base_url) as ledger:
-        assert ledger.learned() is None
-        ledger.learn(Learned(5, 20_000))
-        ledger.learn(Learned(7, 25_000))
+        assert ledger.measured.limits() is None
+        ledger.measured.store_limits(Learned(5, 20_000))
+        ledger.measured.store_limits(Learned(7, 25_000))
     with Ledger(f"{tmp_path}/ledger.db", vtn.base_url) as ledger:
-        assert ledger.learned() == Learned(7, 25_000)
+        assert ledger.measured.limits() == Learned(7, 25_000)
     with Ledger(f"{tmp_path}/ledger.db", f"{vtn.base_url}/other") as ledger:
-        assert ledger.learned() is None
+        assert ledger.measured.limits() is None

@@ -78,7 +78,7 @@ def test_a_run_has_as_many_long_requests_in_flight_as_the_vtn_takes(
     with ReferenceVtn(tmp_path / "vtn.db") as vtn:
         site.register(vtn)
         with Ledger(str(site.ledger), vtn.base_url) as ledger:
-            ledger.learn(Learned(concurrency=16, chunk_size=50_000))
+            ledger.measured.store_limits(Learned(concurrency=16, chunk_size=50_000))
         vtn.switch(points_per_second=1)  # none of them ends
         process = start(
             "run", *run_options(site, vtn), cwd=tmp_path, prefect_url=prefect_url,

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from threading import Event
 from types import TracebackType
 from typing import Any, Self
@@ -18,17 +18,15 @@ from typing import Any, Self
 from sqlalchemy import Connection, Table, bindparam, delete, select, text, update
 
 from venclient.errors import BusyError, MarkChangedError
-from venclient.flow_control.limiter import Learned
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.lease import Lease, SignOfLife, Writer, sign_of_life
+from venclient.ledger.measurements import Measurements, now_us
 from venclient.ledger.statements import parameters, upsert
-from venclient.ledger.tables import GZIPS, MARKS, PACES, REFUSED, REQUESTS, RUNS, UPLOADS
+from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
 from venclient.ven_names import normal_form
 
 REQUESTS_KEPT = 30  # of each load
-RUNS_AVERAGED = 5
-GZIP_RETRY_AFTER_S = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,7 @@ class Ledger:
         self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None, *, is_known: bool = False
     ) -> None:
         self._database = LedgerDatabase(path_or_url, vtn_base_url, stopped, is_known=is_known)
+        self.measured = Measurements(self._database)
         self._leases: dict[str, Lease] = {}
 
     def __enter__(self) -> Self:
@@ -137,46 +136,6 @@ class Ledger:
         query = select(UPLOADS.c.vtn_resource_id).where(is_ours, UPLOADS.c.state == "failed")
         with self._database.reading() as connection:
             return frozenset(row.vtn_resource_id for row in self._database.rows(connection, query))
-
-    @retry_while_unavailable
-    def points_per_second(self) -> float | None:
-        """Return the mean rate of the last runs that sent points; None if there was none."""
-        query = select(RUNS.c.points, RUNS.c.seconds).where(RUNS.c.vtn_id == self._database.vtn_id)
-        with self._database.reading() as connection:
-            runs = self._database.rows(connection, query.order_by(RUNS.c.ended_at_us.desc()).limit(RUNS_AVERAGED))
-        seconds = sum(run.seconds for run in runs)
-        return sum(run.points for run in runs) / seconds if seconds else None
-
-    @retry_while_unavailable
-    def learned(self) -> Learned | None:
-        """Return the limits that an earlier run found for the VTN; None if there was none."""
-        query = select(PACES.c.concurrency, PACES.c.chunk_size).where(PACES.c.vtn_id == self._database.vtn_id)
-        with self._database.reading() as connection:
-            rows = self._database.rows(connection, query)
-        return Learned(rows[0].concurrency, rows[0].chunk_size) if rows else None
-
-    @retry_while_unavailable
-    def learn(self, learned: Learned) -> None:
-        """Store the limits that a run found for the VTN, for the next one to start with."""
-        row = {"vtn_id": self._database.vtn_id, **asdict(learned)}
-        with self._database.writing() as connection:
-            self._database.put(connection, PACES, row)
-
-    @retry_while_unavailable
-    def takes_gzip(self) -> bool | None:
-        """Whether the VTN takes gzip-compressed requests; None if unknown, or if it refused them over 30 days ago."""
-        is_old = GZIPS.c.asked_at_s < time.time() - GZIP_RETRY_AFTER_S
-        query = select(GZIPS.c.is_taken).where(GZIPS.c.vtn_id == self._database.vtn_id, GZIPS.c.is_taken | ~is_old)
-        with self._database.reading() as connection:
-            rows = self._database.rows(connection, query)
-        return rows[0].is_taken if rows else None
-
-    @retry_while_unavailable
-    def learn_gzip(self, is_taken: bool) -> None:
-        """Store whether the VTN takes gzip-compressed requests, as of now."""
-        row = {"vtn_id": self._database.vtn_id, "is_taken": is_taken, "asked_at_s": int(time.time())}
-        with self._database.writing() as connection:
-            self._database.put(connection, GZIPS, row)
 
     @retry_while_unavailable
     def acknowledge(
@@ -268,13 +227,6 @@ class Ledger:
                 is_unchanged = (MARKS.c.month == mark.month, MARKS.c.digest == mark.digest)
                 connection.execute(delete(MARKS).where(*is_of_load, *is_unchanged))
 
-    @retry_while_unavailable
-    def record_run(self, points: int, seconds: float) -> None:
-        """Record how many points a run sent, and in how many seconds."""
-        row = {"vtn_id": self._database.vtn_id, "ended_at_us": _now_us(), "points": points, "seconds": seconds}
-        with self._database.writing() as connection:
-            self._database.put(connection, RUNS, row)
-
     @contextmanager
     def _leased_transaction(self, load: Load) -> Iterator[Connection]:
         """Open a transaction that is committed only if this run holds the lease of the load's VEN."""
@@ -332,7 +284,7 @@ class Ledger:
     ) -> None:
         row = {
             **self._key(load),
-            "ended_at_us": _now_us(),
+            "ended_at_us": now_us(),
             "points": points,
             "seconds": seconds,
             "answers": " ".join(answers),
@@ -370,5 +322,5 @@ _UPDATE_MARK = text(
 _DELETE_OLD_REQUESTS = delete(REQUESTS).where(*_OF_LOAD, REQUESTS.c.ended_at_us <= _NEWEST_EXPIRED)
 
 
-def _now_us() -> int:
+def now_us() -> int:
     return time.time_ns() // 1000

@@ -101,7 +101,7 @@ class Run:
             self._end_threads(wait=True)
         if self.progress.snapshot().points_sent:
             try:
-                self.uploader.ledger.learn(self.wire.learned)
+                self.uploader.ledger.measured.store_limits(self.wire.learned)
             except ConfigurationError as fault:
                 log.warning("What was learned of the VTN's limits is not kept: %s", fault)
 
