@@ -32,10 +32,9 @@ def opened_connections(settings: Settings, stopping: Event, *, is_known: bool = 
         stack.callback(resources.close)
         meters = stack.enter_context(open_meters(settings, stopping))
         ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings), stopping, is_known=is_known))
-        limiter = ConcurrencyLimiter(settings.concurrency, ledger.measured.limits())
-        compression = (
-            Compression(ledger.measured.takes_gzip(), ledger.measured.store_takes_gzip) if settings.gzip else None
-        )
+        measured = ledger.measured
+        limiter = ConcurrencyLimiter(settings.concurrency, measured.limits())
+        compression = Compression(measured.takes_gzip(), measured.store_takes_gzip) if settings.gzip else None
         wire = stack.enter_context(open_wire(settings, limiter, compression))
         yield Connections(resources, meters, ledger, wire, stopping)
 

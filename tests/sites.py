@@ -210,9 +210,7 @@ class Site:
                 timeout_s=timeout_s,
                 attempts=attempts,
                 limiter=limiter or ConcurrencyLimiter(threads),
-                compression=Compression(ledger.measured.takes_gzip(), ledger.measured.store_takes_gzip)
-                if gzip
-                else None,
+                compression=_compression(ledger) if gzip else None,
             ) as vtn_client,
             ThreadPoolExecutor(threads) as pool,
         ):
@@ -233,6 +231,10 @@ class Site:
             assert stored.value.tolist() == list(points.values()), load
             assert stored.interval_s.tolist() == list(interval_s.values()), load
             assert set(stored.quality_code) == {"GOOD"}, load
+
+
+def _compression(ledger: Ledger) -> Compression:
+    return Compression(ledger.measured.takes_gzip(), ledger.measured.store_takes_gzip)
 
 
 def load_of(meter: str, component: str) -> Load:

@@ -55,9 +55,9 @@ def _uses(ledger: Ledger, load: Load) -> Iterator[Callable[[], object]]:
     before = ledger.entries(LOADS).get(load.vtn_resource_id, NEW)
     yield lambda: [pending(SERIES, entry.marks) for entry in ledger.entries(LOADS).values()]
     yield ledger.failed
-    yield ledger.points_per_second
+    yield ledger.measured.points_per_second
     yield lambda: ConcurrencyLimiter(16, ledger.measured.limits())
-    yield ledger.takes_gzip
+    yield ledger.measured.takes_gzip
     yield lambda: ledger.sign_of_life("killed")
     yield lambda: ledger.acknowledge(load, CHUNKS[-1], _receipt(CHUNKS[-1]), before=before)
     yield lambda: ledger.refuse(load, CHUNKS[0], "422", before=before)

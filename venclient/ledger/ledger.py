@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from threading import Event
 from types import TracebackType
 from typing import Any, Self
@@ -320,7 +320,3 @@ _UPDATE_MARK = text(
     " AND digest IN (:read_digest, :digest)"
 ).bindparams(*parameters(MARKS), bindparam("read_digest", type_=MARKS.c.digest.type))
 _DELETE_OLD_REQUESTS = delete(REQUESTS).where(*_OF_LOAD, REQUESTS.c.ended_at_us <= _NEWEST_EXPIRED)
-
-
-def now_us() -> int:
-    return time.time_ns() // 1000
