@@ -14,6 +14,7 @@ from venclient.errors import ConfigurationError, MarkChangedError
 from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import NEW, Ledger
+from venclient.ledger.liveness import LeaseTimes
 from venclient.ledger.tables import METADATA
 from venclient.models import Chunk, Load, Receipt
 from venclient.reports.status import read_statuses
@@ -21,6 +22,7 @@ from venclient.sources.cleaning import clean
 from venclient.sync.pending import cut, pending
 
 VTN = "http://vtn.example/openadr3"
+SHORT = LeaseTimes(look_every_s=0.05, gone_after_s=0.2)
 SERIES = clean(hourly(1000))
 CHUNKS = list(cut(SERIES, pending(SERIES, {}), 300))
 LOADS = [Load(f"l{n}", "Aalborg", "r", "House", "load_0", "Base", "meter_1", f"vtn-{n}") for n in range(20)]
@@ -31,7 +33,7 @@ ROUNDS = 60
 def ledger(tmp_path: Path) -> Path:
     """A ledger in which every table has rows: a run that was killed holds the lease."""
     path = tmp_path / "whole.db"
-    with Ledger(str(path), VTN) as ledger:
+    with Ledger(str(path), VTN, lease_times=SHORT) as ledger:
         ledger.measured.store_limits(Learned(7, 9_000))
         ledger.measured.store_takes_gzip(True)
         ledger.measured.store_run(100, 1.0)
@@ -72,7 +74,7 @@ def _use(path: Path) -> None:
     """Do all that a run and `status` do; what is not said in a sentence is raised."""
     with suppress(ConfigurationError):
         read_statuses(str(path), VTN)
-    with suppress(ConfigurationError), Ledger(str(path), VTN) as ledger:
+    with suppress(ConfigurationError), Ledger(str(path), VTN, lease_times=SHORT) as ledger:
         with suppress(ConfigurationError):
             for use in _uses(ledger, LOADS[2]):
                 with suppress(ConfigurationError, MarkChangedError):
@@ -81,12 +83,6 @@ def _use(path: Path) -> None:
             for use in _uses(ledger, LOADS[3]):
                 with suppress(ConfigurationError, MarkChangedError):
                     use()
-
-
-@pytest.fixture(autouse=True)
-def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("venclient.ledger.liveness.GONE_AFTER_S", 0.2)
-    monkeypatch.setattr("venclient.ledger.lease.LOOK_EVERY_S", 0.05)
 
 
 @pytest.mark.parametrize("where", ["schema", pytest.param("anywhere", marks=pytest.mark.long)])
@@ -121,7 +117,7 @@ def test_a_run_that_meets_a_value_of_another_type_says_which_table_has_it(ledger
     with closing(sqlite3.connect(ledger)) as db, db:
         db.execute("UPDATE marks SET points = 'x'")
     with (
-        Ledger(str(ledger), VTN) as opened,
+        Ledger(str(ledger), VTN, lease_times=SHORT) as opened,
         pytest.raises(ConfigurationError, match="is damaged: what its table marks"),
     ):
         opened.entries(LOADS)

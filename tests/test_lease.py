@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -19,6 +20,7 @@ from venclient.errors import BusyError, StoppedError
 from venclient.ledger.database import LedgerDatabase
 from venclient.ledger.lease import Lease, SignOfLife, Writer
 from venclient.ledger.ledger import Ledger
+from venclient.ledger.liveness import LeaseTimes
 from venclient.ledger.tables import LEASES, WRITERS
 from venclient.models import Chunk, Load, Receipt
 from venclient.sources.cleaning import clean
@@ -50,16 +52,9 @@ def vtn_url() -> str:
     return f"http://{uuid.uuid4()}/openadr3"
 
 
-@pytest.fixture(autouse=True)
-def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("venclient.ledger.lease.BEAT_EVERY_S", 0.1)
-    monkeypatch.setattr("venclient.ledger.lease.LOOK_EVERY_S", 0.05)
-
-
-@pytest.fixture
-def soon_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not show that it lives is gone after a second: for tests in which nobody has to show it."""
-    monkeypatch.setattr("venclient.ledger.liveness.GONE_AFTER_S", 1.0)
+TIMES = LeaseTimes(beat_every_s=0.1, look_every_s=0.05)
+# For tests in which nobody shows a heartbeat: who does not is gone after a second.
+SOON_GONE = replace(TIMES, gone_after_s=1.0)
 
 
 @pytest.fixture
@@ -69,17 +64,19 @@ def database(url: str, vtn_url: str) -> Iterator[LedgerDatabase]:
     database.close()
 
 
-def _take(database: LedgerDatabase, writer: Writer, *vens: str, waits: bool = False) -> Lease:
+def _take(
+    database: LedgerDatabase, writer: Writer, *vens: str, waits: bool = False, times: LeaseTimes = TIMES
+) -> Lease:
     """A lease that is taken and not renewed: what a frozen run looks like to others."""
-    lease = Lease(database, writer)
+    lease = Lease(database, writer, times=times)
     lease.acquire(vens, waits=waits, stopped=Event())
     return lease
 
 
 @contextmanager
-def _running(database: LedgerDatabase, writer: Writer, *vens: str) -> Iterator[Lease]:
+def _running(database: LedgerDatabase, writer: Writer, *vens: str, times: LeaseTimes = TIMES) -> Iterator[Lease]:
     """A lease that is renewed, until the end of the run."""
-    lease = _take(database, writer, *vens)
+    lease = _take(database, writer, *vens, times=times)
     with lease.kept():
         yield lease
     lease.release()
@@ -93,13 +90,11 @@ def test_a_second_run_leaves_and_says_who_is_there(database: LedgerDatabase) -> 
     _take(database, B, "Odense", "Aarhus")
 
 
-def test_one_that_waits_goes_on_when_the_other_has_ended(
-    database: LedgerDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("venclient.ledger.liveness.GONE_AFTER_S", 5.0)
+def test_one_that_waits_goes_on_when_the_other_has_ended(database: LedgerDatabase) -> None:
+    times = replace(TIMES, gone_after_s=5.0)
     with ThreadPoolExecutor(1) as pool:
         with _running(database, A, "Aalborg") as first:
-            waiting = pool.submit(_take, database, B, "Aalborg", waits=True)
+            waiting = pool.submit(_take, database, B, "Aalborg", waits=True, times=times)
             time.sleep(6)  # longer than a run without a beat is waited for
             assert not waiting.done()
         assert waiting.result(timeout=SOON_S).token > first.token
@@ -121,7 +116,7 @@ def test_one_that_waits_can_be_stopped(database: LedgerDatabase) -> None:
     stopped = Event()
     stopped.set()
     with _running(database, A, "Aalborg"), pytest.raises(StoppedError):
-        Lease(database, B).acquire(["Aalborg"], waits=True, stopped=stopped)
+        Lease(database, B, times=TIMES).acquire(["Aalborg"], waits=True, stopped=stopped)
 
 
 def test_of_two_that_start_at_once_one_writes(database: LedgerDatabase) -> None:
@@ -141,10 +136,10 @@ def test_of_two_that_start_at_once_one_writes(database: LedgerDatabase) -> None:
 
 
 @pytest.fixture
-def frozen(url: str, vtn_url: str, soon_gone: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+def frozen(url: str, vtn_url: str) -> Iterator[Ledger]:
     """The ledger of run A, which holds Aalborg and does not show that it lives."""
-    monkeypatch.setattr("venclient.ledger.lease.BEAT_EVERY_S", 3600.0)
-    with Ledger(url, vtn_url) as ledger, ledger.leased(["Aalborg"], A):
+    silent = replace(SOON_GONE, beat_every_s=3600.0)
+    with Ledger(url, vtn_url, lease_times=silent) as ledger, ledger.leased(["Aalborg"], A):
         yield ledger
 
 
@@ -152,7 +147,7 @@ def frozen(url: str, vtn_url: str, soon_gone: None, monkeypatch: pytest.MonkeyPa
 def successor(url: str, vtn_url: str, frozen: Ledger) -> Iterator[Ledger]:
     """The ledger of run B, which has taken Aalborg over."""
     began = time.monotonic()
-    with Ledger(url, vtn_url) as ledger, ledger.leased(["Aalborg"], B):
+    with Ledger(url, vtn_url, lease_times=SOON_GONE) as ledger, ledger.leased(["Aalborg"], B):
         assert time.monotonic() - began > 1, "it was waited for"
         yield ledger
 
@@ -187,12 +182,11 @@ def test_a_run_that_was_killed_on_this_machine_is_in_nobody_s_way(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("venclient.ledger.liveness.GONE_AFTER_S", 3600.0)  # its silence is not waited for
-            with pytest.raises(BusyError, match="the other run is uploading it"):
-                _take(database, A, "Aalborg")
-            other.kill()
-            _take(database, A, "Aalborg")
+        patient = replace(TIMES, gone_after_s=3600.0)  # its silence is not waited for
+        with pytest.raises(BusyError, match="the other run is uploading it"):
+            _take(database, A, "Aalborg", times=patient)
+        other.kill()
+        _take(database, A, "Aalborg", times=patient)
 
 
 def test_parts_of_a_run_take_from_it_and_wait_for_one_another(database: LedgerDatabase) -> None:
@@ -216,12 +210,11 @@ def test_a_run_that_starts_again_waits_for_parts_of_it_that_still_write(database
         again.result(timeout=SOON_S)
 
 
-@pytest.mark.usefixtures("soon_gone")
 def test_a_part_that_was_killed_is_in_nobody_s_way_once_the_whole_has_ended(
     url: str, vtn_url: str, database: LedgerDatabase
 ) -> None:
     whole, part, load = Writer(f"{vtn_url} whole", "the whole"), Writer("part", "a part", f"{vtn_url} whole"), _load()
-    with Ledger(url, vtn_url) as ledger:
+    with Ledger(url, vtn_url, lease_times=SOON_GONE) as ledger:
         with ledger.leased(["Aalborg", "Odense"], whole):
             _take(database, part, "Aalborg")  # and is never heard of again
         with ledger.leased(["Aalborg", "Odense"], B):
@@ -236,7 +229,7 @@ def test_a_part_that_outlives_the_whole_is_still_the_one_that_writes(
     url: str, vtn_url: str, database: LedgerDatabase
 ) -> None:
     whole, part = Writer(f"{vtn_url} whole", "the whole"), Writer("part", "a part", f"{vtn_url} whole")
-    with Ledger(url, vtn_url) as ledger, ExitStack() as ended:
+    with Ledger(url, vtn_url, lease_times=TIMES) as ledger, ExitStack() as ended:
         with ledger.leased(["Aalborg"], whole):
             ended.enter_context(_running(database, part, "Aalborg"))
         with pytest.raises(BusyError, match="a part is uploading it"):
@@ -246,10 +239,13 @@ def test_a_part_that_outlives_the_whole_is_still_the_one_that_writes(
 def test_what_a_part_told_stays_until_the_whole_has_ended(url: str, vtn_url: str) -> None:
     words = iter(range(1000))
     whole, part = Writer(f"{vtn_url} whole", "the whole"), Writer(f"{vtn_url} part", "a part", f"{vtn_url} whole")
-    with Ledger(url, vtn_url) as ledger:
+    with Ledger(url, vtn_url, lease_times=TIMES) as ledger:
         with ledger.leased(["Aalborg"], whole):
             assert ledger.sign_of_life(part.run_id) is None
-            with Ledger(url, vtn_url) as other, other.leased(["Aalborg"], part, tell=lambda: str(next(words))):
+            with (
+                Ledger(url, vtn_url, lease_times=TIMES) as other,
+                other.leased(["Aalborg"], part, tell=lambda: str(next(words))),
+            ):
                 first = _told(ledger, part, "3")
                 assert _told(ledger, part, "5") > first
             assert int(_sign(ledger, part).progress_json) == next(words) - 1, "what it said last"
@@ -277,11 +273,10 @@ def test_an_earlier_start_of_the_same_run_is_waited_for(database: LedgerDatabase
         again.result(timeout=SOON_S)
 
 
-@pytest.mark.usefixtures("soon_gone")
 def test_runs_that_ended_leave_nothing_behind(database: LedgerDatabase, vtn_url: str) -> None:
     killed, done = Writer(vtn_url, "killed"), Writer(vtn_url + "/b", "done")
     _take(database, killed, "Odense")
-    with _running(database, done, "Odense", "Aalborg"):
+    with _running(database, done, "Odense", "Aalborg", times=SOON_GONE):
         pass
     of_both = WRITERS.c.run_id.in_([killed.run_id, done.run_id])
     with database.reading() as connection:

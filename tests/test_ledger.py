@@ -22,6 +22,7 @@ from tests.system_postgresql import SERVERS, SystemPostgresql
 from venclient.errors import ConfigurationError
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import NEW, REQUESTS_KEPT, Entry, Ledger
+from venclient.ledger.liveness import LeaseTimes
 from venclient.ledger.tables import REQUESTS, VTNS
 from venclient.models import Chunk, Load, Receipt
 from venclient.reports.status import read_statuses
@@ -313,9 +314,9 @@ with Ledger(sys.argv[1], sys.argv[2]) as ledger, ledger.leased(["Aalborg"], Writ
 
 
 def test_a_process_that_hangs_within_a_transaction_holds_its_successor_up_for_seconds_only(
-    postgresql_url: str, vtn_url: str, monkeypatch: pytest.MonkeyPatch
+    postgresql_url: str, vtn_url: str
 ) -> None:
-    monkeypatch.setattr("venclient.ledger.liveness.GONE_AFTER_S", 1.0)
+    times = LeaseTimes(gone_after_s=1.0)
     command = [sys.executable, "-c", HANGS, postgresql_url, vtn_url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as hanging:
         assert hanging.stdout
@@ -323,7 +324,10 @@ def test_a_process_that_hangs_within_a_transaction_holds_its_successor_up_for_se
         hanging.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         try:
-            with Ledger(postgresql_url, vtn_url) as ledger, ledger.leased(["Aalborg"], Writer("b", "b"), waits=True):
+            with (
+                Ledger(postgresql_url, vtn_url, lease_times=times) as ledger,
+                ledger.leased(["Aalborg"], Writer("b", "b"), waits=True),
+            ):
                 assert time.monotonic() - began < 20
         finally:
             hanging.kill()

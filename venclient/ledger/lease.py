@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
-from venclient.ledger.liveness import GONE_AFTER_S, Liveness
+from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes, Liveness
 from venclient.ledger.process_identity import this_process
 from venclient.ledger.tables import LEASES, WRITERS
 from venclient.models import vens_title
@@ -25,9 +25,6 @@ from venclient.periodic import periodic
 from venclient.ven_names import normal_form
 
 log = logging.getLogger(__name__)
-
-BEAT_EVERY_S = 2.0
-LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +63,18 @@ class Lease:
     `tell`: returns the progress that a run reports to the one that it is a part of; called at each heartbeat.
     """
 
-    def __init__(self, database: LedgerDatabase, writer: Writer, tell: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self,
+        database: LedgerDatabase,
+        writer: Writer,
+        tell: Callable[[], str] = lambda: "",
+        times: LeaseTimes = DEFAULT_TIMES,
+    ) -> None:
+        self._times = times
         self._database = database
         self._writer = writer
         self._progress_json = tell
-        self._liveness = Liveness()
+        self._liveness = Liveness(times)
         row = {
             "run_id": writer.run_id,
             "parent_run_id": writer.parent_run_id,
@@ -102,7 +106,7 @@ class Lease:
             if not has_warned:
                 log.warning("%s: waiting", message)
                 has_warned = True
-            if stopped.wait(LOOK_EVERY_S):
+            if stopped.wait(self._times.look_every_s):
                 raise StoppedError("The run was told to stop while it waited for another")
 
     @contextmanager
@@ -117,7 +121,7 @@ class Lease:
                 # No reason to stop: the next beat may succeed, and every record checks the lease.
                 log.warning("The lease could not be renewed: %s", error)
 
-        with periodic(beat, BEAT_EVERY_S, name="lease"):
+        with periodic(beat, self._times.beat_every_s, name="lease"):
             yield
 
     def release(self) -> None:
@@ -133,7 +137,8 @@ class Lease:
                 connection.execute(delete(LEASES).where(LEASES.c.writer_id == self.token))
                 connection.execute(delete(WRITERS).where((own & ~has_parent) | ended_parts))
         except ConfigurationError as error:
-            log.warning("The lease could not be given back, the next run waits %.0f s for it: %s", GONE_AFTER_S, error)
+            wait_s = self._times.gone_after_s
+            log.warning("The lease could not be given back, the next run waits %.0f s for it: %s", wait_s, error)
 
     def require(self, connection: Connection, ven: str) -> None:
         """Lock the VEN's lease until the end of the transaction; raises `BusyError` if this run does not hold it."""

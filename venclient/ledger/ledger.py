@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, select, text, updat
 from venclient.errors import BusyError, MarkChangedError
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.lease import Lease, SignOfLife, Writer, sign_of_life
+from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes
 from venclient.ledger.measurements import Measurements, now_us
 from venclient.ledger.statements import parameters, upsert
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
@@ -55,8 +56,15 @@ class Ledger:
     """
 
     def __init__(
-        self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None, *, is_known: bool = False
+        self,
+        path_or_url: str,
+        vtn_base_url: str,
+        stopped: Event | None = None,
+        *,
+        is_known: bool = False,
+        lease_times: LeaseTimes = DEFAULT_TIMES,
     ) -> None:
+        self._lease_times = lease_times
         self._database = LedgerDatabase(path_or_url, vtn_base_url, stopped, is_known=is_known)
         self.measured = Measurements(self._database)
         self._leases: dict[str, Lease] = {}
@@ -83,7 +91,7 @@ class Ledger:
 
         `tell`: returns the progress that others read with `sign_of_life`; called every two seconds and at the end.
         """
-        lease = Lease(self._database, writer, tell)
+        lease = Lease(self._database, writer, tell, self._lease_times)
         names = set(map(normal_form, vens))
         try:
             with lease.kept():  # from the start: a run that waits for the lease is alive, too

@@ -5,9 +5,20 @@ from dataclasses import dataclass, replace
 
 from venclient.ledger.process_identity import has_ended
 
-GONE_AFTER_S = 30.0
 # A longer pause between two looks starts the count anew: while the ledger is unavailable, no run can show a heartbeat.
 MAX_PAUSE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTimes:
+    """How often a holder shows a heartbeat, how often others look, and without one for how long it counts as gone."""
+
+    beat_every_s: float = 2.0
+    look_every_s: float = 0.5
+    gone_after_s: float = 30.0
+
+
+DEFAULT_TIMES = LeaseTimes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +34,8 @@ class _Observation:
 class Liveness:
     """Heartbeats of other runs as observed by this process, by writer id."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: LeaseTimes = DEFAULT_TIMES) -> None:
+        self._times = times
         self._observed: dict[int, _Observation] = {}
 
     def look(self, writer_id: int, beat: int) -> None:
@@ -41,5 +53,6 @@ class Liveness:
         return self._observed[writer_id].has_advanced
 
     def is_gone(self, writer_id: int, process: str) -> bool:
-        """Whether the process has ended on this machine, or the heartbeat has not advanced for 30 s."""
-        return has_ended(process) or time.monotonic() - self._observed[writer_id].since_s > GONE_AFTER_S
+        """Whether the process has ended on this machine, or the heartbeat has not advanced for `gone_after_s`."""
+        silent_s = time.monotonic() - self._observed[writer_id].since_s
+        return has_ended(process) or silent_s > self._times.gone_after_s
