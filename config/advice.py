@@ -12,6 +12,13 @@ def _register(vens: Sequence[str]) -> str:
     return f": register them first with `bulk-upload register{options}`"
 
 
+def _check_client(client_id: str | None, client_secret: str | None) -> str:
+    """With what is odd about the two of them, such as `ends in a line break`."""
+    given = {"OAUTH_CLIENT_ID": client_id, "OAUTH_CLIENT_SECRET": client_secret}
+    odd = "".join(f". {name} {oddity}" for name, oddity in given.items() if oddity)
+    return f"{odd}. Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
+
+
 ADVICE: Mapping[str, Text] = {
     # Files and databases
     "meter file missing": ": name it with --h5 or BULK_UPLOAD_METER_FILE, or make a sample with "
@@ -46,7 +53,7 @@ ADVICE: Mapping[str, Text] = {
     "token server not there": ". Start it, or correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL",
     "token server in the clear": ". Give its https address in OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL, or set "
     "BULK_UPLOAD_ALLOW_HTTP=true where the way is yours",
-    "no token": ". Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL",
+    "no token": _check_client,
     "token refused": ". Give a fresh one with --token or VTN_BEARER_TOKEN, or check the OAuth client",
     "bearer token": ": check VTN_BEARER_TOKEN",
     "resource unknown": " A reference VTN learns their ids by `bulk-upload vtn --adopt`",

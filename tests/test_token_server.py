@@ -105,12 +105,12 @@ def test_what_a_token_server_says_is_shown_harmlessly_and_without_the_secret_tha
 @pytest.mark.parametrize(
     ("client_id", "secret", "told"),
     [
-        ("id", "secret\n", "The client secret ends in a line break"),
-        ("id", "secret\r\n", "The client secret ends in a line break"),
-        ("id ", "secret", "The client id ends in white space"),
-        ("\tid", "secret", "The client id begins with white space"),
-        ("id", "\u00a0secret", "The client secret begins with white space"),
-        ("id", "secr\u200bet", "The client secret has a character that is not printable ASCII"),
+        ("id", "secret\n", "OAUTH_CLIENT_SECRET ends in a line break"),
+        ("id", "secret\r\n", "OAUTH_CLIENT_SECRET ends in a line break"),
+        ("id ", "secret", "OAUTH_CLIENT_ID ends in white space"),
+        ("\tid", "secret", "OAUTH_CLIENT_ID begins with white space"),
+        ("id", "\u00a0secret", "OAUTH_CLIENT_SECRET begins with white space"),
+        ("id", "secr\u200bet", "OAUTH_CLIENT_SECRET has a character that is not printable ASCII"),
         ("id", '"secret"', "OAUTH_CLIENT_SECRET stands in quotation marks"),
     ],
 )

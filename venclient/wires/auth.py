@@ -238,10 +238,12 @@ class ClientCredentials:
         self._refused_since = self._refused_since or now
         if self._has_issued and now - self._refused_since < REFUSAL_GRACE_S:
             return TokenServerError(f"Token server {self._shown_url} gives no fresh token: {why}")
-        given = {"client id": self._client_id, "client secret": self._client_secret.get_secret_value()}
-        oddities = "".join(f". The {name} {oddity}" for name, text in given.items() if (oddity := _oddity(text)))
-        message = f"Token server {self._shown_url} gives no token: {why}{oddities}"
-        return ConfigurationError(message).advised("no token")
+        oddities = {
+            "client_id": _oddity(self._client_id),
+            "client_secret": _oddity(self._client_secret.get_secret_value()),
+        }
+        refused = ConfigurationError(f"Token server {self._shown_url} gives no token: {why}")
+        return refused.advised("no token", **oddities)
 
 
 class _TokenResponse(msgspec.Struct):
