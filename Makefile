@@ -23,7 +23,7 @@ check: $(INSTALLED)  ## Style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-chaos: $(INSTALLED)  ## 200 rounds of faults, kills, stops and full disks (half an hour; as root, on Debian): docs/reliability.md
+chaos: $(INSTALLED)  ## 200 rounds of faults, kills, stops and full disks (an hour; as root, on Debian): docs/reliability.md
 	$(BIN)/python -m tests.chaos --rounds 200
 
 bench: $(INSTALLED)  ## Everything measured, each beside a peer in the same run (as root, 75 minutes): docs/performance.md

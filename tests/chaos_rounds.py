@@ -18,7 +18,7 @@ from vtn import faults
 LEASE_S = 30.0  # without a sign of life: venclient.ledger.liveness
 DISK_BYTES = 16 * 2**20
 PAGE_BYTES = 4096
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+OTHER_CLOCK = Path(__file__).with_name("other_clock")
 # Its processes cannot be looked for from here, nor those of this machine from there.
 ANOTHER_MACHINE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
@@ -129,18 +129,11 @@ def _slow_loris(world: World, round_: Round) -> None:
 def _clock_jumps(world: World, round_: Round) -> None:
     """The clock of the run's machine jumps by up to ten days, to and fro, and the run is killed."""
     clock = world.folder / "clock"
-    clock.write_text("+0")
     world.vtn.switch(points_per_second=2_000)
-    faked = {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_CACHE_DURATION": "1",  # seconds
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    run = world.start(**faked)
+    run = world.start(**clock_set_to(0, clock))
     for _ in range(5):
         world.has_begun(round_.dice)
-        clock.write_text(f"{round_.dice.randint(-864_000, 864_000):+d}")
+        clock.write_text(str(round_.dice.randint(-864_000, 864_000)))
     run.kill()
     run.communicate()
     round_.kills += 1
@@ -149,9 +142,11 @@ def _clock_jumps(world: World, round_: Round) -> None:
 def _clocks_apart(world: World, round_: Round) -> None:
     """Two machines whose clocks are days apart upload the same VENs; half of the time the first one is killed."""
     world.vtn.switch(points_per_second=2_000)
-    first = world.start(prefix=ANOTHER_MACHINE, **_clock_set_to(round_.dice.randint(-864_000, -86_400)))
+    late = clock_set_to(round_.dice.randint(-864_000, -86_400), world.folder / "clock")
+    first = world.start(prefix=ANOTHER_MACHINE, **late)
     world.has_begun(round_.dice)
-    second = world.start(BULK_UPLOAD_WHEN_BUSY="wait", **_clock_set_to(round_.dice.randint(0, 864_000)))
+    early = clock_set_to(round_.dice.randint(0, 864_000), world.folder / "another-clock")
+    second = world.start(BULK_UPLOAD_WHEN_BUSY="wait", **early)
     if round_.dice.random() < 0.5:
         first.kill()
         round_.kills += 1
@@ -183,8 +178,10 @@ def _vtn_restored(world: World, round_: Round) -> None:
     world.repair(round_)
 
 
-def _clock_set_to(offset_s: int) -> dict[str, str]:
-    return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{offset_s:+d}"}
+def clock_set_to(offset_s: int, clock: Path) -> dict[str, str]:
+    """The environment of a process whose clock is so much off, and later by what is written to the file."""
+    clock.write_text(str(offset_s))
+    return {"PYTHONPATH": str(OTHER_CLOCK), "CLOCK_OFFSET_FILE": str(clock)}
 
 
 @contextmanager
