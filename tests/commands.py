@@ -22,7 +22,7 @@ TIMEOUT_S = 120
 # A command that only runs to its end is forked from a process that has imported everything, including Prefect.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.preloaded"])
-READ_AT_IMPORT = ("MPL", "PREFECT_LOGGING_", "PYTHON")  # a fork would ignore them
+READ_AT_IMPORT = ("PREFECT_LOGGING_", "PYTHON")  # a fork would ignore them
 AUTH_STRING = os.environ["PREFECT_API_AUTH_STRING"]  # of tests/__init__.py
 
 

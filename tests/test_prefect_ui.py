@@ -21,7 +21,7 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
 
-BAR = (0x2F, 0x6D, 0xB3)
+BAR = (0x4C, 0x8E, 0xD9)
 
 
 @pytest.fixture(scope="module")
