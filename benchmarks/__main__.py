@@ -1,6 +1,6 @@
-"""`make bench` measures everything and writes docs/performance.md; `make bench-check` tells what got worse.
+"""`make bench` measures everything and writes docs/performance.md; `make bench-check` reports regressions.
 
-`python -m benchmarks floor durable` measures these sections and records nothing: the page is of one run.
+`python -m benchmarks floor durable` measures these sections and records nothing, as the page is of one whole run.
 """
 
 import sys
@@ -24,7 +24,7 @@ SECTIONS: dict[str, Callable[[], Section]] = {
     "network": network.measure,
     "whole": whole_database.measure,
 }
-# What tells by ratios, and is over in less than an hour.
+# Sections whose ratios or shares can be compared, and that take less than an hour together.
 CHECKED = ("steps", "floor", "durable", "slow", "memory", "network")
 RECORDED = ROOT / "benchmarks" / "recorded.json"
 PAGE = ROOT / "docs" / "performance.md"
@@ -49,13 +49,13 @@ def main(
     if check and (unrecorded := set(names) - set(recorded)):
         sys.exit(f"{', '.join(unrecorded)}: not recorded yet, run make bench")
     if "network" in names:
-        network.require()
+        network.require()  # fail now, and not after the sections before it
     measured = {name: _measured(name) for name in names}
     worse = [
-        told
+        regression
         for name in names
         if name in recorded
-        for told in regressions(measured[name].figures, recorded[name].figures)
+        for regression in regressions(measured[name].figures, recorded[name].figures)
     ]
     typer.echo("\n".join(worse) or NOTHING_WORSE)
     if check:

@@ -1,4 +1,4 @@
-"""Figures: what a benchmark found, what was wanted, and how the last recorded ones compare."""
+"""Figures: what a benchmark measured, the bounds, and the comparison with the recorded ones."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from pathlib import Path
 from textwrap import fill
 
 ROUNDS = 5
-WORSE_BY = 0.2
-VERSIONS_OF = ("numpy", "h5py", "orjson", "requests", "SQLAlchemy", "prefect", "msgspec", "uvicorn", "pandas")
+MAX_WORSE_BY = 0.2
+PACKAGES = ("numpy", "h5py", "orjson", "requests", "SQLAlchemy", "prefect", "msgspec", "uvicorn", "pandas")
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number. `wanted`: what it has to reach, or to stay below; ratios are what two machines can be compared by."""
+    """One measured number. `wanted`: its lower or upper bound. Only ratios can be compared between machines."""
 
     key: str
     what: str
@@ -29,18 +29,18 @@ class Figure:
 
     @property
     def is_reached(self) -> bool:
-        """Whether it is as it was wanted."""
+        """Whether it is within its bound, or has none."""
         if self.wanted is None:
             return True
         return self.value >= self.wanted if self.is_better_higher else self.value <= self.wanted
 
     @property
     def is_checked(self) -> bool:
-        """Whether it tells of another machine, too: a ratio, or a share of something measured beside it."""
+        """Whether it means something on another machine, too: a ratio, or a share of something measured with it."""
         return self.is_ratio or self.unit == "%"
 
     def worse_by(self, before: "Figure") -> float:
-        """By which share it is worse than it was: 0.25 is a quarter; negative where it is better."""
+        """How much worse it is than before, as a fraction: 0.25 is a quarter; negative if it is better."""
         if self.is_better_higher:
             return 1 - self.value / before.value
         return self.value / before.value - 1
@@ -48,7 +48,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What one benchmark found, and how: `text` says what was measured beside what."""
+    """The figures of one benchmark; `text` describes how they were measured."""
 
     title: str
     text: str
@@ -56,9 +56,9 @@ class Section:
 
 
 def medians(*measure: Callable[[], float], rounds: int = ROUNDS) -> list[float]:
-    """The median of each, measured in turn, so that a slow moment of the machine strikes all of them.
+    """The median of each. They are measured in turn, so that a slow phase of the machine affects all of them.
 
-    Each round begins with another, as what comes after what may matter, too.
+    Each round starts with another one, as the order may matter, too.
     """
     found: list[list[float]] = [[] for _ in measure]
     for number in range(rounds):
@@ -69,14 +69,14 @@ def medians(*measure: Callable[[], float], rounds: int = ROUNDS) -> list[float]:
 
 
 def machine() -> str:
-    """What it was measured on."""
+    """The machine and the versions that the figures are of."""
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS_OF)
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, Python {platform.python_version()}, {versions}"
 
 
 def load(path: Path) -> dict[str, Section]:
-    """The sections recorded last, by name."""
+    """The sections recorded last, by name; none if there is no file."""
     if not path.exists():
         return {}
     recorded = json.loads(path.read_text())["sections"]
@@ -87,13 +87,13 @@ def load(path: Path) -> dict[str, Section]:
 
 
 def save(path: Path, sections: dict[str, Section]) -> None:
-    """Record them, with the machine."""
-    told = {"machine": machine(), "sections": {name: asdict(section) for name, section in sections.items()}}
-    path.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    """Record the sections and the machine."""
+    recorded = {"machine": machine(), "sections": {name: asdict(section) for name, section in sections.items()}}
+    path.write_text(json.dumps(recorded, indent=1, ensure_ascii=False) + "\n")
 
 
 def page(sections: dict[str, Section]) -> str:
-    """All of it, to read."""
+    """The sections as Markdown."""
     parts = [
         part
         for section in sections.values()
@@ -103,33 +103,35 @@ def page(sections: dict[str, Section]) -> str:
 
 
 def filled(text: str) -> str:
-    """Its paragraphs, with lines as long as they may be."""
+    """The paragraphs of a text, wrapped at 120 characters."""
     return "\n\n".join(fill(" ".join(part.split()), 120, break_on_hyphens=False) for part in text.split("\n\n"))
 
 
 def regressions(now: Iterable[Figure], before: Iterable[Figure]) -> list[str]:
-    """The ratios and shares that miss what is wanted or have no other to compare, and the ratios that got worse by more
-    than a fifth, in words. A share may be next to nothing: a fifth of it says nothing.
+    """Ratios and shares that miss their bounds or are in one set only, and ratios that got worse by more than a fifth.
+
+    Shares are not compared with earlier ones: if one is close to zero, a relative change means nothing.
     """
     found, known = ({figure.key: figure for figure in figures if figure.is_checked} for figures in (now, before))
-    told = {key: _fault(found.get(key), known.get(key)) for key in known | found}
-    return [f"{(found.get(key) or known[key]).what}: {fault}" for key, fault in told.items() if fault]
+    problems = {key: _problem(found.get(key), known.get(key)) for key in known | found}
+    return [f"{(found.get(key) or known[key]).what}: {problem}" for key, problem in problems.items() if problem]
 
 
-def _fault(now: Figure | None, before: Figure | None) -> str:
+def _problem(now: Figure | None, before: Figure | None) -> str:
+    """What is wrong with a figure, or an empty string."""
     if now is None:
         return "is recorded, and was not measured"
     if before is None:
         return "is not recorded"
-    if now.is_ratio and (worse_by := now.worse_by(before)) > WORSE_BY:
+    if now.is_ratio and (worse_by := now.worse_by(before)) > MAX_WORSE_BY:
         return f"{now.value:,.3g}, was {before.value:,.3g} ({100 * worse_by:.0f} % worse)"
-    return "" if now.is_reached else f"{_shown(now.value, now)}, wanted {_bound(now)}"
+    return "" if now.is_reached else f"{_format(now.value, now)}, wanted {_bound(now)}"
 
 
 def _table(section: Section) -> list[str]:
     if not section.figures:
         return []
-    rows = [f"| {figure.what} | {_shown(figure.value, figure)} | {_wanted(figure)} |" for figure in section.figures]
+    rows = [f"| {figure.what} | {_format(figure.value, figure)} | {_wanted(figure)} |" for figure in section.figures]
     return ["", "| what | measured | wanted |", "| --- | ---: | --- |", *rows]
 
 
@@ -140,9 +142,9 @@ def _wanted(figure: Figure) -> str:
 def _bound(figure: Figure) -> str:
     if figure.wanted is None:
         return ""
-    return f"{'≥' if figure.is_better_higher else '≤'} {_shown(figure.wanted, figure)}"
+    return f"{'≥' if figure.is_better_higher else '≤'} {_format(figure.wanted, figure)}"
 
 
-def _shown(value: float, figure: Figure) -> str:
+def _format(value: float, figure: Figure) -> str:
     number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.3g}"
     return f"{number} {figure.unit}".strip()

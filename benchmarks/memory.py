@@ -1,4 +1,4 @@
-"""Memory of a run, for series of any length."""
+"""Peak memory of a run, for series of different lengths."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,8 +21,8 @@ of long ones a few slices. How it is for more loads is in "The whole database"."
 
 
 @dataclass(frozen=True, slots=True)
-class _Length:
-    """Series of so many points, `interval_s` apart, and as many loads of them as it takes to see where memory goes."""
+class _Database:
+    """A database whose series have this many points, `interval_s` apart."""
 
     points: int
     interval_s: int
@@ -32,33 +32,34 @@ class _Length:
 
     @contextmanager
     def stand(self) -> Iterator[Stand]:
-        """Loads of such series."""
+        """A stand whose meter file has such series."""
+        # Made with one point a series, as all series are replaced.
         with Stand.made(vens=self.vens, meters=self.meters, points=1, loads_per_ven=self.loads_per_ven) as stand:
-            stand.rewrite(self._rows)
+            stand.rewrite(self._random_rows)
             yield stand
 
     def what(self) -> str:
-        """In words."""
+        """The label of its figure."""
         loads = self.vens * self.loads_per_ven
         return f"{loads:,} loads, series of {self.points:,} points: {self.points_sent:,} points sent"
 
     @property
     def points_sent(self) -> int:
-        """By a first run."""
+        """Points that a first run sends."""
         return self.vens * self.loads_per_ven * self.points
 
-    def _rows(self, number: int) -> NDArray[np.float64]:
+    def _random_rows(self, number: int) -> NDArray[np.float64]:
         power_w = np.round(np.random.default_rng(number).uniform(0, 3000, self.points), 1)
         return np.stack([FIRST_START_S + self.interval_s * np.arange(self.points, dtype=np.float64), power_w], axis=1)
 
 
-HOURS = _Length(YEAR, 3_600, vens=22, loads_per_ven=46, meters=153)
-QUARTERS = _Length(35_040, 900, vens=22, loads_per_ven=46, meters=153)
-SECONDS = _Length(10_000_000, 1, vens=1, loads_per_ven=8, meters=2)
+HOURS = _Database(YEAR, 3_600, vens=22, loads_per_ven=46, meters=153)
+QUARTERS = _Database(35_040, 900, vens=22, loads_per_ven=46, meters=153)
+SECONDS = _Database(10_000_000, 1, vens=1, loads_per_ven=8, meters=2)
 
 
 def measure() -> Section:
-    """Peaks, in MB."""
+    """Peak memory for each length, and its growth with the length."""
     lengths = (HOURS, QUARTERS, SECONDS)
     with ExitStack() as stack:
         sink = stack.enter_context(serving(*SINK))

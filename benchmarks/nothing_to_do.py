@@ -1,4 +1,4 @@
-"""Nights with nothing to do, and nights with one day for each load."""
+"""Runs with nothing to send, and runs with one day to send for each load."""
 
 from benchmarks.figures import ROUNDS, Figure, Section, medians
 from benchmarks.stand import SINK, YEAR, Stand, serving
@@ -14,16 +14,16 @@ summary and the end. Medians of {rounds}."""
 
 
 def measure() -> Section:
-    """Seconds of a run that has nothing to send, and of one that has a day for each load."""
+    """Seconds of a run with nothing to send, and of one with a day to send for each load."""
     with Stand.made(vens=VENS, meters=METERS) as stand, serving(*SINK) as sink:
         loads = stand.run(sink).loads
         series = len(stand.series())
-        starts: list[float] = []
-        a_load: list[float] = []
+        overheads_s: list[float] = []
+        per_load: list[float] = []
 
         def nothing() -> float:
             run = stand.run(sink).having_sent(0)
-            starts.append(run.wall_s - run.seconds)
+            overheads_s.append(run.wall_s - run.seconds)
             return run.wall_s
 
         (nothing_s,) = medians(nothing)
@@ -32,17 +32,17 @@ def measure() -> Section:
         def one_day() -> float:
             stand.write(vens=VENS, meters=METERS, points=YEAR + DAY * next(days))
             run = stand.run(sink).having_sent(DAY * loads)
-            a_load.append(run.points / run.loads)
+            per_load.append(run.points / run.loads)
             return run.wall_s
 
         (day_s,) = medians(one_day)
-    text = TEXT.format(loads=loads, series=series, start_s=sorted(starts)[ROUNDS // 2], rounds=ROUNDS)
+    text = TEXT.format(loads=loads, series=series, start_s=sorted(overheads_s)[ROUNDS // 2], rounds=ROUNDS)
     return Section(
         "Nothing to do is nothing",
         text,
         [
             Figure("nothing.done", f"{loads:,} loads, nothing to send", nothing_s, "s", 10, is_better_higher=False),
             Figure("nothing.day", f"{loads:,} loads, a day each", day_s, "s"),
-            Figure("nothing.points", "points sent for each load that night, no more and no fewer", max(a_load)),
+            Figure("nothing.points", "points sent for each load that night, no more and no fewer", max(per_load)),
         ],
     )

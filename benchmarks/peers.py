@@ -1,4 +1,4 @@
-"""What our runs are measured beside: a bare loop of requests, and the guide's own way."""
+"""Baselines: a bare loop of requests, and uploads as the guide does them."""
 
 import json
 import time
@@ -23,7 +23,7 @@ TIMEOUT_S = 120
 
 
 def bodies_of(loads: Sequence[Load], h5: Path) -> Iterator[tuple[str, bytes]]:
-    """What an upload posts for each of these loads, encoded already; loads that share a series share its body."""
+    """Resource id and encoded body for each of these loads; loads that share a series share its body."""
     known: dict[tuple[str, str], bytes] = {}
     with MeterFile(h5) as meters:
         for load in loads:
@@ -34,14 +34,14 @@ def bodies_of(loads: Sequence[Load], h5: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def bare_loop(vtn_url: str, posts: Sequence[tuple[str, bytes]], threads: int) -> float:
-    """Seconds to post these bodies with `requests`, and nothing else."""
-    left, lock = iter(posts), Lock()
+    """Seconds to do nothing but post these bodies with `requests`."""
+    remaining, lock = iter(posts), Lock()
 
     def post_all() -> None:
         with requests.Session() as session:
             while True:
                 with lock:
-                    post = next(left, None)
+                    post = next(remaining, None)
                 if post is None:
                     return
                 params = {"resource_id": post[0], "batch_size": BATCH_SIZE}
@@ -53,13 +53,13 @@ def bare_loop(vtn_url: str, posts: Sequence[tuple[str, bytes]], threads: int) ->
 
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(post_all) for _ in range(threads)]:
-            done.result()
+        for future in [pool.submit(post_all) for _ in range(threads)]:
+            future.result()
     return time.perf_counter() - began
 
 
 def guides_loop(vtn_url: str, loads: Sequence[Load], h5: Path, *, by_column: bool = False) -> float:
-    """Seconds to upload these loads in the guide's way: one request at a time, point by point."""
+    """Seconds to upload these loads as the guide does: one request at a time, encoded point by point."""
     began = time.perf_counter()
     with MeterFile(h5) as meters, requests.Session() as session:
         for load in loads:
@@ -72,9 +72,9 @@ def guides_loop(vtn_url: str, loads: Sequence[Load], h5: Path, *, by_column: boo
 
 
 def guides_body(chunk: Chunk, *, by_column: bool = False) -> bytes:
-    """Written from the guide's description: a data frame, row by row, a dict for each, `json.dumps`.
+    """A body as the guide describes it: a data frame, iterated by rows, a dict for each row, `json.dumps`.
 
-    The guide does not show how it comes by the time of a row: made of each row's seconds, or of the column before.
+    The guide does not show where timestamps are converted: row by row, or, with `by_column`, the whole column at first.
     """
     starts = pd.to_datetime(chunk.start_s, unit="s") if by_column else chunk.start_s
     frame = pd.DataFrame({"timestamp": starts, "power_w": chunk.power_w})
@@ -94,6 +94,6 @@ def guides_body(chunk: Chunk, *, by_column: bool = False) -> bytes:
 
 
 def _chunk(meters: MeterFile, load: Load) -> Chunk:
-    """A whole year of one load."""
+    """The whole year of a load, in one chunk."""
     series = meters.series(load.h5_meter_id, load.load_component, load.capacity_w)
     return next(cut(series, pending(series, {}), 50_000))

@@ -1,6 +1,6 @@
-"""A VTN that answers at once and keeps nothing, in a process of its own: the floor that uploads are measured against.
+"""A VTN that answers at once and stores nothing, in a process of its own: the baseline for uploads.
 
-Each point of a body has one closing brace, and no text in it has any: so they are counted.
+Points are counted by their closing braces, as no string in a body contains one.
 """
 
 import asyncio
@@ -10,42 +10,42 @@ from collections.abc import Callable
 
 GRANT = b'{"access_token":"sink","token_type":"Bearer","expires_in":3600}'
 BUFFER_BYTES = 2**20
-GZIP_FORMAT = 31  # zlib's `wbits`
+GZIP_FORMAT = 31  # zlib's `wbits`: the largest window (15), plus 16 for gzip's header and trailer
 
 
 class Sink(asyncio.BufferedProtocol):
-    """One connection: reads a request, counts its points, answers 201, and reads the next."""
+    """One connection: reads a request, counts its points, answers with 201, and reads the next."""
 
     def __init__(self) -> None:
         self._buffer = bytearray(BUFFER_BYTES)
         self._head = b""
-        self._left = 0
+        self._remaining = 0
         self._points = 0
-        self._unpack: Callable[[bytes], bytes] = bytes
+        self._decompress: Callable[[bytes], bytes] = bytes
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep whom to answer."""
+        """Keep the transport for the responses."""
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
 
     def get_buffer(self, _sizehint: int) -> bytearray:
-        """Where what comes is put."""
+        """The buffer for incoming data, always the same."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take in what came: the head of a request, or a piece of its body."""
+        """Process incoming data: the head of a request, or a piece of its body."""
         piece = bytes(memoryview(self._buffer)[:nbytes])
-        if not self._left:
+        if not self._remaining:
             head, end, piece = (self._head + piece).partition(b"\r\n\r\n")
             self._head = head
-            if not end:
+            if not end:  # the rest of the head is still to come
                 return
-            self._left = _content_length(head)
-            self._unpack = zlib.decompressobj(GZIP_FORMAT).decompress if _is_gzip(head) else bytes
-        self._left -= len(piece)
-        self._points += self._unpack(piece).count(b"}")
-        if self._left <= 0:
+            self._remaining = _content_length(head)
+            self._decompress = zlib.decompressobj(GZIP_FORMAT).decompress if _is_gzip(head) else bytes
+        self._remaining -= len(piece)
+        self._points += self._decompress(piece).count(b"}")
+        if self._remaining <= 0:
             self._answer()
 
     def _answer(self) -> None:
@@ -55,12 +55,12 @@ class Sink(asyncio.BufferedProtocol):
         elif self._head.startswith(b"GET"):
             status, body = b"200 OK", b"[]"
         else:
-            _, _, named = self._head.partition(b"resource_id=")
-            resource_id = re.split(b"[& ]", named, maxsplit=1)[0]
+            _, _, after = self._head.partition(b"resource_id=")
+            resource_id = re.split(b"[& ]", after, maxsplit=1)[0]
             status, body = b"201 Created", b'{"resource_id":"%s","entries_created":%d}' % (resource_id, self._points)
         head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         self._transport.write(head % (status, len(body)) + body)
-        self._head, self._left, self._points = b"", 0, 0
+        self._head, self._remaining, self._points = b"", 0, 0
 
 
 def _content_length(head: bytes) -> int:

@@ -1,4 +1,4 @@
-"""A VTN at the guide's speed: 4,000 points a second a request, eight at a time, the ninth answered 429."""
+"""A VTN at the guide's speed: 4,000 points a second per request, eight requests at a time, 429 for the ninth."""
 
 import statistics
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ threads. Medians of {rounds}, all at the same time, each with a VTN and a ledger
 
 
 def measure() -> Section:
-    """Shares of what it can take."""
+    """Throughput as shares of the VTN's capacity."""
     with Stand.made(vens=VENS, meters=12) as stand, ThreadPoolExecutor(ROUNDS) as pool:
         posts = list(bodies_of(stand.loads(), stand.h5))
         found = list(pool.map(lambda number: _shares(stand, posts, number), range(ROUNDS)))
@@ -47,7 +47,7 @@ def measure() -> Section:
 
 
 def _shares(stand: Stand, posts: list[tuple[str, bytes]], number: int) -> tuple[float, float, float]:
-    """Of what the VTN can take: what a first night, the next one and the bare loop sent."""
+    """Throughput of a first night, the next night and the bare loop, as shares of the VTN's capacity."""
     ledger = stand.folder / f"ledger-{number}.db"
     with stand.reference_vtn("--switches", store=stand.folder / f"vtn-{number}.db") as url:
         switches = {"points_per_second": POINTS_PER_SECOND, "max_in_flight": AT_A_TIME}

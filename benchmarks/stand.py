@@ -1,4 +1,4 @@
-"""What is measured stands here: an operator's files, VTNs, a Prefect server, and `bulk-upload` as a process."""
+"""The test stand: an operator's files, VTNs, a Prefect server, and `bulk-upload` as a process."""
 
 import json
 import os
@@ -33,16 +33,16 @@ YEAR = 8_739  # hours, as the guide's dataset has them
 CLIENT = ("bench", "bench-secret")
 TOKEN = "bench-token"
 SINK = ("-m", "benchmarks.sink")
-# Prefect's server is at rest when it takes less CPU than this between two looks.
-LOOK_EVERY_S, AT_REST_S, AT_REST_WITHIN = 1.2, 0.03, 50
+# Prefect's server is idle if it takes less CPU than this between two polls.
+POLL_EVERY_S, IDLE_CPU_S, MAX_POLLS = 1.2, 0.03, 50
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A run of `bulk-upload`.
 
-    `seconds`: its own, from the first look at the loads table to its summary. `wall_s`, `cpu_s`: from the start of its
-    process to the end. `server_cpu_s`: of Prefect's server, until it has digested what it was told.
+    `seconds`: as the run reports it, from first reading the loads table to its summary. `wall_s`, `cpu_s`: from the
+    start of its process to the end. `server_cpu_s`: CPU time of Prefect's server, until it is idle again.
     """
 
     loads: int
@@ -59,14 +59,14 @@ class Measured:
         return self.points / self.seconds
 
     def having_sent(self, points: int) -> Self:
-        """The same; raises `SystemExit` where it sent another number of points."""
+        """Return self. Raises `SystemExit` if it sent another number of points."""
         if self.points != points:
             raise SystemExit(f"{self.points:,} points were sent, and not {points:,}")
         return self
 
 
 class Stand:
-    """A folder with sample data, all loads of it registered, and a Prefect server for its runs."""
+    """A folder with sample data, whose loads are all registered, and a Prefect server for its runs."""
 
     def __init__(self, folder: Path, prefect: PrefectServer) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ class Stand:
     @classmethod
     @contextmanager
     def made(cls, *, vens: int, meters: int = 153, points: int = YEAR, loads_per_ven: int = 46) -> Iterator[Self]:
-        """A stand with sample data of this size, for as long as it is needed."""
+        """A stand with sample data of this size, deleted at the end."""
         with tempfile.TemporaryDirectory(prefix="bulk-upload-bench-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             os.environ["PREFECT_HOME"] = str(folder / "prefect")
@@ -102,12 +102,12 @@ class Stand:
                 yield stand
 
     def write(self, *, vens: int, meters: int, points: int, loads_per_ven: int = 46) -> None:
-        """Sample data in place of what is there, all loads registered."""
+        """Write sample data, replacing what is there, and register all loads."""
         write_sample(self.db, self.h5, vens=vens, loads_per_ven=loads_per_ven, meters=meters, points=points, seed=1)
         self._register()
 
     def _register(self) -> None:
-        """Give every load an id, the same for the same load: a VTN can adopt them."""
+        """Give every load a VTN resource id that depends only on the load, for VTNs to adopt."""
         with closing(sqlite3.connect(self.db)) as db, db:
             db.create_function("id_of", 1, lambda load_id: str(uuid.uuid5(uuid.NAMESPACE_OID, load_id)))
             db.execute("UPDATE loads SET vtn_resource_id = id_of(load_id)")
@@ -117,34 +117,34 @@ class Stand:
         return ResourceDatabase(str(self.db)).loads()
 
     def series(self) -> list[tuple[str, str]]:
-        """Meter and component of each series that loads have, once."""
+        """Meter and component of each series that has loads, without duplicates."""
         return list(dict.fromkeys((load.h5_meter_id, load.load_component) for load in self.loads()))
 
     def rewrite(self, series: Callable[[int], NDArray[np.float64]]) -> None:
-        """Other series in place of those in the meter file: rows (N, 2) by a number."""
+        """Replace all series in the meter file; `series` returns the rows (N, 2) for the number of a series."""
         with h5py.File(self.h5, "w") as meters:
             for number, (meter, component) in enumerate(self.series()):
                 meters[f"meters/{meter}/{component}/power"] = series(number)
 
     def forget(self) -> None:
-        """No ledger: the next run is the first."""
+        """Delete the ledger, so that the next run is a first run."""
         for path in self.folder.glob(f"{self.ledger.name}*"):
             path.unlink()
 
     def forget_points(self, ledger: Path) -> None:
-        """A ledger keeps nothing but what the VTN was found to bear."""
+        """Delete what a ledger knows of points, but keep what was learned about the VTN's limits."""
         with closing(sqlite3.connect(ledger)) as db, db:
             for table in ("marks", "uploads", "requests"):
                 db.execute(f"DELETE FROM {table}")
 
     def ledger_mb(self) -> float:
-        """How large the ledger is."""
+        """Size of the ledger."""
         return sum(path.stat().st_size for path in self.folder.glob(f"{self.ledger.name}*")) / 1e6
 
     def run(self, vtn_url: str, *command: str, within: Sequence[str] = (), **settings: str) -> Measured:
-        """`bulk-upload run`, or another command that ends with the same JSON, into this VTN; raises if it fails.
+        """Run `bulk-upload run`, or another command that prints the same JSON, against this VTN. Raises if it fails.
 
-        `within`: a command that starts it, such as in a network of its own.
+        `within`: a command prefix, such as one that enters a network namespace.
         """
         environment = (
             self._environment
@@ -155,6 +155,7 @@ class Stand:
             }
         )
         before_s, began = self._server_cpu_s(), time.perf_counter()
+        # A log for each thread, as benchmarks may do several runs at a time.
         log_path = self.folder / f"run-{threading.get_ident()}.log"
         with log_path.open("w") as log:
             process = subprocess.Popen(
@@ -170,45 +171,46 @@ class Stand:
             with ThreadPoolExecutor(1) as pool:
                 peak = pool.submit(_peak_mb, process.pid)
                 output = process.stdout.read()
+                # `wait4` returns the CPU time of this process alone; RUSAGE_CHILDREN has the sum of all.
                 _, status, used = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
                 wall_s = time.perf_counter() - began
         if process.returncode:
             raise RuntimeError(f"{command} ended with {process.returncode}: {log_path.read_text()[-3000:]}")
-        told = json.loads(output.splitlines()[-1])
+        summary = json.loads(output.splitlines()[-1])
         return Measured(
-            loads=told["total_loads"],
-            points=told["total_points_uploaded"],
-            seconds=told["seconds"],
+            loads=summary["total_loads"],
+            points=summary["total_points_uploaded"],
+            seconds=summary["seconds"],
             wall_s=wall_s,
             cpu_s=used.ru_utime + used.ru_stime,
-            server_cpu_s=self._server_cpu_s_at_rest() - before_s,
+            server_cpu_s=self._server_cpu_s_when_idle() - before_s,
             peak_mb=peak.result(),
         )
 
     def first_run(self, vtn_url: str, *command: str) -> Measured:
-        """The same, with nothing in the ledger."""
+        """Like `run`, without a ledger."""
         self.forget()
         return self.run(vtn_url, *command)
 
     @contextmanager
     def reference_vtn(self, *options: str, store: Path | None = None) -> Iterator[str]:
-        """Within, a reference VTN with an empty store that knows the loads of this stand."""
+        """Run a reference VTN with an empty store that has adopted the loads of this stand; yields its base address."""
         store = store or self.store
         for path in self.folder.glob(f"{store.name}*"):
             path.unlink()
-        of_client = ("--client-id", CLIENT[0], "--client-secret", CLIENT[1], "--token", TOKEN)
-        places = ("--store", str(store), "--adopt", str(self.db), "--port", "0")
-        with serving("-m", "cli", "vtn", *of_client, *places, *options) as url:
+        credentials = ("--client-id", CLIENT[0], "--client-secret", CLIENT[1], "--token", TOKEN)
+        server_options = ("--store", str(store), "--adopt", str(self.db), "--port", "0")
+        with serving("-m", "cli", "vtn", *credentials, *server_options, *options) as url:
             yield url
 
-    def _server_cpu_s_at_rest(self) -> float:
-        """Once it takes next to nothing any more."""
+    def _server_cpu_s_when_idle(self) -> float:
+        """CPU time of Prefect's server once it is idle. Raises `SystemExit` if it never is."""
         now_s = self._server_cpu_s()
-        for _ in range(AT_REST_WITHIN):
-            time.sleep(LOOK_EVERY_S)
+        for _ in range(MAX_POLLS):
+            time.sleep(POLL_EVERY_S)
             before_s, now_s = now_s, self._server_cpu_s()
-            if now_s - before_s < AT_REST_S:
+            if now_s - before_s < IDLE_CPU_S:
                 return now_s
         raise SystemExit("Prefect's server does not come to rest")
 
@@ -218,15 +220,15 @@ class Stand:
 
 
 def _peak_mb(pid: int) -> float:
-    """The most memory that a process has had when it ends; `ru_maxrss` counts that of its parent, too."""
+    """Peak resident memory of a process, polled until it ends, as `ru_maxrss` includes that of its parent."""
     peak_kb, status = 0, Path(f"/proc/{pid}/status")
-    while found := re.search(r"VmHWM:\s+(\d+) kB", _text(status)):
+    while found := re.search(r"VmHWM:\s+(\d+) kB", _read_text(status)):
         peak_kb = int(found[1])
         time.sleep(0.05)
     return peak_kb * 1024 / 1e6
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text()
     except OSError:  # the process is gone
@@ -235,7 +237,7 @@ def _text(path: Path) -> str:
 
 @contextmanager
 def serving(*command: str, within: Sequence[str] = ()) -> Iterator[str]:
-    """Within, a VTN runs in a process of its own, at this base address."""
+    """Run a VTN in a process of its own; yields the base address that it prints."""
     process = subprocess.Popen(
         [*within, sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent
     )

@@ -1,4 +1,4 @@
-"""Where the time of a load goes, step by step in one thread; and encoding beside the guide's way."""
+"""The time of each step of a load, in one thread, and encoding compared with the guide's way."""
 
 import json
 import tempfile
@@ -47,6 +47,7 @@ def measure() -> Section:
             VtnClient(sink, GivenToken(SecretStr(TOKEN))) as client,
             Store(folder / "vtn.db") as store,
         ):
+            # Every call gets another load, or another resource: none of them updates rows that are there already.
             acknowledged = iter([replace(loads[0], vtn_resource_id=str(number)) for number in range(ROUNDS * TIMES)])
             written = iter([_resource(store, number) for number in range(ROUNDS * FEW_TIMES)])
             series = meters.series(loads[0].h5_meter_id, loads[0].load_component)
@@ -55,13 +56,13 @@ def measure() -> Section:
             if json.loads(body) != json.loads(guides_body(chunk)):
                 raise SystemExit("the two ways of encoding do not agree: nothing is measured")
             seconds = medians(
-                _each(lambda: _read(folder / "h5", loads[0])),
-                _each(lambda: encode(chunk)),
-                _each(lambda: guides_body(chunk), 1),
-                _each(lambda: client.upload("bench", body, len(chunk), 5_000)),
-                _each(lambda: ledger.acknowledge(next(acknowledged), chunk, Receipt(len(chunk), ("201",), 1.0))),
-                _each(lambda: vtn_points.decode(body), FEW_TIMES),
-                _each(lambda: store.write(next(written), str(uuid.uuid4()), vtn_points.decode(body)), FEW_TIMES),
+                _timed(lambda: _read(folder / "h5", loads[0])),
+                _timed(lambda: encode(chunk)),
+                _timed(lambda: guides_body(chunk), 1),
+                _timed(lambda: client.upload("bench", body, len(chunk), 5_000)),
+                _timed(lambda: ledger.acknowledge(next(acknowledged), chunk, Receipt(len(chunk), ("201",), 1.0))),
+                _timed(lambda: vtn_points.decode(body), FEW_TIMES),
+                _timed(lambda: store.write(next(written), str(uuid.uuid4()), vtn_points.decode(body)), FEW_TIMES),
             )
     return Section(
         "Where the time goes", TEXT.format(rounds=ROUNDS, times=TIMES, few_times=FEW_TIMES), _figures(seconds)
@@ -93,8 +94,8 @@ def _figures(seconds: list[float]) -> list[Figure]:
     return [*figures, *ratios]
 
 
-def _each(call: Callable[[], object], times: int = TIMES) -> Callable[[], float]:
-    """Seconds of one call, over so many."""
+def _timed(call: Callable[[], object], times: int = TIMES) -> Callable[[], float]:
+    """A function that returns the mean seconds per call over this many calls."""
 
     def seconds() -> float:
         began = time.perf_counter()
@@ -111,7 +112,7 @@ def _read(h5: Path, load: Load) -> None:
 
 
 def _resource(store: Store, number: int) -> Resource:
-    """One that has no points yet."""
+    """Add a resource, which has no points yet."""
     store.add_resource(str(number), Description("bench", "bench", str(number)))
     resource = store.resource(str(number))
     assert resource is not None

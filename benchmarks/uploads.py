@@ -1,4 +1,4 @@
-"""Whole runs, with Prefect, beside a bare loop that posts the same bodies: to the sink, and to the reference VTN."""
+"""Whole runs, with Prefect, compared with a bare loop that posts the same bodies: to the sink and the reference VTN."""
 
 import statistics
 from collections.abc import Callable
@@ -54,8 +54,8 @@ def measure_floor() -> Section:
         runs: list[Measured] = []
         alone: list[Measured] = []
         ours_s, alone_s, bare_s, guides_s, by_column_s = medians(
-            lambda: _noted(stand.first_run(sink), runs, points),
-            lambda: _noted(stand.first_run(sink, *WITHOUT_PREFECT), alone, points),
+            lambda: _recorded_s(stand.first_run(sink), runs, points),
+            lambda: _recorded_s(stand.first_run(sink, *WITHOUT_PREFECT), alone, points),
             lambda: bare_loop(sink, posts, threads),
             lambda: guides_loop(sink, few, stand.h5),
             lambda: guides_loop(sink, few, stand.h5, by_column=True),
@@ -66,7 +66,7 @@ def measure_floor() -> Section:
             series=len(stand.series()),
             threads=threads,
             rounds=ROUNDS,
-            start_s=_start_s(runs),
+            start_s=_overhead_s(runs),
         )
     ours, bare = points / ours_s, points / bare_s
     guides, by_column = (GUIDES_LOADS * YEAR / seconds for seconds in (guides_s, by_column_s))
@@ -98,17 +98,17 @@ def measure_floor() -> Section:
 
 
 def measure_durable() -> Section:
-    """Against the reference VTN; and what Prefect takes of it."""
+    """Against the reference VTN, with Prefect's share of the time."""
     with Stand.made(vens=DURABLE_VENS, meters=METERS) as stand:
         posts = list(bodies_of(stand.loads(), stand.h5))
-        threads = _best_threads(lambda number: _durable_bare(stand, posts[:1_000], number))
+        threads = _best_threads(lambda number: _durable_bare_s(stand, posts[:1_000], number))
         points = YEAR * len(posts)
         runs: list[Measured] = []
         alone: list[Measured] = []
         ours_s, _, bare_s = medians(
-            lambda: _durable_run(stand, runs, points),
-            lambda: _durable_run(stand, alone, points, *WITHOUT_PREFECT),
-            lambda: _durable_bare(stand, posts, threads),
+            lambda: _durable_run_s(stand, runs, points),
+            lambda: _durable_run_s(stand, alone, points, *WITHOUT_PREFECT),
+            lambda: _durable_bare_s(stand, posts, threads),
         )
     share = statistics.median(100 * (1 - other.wall_s / run.wall_s) for run, other in zip(runs, alone, strict=True))
     server_share = statistics.median(100 * run.server_cpu_s / run.wall_s for run in runs)
@@ -116,7 +116,7 @@ def measure_durable() -> Section:
         loads=len(posts),
         points=points,
         threads=threads,
-        start_s=_start_s(runs) - _start_s(alone),
+        start_s=_overhead_s(runs) - _overhead_s(alone),
         vtn_ms=1e3 * bare_s / len(posts),
         rounds=ROUNDS,
     )
@@ -135,24 +135,24 @@ def measure_durable() -> Section:
 
 
 def _best_threads(seconds: Callable[[int], float]) -> int:
-    """How many threads take the fewest seconds."""
+    """The number of threads that takes the fewest seconds."""
     found = medians(*(partial(seconds, number) for number in THREADS), rounds=ROUNDS_TO_CHOOSE)
     return THREADS[found.index(min(found))]
 
 
-def _noted(run: Measured, runs: list[Measured], points: int) -> float:
-    """The seconds of a run that sent all points."""
+def _recorded_s(run: Measured, runs: list[Measured], points: int) -> float:
+    """Append a run, which has to have sent all points, and return its seconds."""
     runs.append(run.having_sent(points))
     return run.seconds
 
 
-def _durable_run(stand: Stand, runs: list[Measured], points: int, *command: str) -> float:
+def _durable_run_s(stand: Stand, runs: list[Measured], points: int, *command: str) -> float:
     with stand.reference_vtn() as url:
-        return _noted(stand.first_run(url, *command), runs, points)
+        return _recorded_s(stand.first_run(url, *command), runs, points)
 
 
-def _start_s(runs: list[Measured]) -> float:
-    """What starting and ending takes."""
+def _overhead_s(runs: list[Measured]) -> float:
+    """Median seconds that starting and ending a run takes."""
     return statistics.median(run.wall_s - run.seconds for run in runs)
 
 
@@ -164,6 +164,6 @@ def _server_cpu_ms(runs: list[Measured]) -> float:
     return 1e3 * statistics.median(run.server_cpu_s / run.loads for run in runs)
 
 
-def _durable_bare(stand: Stand, posts: list[tuple[str, bytes]], threads: int) -> float:
+def _durable_bare_s(stand: Stand, posts: list[tuple[str, bytes]], threads: int) -> float:
     with stand.reference_vtn() as url:
         return bare_loop(url, posts, threads)

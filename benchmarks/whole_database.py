@@ -1,4 +1,4 @@
-"""The whole database, sent once for real into a VTN that answers at once; and how cost grows with the loads."""
+"""The whole database, sent once to a VTN that answers at once, and how costs grow with the number of loads."""
 
 import statistics
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ On a straight line from the least to the whole, a load takes {ms_a_load:.2f} ms,
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """A share of the database: the run that sent it, runs after it that had nothing to do, and the ledger."""
+    """Results for a share of the database: the run that sent it, runs with nothing to send, and the ledger."""
 
     loads: int
     series: int
@@ -39,12 +39,12 @@ class _Size:
 
     @property
     def points_per_second(self) -> float:
-        """Points sent a second."""
+        """Points sent per second."""
         return self.points / self.seconds
 
 
 def measure() -> Section:
-    """Seconds, memory and ledger of 1 %, 10 % and all of it."""
+    """Seconds, memory and ledger for 1 %, 10 % and all of the database."""
     sizes = [_measured(vens) for vens in VENS]
     least, _, whole = sizes
     figures = [figure for size in sizes for figure in _figures(size)]
@@ -95,7 +95,7 @@ def _measured(vens: int) -> _Size:
 
 
 def _growth(sizes: list[_Size]) -> dict[str, float]:
-    """What a load more costs, and how far the size between the two ends is from a straight line between them."""
+    """Cost of each additional load, and deviation of the middle size from the line through the other two."""
     least, middle, whole = sizes
     loads = whole.loads - least.loads
     a_load_s = (whole.seconds - least.seconds) / loads
@@ -122,7 +122,7 @@ def _figures(size: _Size) -> list[Figure]:
 
 
 def draw(section: Section, path: Path) -> None:
-    """Seconds, memory and ledger by loads, as the section has them."""
+    """Plot seconds, memory and ledger of a section against its numbers of loads."""
     found = {figure.key: figure.value for figure in section.figures}
     loads = [int(key.split(".")[1]) for key in found if key.endswith(".seconds")]
     titles = {"seconds": "seconds", "peak": "peak memory, MB", "ledger": "ledger, MB"}
@@ -133,4 +133,5 @@ def draw(section: Section, path: Path) -> None:
         axes.set(xlabel="loads", title=name, xlim=(0, None), ylim=(0, 1.1 * max(values)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k")
         axes.spines[["top", "right"]].set_visible(False)
+    # Without a date, equal figures make equal files.
     drawing.savefig(path, format="svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""The guide's whole job, through Prefect into the reference VTN's durable store, read back and compared."""
+"""The guide's whole job: uploaded through Prefect to the reference VTN, read from its store and compared."""
 
 import os
 import sqlite3
@@ -16,7 +16,7 @@ from venclient.models import Load
 from venclient.sources.hdf5 import MeterFile
 
 VENS = 287
-AT_A_TIME = 500
+BATCH_LOADS = 500
 HOUR_S = 3_600
 
 TEXT = """{vens} VENs, {loads:,} loads, {points:,} points, once: `bulk-upload run` into the reference VTN, and then
@@ -25,7 +25,7 @@ Seconds from the start of the command to its end."""
 
 
 def measure() -> Section:
-    """Upload, read back, compare; once."""
+    """Upload, read back and compare, once."""
     with Stand.made(vens=VENS) as stand, stand.reference_vtn() as url:
         run = stand.run(url)
         began = time.perf_counter()
@@ -50,20 +50,20 @@ def measure() -> Section:
 
 
 def _equal_points(stand: Stand) -> int:
-    """How many points of the store are as they are in the file; in all processes that there are cores for."""
+    """The number of stored points that are as in the meter file; one process per core."""
     loads = stand.loads()
-    parts = [loads[at : at + AT_A_TIME] for at in range(0, len(loads), AT_A_TIME)]
+    batches = [loads[at : at + BATCH_LOADS] for at in range(0, len(loads), BATCH_LOADS)]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        return sum(pool.map(partial(_equal_of_part, stand.h5, stand.store), parts))
+        return sum(pool.map(partial(_equal_in_batch, stand.h5, stand.store), batches))
 
 
-def _equal_of_part(h5: Path, store: Path, loads: list[Load]) -> int:
+def _equal_in_batch(h5: Path, store: Path, loads: list[Load]) -> int:
     with MeterFile(h5) as meters, closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as points:
-        return sum(_equal(meters, points, load) for load in loads)
+        return sum(_equal_in_load(meters, points, load) for load in loads)
 
 
-def _equal(meters: MeterFile, store: sqlite3.Connection, load: Load) -> int:
-    """As the rows of the dataset are: each is a good point of an hour."""
+def _equal_in_load(meters: MeterFile, store: sqlite3.Connection, load: Load) -> int:
+    """The number of points if they equal the dataset's rows, each an hour of good quality; otherwise 0."""
     start_s, power_w = meters.rows(load.h5_meter_id, load.load_component).T
     rows = store.execute(
         "SELECT start, value, interval_s = ? AND quality_code = 'GOOD' FROM points"

@@ -15,15 +15,15 @@ from venclient.run.work import work_of
 
 
 def main() -> None:
-    """Upload, and print what came of it."""
+    """Upload all loads, and print a summary as JSON."""
     settings = Settings.load()
     options = Options(settings.concurrency, settings.chunk_size)
     with shown_progress(), opened_connections(settings, Event()) as connections, Run(connections, options) as run:
         connections.wire.check()
         selection = select_loads(connections.resources)
         run.lease(tuple(selection.load_ids), Writer("bench", "A benchmark"))
-        gc.freeze()
-        began = time.perf_counter()  # as the seconds of a run begin
+        gc.freeze()  # as a run does
+        began = time.perf_counter()  # where the seconds of a run begin, too
         work_of(run, selection, settings.loads_per_task)
         results = run.upload([load for part in selection.loads(connections.resources) for load in part])
         seconds = time.perf_counter() - began

@@ -1,7 +1,7 @@
 """The `bulk-upload` command: options in, exit codes out.
 
-Each module holds one command and imports what it runs only when it runs: Prefect alone takes a second, and `--help` and
-`status` have no use for it.
+Each module holds one command, and imports what it needs inside the command's function: importing Prefect alone takes a
+second, and `--help` and `status` do not need it.
 """
 
 import os
@@ -61,12 +61,12 @@ app.command("worker")(worker.worker)
 
 
 def main() -> None:
-    """Run `bulk-upload`: exit code 2, with one sentence that says what to do, for what keeps it from starting."""
-    # An upload talks to the servers that it was told of, and Prefect's usage statistics go elsewhere.
+    """Run `bulk-upload`. A `ConfigurationError` is printed as one line without a traceback, with exit code 2."""
+    # Prefect's usage statistics would go to a server that the user did not name.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     show_controls_in_logs()
     sys.excepthook = _print_traceback
-    # What is made here, and below this process, has the operator's data or what was said of it.
+    # All files that this process and its children create contain the operator's data or logs about it.
     os.umask(0o077)
     give_advice()
     try:
@@ -77,5 +77,5 @@ def main() -> None:
 
 
 def _print_traceback(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
-    """What Python does with an error that nobody expected, with its text in a form that no terminal obeys."""
+    """Print the traceback of an unexpected error, with control characters escaped."""
     sys.stderr.write(f"{visible_traceback(error)}\n")

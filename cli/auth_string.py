@@ -1,4 +1,4 @@
-"""The auth string of a Prefect server of one's own, without which it answers nobody: kept beside its database."""
+"""The auth string of a local Prefect server, which every client has to send; it is stored beside its database."""
 
 import os
 from contextlib import suppress
@@ -10,16 +10,16 @@ from pydantic import SecretStr
 
 from venclient.wires.proxies import is_this_machine
 
-OTHERS = 0o077
+GROUP_AND_OTHERS = 0o077
 
 
 def auth_file(home: Path, port: int) -> Path:
-    """Where the server on this port has its auth string: each has its own, so that none is given another's."""
+    """Return the path of the auth string of the server on this port. No two servers share one."""
     return home / f"auth-{port}"
 
 
 def kept_auth_string(home: Path, api_url: str) -> tuple[Path, SecretStr] | None:
-    """The file and the auth string of a server of one's own at this address; nothing where it is another's."""
+    """Return the file and the auth string of the local server at this address; None if none is stored for it."""
     port = urlsplit(api_url).port
     if port is None or not is_this_machine(api_url):
         return None
@@ -29,7 +29,7 @@ def kept_auth_string(home: Path, api_url: str) -> tuple[Path, SecretStr] | None:
 
 
 def made_auth_string(file: Path) -> str:
-    """The auth string in this file, made at the first start; in place of one that others could read, another."""
+    """Return the auth string in this file, created at the first start, and replaced if other users could read it."""
     text = _read(file)
     if text:
         return text
@@ -41,13 +41,14 @@ def made_auth_string(file: Path) -> str:
 
 
 def new_auth_string() -> str:
-    """One that nobody guesses, as `user:password`."""
+    """Return a random auth string, as `user:password`."""
     return f"operator:{token_urlsafe(32)}"
 
 
 def _read(file: Path) -> str:
+    """Return the auth string in this file; empty if there is none, or if it is not private to this user."""
     with suppress(OSError), os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW)) as stream:
-        status = os.fstat(stream.fileno())
-        if status.st_uid == os.geteuid() and not status.st_mode & OTHERS:
+        status = os.fstat(stream.fileno())  # of the open file: the path may lead to another one by now
+        if status.st_uid == os.geteuid() and not status.st_mode & GROUP_AND_OTHERS:
             return stream.read().strip()
     return ""

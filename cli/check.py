@@ -1,4 +1,4 @@
-"""`bulk-upload check`."""
+"""The command `bulk-upload check`."""
 
 import sys
 from dataclasses import asdict
@@ -18,10 +18,10 @@ from venclient.reports.series_facts import SeriesFacts
 if TYPE_CHECKING:
     from cli.terminal import Terminal
 
-LISTED_WHOLE = 100
+MAX_LISTED = 100
 EXAMPLES = 3
-STEPS_NAMED = 3
-WIDTH_OF_FILES = 120
+STEPS_SHOWN = 3
+WIDTH_IN_FILES = 120
 PAGE_NAME = "coverage.html"
 
 
@@ -54,18 +54,18 @@ def check(
 
     settings = Settings.load(resources_db=db, meter_file=h5)
     database = ResourceDatabase(settings.resources_db)
-    database.vens(ven)
+    database.vens(ven)  # raises for an unknown VEN
     loads = database.all_loads(ven)[:limit]
     with open_meters(settings) as meters, counting_bar("Reading", "series") as on_series:
         checked = compared(list(check_loads(loads, meters, database.ambiguous_ids(), on_series)))
-    of_load = {each.load_id: each for series in checked for each in series.loads}
-    checks = [of_load[load.load_id] for load in loads]
+    by_load_id = {each.load_id: each for series in checked for each in series.loads}
+    checks = [by_load_id[load.load_id] for load in loads]  # in the order of the loads table, not of the series
     if plot is not None:
         _write_page(plot, checked, settings.meter_file)
     failing = [each for each in checks if each.error]
-    numbers = {"loads": len(checks), "usable": len(checks) - len(failing), "failing": len(failing)}
+    totals = {"loads": len(checks), "usable": len(checks) - len(failing), "failing": len(failing)}
     if as_json:
-        answer = {**numbers, "series": len(checked), "checks": [_as_json(each) for each in checks]}
+        answer = {**totals, "series": len(checked), "checks": [_as_json(each) for each in checks]}
         echo_json(answer, orjson.OPT_UTC_Z)
     else:
         _print(checks)
@@ -102,12 +102,12 @@ def _print(checks: list[LoadCheck]) -> None:
     _print_failures(failures_by_cause(checks))
     terminal = Terminal()
     if not terminal.is_terminal:
-        terminal.width = WIDTH_OF_FILES
+        terminal.width = WIDTH_IN_FILES
     usable = [check for check in checks if not check.error]
     with_findings = [check for check in usable if check.findings]
-    is_short = len(checks) <= LISTED_WHOLE
+    is_short = len(checks) <= MAX_LISTED
     listed = usable if is_short else with_findings
-    if listed and len(listed) <= LISTED_WHOLE:
+    if listed and len(listed) <= MAX_LISTED:
         _print_table(listed, terminal)
     if not is_short:
         _print_findings(findings_by_kind(usable), terminal)
@@ -116,8 +116,8 @@ def _print(checks: list[LoadCheck]) -> None:
 
 def _print_failures(groups: list[Failures]) -> None:
     for group in groups:
-        like = f"{_loads(len(group.checks))} cannot be uploaded{', such as' if len(group.checks) > 1 else ''}"
-        echo(f"{like}: {group.error}")
+        heading = f"{_loads(len(group.checks))} cannot be uploaded{', such as' if len(group.checks) > 1 else ''}"
+        echo(f"{heading}: {group.error}")
         for check in group.checks[:EXAMPLES]:
             echo(f"  {check.name} ({check.ven}, load {check.load_id})")
         if len(group.checks) > EXAMPLES:
@@ -127,14 +127,14 @@ def _print_failures(groups: list[Failures]) -> None:
 def _print_table(checks: list[LoadCheck], terminal: "Terminal") -> None:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # all of it fits into 80 columns
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # to fit into 80 columns
     table.add_column("load", min_width=10)
     for name in ("rows", "from", "to", "step", "zero", "mean W", "max W"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("findings", min_width=10)
     for check in checks:
         if check.series is not None:
-            table.add_row(check.name, *_numbers(check.series), "; ".join(check.findings) or "none")
+            table.add_row(check.name, *_cells(check.series), "; ".join(check.findings) or "none")
     terminal.print(table)
 
 
@@ -157,7 +157,7 @@ def _print_rest(series: list[SeriesFacts], terminal: "Terminal") -> None:
         return
     fewest, most = min(each.points for each in series), max(each.points for each in series)
     points = f"{fewest:,} points" if fewest == most else f"{fewest:,} to {most:,} points"
-    steps = ", ".join(map(step, sorted({each.interval_s for each in series})[:STEPS_NAMED]))
+    steps = ", ".join(map(step, sorted({each.interval_s for each in series})[:STEPS_SHOWN]))
     first, last = min(each.first for each in series), max(each.last for each in series)
     terminal.print(
         f"{_loads(len(series))} without findings: {points} each, {first:%Y-%m-%d} to {last:%Y-%m-%d}, {steps}"
@@ -168,7 +168,7 @@ def _loads(count: int) -> str:
     return "1 load" if count == 1 else f"{count:,} loads"
 
 
-def _numbers(facts: SeriesFacts) -> tuple[str, ...]:
+def _cells(facts: SeriesFacts) -> tuple[str, ...]:
     return (
         f"{facts.rows:,}",
         f"{facts.first:%Y-%m-%d}",

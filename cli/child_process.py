@@ -1,13 +1,13 @@
-"""What holds for a process that a command starts for as long as it runs itself."""
+"""Set-up of child processes that must not outlive the command that starts them."""
 
 import ctypes
 import signal
 import sys
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def end_with_parent() -> None:
-    """Let the kernel end (SIGTERM) this new process when its parent is killed: a `preexec_fn` (Linux only)."""
+    """Have the kernel send SIGTERM to this process when its parent dies (Linux only); for use as a `preexec_fn`."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""`bulk-upload demo`."""
+"""The command `bulk-upload demo`."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what stands behind them in the environment."""
+"""Options shared by several commands, each with its environment variable."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +10,9 @@ import typer
 def warns_of_secret(
     setting: str, is_secret: Callable[[str], bool] = bool
 ) -> Callable[[typer.Context, typer.CallbackParam, str | None], str | None]:
-    """An option's callback: whoever gives a secret with it is told where it belongs instead.
+    """Return an option's callback that warns if a secret is given on the command line, and names the setting to use.
 
-    The command line of a process is there for every user of the machine, in `ps`, its environment is not.
+    Every user of the machine can see a process's command line (`ps`), but not its environment.
     """
 
     def warn(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""`bulk-upload plan`, and what `run --dry-run` does."""
+"""The command `bulk-upload plan`; also used by `run --dry-run`."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from venclient.sync.planning import LoadPlan, Plan
 
-FAILURES_TOLD = 5
+FAILURES_SHOWN = 5
 
 
 def plan(
@@ -43,13 +43,13 @@ def plan(
     from config.settings import Settings
 
     settings = Settings.load(resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, chunk_size=chunk_size)
-    tell_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
+    print_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
 
 
-def tell_plan(
+def print_plan(
     settings: "Settings", *, vens: Sequence[str] | None, limit: int | None, only_failed: bool, as_json: bool
 ) -> None:
-    """Work out a plan and print it."""
+    """Compute the plan and print it."""
     from cli.progress_bar import counting_bar
     from config.connections import open_meters, vtn_url
     from venclient.ledger.ledger import Ledger
@@ -75,17 +75,17 @@ def tell_plan(
                 "that one with --ledger, or everything is sent again",
                 err=True,
             )
-    whole = Plan()
+    total = Plan()
     for each in planned:
-        whole.add(each)
+        total.add(each)
     rate = measured or ASSUMED_POINTS_PER_SECOND
     if as_json:
-        echo_json(_as_json(whole, planned, rate, is_measured=measured is not None))
+        echo_json(_as_json(total, planned, rate, is_measured=measured is not None))
     else:
-        _print(whole, planned, rate, is_measured=measured is not None)
+        _print(total, planned, rate, is_measured=measured is not None)
 
 
-def _as_json(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_measured: bool) -> dict[str, object]:
+def _as_json(total: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_measured: bool) -> dict[str, object]:
     to_send = [
         {
             "load_id": each.load.load_id,
@@ -99,11 +99,11 @@ def _as_json(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_me
         for each in planned
         if each.points or each.error
     ]
-    timing = {"seconds": whole.points / rate, "points_per_second": rate, "rate_is_measured": is_measured}
-    return {**asdict(whole), **timing, "to_send": to_send}
+    timing = {"seconds": total.points / rate, "points_per_second": rate, "rate_is_measured": is_measured}
+    return {**asdict(total), **timing, "to_send": to_send}
 
 
-def _print(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_measured: bool) -> None:
+def _print(total: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_measured: bool) -> None:
     from rich.filesize import decimal
     from rich.table import Table
 
@@ -113,18 +113,18 @@ def _print(whole: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_meas
     table.add_column("why")
     for name in ("loads", "points"):
         table.add_column(name, justify="right")
-    for reason, count in Counter(whole.loads_by_reason).most_common():
-        table.add_row(reason, f"{count:,}", f"{whole.points_by_reason[reason]:,}")
-    if whole.points:
+    for reason, count in Counter(total.loads_by_reason).most_common():
+        table.add_row(reason, f"{count:,}", f"{total.points_by_reason[reason]:,}")
+    if total.points:
         Terminal().print(table)
     at = f"{rate:,.0f} points/s, {'as measured' if is_measured else 'assumed: no run to this VTN was measured yet'}"
     echo(
-        f"{whole.loads_to_send:,} of {whole.loads:,} loads have something to send: {whole.points:,} points in "
-        f"{whole.requests:,} requests, {decimal(whole.bytes)}, about {timedelta(seconds=round(whole.points / rate))} "
+        f"{total.loads_to_send:,} of {total.loads:,} loads have something to send: {total.points:,} points in "
+        f"{total.requests:,} requests, {decimal(total.bytes)}, about {timedelta(seconds=round(total.points / rate))} "
         f"(h:mm:ss) at {at}"
     )
     failing = [each for each in planned if each.error]
-    for each in failing[:FAILURES_TOLD]:
+    for each in failing[:FAILURES_SHOWN]:
         echo(f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}", err=True)
-    if len(failing) > FAILURES_TOLD:
-        echo(f"… and {len(failing) - FAILURES_TOLD:,} more: `bulk-upload check` tells which", err=True)
+    if len(failing) > FAILURES_SHOWN:
+        echo(f"… and {len(failing) - FAILURES_SHOWN:,} more: `bulk-upload check` tells which", err=True)

@@ -1,4 +1,4 @@
-"""Whether a Prefect server is there, and lets this process in."""
+"""Checks that a Prefect server answers and accepts this process's credentials."""
 
 import httpx
 
@@ -8,7 +8,7 @@ from venclient.wires.proxies import is_this_machine
 
 
 def require_healthy(api_url: str) -> None:
-    """Raises `ConfigurationError`, with what to do, where no Prefect API answers at this address."""
+    """Raise `ConfigurationError`, which says what to do, if no Prefect API answers at this address."""
     if is_healthy(api_url):
         return
     if is_healthy(f"{api_url}/api"):
@@ -22,7 +22,7 @@ def require_healthy(api_url: str) -> None:
 
 
 def require_admission(api_url: str) -> None:
-    """Raises `ConfigurationError` where the server of Prefect's settings refuses the auth string that they have."""
+    """Raise `ConfigurationError` if the server in Prefect's settings rejects their auth string."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
 
@@ -38,7 +38,7 @@ def require_admission(api_url: str) -> None:
 
 
 def is_healthy(api_url: str) -> bool:
-    """Whether a Prefect API answers at this address; raises `ConfigurationError` for a proxy that cannot be used."""
+    """Whether a Prefect API answers at this address; raises `ConfigurationError` for an unusable address or proxy."""
     try:
         answer = httpx.get(f"{api_url}/health", timeout=5, trust_env=not is_this_machine(api_url))
     except httpx.HTTPError:
@@ -48,5 +48,5 @@ def is_healthy(api_url: str) -> bool:
             f"PREFECT_API_URL, or a proxy on the way there, cannot be used: {error}. Correct it, or HTTPS_PROXY, "
             "HTTP_PROXY, ALL_PROXY and NO_PROXY"
         ) from error
-    # A Prefect server has its pages at every address that is not its API's.
+    # Outside its API, a Prefect server answers every path with 200 and its UI.
     return answer.status_code == 200 and "html" not in answer.headers.get("content-type", "")

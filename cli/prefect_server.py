@@ -1,4 +1,4 @@
-"""A Prefect server in a process of its own, for as long as this process lives."""
+"""The Prefect server that flows run against: a configured one, or a child process that ends with this one."""
 
 import fcntl
 import os
@@ -23,15 +23,15 @@ from venclient.errors import ConfigurationError
 from venclient.wires.proxies import is_this_machine, put_back, set_aside
 
 STARTUP_TIMEOUT_S = 120.0
-LAST_WORDS_S = 5.0
+DRAIN_TIMEOUT_S = 5.0
 LOG_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class PrefectServer:
-    """The server that flows run against: one that was there, or one of this process's own.
+    """A Prefect server: one that is configured, or a child `process` of this one with its `log`.
 
-    `auth_string`: what it wants to be told by every client; `auth_file`: where that is kept.
+    `auth_string`: the credentials that every client has to send; `auth_file`: where they are stored, if they are.
     """
 
     api_url: str
@@ -42,36 +42,36 @@ class PrefectServer:
 
     @property
     def url(self) -> str:
-        """Where its pages are."""
+        """The address of its UI."""
         return self.api_url.removesuffix("/api")
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process that talks to it has in its environment."""
+        """The environment variables of its clients."""
         environment = {"PREFECT_API_URL": self.api_url}
         if self.auth_string is not None:
             environment["PREFECT_API_AUTH_STRING"] = self.auth_string.get_secret_value()
         return environment
 
     def prepare(self, environment: MutableMapping[str, str]) -> None:
-        """Let a process with this environment talk to it, past all proxies where it is on this machine."""
+        """Set up an environment for its clients, without proxies if it is on this machine."""
         environment.update(self.environment)
         if is_this_machine(self.api_url):
             set_aside(environment)
 
     def why_ended(self) -> str | None:
-        """Why an own one is gone, in a sentence; None while it runs."""
+        """Return a message if the child process has ended, otherwise None."""
         if self.process is None or self.process.poll() is None:
             return None
         return f"The Prefect server ended with code {self.process.returncode}: its last words are in {self.log}"
 
     def kill(self) -> None:
-        """End an own one at once."""
+        """Kill the child process, if any."""
         if self.process is not None:
             self.process.kill()
 
     def stop(self) -> None:
-        """End an own one softly, and at once where that takes long."""
+        """Terminate the child process, if any; kill it after 10 s."""
         if self.process is None:
             return
         self.process.terminate()
@@ -79,16 +79,17 @@ class PrefectServer:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             pass
-        finally:  # also on Ctrl-C meanwhile
+        finally:  # also on Ctrl-C during the wait
             self.process.kill()
             self.process.wait()
 
 
 @contextmanager
 def prefect_api(port: int | None = None, *, own: bool = False) -> Iterator[PrefectServer]:
-    """Within, flows run against the Prefect server that is configured, or one of their own where none is.
+    """Run the flows within against the configured Prefect server, or start one if none is configured.
 
-    On a port it is a whole one; else one that has what a single run needs. With `own`, none that is configured is used.
+    With a port, a complete server is started, otherwise one with only what a single run needs. `own`: start one even if
+    another is configured.
     """
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -98,11 +99,11 @@ def prefect_api(port: int | None = None, *, own: bool = False) -> Iterator[Prefe
             server = configured
             require_healthy(server.api_url)
         else:
-            told = "PREFECT_API_URL is not used" if own else "PREFECT_API_URL names one that is there"
-            sys.stderr.write(f"Starting a Prefect server (about 10 s; {told}) …\n")
-            server = stack.enter_context(_started(port, whole=port is not None))
+            reason = "PREFECT_API_URL is not used" if own else "PREFECT_API_URL names one that is there"
+            sys.stderr.write(f"Starting a Prefect server (about 10 s; {reason}) …\n")
+            server = stack.enter_context(_running_server(port, whole=port is not None))
         if is_this_machine(server.api_url):
-            set_aside(os.environ)  # before Prefect makes a client
+            set_aside(os.environ)  # before Prefect creates an HTTP client, which reads the proxies
         auth_string = server.environment.get("PREFECT_API_AUTH_STRING")
         with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_API_AUTH_STRING: auth_string}):
             if configured:
@@ -111,7 +112,7 @@ def prefect_api(port: int | None = None, *, own: bool = False) -> Iterator[Prefe
 
 
 def named_server() -> PrefectServer | None:
-    """The server that PREFECT_API_URL names, with its auth string: the one that is set, or that its own start kept."""
+    """Return the server in PREFECT_API_URL, if any, with the auth string that is set, or stored when it was started."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
     api_url = (PREFECT_API_URL.value() or "").rstrip("/")
@@ -126,31 +127,31 @@ def named_server() -> PrefectServer | None:
 
 @contextmanager
 def prefect_server(port: int, *, whole: bool) -> Iterator[PrefectServer]:
-    """Start a server on a loopback port; its runs are kept in PREFECT_HOME, as is its log.
+    """Start a server on a loopback port; its database and its log are in PREFECT_HOME.
 
-    A whole one has the UI, the scheduler and automations. Prefect's own temporary server outlives a process that is
-    killed; this one ends with it (on Linux).
+    `whole`: with the UI, the scheduler and automations. Unlike Prefect's own temporary server, it does not outlive a
+    process that is killed (on Linux).
     """
-    with _started(port, whole=whole) as server:
+    with _running_server(port, whole=whole) as server:
         yield server
 
 
 @contextmanager
-def _started(port: int | None, *, whole: bool) -> Iterator[PrefectServer]:
-    """A server on this port, or on any free one."""
+def _running_server(port: int | None, *, whole: bool) -> Iterator[PrefectServer]:
+    """Start a server on this port, or on any free one, and stop it on exit."""
     home = _home()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
-        with _alone(home):
+        with _start_lock(home):
             port = free_port() if port is None else port
             _require_free(port)
-            server = _start(home, port, whole=whole)
+            server = _start_process(home, port, whole=whole)
             stack.callback(server.stop)
             _wait_until_healthy(server)
         yield server
 
 
-def _start(home: Path, port: int, *, whole: bool) -> PrefectServer:
+def _start_process(home: Path, port: int, *, whole: bool) -> PrefectServer:
     from prefect.settings import PREFECT_SERVER_API_AUTH_STRING
 
     url = f"http://127.0.0.1:{port}"
@@ -161,32 +162,32 @@ def _start(home: Path, port: int, *, whole: bool) -> PrefectServer:
         auth_string = made_auth_string(file)
     auth_string = auth_string or new_auth_string()
     environment = {
-        "PREFECT_API_URL": f"{url}/api",  # not one that a file names
+        "PREFECT_API_URL": f"{url}/api",  # takes precedence over .env and Prefect's profiles
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-        # Any page that the operator opens can send requests to this address: by itself, Prefect would do what they say
-        # and let the page read the answers. Where a page's host name leads here (DNS rebinding), the auth string helps.
+        # Any web page that the operator opens can send requests to this address. By default, Prefect would execute them
+        # and let the page read the responses. The auth string protects against DNS rebinding as well.
         "PREFECT_SERVER_API_AUTH_STRING": auth_string,
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": url,
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
-        # At the address that the pages are from, which may be another name of this machine, or an end of a tunnel.
+        # Relative to the page: the browser may use another name of this machine, or a tunnel.
         "PREFECT_SERVER_UI_API_URL": "/api",
         "PREFECT_UI_URL": url,  # in notifications
-        # By default it records each change of a task's state in a transaction of its own.
+        # By default, each state change of a task run is recorded in its own transaction.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-        # In memory, its default, a restart would leave the places of concurrency limits taken for ever.
+        # With the default, in memory, the slots of concurrency limits would stay occupied for ever after a restart.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
-    listens_at = ["--host", "127.0.0.1", "--port", str(port)]
+    address = ["--host", "127.0.0.1", "--port", str(port)]
     if whole:
-        command = ["prefect", "server", "start", *listens_at]
-    else:
+        command = ["prefect", "server", "start", *address]
+    else:  # as Prefect's SubprocessASGIServer starts its temporary server
         environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
         app = ["--factory", "prefect.server.api.server:create_app", "--app-dir", str(prefect.__module_path__.parent)]
-        command = ["uvicorn", *app, *listens_at, "--log-level", "error"]
+        command = ["uvicorn", *app, *address, "--log-level", "error"]
     log = _log(home)
-    with open(log, "a", opener=_private) as output:
+    with open(log, "a", opener=_open_private) as output:
         output.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: a Prefect server starts at {url}\n")
         output.flush()
         process = subprocess.Popen(
@@ -194,20 +195,20 @@ def _start(home: Path, port: int, *, whole: bool) -> PrefectServer:
             env=put_back(os.environ) | environment,
             stdout=output,
             stderr=output,
-            umask=0o077,  # its database has what runs were given and what they said
+            umask=0o077,  # its database has the parameters and logs of runs
             preexec_fn=end_with_parent,
-            start_new_session=True,  # Ctrl-C is for this process, which ends the server when it has no more to tell it
+            start_new_session=True,  # no SIGINT on Ctrl-C: this process stops the server after its last request
         )
     return PrefectServer(f"{url}/api", SecretStr(auth_string), file, log, process)
 
 
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """One server at a time starts in a PREFECT_HOME: it makes or changes the tables of the database there.
+def _start_lock(home: Path) -> Iterator[None]:
+    """Let only one server at a time start in a PREFECT_HOME, because it creates or migrates the database there.
 
-    The lock is the kernel's, and gone with a process that is killed.
+    The kernel releases the lock if the process is killed.
     """
-    with open(home / "server-start.lock", "w", opener=_private) as stream:
+    with open(home / "server-start.lock", "w", opener=_open_private) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -216,10 +217,10 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-def _private(path: str, flags: int) -> int:
-    """Open a file of one's own for nobody else, whatever the umask, also one of an earlier version."""
+def _open_private(path: str, flags: int) -> int:
+    """Open a file for this user only, whatever the umask; files of earlier versions may have other permissions."""
     descriptor = os.open(path, flags, 0o600)
-    with suppress(PermissionError):  # another user's
+    with suppress(PermissionError):  # the file is another user's
         os.fchmod(descriptor, 0o600)
     return descriptor
 
@@ -227,12 +228,12 @@ def _private(path: str, flags: int) -> int:
 def _home() -> Path:
     from prefect.settings import PREFECT_HOME
 
-    # The server goes by the environment as it is now, the settings by what it was when they were read.
+    # As the server will read it: the environment may have changed since Prefect read its settings here.
     return Path(os.environ.get("PREFECT_HOME") or PREFECT_HOME.value()).expanduser().absolute()
 
 
 def _log(home: Path) -> Path:
-    """Where the server's words go; what it said long ago makes room."""
+    """Return the path of the server's log, after rotating one of more than `LOG_BYTES`."""
     log = home / "server.log"
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(home / "server.log.1")
@@ -240,19 +241,19 @@ def _log(home: Path) -> Path:
 
 
 def end_without_prefect(exit_code: int) -> NoReturn:
-    """End this process at once where Prefect is gone: at its exit, it would try for minutes to tell what is queued."""
+    """Exit at once, because Prefect is gone: a normal exit would try for minutes to send queued events and logs."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
     for worker in (EventsWorker, APILogWorker):
-        worker.drain_all(timeout=LAST_WORDS_S)
+        worker.drain_all(timeout=DRAIN_TIMEOUT_S)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port on the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -272,8 +273,8 @@ def _require_free(port: int) -> None:
 
 
 def _wait_until_healthy(server: PrefectServer) -> None:
-    give_up_at = time.monotonic() + STARTUP_TIMEOUT_S
-    while time.monotonic() < give_up_at:
+    deadline = time.monotonic() + STARTUP_TIMEOUT_S
+    while time.monotonic() < deadline:
         if why := server.why_ended():
             raise ConfigurationError(why)
         if is_healthy(server.api_url):

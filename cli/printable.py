@@ -1,4 +1,4 @@
-"""What a command prints: each text in one line, and without what a terminal obeys."""
+"""Output of commands: each text on one line, with control characters escaped."""
 
 import json
 import re
@@ -12,22 +12,22 @@ _BEYOND_ASCII = re.compile(r"[^ -~]")
 
 
 def printable(text: str) -> str:
-    """The text in one line, with control characters written out."""
+    """Return the text on one line, with control characters escaped."""
     return visible(text)
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a line, on standard error with `err`."""
+    """Print a line, to standard error with `err`."""
     typer.echo(printable(text), err=err)
 
 
 def echo_json(answer: object, option: int = 0) -> None:
-    """Print an object as a line of JSON: the data as it is, control characters as JSON's escapes.
+    """Print an object as one line of JSON, with all control characters as JSON escapes; `option`: as in orjson.
 
-    JSON takes some of them unescaped (RFC 8259 §7), which a terminal obeys all the same. `option`: as orjson has it.
+    JSON allows some unescaped (RFC 8259 §7), such as the C1 controls, which a terminal would obey.
     """
-    typer.echo(_BEYOND_ASCII.sub(lambda sign: _escaped(sign[0]), orjson.dumps(answer, option=option).decode()))
+    typer.echo(_BEYOND_ASCII.sub(lambda match: _escaped(match[0]), orjson.dumps(answer, option=option).decode()))
 
 
-def _escaped(sign: str) -> str:
-    return sign if visible(sign) == sign else json.dumps(sign)[1:-1]
+def _escaped(character: str) -> str:
+    return character if visible(character) == character else json.dumps(character)[1:-1]

@@ -1,10 +1,11 @@
-"""How a run shows itself, on standard error: a bar on a terminal, the guide's log lines elsewhere."""
+"""Progress on standard error: a bar on a terminal, the integration guide's log lines elsewhere."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from logging.handlers import QueueHandler, QueueListener
 from queue import Empty, SimpleQueue
 
@@ -15,14 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from cli.printable import printable
 from venclient.run.progress import Snapshot, watched_by
 
-WAIT_TOLD = 60
-LOOK_EVERY_S = 0.1
+WAIT_WIDTH = 60
+POLL_INTERVAL_S = 0.1
 OUR_LOGGERS = ("venclient", "tasks", "flows")
 
 
 @contextmanager
 def shown_progress() -> Iterator[None]:
-    """Show every run that is started within."""
+    """Show the progress of every run within."""
     console = Console(stderr=True)
     if console.is_terminal:
         with _logged(RichHandler(console=console, show_path=False, show_time=False), logging.WARNING), _bar(console):
@@ -34,7 +35,7 @@ def shown_progress() -> Iterator[None]:
 
 @contextmanager
 def counting_bar(verb: str, things: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal; tell it `(done, total)`."""
+    """Show a bar if standard error is a terminal; yields a function to call with `(done, total)`."""
     console = Console(stderr=True)
     columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn(things), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -48,50 +49,47 @@ def _bar(console: Console) -> Iterator[None]:
         TextColumn("Uploading"),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[loads]} loads · {task.fields[points]} points · {task.fields[rate]}/s · "),
-        TextColumn("{task.fields[left]} left{task.fields[waits]}", markup=False),
+        TextColumn("{task.fields[left]} left{task.fields[wait]}", markup=False),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("upload", total=1.0, loads="0", points="0", rate="0", left="-:--:--", waits="")
+        task = bar.add_task("upload", total=1.0, loads="0", points="0", rate="0", left="-:--:--", wait="")
 
-        def show(now: Snapshot) -> None:
-            _advance(bar, task, now)
-
-        with watched_by(show):
+        with watched_by(partial(_advance, bar, task)):
             yield
 
 
 def _advance(bar: Progress, task: TaskID, now: Snapshot) -> None:
-    through = f"{now.successful + now.failed:,}/{now.total_loads:,}"
+    loads = f"{now.successful + now.failed:,}/{now.total_loads:,}"
     points, rate = f"{now.points_sent:,} of {now.points_to_send:,}", f"{now.points_per_second_now:,.0f}"
     left = "-:--:--" if now.seconds_left is None else f"{timedelta(seconds=round(now.seconds_left))}"
-    waits = f" · waiting: {printable(now.waiting_for)[:WAIT_TOLD]}" if now.waiting_for else ""
-    bar.update(task, completed=now.share, loads=through, points=points, rate=rate, left=left, waits=waits)
+    wait = f" · waiting: {printable(now.waiting_for)[:WAIT_WIDTH]}" if now.waiting_for else ""
+    bar.update(task, completed=now.share, loads=loads, points=points, rate=rate, left=left, wait=wait)
 
 
-class _Queued(QueueHandler):
+class _UnpreparedQueueHandler(QueueHandler):
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record  # it goes to no other process
+        return record  # logging would format it to make it picklable, but the queue is in this process
 
 
-class _LooksNowAndThen(QueueListener):
-    """A thread that is woken for each line takes those that upload more time than writing it does."""
+class _PollingListener(QueueListener):
+    """Polls its queue: waking a thread for each line would cost the uploading threads more than writing it does."""
 
-    def dequeue(self, block: bool) -> logging.LogRecord:  # noqa: ARG002 - logging's
+    def dequeue(self, block: bool) -> logging.LogRecord:  # noqa: ARG002 - logging's signature
         while True:
             try:
                 return super().dequeue(block=False)
             except Empty:
-                time.sleep(LOOK_EVERY_S)
+                time.sleep(POLL_INTERVAL_S)
 
 
 @contextmanager
 def _logged(handler: logging.Handler, level: int) -> Iterator[None]:
-    """Let a thread of its own write what is logged: those that upload do not wait for each other's lines."""
-    lines: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    listener = _LooksNowAndThen(lines, handler)
+    """Write log records in a separate thread, so that uploading threads do not wait for each other's output."""
+    records: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    listener = _PollingListener(records, handler)
     listener.start()
     try:
-        with _logging_to(_Queued(lines), level):
+        with _logging_to(_UnpreparedQueueHandler(records), level):
             yield
     finally:
         listener.stop()
@@ -103,7 +101,7 @@ def _logging_to(handler: logging.Handler, level: int) -> Iterator[None]:
     for logger in loggers:
         logger.addHandler(handler)
         logger.setLevel(level)
-        logger.propagate = False  # Prefect prints what reaches the root
+        logger.propagate = False  # Prefect would print what reaches the root logger
     try:
         yield
     finally:

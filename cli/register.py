@@ -1,4 +1,4 @@
-"""`bulk-upload register`."""
+"""The command `bulk-upload register`."""
 
 import sys
 from dataclasses import asdict
@@ -6,7 +6,7 @@ from dataclasses import asdict
 from cli import options
 from cli.printable import echo, echo_json
 
-FAILURES_TOLD = 5
+FAILURES_SHOWN = 5
 
 
 def register(
@@ -34,7 +34,7 @@ def register(
 
     settings = Settings.load(resources_db=db, vtn_url=vtn_url, bearer_token=token)
     database = ResourceDatabase(settings.resources_db)
-    database.vens(ven)
+    database.vens(ven)  # raises for an unknown VEN, before any request
     with open_wire(settings) as wire, counting_bar("Registering", "loads") as on_page:
         wire.check()
         registration = register_loads(database, wire, ven, concurrency=settings.concurrency, on_page=on_page)
@@ -42,6 +42,6 @@ def register(
         echo_json(asdict(registration))
     else:
         echo(str(registration))
-    for failure in registration.failures[:FAILURES_TOLD]:
+    for failure in registration.failures[:FAILURES_SHOWN]:
         echo(failure, err=True)
     sys.exit(1 if registration.failures else 0)

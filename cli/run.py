@@ -1,4 +1,4 @@
-"""`bulk-upload run`."""
+"""The command `bulk-upload run`."""
 
 import os
 import signal
@@ -57,9 +57,9 @@ def run(
 
         bulk-upload run --vtn-url http://127.0.0.1:8444/openadr3 --json
     """
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Our own lines say it better.
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")  # For a Prefect that is gone nobody waits for minutes.
-    from cli.plan import tell_plan
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # The run logs and prints its own messages.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")  # By default, it would retry for minutes.
+    from cli.plan import print_plan
     from cli.prefect_server import end_without_prefect
     from cli.progress_bar import shown_progress
     from config.settings import Settings, given_options
@@ -73,13 +73,13 @@ def run(
         with given_options(**paths, chunk_size=chunk_size, batch_size=batch_size):
             settings = Settings.load()
             if dry_run:
-                tell_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
+                print_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
                 return
-            with opened_run(settings) as opened:  # What is missing is told at once, not after Prefect has started.
+            with opened_run(settings) as opened:  # Report what is missing before Prefect starts.
                 select_loads(opened.resources, ven, limit)
             with shown_progress():
-                # Addresses and the token stay out of the run's parameters, which Prefect shows.
-                state, is_prefect_there = _run_flow(
+                # Paths, addresses and the token are not passed as parameters, which Prefect shows.
+                state, is_prefect_available = _run_flow(
                     vens=ven,
                     limit_loads=limit,
                     only_failed=failed,
@@ -89,20 +89,20 @@ def run(
     except KeyboardInterrupt:
         echo(STOPPED, err=True)
         sys.exit(INTERRUPTED)
-    exit_code = _tell(state, as_json=as_json)
-    if not is_prefect_there:
+    exit_code = _print_outcome(state, as_json=as_json)
+    if not is_prefect_available:
         echo("Prefect is gone: it does not know how this run ended. The ledger does.", err=True)
         end_without_prefect(exit_code)
     sys.exit(exit_code)
 
 
 def _stop(_signal: int, _frame: object) -> None:
-    """While nothing is being sent; while something is, the flow lets the requests in flight finish."""
+    """Handle signals while nothing is sent; during an upload, the flow's handlers let requests in flight finish."""
     raise KeyboardInterrupt
 
 
 def _run_flow(**parameters: object) -> tuple["State[Summary]", bool]:
-    """The final state of a run, and whether Prefect was there to take it."""
+    """Run the flow; returns its final state, and whether Prefect was available to record it."""
     import httpx
 
     from cli.prefect_server import prefect_api
@@ -110,26 +110,26 @@ def _run_flow(**parameters: object) -> tuple["State[Summary]", bool]:
     from flows.outcome import outcomes
 
     given = {name: value for name, value in parameters.items() if value is not None}
-    with prefect_api(), outcomes() as ended:
+    with prefect_api(), outcomes() as states:
         try:
             state = bulk_upload(**given, return_state=True)
-            return cast("State[Summary]", state), True  # typed as if State were its result
+            return cast("State[Summary]", state), True  # typed as a State of the flow's State
         except httpx.HTTPError as error:
-            if not ended:
+            if not states:
                 raise ConfigurationError(
                     f"Prefect does not answer any more: {error}. What the VTN acknowledged is recorded; run it again"
                 ) from error
-            return ended[-1], False
+            return states[-1], False
 
 
-def _tell(state: "State[Summary]", *, as_json: bool) -> int:
-    """Say what came of the run; the exit code that says it too."""
+def _print_outcome(state: "State[Summary]", *, as_json: bool) -> int:
+    """Print the outcome of the run and return the exit code."""
     from flows.outcome import IncompleteError, Summary
 
     outcome: object = state.result(raise_on_failure=False)
     if isinstance(outcome, IncompleteError):
         outcome = outcome.summary
-    if isinstance(outcome, StoppedError):  # before there was anything to sum up
+    if isinstance(outcome, StoppedError):  # before anything was sent
         echo(STOPPED, err=True)
         return INTERRUPTED
     if not isinstance(outcome, Summary):
@@ -144,23 +144,23 @@ def _tell(state: "State[Summary]", *, as_json: bool) -> int:
     if as_json:
         echo_json(_as_json(outcome))
     else:
-        echo(_in_words(outcome))
+        echo(_totals(outcome))
     return INTERRUPTED if state.is_cancelled() else int(not outcome.success)
 
 
 def _as_json(summary: "Summary") -> dict[str, object]:
-    told = asdict(summary)
-    del told["failures"], told["unregistered"]
-    return {"success": summary.success, **told}
+    fields = asdict(summary)
+    del fields["failures"], fields["unregistered"]
+    return {"success": summary.success, **fields}
 
 
-def _in_words(summary: "Summary") -> str:
+def _totals(summary: "Summary") -> str:
     if not summary.total_loads:
         return "No load is failed: there is nothing to do"
     return (
         f"{summary.successful:,} of {summary.total_loads:,} loads done, {summary.failed:,} failed: "
         f"{summary.total_points_uploaded:,} points uploaded, {summary.points_already_there:,} "
-        f"{summary.words_for_earlier}, "
+        f"{summary.earlier_points_label}, "
         f"{summary.points_dropped:,} rows dropped, in {summary.seconds:,.1f} s "
         f"({summary.points_per_second:,.0f} points/s)"
     )

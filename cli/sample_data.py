@@ -1,4 +1,4 @@
-"""`bulk-upload sample-data`: a resources database and a meter file to try everything with."""
+"""The command `bulk-upload sample-data`: writes a resources database and a meter file to try everything with."""
 
 import sqlite3
 from pathlib import Path
@@ -58,10 +58,11 @@ def sample_data(
             )
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(f"The sample cannot be written to {to_db} and {to_h5}: {error}") from error
-    of_db = f" --db {quote(str(db))}" if db else ""
-    of_h5 = f" --h5 {quote(str(h5))}" if h5 else ""
+    db_option = f" --db {quote(str(db))}" if db else ""
+    h5_option = f" --h5 {quote(str(h5))}" if h5 else ""
     typer.echo(
-        f"{_told(summary, to_db, to_h5)}. Next: `bulk-upload register{of_db}`, then `bulk-upload run{of_db}{of_h5}`"
+        f"{_totals(summary, to_db, to_h5)}. Next: `bulk-upload register{db_option}`, "
+        f"then `bulk-upload run{db_option}{h5_option}`"
     )
 
 
@@ -83,7 +84,7 @@ def _refuse_existing(*paths: Path) -> None:
         )
 
 
-def _told(summary: "SampleSummary", db: Path, h5: Path) -> str:
+def _totals(summary: "SampleSummary", db: Path, h5: Path) -> str:
     from rich.filesize import decimal
 
     return (

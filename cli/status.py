@@ -1,4 +1,4 @@
-"""`bulk-upload status`."""
+"""The command `bulk-upload status`."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from cli import options
 from cli.printable import echo, echo_json
 from venclient.reports.status import LoadHistory, UploadStatus
 
-FAILURES_TOLD = 10
+FAILURES_SHOWN = 10
 
 
 def status(
@@ -45,24 +45,24 @@ def status(
     settings = Settings.load(resources_db=db, ledger_url=ledger, vtn_url=vtn_url)
     database = ResourceDatabase(settings.resources_db)
     if load is not None:
-        story = load_history(database, settings.ledger_url, settings.vtn_url, load)
-        _tell(asdict(story)) if as_json else _print_story(story)
+        history = load_history(database, settings.ledger_url, settings.vtn_url, load)
+        _echo_json(asdict(history)) if as_json else _print_history(history)
         return
-    standing = upload_status(database, read_statuses(settings.ledger_url, settings.vtn_url), ven)
-    _tell(_as_json(standing)) if as_json else _print(standing)
+    status = upload_status(database, read_statuses(settings.ledger_url, settings.vtn_url), ven)
+    _echo_json(_as_json(status)) if as_json else _print(status)
 
 
-def _tell(answer: dict[str, object]) -> None:
+def _echo_json(answer: dict[str, object]) -> None:
     echo_json(answer, orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS)
 
 
-def _as_json(standing: UploadStatus) -> dict[str, object]:
-    vens = [{name: value for name, value in asdict(ven).items() if name != "unregistered"} for ven in standing.vens]
-    unregistered = sum(ven.unregistered for ven in standing.vens)
-    return {"vens": vens, "loads": [asdict(load) for load in standing.loads], "unregistered": unregistered}
+def _as_json(status: UploadStatus) -> dict[str, object]:
+    vens = [{name: value for name, value in asdict(ven).items() if name != "unregistered"} for ven in status.vens]
+    unregistered = sum(ven.unregistered for ven in status.vens)
+    return {"vens": vens, "loads": [asdict(load) for load in status.loads], "unregistered": unregistered}
 
 
-def _print(standing: UploadStatus) -> None:
+def _print(status: UploadStatus) -> None:
     from rich.table import Table
 
     from cli.terminal import Terminal
@@ -70,50 +70,50 @@ def _print(standing: UploadStatus) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("VEN")
     names = ["loads", "done", "failed", "pending", "points", "unregistered"]
-    if any(ven.refused for ven in standing.vens):
+    if any(ven.refused for ven in status.vens):
         names.insert(-1, "refused")
     for name in names:
         table.add_column(name, justify="right")
     table.add_column("last change", no_wrap=True)
-    for ven in standing.vens:
+    for ven in status.vens:
         numbers = (getattr(ven, name) for name in names)
         last_at = f"{ven.last_at:%d %b %H:%M}Z" if ven.last_at else ""
         table.add_row(ven.ven, *(f"{number:,}" for number in numbers), last_at)
     console = Terminal()
     console.print(table)
-    failed = [load for load in standing.loads if load.error]
-    for load in failed[:FAILURES_TOLD]:
+    failed = [load for load in status.loads if load.error]
+    for load in failed[:FAILURES_SHOWN]:
         console.print(f"Load {load.load_id} ({load.ven}): {load.error}")
-    if len(failed) > FAILURES_TOLD:
-        console.print(f"… and {len(failed) - FAILURES_TOLD:,} more that failed: --json has them all")
+    if len(failed) > FAILURES_SHOWN:
+        console.print(f"… and {len(failed) - FAILURES_SHOWN:,} more that failed: --json has them all")
     if failed:
         console.print("`bulk-upload run --failed` takes up only these")
 
 
-def _print_story(story: LoadHistory) -> None:
-    for line in _story(story):
+def _print_history(history: LoadHistory) -> None:
+    for line in _history_lines(history):
         echo(line)
 
 
-def _story(story: LoadHistory) -> Iterator[str]:
-    load, standing = story.load, story.standing
+def _history_lines(history: LoadHistory) -> Iterator[str]:
+    load, status = history.load, history.standing
     yield f"{load.name} ({load.load_id})"
     yield f"  VEN {load.ven}, H5 meter '{load.h5_meter_id}', {load.load_component}"
     yield f"  VTN resource {load.vtn_resource_id or 'not registered'}"
-    last_change = _minute(standing.last_at) or "never"
-    yield f"  {standing.state}, {standing.points:,} points with the VTN, last change: {last_change}"
-    if standing.error:
-        yield f"  {standing.error}"
-    for month in story.months:
+    last_change = _minute(status.last_at) or "never"
+    yield f"  {status.state}, {status.points:,} points with the VTN, last change: {last_change}"
+    if status.error:
+        yield f"  {status.error}"
+    for month in history.months:
         yield f"  {month.last_start:%Y-%m}  {month.points:>7,} points, to {_minute(month.last_start)}"
-    for point in standing.refused:
+    for point in status.refused:
         yield f"  refused: {_minute(point.interval_start)}, {point.value} W: {point.answer}"
-    for request in story.requests:
+    for request in history.requests:
         answers = ", ".join(request.answers) or "not sent"
-        came_of_it = request.error or (
+        outcome = request.error or (
             f"{request.points:,} points in {request.seconds:.2f} s ({request.points_per_second:,.0f} points/s)"
         )
-        yield f"  {request.ended_at:%Y-%m-%d %H:%M:%S}Z  {answers}: {came_of_it}"
+        yield f"  {request.ended_at:%Y-%m-%d %H:%M:%S}Z  {answers}: {outcome}"
 
 
 def _minute(at: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""Tables and lines on a terminal, of text from outside."""
+"""Printing of untrusted text, as lines and tables, to a terminal."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from cli.printable import printable
 
 
 class Terminal(Console):
-    """A console that takes every string as it is: no markup, no emoji codes, and control characters written out."""
+    """A rich console that prints strings literally: no markup, no emoji codes, control characters escaped."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """As rich's, for what is printed and for what stands in a table's cells."""
+        """Override rich's, which renders printed strings as well as the cells of tables."""
         return super().render_str(printable(text), **options)

@@ -1,4 +1,4 @@
-"""`bulk-upload up`: all of Prefect that one machine needs, in one command."""
+"""The command `bulk-upload up`: Prefect's server, worker and deployments on one machine."""
 
 import os
 import shlex
@@ -38,20 +38,20 @@ def up(
 
         bulk-upload up --port 4300
     """
-    from cli.worker import INTERRUPTED, run_worker, told_to_stop
+    from cli.worker import INTERRUPTED, run_worker, stop_on_signals
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         environment = stack.enter_context(_demo()) if demo else _environment()
         from cli.prefect_server import prefect_api
 
-        # Runs with a demo's settings are for a demo's server only.
+        # A demo's deployments must not be put on a configured server.
         server = stack.enter_context(prefect_api(port, own=demo))
         server.prepare(environment)
         _make_pool()
         _deploy(environment)
         typer.echo(_next_steps(server))
-        with told_to_stop() as stop:
+        with stop_on_signals() as stop:
             exit_code = run_worker(["--pool", POOL], environment, stop, server.why_ended)
             if exit_code == INTERRUPTED:
                 server.kill()
@@ -61,13 +61,13 @@ def up(
 
 @contextmanager
 def _demo() -> Iterator[dict[str, str]]:
-    """Sample data, registered with a VTN that runs within; the environment of runs that shall upload it."""
+    """Run a VTN with registered sample data; yields the environment of runs that upload it."""
     from demo.stage import Stage, new_folder
 
     folder = new_folder()
     typer.echo(f"Everything of this demo is in {folder}, which may be deleted afterwards.")
     stage = Stage.in_folder(folder)
-    stage.environment["VTN_BEARER_TOKEN"] = token_urlsafe()  # not one that a `.env` beside the flows has
+    stage.environment["VTN_BEARER_TOKEN"] = token_urlsafe()  # takes precedence over the `.env` of the flows' folder
     stage.run("sample-data")
     with stage.vtn():
         stage.run("register")
@@ -75,7 +75,7 @@ def _demo() -> Iterator[dict[str, str]]:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of runs in another folder than this one: what is set here, and paths in full."""
+    """Return an environment with all settings, and absolute paths, for runs in another folder."""
     from config.settings import Settings, environment_name
     from venclient.databases import sqlite_path
 
@@ -108,7 +108,7 @@ def _make_pool() -> None:
 
 
 def _deploy(environment: Mapping[str, str]) -> None:
-    """Put the deployments of prefect.yaml on the server."""
+    """Create or update the deployments of prefect.yaml on the server."""
     if not (PROJECT / "prefect.yaml").is_file():
         raise ConfigurationError(f"{PROJECT} has no prefect.yaml: run this from a checkout of the project")
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
@@ -120,15 +120,15 @@ def _deploy(environment: Mapping[str, str]) -> None:
 def _next_steps(server: "PrefectServer") -> str:
     prefect = Path(sys.executable).parent / "prefect"
     log = f"\nIts log:          {server.log}" if server.log else ""
-    asks, auth = "", ""
+    password, auth = "", ""
     if server.auth_file:
-        asks = f"\n                  It asks for a password: the line in {server.auth_file}"
+        password = f"\n                  It asks for a password: the line in {server.auth_file}"
         auth = f' PREFECT_API_AUTH_STRING="$(cat {shlex.quote(str(server.auth_file))})"'
     elif server.process:
-        asks = "\n                  It asks for a password: PREFECT_SERVER_API_AUTH_STRING"
+        password = "\n                  It asks for a password: PREFECT_SERVER_API_AUTH_STRING"
         auth = ' PREFECT_API_AUTH_STRING="$PREFECT_SERVER_API_AUTH_STRING"'
     return f"""
-Prefect UI:       {server.url}{asks}{log}
+Prefect UI:       {server.url}{password}{log}
 Start an upload:  there, under Deployments; or in another terminal
                   PREFECT_API_URL={server.api_url}{auth} {prefect} deployment run bulk-upload/all-vens
 Ctrl-C ends it.

@@ -1,4 +1,4 @@
-"""`bulk-upload verify`."""
+"""The command `bulk-upload verify`."""
 
 import secrets
 import sys
@@ -65,14 +65,14 @@ def verify(
             vtn_base_url=run.wire.base_url,
             meter_file=settings.meter_file,
             scope=scope_in_words(len(selection), ven, sample, seed),
-        ) as writing:
+        ) as verification_report:
             done = 0
             for batch in batches_of(selection.load_ids, settings.loads_per_task):
-                with reported_to(writing):
+                with reported_to(verification_report):
                     verify_loads(run, batch, repair=repair, waits=settings.when_busy == "wait")
                 done += len(batch.load_ids)
                 advance(done, len(selection))
-            summary = writing.finish()
+            summary = verification_report.finish()
     if as_json:
         echo_json(asdict(summary), orjson.OPT_UTC_Z)
     else:

@@ -1,4 +1,4 @@
-"""`bulk-upload vtn`: the reference VTN, for those who have none at hand."""
+"""The command `bulk-upload vtn`: runs the reference VTN."""
 
 from pathlib import Path
 from typing import Annotated

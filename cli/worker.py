@@ -1,4 +1,4 @@
-"""`bulk-upload worker`: a Prefect worker that stops softly."""
+"""The command `bulk-upload worker`: a Prefect worker with graceful shutdown."""
 
 import os
 import signal
@@ -16,17 +16,17 @@ import typer
 from cli.child_process import end_with_parent
 from venclient.errors import ConfigurationError
 
-# A run gives its requests in flight 20 s; then it tells the server how it ended.
+# A stopped run gives requests in flight 20 s, then reports its final state to the server.
 GRACE_S = 30.0
-# Then the worker itself, which has nothing left to wait for.
+# For the worker itself, after its runs have ended.
 ENDS_WITHIN_S = 15.0
-LOOK_EVERY_S = 0.2
-INTERRUPTED = 130  # as shells have it
+POLL_INTERVAL_S = 0.2
+INTERRUPTED = 130  # as in shells: 128 + SIGINT
 
 
 @dataclass(slots=True)
 class Stop:
-    """Whether, and how often, this process was told to stop; an Event's lock could be held where its signal arrives."""
+    """Stop requests by signals. Not an Event: a signal handler that sets it could deadlock on its lock."""
 
     asked: bool = False
     interrupts: int = 0
@@ -49,7 +49,7 @@ def worker(
     from cli.prefect_server import named_server
 
     server = named_server()
-    if server is None:  # Prefect would start a server of its own, in which nobody starts a run
+    if server is None:  # Prefect would start a temporary server, which has no deployments
         raise ConfigurationError(
             "No Prefect server is named: set PREFECT_API_URL, such as http://127.0.0.1:4200/api; "
             "`bulk-upload up` runs a server and a worker"
@@ -58,51 +58,51 @@ def worker(
     options = [text for option, value in given.items() if value is not None for text in (option, str(value))]
     environment = dict(os.environ)
     server.prepare(environment)
-    with told_to_stop() as stop:
+    with stop_on_signals() as stop:
         sys.exit(run_worker(options, environment, stop))
 
 
 @contextmanager
-def told_to_stop() -> Iterator[Stop]:
-    """Within, SIGTERM and Ctrl-C are taken note of; a second Ctrl-C is a KeyboardInterrupt."""
+def stop_on_signals() -> Iterator[Stop]:
+    """Record SIGTERM and Ctrl-C in the `Stop`; a second Ctrl-C raises KeyboardInterrupt."""
     stop = Stop()
 
-    def note(number: int, _frame: object) -> None:
+    def record(number: int, _frame: object) -> None:
         stop.asked = True
         stop.interrupts += number == signal.SIGINT
         if number == signal.SIGINT and stop.interrupts == 2:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, record) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def run_worker(
     options: list[str], environment: Mapping[str, str], stop: Stop, trouble: Callable[[], str | None] = lambda: None
 ) -> int:
-    """Run `prefect worker start` until it ends, until `stop`, or until `trouble` has something to tell: its exit code.
+    """Run `prefect worker start` and return its exit code; stopped by `stop`, or when `trouble` returns a message.
 
-    Its runs are told first and waited for. A second Ctrl-C kills them all.
+    Its runs are stopped first, and waited for up to `GRACE_S`. A second Ctrl-C kills them and the worker.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "worker", "start", *options],
         env=environment,
         preexec_fn=end_with_parent,
-        start_new_session=True,  # Ctrl-C is for this process
+        start_new_session=True,  # no SIGINT on Ctrl-C: this process stops it
     )
-    told = None
+    message = None
     try:
-        while process.poll() is None and not stop.asked and not (told := trouble()):
-            time.sleep(LOOK_EVERY_S)
-        if told := told or trouble():
-            sys.stderr.write(f"bulk-upload: {told}\n")
+        while process.poll() is None and not stop.asked and not (message := trouble()):
+            time.sleep(POLL_INTERVAL_S)
+        if message := message or trouble():  # the worker may end before its cause is seen
+            sys.stderr.write(f"bulk-upload: {message}\n")
         elif process.poll() is not None:
             return process.returncode
-        _end_runs(process.pid)
+        _end_runs(process.pid)  # before the worker, which would kill them
         process.terminate()
         process.wait(ENDS_WITHIN_S)
     except subprocess.TimeoutExpired:
@@ -112,23 +112,23 @@ def run_worker(
         return INTERRUPTED
     finally:
         _kill(process)
-    return 1 if told else 0
+    return 1 if message else 0
 
 
 def _end_runs(worker_pid: int) -> None:
-    """Tell each run once, also one that begins meanwhile, and wait until there is none."""
-    give_up_at = time.monotonic() + GRACE_S
-    told: set[int] = set()
-    while (runs := _children(worker_pid)) and time.monotonic() < give_up_at:
-        for run in runs - told:
+    """Send SIGTERM to each run once, also to those that start meanwhile, and wait until all have ended."""
+    deadline = time.monotonic() + GRACE_S
+    signalled: set[int] = set()
+    while (runs := _children(worker_pid)) and time.monotonic() < deadline:
+        for run in runs - signalled:
             with suppress(ProcessLookupError):
                 os.kill(run, signal.SIGTERM)
-        told |= runs
-        time.sleep(LOOK_EVERY_S)
+        signalled |= runs
+        time.sleep(POLL_INTERVAL_S)
 
 
 def _children(pid: int) -> set[int]:
-    """The processes below this one (Linux; elsewhere none is known)."""
+    """Return the child processes of a process (Linux only; elsewhere none)."""
     found: set[int] = set()
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):  # the thread has ended meanwhile
@@ -137,14 +137,14 @@ def _children(pid: int) -> set[int]:
 
 
 def _kill(worker: subprocess.Popen[bytes]) -> None:
-    """End the worker with all that is below it; nothing where it has ended."""
+    """Kill the worker and all its descendants, unless it has ended."""
     if worker.poll() is None:
-        for pid in [worker.pid, *_below(worker.pid)]:
+        for pid in [worker.pid, *_descendants(worker.pid)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         worker.wait()
 
 
-def _below(pid: int) -> set[int]:
+def _descendants(pid: int) -> set[int]:
     children = _children(pid)
-    return children.union(*map(_below, children))
+    return children.union(*map(_descendants, children))

@@ -1,4 +1,4 @@
-"""What to do about a message of the library: which option, setting or command. See `venclient.advice`."""
+"""The option, setting or command that helps with an error, appended to the library's messages by `venclient.advice`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ def _register(vens: Sequence[str]) -> str:
 
 
 def _check_client(client_id: str | None, client_secret: str | None) -> str:
-    """With what is odd about the two of them, such as `ends in a line break`."""
+    """Both arguments describe what is odd about the value, such as `ends in a line break`; None if nothing is."""
     given = {"OAUTH_CLIENT_ID": client_id, "OAUTH_CLIENT_SECRET": client_secret}
     odd = "".join(f". {name} {oddity}" for name, oddity in given.items() if oddity)
     return f"{odd}. Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
@@ -85,5 +85,5 @@ ADVICE: Mapping[str, Text] = {
 
 
 def give_advice() -> None:
-    """Let the messages of the library say which option, setting or command helps."""
+    """Make the library's messages name the option, setting or command that helps."""
     set_advice(ADVICE)

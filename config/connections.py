@@ -1,4 +1,4 @@
-"""What settings name, opened: the VTN with its token, and the meter file."""
+"""Opens what the settings name: databases, meter file, and the VTN with its token."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,9 +23,9 @@ from venclient.wires.compression import Compression
 
 @contextmanager
 def opened_connections(settings: Settings, stopping: Event, *, is_known: bool = False) -> Iterator[Connections]:
-    """All that a run speaks to; raises `ConfigurationError` if a part of it is missing. No request is made yet.
+    """Open everything a run needs; raises `ConfigurationError` if any of it is missing. No request is made yet.
 
-    `stopping`: ends what waits; `is_known`: as in `Ledger`.
+    `stopping`: set to end all waiting; `is_known`: as in `Ledger`.
     """
     with ExitStack() as stack:
         resources = ResourceDatabase(settings.resources_db)
@@ -44,7 +44,7 @@ def open_wire(
     limiter: ConcurrencyLimiter | None = None,
     compression: Compression | None = None,
 ) -> BulkWire:
-    """The wire to the VTN of these settings; no request is made yet."""
+    """Return the wire to the VTN of these settings; no request is made yet."""
     client = VtnClient(
         vtn_url(settings),
         _token_source(settings),
@@ -61,7 +61,7 @@ def open_wire(
 
 
 def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:
-    """The meter file of these settings, with their rules for quality codes and their range of times.
+    """Return the meter file of these settings, with their rules for quality codes and their time range.
 
     `stopping`: as in `MeterFile`.
     """
@@ -75,7 +75,7 @@ def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:
 
 
 def vtn_url(settings: Settings) -> str:
-    """The VTN's base address; raises `ConfigurationError` when it is not set."""
+    """Return the VTN's base address; raises `ConfigurationError` if it is not set."""
     if settings.vtn_url is None:
         raise ConfigurationError(
             "No VTN is named: set VTN_SERVER_ADDRESS (in the environment or .env) or give --vtn-url; "

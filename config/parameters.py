@@ -1,6 +1,6 @@
-"""What the parameters of a run may say: whoever can start a run gives them, and the worker has the secrets.
+"""Checks of a run's parameters: anyone who can start a run sets them, and it runs with the worker's secrets.
 
-A run's token goes to no VTN, and its files into no folder, that the worker's own settings do not name.
+The token goes only to VTNs, and reports and ledgers only into folders, that the worker's own settings name.
 """
 
 from pathlib import Path
@@ -14,16 +14,16 @@ from venclient.addresses import normal_form
 from venclient.databases import has_password, shown, sqlite_path
 from venclient.errors import ConfigurationError
 
-# A path or an SQLAlchemy URL as a flow's parameter: Prefect refuses one with a password before it would be stored.
+# A path or SQLAlchemy URL as a flow parameter. With a password, Prefect rejects it by this pattern before storing it.
 DatabaseParameter = Annotated[
     str | None, Field(json_schema_extra={"pattern": r"^(?:[^@?]*|[^@?]*://[^@:/?]+@[^@?]*)$"})
 ]
-# A VTN's base address as a flow's parameter, which has no place for a user or a password.
+# A VTN's base address as a flow parameter, without user and password.
 AddressParameter = Annotated[str | None, Field(json_schema_extra={"pattern": "^[^@?#]*$"})]
 
 
 class RunSettings(BaseModel):
-    """The settings that a run's parameters may give in place of the worker's own; there are no others."""
+    """The only settings of the worker that a run's parameters may override."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +36,7 @@ class RunSettings(BaseModel):
 
 
 def settings_for_run(given: RunSettings) -> Settings:
-    """The settings that hold for a run with these parameters.
+    """Return the settings of a run with these parameters.
 
     Raises `ConfigurationError` for a VTN, a ledger or a database server that the worker's settings do not allow.
     """
@@ -44,7 +44,7 @@ def settings_for_run(given: RunSettings) -> Settings:
     _refuse_passwords(given.resources_db, given.ledger_url)
     own, wanted = Settings.load(), Settings.load(**given.model_dump())
     if given.vtn_url is not None:
-        # In the spelling of the settings: no other reading of the parameter's leads elsewhere.
+        # As spelled in the settings: another parser might read the parameter's spelling as another host.
         wanted = wanted.model_copy(update={"vtn_url": _allowed_vtn(str(wanted.vtn_url), own)})
     if given.ledger_url is not None:
         _require_own_ledger(wanted.ledger_url, own.ledger_url)
@@ -54,7 +54,7 @@ def settings_for_run(given: RunSettings) -> Settings:
 
 
 def report_folder(given: str | None, own: Settings) -> Path:
-    """The folder for a run's reports; raises `ConfigurationError` for one that is not within the configured one."""
+    """Return the folder for a run's reports; raises `ConfigurationError` if it is not within the configured one."""
     if given is None:
         return own.report_dir
     if not _is_within(Path(given), own.report_dir):
@@ -66,7 +66,7 @@ def report_folder(given: str | None, own: Settings) -> Path:
 
 
 def _refuse_passwords(*addresses: str | None) -> None:
-    """What stands in a run's parameters is shown: raises `ConfigurationError` for an address with a password."""
+    """Raise `ConfigurationError` for an address with a password, because Prefect shows the parameters of runs."""
     for address in addresses:
         if address is not None and has_password(address):
             raise ConfigurationError(
@@ -98,7 +98,7 @@ def _require_own_ledger(ledger_url: str, own: str) -> None:
 
 
 def _require_a_file(resources_db: str) -> None:
-    if sqlite_path(resources_db) is None:  # the worker's own password, from PGPASSWORD or .pgpass, would go there
+    if sqlite_path(resources_db) is None:  # it would get the worker's PGPASSWORD or .pgpass password
         raise ConfigurationError(
             f"resources_db: {shown(resources_db)!r} is on a database server that this worker's settings do not name. "
             "Set BULK_UPLOAD_RESOURCES_DB in the worker's environment"
@@ -106,8 +106,8 @@ def _require_a_file(resources_db: str) -> None:
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    """Whether what is written to the path ends up in the folder, or below it, whatever links there are."""
+    """Whether the path is in the folder, or below it, with symbolic links resolved."""
     try:
         return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # no path at all, or links that lead to each other
+    except (OSError, ValueError, RuntimeError):  # not a path, or a loop of links
         return False

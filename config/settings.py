@@ -1,6 +1,6 @@
-"""Settings: options, then the environment, then `.env`. The only reader of the latter two.
+"""The settings, from options, the environment and `.env`, in this order; no other module reads the latter two.
 
-The guide's four names stand as they are; all others begin with `BULK_UPLOAD_`.
+The integration guide's four names are used as they are; all others begin with `BULK_UPLOAD_`.
 """
 
 import logging
@@ -36,28 +36,28 @@ UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 
 
 def _http_address(address: str) -> str:
-    """An address as it was given: a token server may well want the slash, or the query, at its end."""
+    """Validate an address and return it unchanged: a trailing slash or a query may matter to a token server."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("give an address such as http://127.0.0.1:8444/openadr3")
     if parts.username or parts.password:
         raise ValueError("a user name or password in the address would be shown: leave it out")
     try:
-        parts.port  # noqa: B018 - raises ValueError for a port that is none, and quotes it: it may be part of a password
+        parts.port  # noqa: B018 - for a bad port, its ValueError quotes what may be part of a password
     except ValueError:
         raise ValueError("what follows the host's colon is no port") from None
     return address
 
 
 def _base_address(address: str) -> str:
-    """An address that paths are put behind."""
+    """Validate an address to which paths can be appended, and remove trailing slashes."""
     if "?" in address or "#" in address:
         raise ValueError("the address goes on with a path such as /resources: leave out what follows ? or #")
     return _http_address(address).rstrip("/")
 
 
 def _base_addresses(addresses: str) -> str:
-    """Several of them, with commas between."""
+    """Validate comma-separated base addresses."""
     return ",".join(_base_address(address.strip()) for address in addresses.split(",") if address.strip())
 
 
@@ -66,11 +66,11 @@ def _quality_rules(text: str) -> str:
     return text
 
 
-def _duration(given: object, in_general: ValidatorFunctionWrapHandler) -> timedelta:
-    """Seconds, a number and a unit, or whatever else is a duration for pydantic (ISO 8601, hh:mm:ss)."""
+def _duration(given: object, parse: ValidatorFunctionWrapHandler) -> timedelta:
+    """Parse seconds, a number with a unit, or any other duration that pydantic accepts (ISO 8601, hh:mm:ss)."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)?\s*", given) if isinstance(given, str) else None
     try:
-        duration: timedelta = in_general(float(found[1]) * UNITS_S[found[2] or "s"] if found else given)
+        duration: timedelta = parse(float(found[1]) * UNITS_S[found[2] or "s"] if found else given)
     except ValueError as error:
         raise ValueError("give seconds, or a time such as 90 min or 2 h") from error
     if duration < timedelta(0):
@@ -78,9 +78,9 @@ def _duration(given: object, in_general: ValidatorFunctionWrapHandler) -> timede
     return duration
 
 
-def _day(given: object, in_general: ValidatorFunctionWrapHandler) -> date:
+def _day(given: object, parse: ValidatorFunctionWrapHandler) -> date:
     try:
-        day: date = in_general(given)
+        day: date = parse(given)
     except ValueError as error:
         raise ValueError("give a day such as 2025-12-31") from error
     return day
@@ -95,7 +95,7 @@ Day = Annotated[date, WrapValidator(_day)]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, with its default."""
+    """All settings, with their defaults."""
 
     model_config = SettingsConfigDict(
         env_prefix="BULK_UPLOAD_",
@@ -169,23 +169,23 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **options: Any) -> Self:
-        """The settings that hold, these options first; None is no option.
+        """Load the settings; options take precedence, except those that are None.
 
-        Raises `ConfigurationError` with all faults at once.
+        Raises `ConfigurationError` with all errors at once.
         """
         try:
-            cls._tell_unknown_names()
+            cls._warn_about_unknown_names()
             return cls(**(_given.get() or {}) | {name: value for name, value in options.items() if value is not None})
         except ValidationError as error:
-            raise ConfigurationError("; ".join(_in_words(fault) for fault in error.errors())) from None
+            raise ConfigurationError("; ".join(_message(fault) for fault in error.errors())) from None
         except UnicodeDecodeError as error:
             raise ConfigurationError(
                 f"{Path('.env').absolute()} is not UTF-8: {error.reason}. Save it as that"
             ) from error
 
     @classmethod
-    def _tell_unknown_names(cls) -> None:
-        """A name that is nearly one of ours is a slip that would go unseen."""
+    def _warn_about_unknown_names(cls) -> None:
+        """Warn about variables that are close to a setting's name, because pydantic ignores unknown names."""
         known = [environment_name(field) for field in cls.model_fields]
         for name in {*os.environ, *dotenv_values(".env")}:
             if name in known or not name.startswith(("BULK_UPLOAD_", "VTN_", "OAUTH")):
@@ -199,21 +199,21 @@ _given: ContextVar[dict[str, Any] | None] = ContextVar("given", default=None)
 
 @contextmanager
 def given_options(**options: Any) -> Iterator[None]:
-    """Let these options hold for every `Settings.load` within: for what must not become a run's parameter."""
-    before = _given.set({name: value for name, value in options.items() if value is not None})
+    """Apply these options to every `Settings.load` within, for values that must not become parameters of a run."""
+    token = _given.set({name: value for name, value in options.items() if value is not None})
     try:
         yield
     finally:
-        _given.reset(before)
+        _given.reset(token)
 
 
 def environment_name(field: str) -> str:
-    """What a setting is called in the environment and in `.env`."""
+    """Return a setting's name in the environment and in `.env`."""
     alias = Settings.model_fields[field].validation_alias
     return str(alias) if alias else f"{Settings.model_config['env_prefix']}{field}".upper()
 
 
-def _in_words(fault: Any) -> str:
+def _message(fault: Any) -> str:
     name = str(fault["loc"][0]) if fault["loc"] else "settings"
     shown = environment_name(name) if name in Settings.model_fields else name
     return f"{shown}: {fault['msg'].removeprefix('Value error, ')}"

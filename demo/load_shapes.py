@@ -1,7 +1,7 @@
-"""What the loads of a household, an office or a factory draw, hour by hour.
+"""Power drawn by the loads of a household, an office or a factory, hour by hour.
 
-A series depends on the seed, the meter and the component alone, and grows only at its end: each hour takes its random
-numbers in turn, and nothing looks ahead of the hour it is for.
+A series depends only on the seed, the meter and the component. A longer one begins with the same values: random numbers
+are drawn hour by hour, and no hour depends on a later one.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ LOAD_NAMES = ("Base Load", "Water Heater", "HVAC", "Kitchen Appliances", "Lighti
 
 
 class Site(StrEnum):
-    """What stands behind a meter, in the words of `resources.resource_sub_type`."""
+    """The kind of site behind a meter; the values are those of `resources.resource_sub_type`."""
 
     HOUSEHOLD = "HOUSEHOLD"
     OFFICE = "OFFICE"
@@ -26,12 +26,12 @@ class Site(StrEnum):
 
 
 SITES = (Site.HOUSEHOLD, Site.HOUSEHOLD, Site.OFFICE, Site.HOUSEHOLD, Site.HOUSEHOLD, Site.INDUSTRY, Site.HOUSEHOLD)
-# Solar panels on one household of 14 meters: what they yield at most, in terms of the base load's rating.
-METERS_A_SOLAR_SITE = 2 * len(SITES)
+# One meter in 14, a household, has solar panels. Their peak power is a multiple of the base load's rating.
+METERS_PER_SOLAR_SITE = 2 * len(SITES)
 SOLAR_SITE = 5
-SOLAR_OF_BASE_LOAD = 14
+SOLAR_TO_BASE_LOAD = 14
 
-# A day as (hour, level from 0 to 1) with straight lines between: first a workday, then a Saturday or Sunday.
+# A day as (hour, level from 0 to 1), interpolated linearly: first a workday, then a Saturday or Sunday.
 Day = tuple[tuple[float, float], ...]
 DAYS: dict[str, tuple[Day, Day]] = {
     "presence": (
@@ -71,9 +71,9 @@ DAYS: dict[str, tuple[Day, Day]] = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a kind of load behaves. `rated_w`: what it draws at most, from … to. `idle`: what share of it always runs.
+    """How a kind of load behaves. `rated_w`: range of its maximum power. `idle`: the share of it that is always drawn.
 
-    Where it cycles, the level of the day is how likely it is to run, and not how much of it does.
+    If it cycles, the level of the day is its probability to run; otherwise it is the share of it that runs.
     """
 
     rated_w: tuple[int, int]
@@ -113,46 +113,48 @@ SHAPES = {
 
 
 def site_of(meter: int) -> Site:
-    """What stands behind a meter: of seven, five households, an office and a factory."""
+    """The kind of site behind a meter: of seven, five are households, one is an office and one a factory."""
     return SITES[(meter - 1) % len(SITES)]
 
 
 def has_solar_panels(meter: int) -> bool:
-    """Whether the meter's base load is what is left of it, or exported, behind solar panels."""
-    return meter % METERS_A_SOLAR_SITE == SOLAR_SITE
+    """Whether the meter's base load is net of solar panels, and negative while they export."""
+    return meter % METERS_PER_SOLAR_SITE == SOLAR_SITE
 
 
 def rated_power_w(seed: int, meter: int, component: int) -> int:
-    """What the load draws at most."""
+    """Maximum power of the load."""
     return _rating_w(SHAPES[site_of(meter)][component], random_numbers(seed, meter, component))
 
 
 def power_w(hours: Hours, meter: int, component: int) -> Floats:
-    """Mean W in each hour to a tenth, float64 (N,); below 0 where solar panels export."""
+    """Mean power in each hour, rounded to 0.1 W, float64 (N,); negative where solar panels export."""
     shape = SHAPES[site_of(meter)][component]
     numbers = random_numbers(hours.seed, meter, component)
-    rated_w = _rating_w(shape, numbers)
-    dice = numbers.random((len(hours), 3))
-    drawn_w = rated_w * _share_running(shape, hours, dice)
+    rated_w = _rating_w(shape, numbers)  # the first number of the stream, as in `rated_power_w`
+    uniform = numbers.random((len(hours), 3))
+    drawn_w = rated_w * _utilization(shape, hours, uniform)
     if component == 0 and has_solar_panels(meter):
-        drawn_w -= SOLAR_OF_BASE_LOAD * rated_w * hours.sun
+        drawn_w -= SOLAR_TO_BASE_LOAD * rated_w * hours.sun
     return np.round(drawn_w, 1) + 0.0  # -0.0 becomes 0.0
 
 
-def _share_running(shape: Shape, hours: Hours, dice: Floats) -> Floats:
-    """What share of the rating is drawn, from 0 to 1, by three uniform numbers an hour."""
-    level = _week(shape.day)[hours.week_hour] * (0.7 + 0.3 * dice[hours.midnight, 2])
+def _utilization(shape: Shape, hours: Hours, uniform: Floats) -> Floats:
+    """The share of the rating that is drawn, from 0 to 1, from three uniform random numbers an hour, (N, 3)."""
+    # All hours of a day share one factor, so that days differ.
+    level = _week(shape.day)[hours.week_hour] * (0.7 + 0.3 * uniform[hours.midnight, 2])
     if shape.follows:
-        level *= _followed(shape.follows, hours)
-    running = _by_chance(level, dice) if shape.cycles else level * (0.8 + 0.2 * dice[:, 0])
-    return (shape.idle + (1 - shape.idle) * running) * (0.9 + 0.1 * dice[:, 2])
+        level *= _weather_factor(shape.follows, hours)
+    running = _cycling(level, uniform) if shape.cycles else level * (0.8 + 0.2 * uniform[:, 0])
+    return (shape.idle + (1 - shape.idle) * running) * (0.9 + 0.1 * uniform[:, 2])
 
 
-def _by_chance(level: Floats, dice: Floats) -> Floats:
-    return np.where(dice[:, 0] < level, 0.2 + 0.8 * dice[:, 1], 0)
+def _cycling(level: Floats, uniform: Floats) -> Floats:
+    """Runs in an hour with the probability `level`, at a random power."""
+    return np.where(uniform[:, 0] < level, 0.2 + 0.8 * uniform[:, 1], 0)
 
 
-def _followed(weather: str, hours: Hours) -> Floats:
+def _weather_factor(weather: str, hours: Hours) -> Floats:
     match weather:
         case "heating":
             return hours.heating
@@ -170,11 +172,12 @@ def _rating_w(shape: Shape, numbers: np.random.Generator) -> int:
 @cache
 def _week(day: str) -> Floats:
     """The level in each hour of a week from Monday 00:00, float64 (168,)."""
-    workday, weekend = (_levels(corners) for corners in DAYS[day])
+    workday, weekend = (_levels(breakpoints) for breakpoints in DAYS[day])
     return np.concatenate([workday] * 5 + [weekend] * 2)
 
 
-def _levels(corners: Day) -> Floats:
-    hour, level = np.array(corners, dtype=np.float64).T
+def _levels(breakpoints: Day) -> Floats:
+    """The level in the middle of each hour of a day, float64 (24,)."""
+    hour, level = np.array(breakpoints, dtype=np.float64).T
     levels: Floats = np.interp(np.arange(24) + 0.5, hour, level, period=24)
     return levels

@@ -1,4 +1,4 @@
-"""The resources database of a sample: the user's tables, and the rows in them."""
+"""The resources database of a sample: the user's tables and their rows."""
 
 import json
 import sqlite3
@@ -12,9 +12,10 @@ from demo.load_shapes import LOAD_NAMES, Site, rated_power_w
 from demo.sample_plan import Resource
 
 NAMESPACE = UUID("6f1d8c52-0c4e-5f0b-9d3a-2b7e61a4c980")
-WRITTEN_AT = "2025-01-15 08:00:00"
+WRITTEN_AT = "2025-01-15 08:00:00"  # fixed, as the same arguments give the same rows
 CONNECTION_ID = 1
 
+# No journal and no sync: `write_sample` replaces a database only once the new one is complete.
 TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -98,7 +99,7 @@ TRADES = {
 
 
 def write_resources(path: Path, resources: Iterable[Resource], seed: int, meter_file: str) -> tuple[int, int]:
-    """Make the database at `path`, where there is no file yet. Returns how many resources and loads it holds."""
+    """Create the database at `path`, which must not exist. Returns the numbers of resources and of loads."""
     rating_w = cache(partial(rated_power_w, seed))
     resource_count = load_count = 0
     with closing(sqlite3.connect(path)) as connection:
@@ -117,7 +118,7 @@ def write_resources(path: Path, resources: Iterable[Resource], seed: int, meter_
 
 
 def site_name(site: Site, number: int) -> str:
-    """What people call a site: `Ljt Hotel`, or for a household a family's name and street."""
+    """The name of a site: `Ljt Hotel`, or a family name and an address for a household."""
     if site is Site.HOUSEHOLD:
         return f"{FAMILIES[number % len(FAMILIES)]}, {_street(number)}"
     trades = TRADES[site]
@@ -130,6 +131,7 @@ def _resource_id(seed: int, resource: Resource) -> str:
 
 def _resource_row(resource: Resource, resource_id: str, max_power_w: int) -> tuple[object, ...]:
     town, number = resource.town, resource.number
+    # Multiples modulo a prime scatter the sites around the coordinates of the town.
     location = {
         "latitude": round(town.latitude + (number * 37 % 41 - 20) / 2_000, 4),
         "longitude": round(town.longitude + (number * 53 % 61 - 30) / 2_000, 4),

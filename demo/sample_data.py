@@ -1,7 +1,7 @@
-"""A sample of the user's two files, of any size: the resources database and the meter file (contracts §1 and §2).
+"""Sample data of any size in the user's two files: the resources database and the meter file (contracts §1 and §2).
 
-The same arguments give the same rows and the same arrays. A meter's series depend on the seed, the meter's number and
-the component alone: more points lengthen each series at its end, and leave those before as they are.
+The same arguments give the same rows and the same arrays. A series depends only on the seed, the meter's number and the
+component: more points extend it at its end, and leave the earlier ones unchanged.
 """
 
 import tempfile
@@ -25,7 +25,7 @@ SQLITE_COMPANIONS = ("-wal", "-shm", "-journal")
 
 @dataclass(frozen=True, slots=True)
 class SampleSummary:
-    """What a sample holds. `points`: of each series; `series`: of all meters together."""
+    """The size of a sample. `points`: per series; `series`: of all meters together."""
 
     vens: int
     resources: int
@@ -46,14 +46,14 @@ def write_sample(
     seed: int,
     on_meter: Callable[[int, int], None] | None = None,
 ) -> SampleSummary:
-    """Write both files, in place of what is there; `on_meter(done, total)` hears of the progress.
+    """Write both files, replacing existing ones; `on_meter(done, total)` reports progress.
 
-    Neither is touched before both are complete. Raises `ConfigurationError` for sizes that make no sample, and
-    `OSError` or `sqlite3.Error` where the files cannot be written.
+    Neither is replaced before both are complete. Raises `ConfigurationError` for sizes that are out of range or a path
+    that is given twice, and `OSError` or `sqlite3.Error` if the files cannot be written.
     """
-    _refuse_impossible(db, h5, vens=vens, loads_per_ven=loads_per_ven, meters=meters, points=points, seed=seed)
+    _check_arguments(db, h5, vens=vens, loads_per_ven=loads_per_ven, meters=meters, points=points, seed=seed)
     planned = plan_meters(seed, meters, vens * loads_per_ven)
-    with _in_place_of(db) as new_db, _in_place_of(h5) as new_h5:
+    with _replacing(db) as new_db, _replacing(h5) as new_h5:
         _write_meters(new_h5, planned, seed, points, on_meter)
         resources, loads = write_resources(new_db, plan_resources(planned, vens, loads_per_ven), seed, h5.name)
     series = sum(len(meter.components) for meter in planned)
@@ -63,7 +63,7 @@ def write_sample(
 def _write_meters(
     path: Path, meters: Sequence[Meter], seed: int, points: int, on_meter: Callable[[int, int], None] | None
 ) -> None:
-    """One series in memory at a time. Uncompressed: gzip halves the file, and reading it takes four times as long."""
+    """One series in memory at a time. Uncompressed: gzip halves the file, but makes reading take four times as long."""
     hours = hours_of(seed, points)
     rows = np.empty((points, 2))
     rows[:, 0] = hours.start_s
@@ -82,29 +82,29 @@ def _write_meters(
 
 
 @contextmanager
-def _in_place_of(path: Path) -> Iterator[Path]:
-    """Another path to write to, on the same disk: that file takes the place of this one, unless an error comes."""
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a path on the same disk to write to; afterwards that file replaces `path`, unless there is an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In a folder of its own, into which nobody else can put a link.
+    # A private folder, in which other users cannot plant a link.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         new = Path(folder, path.name)
         yield new
-        # What SQLite keeps beside a database would be applied to the new one.
+        # SQLite would apply the old database's journals to the new one.
         for companion in SQLITE_COMPANIONS:
             path.with_name(path.name + companion).unlink(missing_ok=True)
         new.replace(path)
 
 
-def _refuse_impossible(db: Path, h5: Path, **sizes: int) -> None:
+def _check_arguments(db: Path, h5: Path, **sizes: int) -> None:
     lowest = {"seed": 0}
     highest = {"meters": MAX_METERS, "points": MAX_POINTS}
-    faults = []
+    errors = []
     for name, size in sizes.items():
         low, high = lowest.get(name, 1), highest.get(name)
         if size < low or (high is not None and size > high):
             allowed = f"{low:,} or more" if high is None else f"{low:,} to {high:,}"
-            faults.append(f"--{name.replace('_', '-')} {size}: give {allowed}")
+            errors.append(f"--{name.replace('_', '-')} {size}: give {allowed}")
     if db.resolve() == h5.resolve():
-        faults.append(f"--db and --h5 both name {db}: give two files")
-    if faults:
-        raise ConfigurationError("; ".join(faults))
+        errors.append(f"--db and --h5 both name {db}: give two files")
+    if errors:
+        raise ConfigurationError("; ".join(errors))

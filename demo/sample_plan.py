@@ -1,7 +1,7 @@
-"""Which meters and resources a sample has, and which load is measured where. No file is touched here.
+"""Which meters and resources a sample has, and which meter measures which load. No files are read or written.
 
-A resource is a run of loads on one meter: the loads of all VENs are dealt onto the components of all meters in turn,
-and from the start again when these are used up, so that several resources share a meter.
+A resource is a run of consecutive loads on one meter. The loads of all VENs are assigned to the components of all
+meters in order, and to the same components again once these are used up, so that several resources share a meter.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,9 @@ from demo.weather import random_numbers
 METER_PREFIX = "7070575000"
 METER_POINT_PREFIX = "5799999"
 MAX_METERS = 9_999_999
-FEWEST_COMPONENTS = 3
-LEFT_OUT_EVERY = 20
-FIRST_LEFT_OUT = 5
+MIN_COMPONENTS = 3
+EXCLUDED_EVERY = 20
+FIRST_EXCLUDED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class Meter:
 
     @property
     def h5_meter_id(self) -> str:
-        """The key of its group."""
+        """The name of its group in the meter file."""
         return f"meter_{self.meter_id}"
 
     @property
     def site(self) -> Site:
-        """What stands behind it."""
+        """The kind of site behind it."""
         return site_of(self.number)
 
 
@@ -51,24 +51,25 @@ class Resource:
 
     @property
     def meter_point_id(self) -> str:
-        """Its metering point, 18 digits."""
+        """Its metering point id, 18 digits."""
         return _with_check_digit(f"{METER_POINT_PREFIX}{self.number:010}")
 
     @property
     def is_enabled(self) -> bool:
-        """Whether it takes part at all: one in 40 does not."""
-        return self.number % (2 * LEFT_OUT_EVERY) != FIRST_LEFT_OUT
+        """False for one resource in 40."""
+        return self.number % (2 * EXCLUDED_EVERY) != FIRST_EXCLUDED
 
     @property
     def is_suspended(self) -> bool:
-        """Whether its registration is suspended: another one in 40."""
-        return self.number % (2 * LEFT_OUT_EVERY) == FIRST_LEFT_OUT + LEFT_OUT_EVERY
+        """Whether its registration is suspended: true for another one in 40."""
+        return self.number % (2 * EXCLUDED_EVERY) == FIRST_EXCLUDED + EXCLUDED_EVERY
 
 
 def plan_meters(seed: int, meters: int, loads: int) -> list[Meter]:
     """Meters with three to six components each.
 
-    Where six a meter would give each load a series of its own, and fewer do not, the last meters get all six.
+    If the components are too few for every load to have its own series, but six per meter would do, meters get all six,
+    beginning with the last, until there are enough. More loads than that share series.
     """
     planned = [Meter(number, _meter_id(seed, number), _components(seed, number)) for number in range(1, meters + 1)]
     missing = loads - sum(len(meter.components) for meter in planned)
@@ -83,38 +84,40 @@ def plan_meters(seed: int, meters: int, loads: int) -> list[Meter]:
 
 
 def plan_resources(meters: Sequence[Meter], vens: int, loads_per_ven: int) -> Iterator[Resource]:
-    """The resources of one VEN after another: of each as many as its loads take."""
-    places = _places(meters)
+    """The resources, VEN by VEN; each VEN has as many as it takes for its loads."""
+    slots = _slots(meters)
     number = 0
     for town in islice(towns(), vens):
-        runs = groupby(islice(places, loads_per_ven), key=lambda place: place[0])
+        # By visit, as the same meter may come up again within a VEN; that is another resource.
+        runs = groupby(islice(slots, loads_per_ven), key=lambda slot: slot[0])
         for number_in_ven, (_, run) in enumerate(runs, 1):
             number += 1
-            visits = list(run)
-            yield Resource(number, number_in_ven, town, visits[0][1], tuple(component for _, _, component in visits))
+            run_slots = list(run)
+            components = tuple(component for _, _, component in run_slots)
+            yield Resource(number, number_in_ven, town, run_slots[0][1], components)
 
 
-def _places(meters: Sequence[Meter]) -> Iterator[tuple[int, Meter, int]]:
-    """Where a load can be measured, without end: the number of the visit, the meter, the component."""
+def _slots(meters: Sequence[Meter]) -> Iterator[tuple[int, Meter, int]]:
+    """Endless slots for loads: number of the visit to a meter, meter, component."""
     for visit, meter in enumerate(cycle(meters)):
         for component in meter.components:
             yield visit, meter, component
 
 
 def _components(seed: int, meter: int) -> tuple[int, ...]:
-    """Base Load, and two to five of the others."""
-    dice = random_numbers(seed, meter, COMPONENTS).random(COMPONENTS).tolist()
-    others = FEWEST_COMPONENTS - 1 + int(dice[0] * (COMPONENTS - FEWEST_COMPONENTS + 1))
-    drawn = sorted(range(1, COMPONENTS), key=dice.__getitem__)
-    return (0, *sorted(drawn[:others]))
+    """Base Load and two to five of the others, at random."""
+    uniform = random_numbers(seed, meter, COMPONENTS).random(COMPONENTS).tolist()
+    others = MIN_COMPONENTS - 1 + int(uniform[0] * (COMPONENTS - MIN_COMPONENTS + 1))
+    shuffled = sorted(range(1, COMPONENTS), key=uniform.__getitem__)
+    return (0, *sorted(shuffled[:others]))
 
 
 def _meter_id(seed: int, meter: int) -> str:
-    """18 digits, as a GSRN has them. The factors have no divisor in common with 10, so that no two meters meet."""
+    """18 digits, as in a GSRN. The meter's factor is coprime to 10, so no two meters of a sample have the same id."""
     return _with_check_digit(f"{METER_PREFIX}{(seed * 2_718_281 + meter * 6_180_339) % (MAX_METERS + 1):07}")
 
 
 def _with_check_digit(digits: str) -> str:
-    """GS1's check digit: digits weigh 3 and 1 in turn, from the right."""
-    weighed = sum(int(digit) * weight for digit, weight in zip(reversed(digits), cycle((3, 1)), strict=False))
-    return f"{digits}{-weighed % 10}"
+    """Append GS1's check digit: weights 3 and 1 alternate from the right."""
+    weighted_sum = sum(int(digit) * weight for digit, weight in zip(reversed(digits), cycle((3, 1)), strict=False))
+    return f"{digits}{-weighted_sum % 10}"

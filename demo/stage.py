@@ -1,4 +1,4 @@
-"""A folder with sample data and a VTN, and commands that know where they are."""
+"""A folder for sample data and a VTN, and commands that are configured to use them."""
 
 import os
 import subprocess
@@ -16,34 +16,34 @@ from venclient.errors import ConfigurationError
 
 CLIENT_ID = "demo-client"
 CLIENT_SECRET = "demo-secret"
-VTN_ENDS_WITHIN_S = 20.0
-OPERATORS_OWN = ("BULK_UPLOAD_", "VTN_", "OAUTH")
+VTN_STOP_TIMEOUT_S = 20.0
+SETTING_PREFIXES = ("BULK_UPLOAD_", "VTN_", "OAUTH")
 
 
 def new_folder() -> Path:
-    """A folder for all files of a demo, those of its Prefect server too: to be called before Prefect is imported.
+    """Create a folder for all files of a demo, its Prefect server's included. Call it before Prefect is imported.
 
-    Settings of the operator's own are for other runs: this process and its commands do not see them.
+    The operator's own settings, which are for other runs, are removed from the environment of this process.
     """
     folder = Path(tempfile.mkdtemp(prefix="bulk-upload-demo-"))
-    for name in [name for name in os.environ if name.upper().startswith(OPERATORS_OWN)]:
+    for name in [name for name in os.environ if name.upper().startswith(SETTING_PREFIXES)]:
         del os.environ[name]
     os.environ["PREFECT_HOME"] = str(folder / "prefect")
-    # Where a profile names another server's database, this one must not open it.
+    # A Prefect profile may name another server's database, which the demo must not open.
     os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{folder}/prefect/prefect.db"
     return folder
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the files are, and the environment of the commands."""
+    """The folder of the files, and the environment of the commands."""
 
     folder: Path
     environment: dict[str, str]
 
     @classmethod
     def in_folder(cls, folder: Path) -> Self:
-        """The files are to be in this folder."""
+        """A stage with all its files in this folder."""
         settings = {
             "BULK_UPLOAD_RESOURCES_DB": str(folder / "resources.db"),
             "BULK_UPLOAD_METER_FILE": str(folder / "load_data.h5"),
@@ -59,14 +59,14 @@ class Stage:
         return self.environment["BULK_UPLOAD_LEDGER_URL"]
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Show a command as a user would type it, and start it."""
+        """Print a command as a user would type it, and start it."""
         typer.secho(f"\n$ bulk-upload {' '.join(arguments)}", bold=True)
         command = [sys.executable, "-m", "cli", *arguments]
-        # In the folder, as a `.env` where the demo was called is for other runs, too.
+        # In the folder of the demo, as a `.env` in the current one is for other runs.
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **options)
 
     def run(self, *arguments: str) -> str:
-        """Run a command to its end and show what it says; raises `ConfigurationError` when it fails."""
+        """Run a command, print its output and return it. Raises `ConfigurationError` if the command fails."""
         process = self.start(*arguments, stdout=subprocess.PIPE, stderr=self.errors())
         output, _ = process.communicate()
         typer.echo(output.strip())
@@ -77,14 +77,14 @@ class Stage:
         return output
 
     def errors(self) -> Any:
-        """Standard error as it is on a terminal, for the progress bar; else a file beside the rest."""
+        """The commands' standard error: inherited on a terminal, for the progress bar, else a file in the folder."""
         return None if sys.stderr.isatty() else (self.folder / "commands.log").open("a")
 
     @contextmanager
     def vtn(self) -> Iterator[None]:
-        """Within, the reference VTN runs on a free port, and the commands know its addresses."""
+        """Run the reference VTN on a free port, and add its addresses to the environment of the commands."""
         store = str(self.folder / "vtn.db")
-        # Ctrl-C is for this process, which ends the VTN last.
+        # In a session of its own, as Ctrl-C must not end the VTN before the commands that use it.
         process = self.start("vtn", "--port", "0", "--store", store, stdout=subprocess.PIPE, start_new_session=True)
         try:
             assert process.stdout is not None
@@ -99,6 +99,6 @@ class Stage:
         finally:
             process.terminate()
             try:
-                process.wait(VTN_ENDS_WITHIN_S)
+                process.wait(VTN_STOP_TIMEOUT_S)
             finally:
                 process.kill()

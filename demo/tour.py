@@ -1,4 +1,4 @@
-"""The guided tour: the real commands, on sample data, against the reference VTN, in a folder of its own."""
+"""The guided tour: the real commands on sample data, against the reference VTN, in a new folder."""
 
 import json
 import subprocess
@@ -17,9 +17,9 @@ from venclient.sources.hdf5 import MeterFile
 
 
 def tour(folder: Path, of_prefect: Mapping[str, str]) -> None:
-    """Show everything once; the files stay in `folder`. `of_prefect`: the environment that names the Prefect server.
+    """Run the whole tour; the files stay in `folder`. `of_prefect`: the environment variables of the Prefect server.
 
-    Raises `ConfigurationError` where something is not as it should be.
+    Raises `ConfigurationError` if a command fails, or if a second run sends points again.
     """
     demo = Stage.in_folder(folder)
     demo.environment.update(of_prefect)
@@ -30,7 +30,7 @@ def tour(folder: Path, of_prefect: Mapping[str, str]) -> None:
         _say("The VTN gets to know the VENs and their loads, and its ids are written back.")
         demo.run("register")
         _say("An upload, killed with SIGKILL half-way.")
-        _killed_half_way(demo)
+        _kill_half_way(demo)
         _say("The same command again: it goes on where it was.")
         demo.run("run")
         _say("Everything is read back from the VTN and compared with the meter file.")
@@ -42,19 +42,19 @@ def tour(folder: Path, of_prefect: Mapping[str, str]) -> None:
         demo.run("status")
 
 
-def _killed_half_way(demo: Stage) -> None:
+def _kill_half_way(demo: Stage) -> None:
     with MeterFile(Path(demo.environment["BULK_UPLOAD_METER_FILE"])) as meters:
         total = sum(len(meters.series(load.h5_meter_id, load.load_component)) for load in _loads(demo))
     process = demo.start("run", stdout=subprocess.DEVNULL, stderr=demo.errors())
-    while (sent := _acknowledged(demo)) < total / 2 and process.poll() is None:
+    while (sent := _acknowledged_points(demo)) < total / 2 and process.poll() is None:
         time.sleep(0.02)
     process.kill()
     process.wait()
     typer.echo(f"killed: the VTN had acknowledged {sent:,} of {total:,} points")
 
 
-def _acknowledged(demo: Stage) -> int:
-    return sum(standing.points for standing in read_statuses(demo.ledger, None).values())
+def _acknowledged_points(demo: Stage) -> int:
+    return sum(status.points for status in read_statuses(demo.ledger, None).values())
 
 
 def _loads(demo: Stage) -> list[Load]:

@@ -1,4 +1,4 @@
-"""Danish towns: the names of the sample's VENs, and where they lie."""
+"""Danish towns: names and coordinates of the sample's VENs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from itertools import count
 
 @dataclass(frozen=True, slots=True)
 class Town:
-    """A town, or a part of one. Degrees, WGS 84, to about a kilometre."""
+    """A town, or a part of one. Coordinates in degrees (WGS 84), accurate to about a kilometre."""
 
     name: str
     latitude: float
@@ -165,7 +165,7 @@ PARTS = ("Nord", "Syd", "Øst", "Vest", "Midt")
 
 
 def towns() -> Iterator[Town]:
-    """All towns, then their parts (`Aalborg Nord`), then more of these (`Aalborg Nord 2`): endless, no name twice."""
+    """All towns, then their parts (`Aalborg Nord`), then `Aalborg Nord 2` and so on. Endless; names are unique."""
     yield from TOWNS
     for number in count(1):
         for part in PARTS:

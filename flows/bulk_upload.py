@@ -1,4 +1,4 @@
-"""The flow `bulk-upload`: from the loads table and the meter file to the VTN."""
+"""The flow `bulk-upload`: uploads the points of the meter file that the VTN does not have yet."""
 
 import logging
 from contextlib import ExitStack
@@ -30,7 +30,7 @@ SLICES_MAX = 64
 
 
 def _run_name() -> str:
-    """What a run does, for the list of runs: `Aalborg, Odense and 10 more, until 06:00 Europe/Copenhagen`."""
+    """Return a name for the list of runs: `Aalborg, Odense and 10 more, until 06:00 Europe/Copenhagen`."""
     given = flow_run.parameters
     name = vens_title(given["vens"]) if given["vens"] else "All VENs"
     name += ", failed loads only" if given["only_failed"] else ""
@@ -86,7 +86,7 @@ def bulk_upload(
         ledger_url=ledger_url,
         vtn_url=vtn_url,
     )
-    is_dispatched = dispatch == "workers" and limit_loads is None  # a few loads are no work for many
+    is_dispatched = dispatch == "workers" and limit_loads is None  # a few loads are not worth it
     try:
         settings = settings_for_run(given)
         begun = begun_at()
@@ -108,12 +108,12 @@ def bulk_upload(
                 )
             with reported_progress(run.progress):
                 if is_dispatched:
-                    # The ledger is that of this very VTN, whatever a worker's settings name.
-                    to_all = {
+                    # The lease and the ledger's marks are for this VTN, whatever a worker's own settings name.
+                    parameters = {
                         "settings": given.model_dump() | {"vtn_url": settings.vtn_url},
                         "only_failed": only_failed,
                     }
-                    upload_slices(run, partition(work.vens, slices), to_all)
+                    upload_slices(run, partition(work.vens, slices), parameters)
                 else:
                     upload_batches(run, work.batches)
             return ended(run, work)

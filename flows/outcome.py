@@ -1,4 +1,4 @@
-"""How an upload ends: its final state, with what came of it in numbers and in words."""
+"""The final state of an upload, with its result as a `Summary` and a message."""
 
 import logging
 from collections.abc import Iterator
@@ -21,15 +21,15 @@ from venclient.run.progress import Snapshot
 from venclient.run.spot_checks import CONFIRMED, NOT_CONFIRMED, SpotChecks
 from venclient.run.work import Work, with_finished
 
-REASONS_TOLD = 3
+REASONS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of a run. `unregistered`: loads left out because the VTN does not know them.
+    """The totals of a run. `unregistered`: loads left out because they are not registered with the VTN.
 
-    `already_there_confirmed`: whether of each VEN one of the points that count as already there was read back, and was
-    as it was acknowledged; `warning`: what is to be done where it was not.
+    `already_there_confirmed`: whether the spot checks of all VENs found their point as acknowledged; `warning`: what to
+    do if the VTN does not have it.
     """
 
     total_loads: int
@@ -46,8 +46,8 @@ class Summary:
     warning: str | None = None
 
     @property
-    def words_for_earlier(self) -> str:
-        """What to call the points that were acknowledged before this run."""
+    def earlier_points_label(self) -> str:
+        """How reports call the points acknowledged before this run: confirmed by spot checks, or not."""
         return CONFIRMED if self.already_there_confirmed else NOT_CONFIRMED
 
     @property
@@ -56,22 +56,22 @@ class Summary:
         return self.successful == self.total_loads
 
 
-_ended: ContextVar[list[State[Summary]] | None] = ContextVar("ended", default=None)
+_outcomes: ContextVar[list[State[Summary]] | None] = ContextVar("outcomes", default=None)
 
 
 @contextmanager
 def outcomes() -> Iterator[list[State[Summary]]]:
-    """How the runs end that are started within, also where Prefect is gone by then and takes no final state."""
-    ended: list[State[Summary]] = []
-    before = _ended.set(ended)
+    """Collect the final states of the runs within, which a caller gets even if Prefect is no longer available."""
+    states: list[State[Summary]] = []
+    token = _outcomes.set(states)
     try:
-        yield ended
+        yield states
     finally:
-        _ended.reset(before)
+        _outcomes.reset(token)
 
 
 class IncompleteError(Exception):
-    """Loads failed or are left: what a run that ends Failed or Cancelled raises where its result is asked for."""
+    """Loads failed or are left: raised by the result of a run that ends Failed or Cancelled."""
 
     def __init__(self, message: str, summary: Summary) -> None:
         super().__init__(message, summary)
@@ -82,12 +82,12 @@ class IncompleteError(Exception):
 
 
 def ended(run: Run, work: Work) -> State[Summary]:
-    """The final state of a run; its last reports are published."""
+    """Publish the last reports of a run, and return its final state."""
     _hide_traceback()
     state = _final_state(run, work)
-    told = _ended.get()
-    if told is not None:
-        told.append(state)
+    outcomes_within = _outcomes.get()
+    if outcomes_within is not None:
+        outcomes_within.append(state)
     return state
 
 
@@ -96,28 +96,28 @@ def _final_state(run: Run, work: Work) -> State[Summary]:
     tables = ((ven, with_finished(run, ven, results)) for ven, results in unfinished.items())
     publish_unfinished(tables, run.spot_checks.words)
     snapshot = run.progress.snapshot()
-    if run.part_of is None:
+    if run.part_of is None:  # a slice is summed up by the run that it is part of
         if snapshot.points_sent and not run.ended_by:
             with log_report_errors():
                 run.uploader.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
         publish_summary(snapshot, work, run.progress.throughput, run.spot_checks)
     summary = _summary(snapshot, work, run.spot_checks)
     if not summary.success:
-        message = _with_warning(_why_not_done(summary, run), summary)
+        message = _with_warning(_incomplete_message(summary, run), summary)
         is_stopped = run.stopped_by and not run.ended_by
         return (Cancelled if is_stopped else Failed)(message=message, data=IncompleteError(message, summary))
     message = (
         f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
-        f"{summary.points_already_there:,} {summary.words_for_earlier}"
+        f"{summary.points_already_there:,} {summary.earlier_points_label}"
     )
     message = _with_warning(message, summary)
-    if run.stopped_by and _is_cancelled():  # Prefect takes no other end from a run that was cancelled
+    if run.stopped_by and _is_cancelled():  # Prefect accepts no other final state then
         return Cancelled(message=f"{message}; it was cancelled at its very end", data=IncompleteError(message, summary))
     return Completed(message=message, data=summary)
 
 
 def not_run(error: ConfigurationError | StoppedError) -> State[Summary]:
-    """The final state of a run that this kept from starting: Cancelled where nothing is wrong."""
+    """Return the final state for an error that kept a run from starting: see `not_begun`."""
     _hide_traceback()
     return not_begun(error)
 
@@ -126,32 +126,32 @@ def _is_cancelled() -> bool:
     with log_report_errors(), get_client(sync_client=True) as client:
         state = client.read_flow_run(UUID(str(flow_run.id))).state
         return state is not None and state.is_cancelling()
-    return False  # Prefect, which does not answer, takes no end at all
+    return False  # Prefect does not answer, and cannot reject a final state either
 
 
-def _says_it_all(record: logging.LogRecord) -> bool:
-    """Whether a line is anything but the traceback of an end that the final state's message tells in full."""
+def _is_not_redundant(record: logging.LogRecord) -> bool:
+    """Whether a record is not just the traceback of an error that the final state's message explains in full."""
     return not (record.exc_info and isinstance(record.exc_info[1], (IncompleteError, VenClientError)))
 
 
 def _hide_traceback() -> None:
-    logging.getLogger("prefect.flow_runs").addFilter(_says_it_all)
+    logging.getLogger("prefect.flow_runs").addFilter(_is_not_redundant)
 
 
-def _why_not_done(summary: Summary, run: Run) -> str:
-    reasons = "; ".join(summary.failures[:REASONS_TOLD])
+def _incomplete_message(summary: Summary, run: Run) -> str:
+    reasons = "; ".join(summary.failures[:REASONS_SHOWN])
     failed = f"{summary.failed} of {summary.total_loads} loads failed" + (f": {reasons}" if reasons else "")
     left = summary.total_loads - summary.successful - summary.failed
     if not left:
         return failed
-    told = f"{left} of {summary.total_loads} loads are left for the next run"
+    message = f"{left} of {summary.total_loads} loads are left for the next run"
     if run.ended_by:
-        told = f"Ended early, {told}: {run.ended_by[0]}"
+        message = f"Ended early, {message}: {run.ended_by[0]}"
     elif run.stopped_by:
-        told = f"Stopped by {run.stopped_by[0]}: {told}"
+        message = f"Stopped by {run.stopped_by[0]}: {message}"
     else:
-        told = f"Ended early, {told}: their tasks tell why, or the loads table no longer has them"
-    return f"{told}. {failed}" if summary.failed else told
+        message = f"Ended early, {message}: their tasks tell why, or the loads table no longer has them"
+    return f"{message}. {failed}" if summary.failed else message
 
 
 def _with_warning(message: str, summary: Summary) -> str:

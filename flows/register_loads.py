@@ -1,4 +1,4 @@
-"""The flow `register-loads`: VENs and their loads made known to the VTN."""
+"""The flow `register-loads`: registers VENs and their loads with the VTN."""
 
 from typing import Any, cast
 
@@ -16,12 +16,12 @@ from venclient.errors import ConfigurationError
 from venclient.sync.registration import Registration
 from venclient.untrusted_text import markdown, visible
 
-VENS_AT_A_TIME = 4
-FAILURES_TOLD = 3
+CONCURRENT_VENS = 4
+FAILURES_SHOWN = 3
 FAILURES_LISTED = 100
 
 
-@flow(name="register-loads", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(VENS_AT_A_TIME)))
+@flow(name="register-loads", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(CONCURRENT_VENS)))
 def register_loads(
     vens: list[str] | None = None, resources_db: DatabaseParameter = None, vtn_url: AddressParameter = None
 ) -> State[Registration]:
@@ -42,15 +42,15 @@ def register_loads(
             parts = register_ven.map([outline.ven for outline in outlines if outline.unregistered]).result()
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)
-    whole = Registration(
+    total = Registration(
         registered=sum(part.registered for part in parts),
         left_out=sum(outline.left_out for outline in outlines),
         failures=tuple(failure for part in parts for failure in part.failures),
     )
-    told = f"{whole}"
-    if whole.failures:
-        told += visible(f": {'; '.join(whole.failures[:FAILURES_TOLD])}")
+    message = str(total)
+    if total.failures:
+        message += visible(f": {'; '.join(total.failures[:FAILURES_SHOWN])}")
     with log_report_errors():
-        lines = [f"**{whole}**", "", *(f"- {markdown(failure)}" for failure in whole.failures[:FAILURES_LISTED])]
+        lines = [f"**{total}**", "", *(f"- {markdown(failure)}" for failure in total.failures[:FAILURES_LISTED])]
         create_markdown_artifact("\n".join(lines), key="register-loads-summary")
-    return Failed(message=told) if whole.failures else Completed(message=told, data=whole)
+    return Failed(message=message) if total.failures else Completed(message=message, data=total)

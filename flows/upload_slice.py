@@ -1,4 +1,4 @@
-"""The flow `upload-slice`: some VENs of a run of `bulk-upload`, on whichever worker takes them."""
+"""The flow `upload-slice`: uploads some VENs of a `bulk-upload` run, on any worker."""
 
 from contextlib import ExitStack
 from typing import Any, cast
@@ -37,7 +37,7 @@ def upload_slice(
         with ExitStack() as stack:
             run = stack.enter_context(opened_run(given, part_of, retries_refused=only_failed))
             stack.enter_context(stopped_by_signals(run.stop))
-            # Whoever still writes for one of these VENs is an earlier start of this very slice.
+            # The only run that may still hold the lease of one of these VENs is an earlier start of the same slice.
             planned = plan_upload(vens, None, only_failed, given.loads_per_task, waits=True, whole_vens=False)
             work = planned.result()
             upload_batches(run, work.batches)

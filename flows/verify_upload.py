@@ -1,4 +1,4 @@
-"""The flow `verify-upload`: what the VTN has, laid beside the meter file."""
+"""The flow `verify-upload`: compares what the VTN has with the meter file."""
 
 import secrets
 from pathlib import Path
@@ -24,7 +24,7 @@ from venclient.run.engine import Run
 from venclient.untrusted_text import markdown
 
 BATCHES_AT_A_TIME = 8
-LOADS_TOLD = 20
+LOADS_SHOWN = 20
 
 
 @flow(name="verify-upload", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)))
@@ -60,10 +60,10 @@ def verify_upload(
             summary = _verify(run, settings, vens, sample, repair, folder)
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)
-    told = in_words(summary)
+    message = in_words(summary)
     with log_report_errors():
-        create_markdown_artifact(_markdown(summary, told), key="verify-upload-summary")
-    return Completed(message=told, data=summary) if summary.passed else Failed(message=told)
+        create_markdown_artifact(_markdown(summary, message), key="verify-upload-summary")
+    return Completed(message=message, data=summary) if summary.passed else Failed(message=message)
 
 
 def _verify(
@@ -81,9 +81,9 @@ def _verify(
         return report.finish()
 
 
-def _markdown(summary: VerificationSummary, told: str) -> str:
-    lines = [f"**{'Passed' if summary.passed else 'Not passed'}**: {markdown(told)}", ""]
-    for load in summary.not_equal[:LOADS_TOLD]:
+def _markdown(summary: VerificationSummary, message: str) -> str:
+    lines = [f"**{'Passed' if summary.passed else 'Not passed'}**: {markdown(message)}", ""]
+    for load in summary.not_equal[:LOADS_SHOWN]:
         points = "; ".join(
             f"{point.interval_start:%Y-%m-%d %H:%M}Z: file {point.file or 'nothing'}, VTN {point.vtn or 'nothing'}"
             for point in load.differences

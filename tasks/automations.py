@@ -1,4 +1,4 @@
-"""A step of prefect.yaml: the automations of a file, put on the Prefect server."""
+"""A deployment step of prefect.yaml that creates the automations on the Prefect server."""
 
 from pathlib import Path
 
@@ -12,23 +12,23 @@ NOTIFIER = "bulk-upload"
 
 
 def install_automations(path: str) -> None:
-    """Make the automations of this file, or bring those up to date that are there already, by their names.
+    """Create or update the automations in this YAML file, matched by name.
 
-    Those that tell somebody use the notification block named `bulk-upload`, and are left out where there is none.
+    Automations that send notifications use the notification block named `bulk-upload`; without it they are skipped.
     """
     automations = [AutomationCore(**each) for each in yaml.safe_load(Path(path).read_text())["automations"]]
     with get_client(sync_client=True) as client:
         blocks = client.read_block_documents(include_secrets=False)
-        notifier = next((block.id for block in blocks if block.name == NOTIFIER and _notifies(block)), None)
+        block_id = next((block.id for block in blocks if block.name == NOTIFIER and _notifies(block)), None)
         for automation in automations:
             for action in automation.actions:
-                if isinstance(action, SendNotification) and notifier is not None:
-                    action.block_document_id = notifier
-            if notifier is None and any(isinstance(action, SendNotification) for action in automation.actions):
+                if isinstance(action, SendNotification) and block_id is not None:
+                    action.block_document_id = block_id
+            if block_id is None and any(isinstance(action, SendNotification) for action in automation.actions):
                 continue
-            for there in client.read_automations_by_name(automation.name):
-                client.update_automation(there.id, automation)
-                break
+            existing = client.read_automations_by_name(automation.name)
+            if existing:
+                client.update_automation(existing[0].id, automation)
             else:
                 client.create_automation(automation)
 

@@ -1,6 +1,7 @@
-"""A run spread over workers: each slice of its VENs is a run of `upload-slice`, taken by any worker of the pool.
+"""Distribution of a run over workers: a child run of `upload-slice` for each slice of its VENs.
 
-Prefect tells when such a run has ended, and the ledger whether it lives: a worker that is killed says nothing.
+Prefect reports when a child run has ended. Whether it is still alive is read from its heartbeats in the ledger, because
+a worker that is killed reports nothing to Prefect.
 """
 
 import logging
@@ -47,22 +48,22 @@ from venclient.run.progress import Snapshot
 log = logging.getLogger(__name__)
 
 DEPLOYMENT = "upload-slice/any-worker"
-STARTS = 3
-ASKED_FOR_S = 300.0
-FOLLOW_EVERY_S = 2.0
-FOLLOW_END_EVERY_S = 0.5
-# From when a worker takes a run until the run has opened what it needs, and shows that it lives: a pod's image may have
-# to be fetched first, a machine may be busy with others. Where a worker has died since, a process is waited for less.
-BEGINS_WITHIN_S = 300.0
-PROCESS_BEGINS_WITHIN_S = 60.0
-# Workers are heard of every 30 s.
+MAX_STARTS = 3
+START_RETRY_S = 300.0
+POLL_INTERVAL_S = 2.0
+POLL_INTERVAL_ENDING_S = 0.5
+# From when a worker takes a run until the run's first heartbeat: a pod may have to pull its image first, a machine may
+# be busy with other runs. The shorter limit is for a process if a worker of the pool has died in the meantime.
+START_TIMEOUT_S = 300.0
+PROCESS_START_TIMEOUT_S = 60.0
+# Prefect workers send a heartbeat every 30 s.
 WORKER_SILENT_S = 45.0
-ENDS_WITHIN_S = 60.0
+CANCEL_TIMEOUT_S = 60.0
 
 
 def upload_slices(run: Run, slices: Iterable[Slice], parameters: dict[str, Any]) -> None:
-    """Have each slice uploaded by a run of its own, with these parameters, and wait until all have ended."""
-    key = str(uuid4())  # of this start of the run
+    """Upload each slice in a child run with these parameters, and wait until all have ended."""
+    key = str(uuid4())  # differs if this run is started again, so that idempotency keys never match old child runs
     futures = []
     for part in slices:
         run.progress.expect_slice(part)
@@ -71,66 +72,69 @@ def upload_slices(run: Run, slices: Iterable[Slice], parameters: dict[str, Any])
 
 
 def end_earlier_slices(run: Run) -> None:
-    """Where this run was taken up again: end the runs that its start before left behind, softly."""
-    is_left = FlowRunFilter(
+    """Cancel the child runs that an earlier start of this run left behind, and wait until they have ended."""
+    unfinished = FlowRunFilter(
         parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[UUID(str(flow_run.id))]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(not_any_=list(TERMINAL_STATES))),
     )
     with get_client(sync_client=True) as client:
-        left = client.read_flow_runs(flow_run_filter=is_left)
-        followed = [_Followed(client, run, each.id, each.name) for each in left]
-        for each in followed:
-            each.cancel()
-        for each in followed:
-            log.warning("%s, begun before this run was taken up again, has ended: %s", each.title, each.to_its_end())
+        left = client.read_flow_runs(flow_run_filter=unfinished)
+        children = [_ChildRun(client, run, each.id, each.name) for each in left]
+        for child in children:  # all of them first, so that they end at the same time
+            child.cancel()
+        for child in children:
+            log.warning("%s, begun before this run was taken up again, has ended: %s", child.title, child.wait())
 
 
 @task(task_run_name="{part}", cache_policy=NO_CACHE)
 def upload_slice_elsewhere(part: Slice, key: str, parameters: dict[str, Any]) -> State[None]:
-    """Start a run that uploads this slice, wait for it, and start it again where its worker was lost."""
+    """Upload this slice in a child run, and start another, up to `MAX_STARTS` in all, if its worker is lost."""
     run = current_run()
     with get_client(sync_client=True) as client:
-        for start in range(1, STARTS + 1):
+        for start in range(1, MAX_STARTS + 1):
             if run.stopping.is_set():
                 return Cancelled(message=f"{part}: not begun")
-            child_id = _started(run, part, f"{key}-{part.number}-{start}", start, parameters)
-            followed = _Followed(client, run, child_id, str(part), part)
-            state = followed.to_its_end()
-            if run.stopping.is_set() or not followed.was_lost(state):
+            child_id = _start_child(run, part, f"{key}-{part.number}-{start}", start, parameters)
+            child = _ChildRun(client, run, child_id, str(part), part)
+            state = child.wait()
+            if run.stopping.is_set() or not child.was_lost(state):
                 break
             log.warning("%s was lost: %s", part, state.message)
-    now = followed.counted
+    now = child.progress
     if not (now.is_through or run.stopping.is_set()):
         run.ended_by.append(ConfigurationError(f"{part}: {state.message}"))
-    told = f"{part}: {now.successful} done, {now.failed} failed, {part.loads - now.successful - now.failed} left"
+    message = f"{part}: {now.successful} done, {now.failed} failed, {part.loads - now.successful - now.failed} left"
     if now.is_through:
-        return (Failed if now.failed else Completed)(message=told)
-    return (Cancelled if state.is_cancelled() else Failed)(message=f"{told}. {state.message}")
+        return (Failed if now.failed else Completed)(message=message)
+    return (Cancelled if state.is_cancelled() else Failed)(message=f"{message}. {state.message}")
 
 
-def _started(run: Run, part: Slice, key: str, start: int, parameters: dict[str, Any]) -> UUID:
-    """The id of a new run for this slice; asked for again while Prefect is in trouble, which starts one for one key."""
-    persistent = Retrying(
+def _start_child(run: Run, part: Slice, key: str, start: int, parameters: dict[str, Any]) -> UUID:
+    """Start a child run for this slice and return its id.
+
+    It is retried while Prefect is unavailable; the idempotency key keeps Prefect from starting a second run.
+    """
+    retrying = Retrying(
         retry=retry_if_exception_type(httpx.HTTPError),
-        stop=stop_after_delay(ASKED_FOR_S) | stop_when_event_set(run.stopping),
+        stop=stop_after_delay(START_RETRY_S) | stop_when_event_set(run.stopping),
         wait=wait_exponential_jitter(max=30.0),
         sleep=sleep_using_event(run.stopping),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,
     )
-    child = persistent(
+    child = retrying(
         run_deployment,
         DEPLOYMENT,
         parameters={**parameters, "vens": list(part.vens), "part_of": str(flow_run.id)},
-        timeout=0,
+        timeout=0,  # do not wait for it to end
         idempotency_key=key,
         flow_run_name=f"{part}" + (f" (start {start})" if start > 1 else ""),
     )
     return cast(FlowRun, child).id  # typed for async callers too
 
 
-class _Followed:
-    """A run that uploads a slice, as its parent sees it."""
+class _ChildRun:
+    """A run that uploads a slice, as seen by its parent. `progress`: what it last reported in the ledger."""
 
     def __init__(
         self, client: SyncPrefectClient, run: Run, run_id: UUID, title: str, part: Slice | None = None
@@ -140,59 +144,60 @@ class _Followed:
         self._run_id = run_id
         self._part = part
         self._liveness = Liveness()
-        self._silent_since = time.monotonic()
+        self._silent_since_s = time.monotonic()
         self._is_cancelled = False
         self.title = title
-        self.counted = Snapshot(total_loads=part.loads if part else 0)
+        self.progress = Snapshot(total_loads=part.loads if part else 0)
 
     def cancel(self) -> None:
         """Ask it to stop."""
         self._client.set_flow_run_state(self._run_id, Cancelling(message="The run that it is a part of ends"))
         self._is_cancelled = True
-        self._silent_since = time.monotonic()
+        self._silent_since_s = time.monotonic()
 
-    def to_its_end(self) -> State[Any]:
-        """Its final state; Crashed where it was not seen to live any more.
+    def wait(self) -> State[Any]:
+        """Wait until it has ended, and return its final state: Crashed, or Cancelled after `cancel`, if it is lost.
 
-        It is asked to stop before anything else once this run is: that takes Prefect, and not the ledger.
+        If this run is stopped meanwhile, it is cancelled, before the ledger is read: that may be unavailable.
         """
         while True:
             try:
-                with few_retries():  # it is asked again by itself
+                with few_retries():  # this loop retries as well
                     if self._run.stopping.is_set() and not self._is_cancelled:
                         self.cancel()
-                    state = self._look()
+                    state = self._poll()
                 if state is not None and state.is_final():
                     return state
             except httpx.HTTPError as error:
                 log.warning("%s: Prefect cannot tell its state: %s: %s", self.title, type(error).__name__, error)
-            # An event that is set would not wait.
+            # Waiting for an event that is set already would return at once.
             if self._run.stopping.is_set() or self._is_cancelled:
-                time.sleep(FOLLOW_END_EVERY_S)
+                time.sleep(POLL_INTERVAL_ENDING_S)
             else:
-                self._run.stopping.wait(FOLLOW_EVERY_S)
+                self._run.stopping.wait(POLL_INTERVAL_S)
 
     def was_lost(self, state: State[Any]) -> bool:
-        """Whether it ended through no will of an operator's: its process died, or its worker was stopped."""
+        """Whether it ended because its process died or its worker was stopped, not because an operator cancelled it."""
         if state.is_cancelled():
+            # An operator's cancellation passes through Cancelling; a run that is stopped with its worker does not.
             history = self._client.read_flow_run_states(self._run_id)
             return any(each.is_running() for each in history) and not any(each.name == "Cancelling" for each in history)
         return state.is_crashed()
 
-    def _look(self) -> State[Any] | None:
-        """Its state now; what it tells of itself is counted."""
+    def _poll(self) -> State[Any] | None:
+        """Return its present state, after counting its progress; if it is lost, end it in Prefect first."""
         child = self._client.read_flow_run(self._run_id)
         state = child.state
-        sign, is_ledger_away = self._sign_of_life()
-        if is_ledger_away and not self._run.stopping.is_set():
-            is_gone = False
+        sign, is_ledger_unavailable = self._sign_of_life()
+        if is_ledger_unavailable and not self._run.stopping.is_set():
+            is_gone = False  # it may be alive: only a run that is stopped goes by the time limits alone
         elif sign is not None:
             self._liveness.look(sign.writer_id, sign.beat)
             if self._part is not None and sign.progress_json:
-                self.counted = self._run.progress.count_slice(self._part, sign.progress_json)
+                self.progress = self._run.progress.count_slice(self._part, sign.progress_json)
             is_gone = self._liveness.is_gone(sign.writer_id, sign.process)
         else:
-            is_gone = self._is_given_up(child)
+            is_gone = self._has_timed_out(child)
         if not is_gone or (state is not None and state.is_final()):
             return state
         state = self._client.read_flow_run(self._run_id).state  # it may have ended since
@@ -204,31 +209,31 @@ class _Followed:
         return lost
 
     def _sign_of_life(self) -> tuple[SignOfLife | None, bool]:
-        """What it has last told in the ledger, and whether that cannot be read."""
+        """Return its last heartbeat, if any, and whether the ledger cannot be read."""
         try:
             return self._run.uploader.ledger.sign_of_life(str(self._run_id)), False
         except ConfigurationError as error:
             log.warning("%s: the ledger cannot tell whether it lives: %s", self.title, error)
             return None, True
 
-    def _is_given_up(self, child: FlowRun) -> bool:
-        """Of one that was never seen to live: whether it was cancelled, or taken by a worker, too long ago."""
+    def _has_timed_out(self, child: FlowRun) -> bool:
+        """Whether it was cancelled, or taken by a worker, too long ago; for a run without a heartbeat."""
         if not self._is_cancelled and (child.state is None or child.state.is_scheduled()):
-            self._silent_since = time.monotonic()  # it waits for a worker, for as long as that takes
+            self._silent_since_s = time.monotonic()  # waiting for a worker has no time limit
             return False
-        silent_s = time.monotonic() - self._silent_since
+        silent_s = time.monotonic() - self._silent_since_s
         if self._is_cancelled:
-            return silent_s > ENDS_WITHIN_S
-        is_a_process = (child.infrastructure_pid or "0").isdigit()
-        may_be_dead = silent_s > PROCESS_BEGINS_WITHIN_S and is_a_process
-        return silent_s > BEGINS_WITHIN_S or (may_be_dead and self._a_worker_has_died(child))
+            return silent_s > CANCEL_TIMEOUT_S
+        is_a_process = (child.infrastructure_pid or "0").isdigit()  # not a pod or a container
+        may_be_dead = silent_s > PROCESS_START_TIMEOUT_S and is_a_process
+        return silent_s > START_TIMEOUT_S or (may_be_dead and self._has_worker_died(child))
 
-    def _a_worker_has_died(self, child: FlowRun) -> bool:
-        """Whether a worker of its pool was heard of when it was taken, and is not any more while others are."""
+    def _has_worker_died(self, child: FlowRun) -> bool:
+        """Whether a worker of its pool sent heartbeats when the run was taken, and has stopped while others go on."""
         workers = self._client.read_workers_for_work_pool(child.work_pool_name) if child.work_pool_name else []
-        heard = [worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time]
-        if not heard or child.state is None:
+        heartbeats = [worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time]
+        if not heartbeats or child.state is None:
             return False
-        taken_at, latest = child.state.timestamp, max(heard)
+        taken_at, latest = child.state.timestamp, max(heartbeats)
         silent = timedelta(seconds=WORKER_SILENT_S)
-        return any(taken_at - silent < at < latest - silent for at in heard)
+        return any(taken_at - silent < at < latest - silent for at in heartbeats)

@@ -1,9 +1,9 @@
-"""Loads, and the run's progress, as Prefect events: what automations and the event feed can tell.
+"""Prefect events about loads and the run's progress, for automations and the event feed.
 
-`bulk-upload.load.failed` and `bulk-upload.load.paused` (stopped half-way) are one event a load, which is its resource.
-`bulk-upload.load.done` is one event for those of a batch, with their ids in its payload: as resources, each would be a
-row that Prefect's server writes, while a fast run waits for the processor. `bulk-upload.run.progress` comes once a
-minute while something comes of the run.
+`bulk-upload.load.failed` and `bulk-upload.load.paused` (stopped half-way) are one event per load, which is the event's
+resource. `bulk-upload.load.done` is one event per batch, with the load ids in its payload: each related resource would
+be a row for Prefect's server to write, on the processor that a fast run needs. `bulk-upload.run.progress` is sent once
+a minute while the run makes progress.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ PROGRESS_EVERY_S = 60.0
 
 @log_report_errors()
 def loads_done(batch: Batch, results: Sequence[LoadResult]) -> None:
-    """Tell that these loads of a batch are done."""
+    """Emit one event for the loads of a batch that are done; none if there are none."""
     if results:
         emit_event(
             "bulk-upload.load.done",
@@ -37,30 +37,30 @@ def loads_done(batch: Batch, results: Sequence[LoadResult]) -> None:
 
 @log_report_errors()
 def load_failed(result: LoadResult) -> None:
-    """Tell that a load failed, and why."""
+    """Emit an event for a failed load, with its error."""
     payload = {"ven": result.load.ven, "points_sent": result.points_sent, "error": result.error}
     emit_event("bulk-upload.load.failed", resource=_load_resource(result.load), payload=payload)
 
 
 @log_report_errors()
 def load_paused(load: Load) -> None:
-    """Tell that the run was stopped while it sent this load; the next run sends the rest."""
+    """Emit an event for a load that the run was sending when it was stopped; the next run sends the rest."""
     emit_event("bulk-upload.load.paused", resource=_load_resource(load), payload={"ven": load.ven})
 
 
 class ProgressEvents:
-    """`bulk-upload.run.progress`, whose resource is the flow run."""
+    """Emits `bulk-upload.run.progress` events, whose resource is the flow run."""
 
     def __init__(self) -> None:
-        self._told_at = -PROGRESS_EVERY_S
-        self._told = Snapshot()
+        self._emitted_at_s = -PROGRESS_EVERY_S  # the first event is due at once
+        self._emitted = Snapshot()
 
-    def tell(self, now: Snapshot) -> None:
-        """Tell how far the run is, where it is further than last time."""
-        is_further = (now.points_sent, now.successful) > (self._told.points_sent, self._told.successful)
-        if not is_further or now.seconds - self._told_at < PROGRESS_EVERY_S:
+    def emit(self, now: Snapshot) -> None:
+        """Emit an event if the run has advanced and the last event was a minute ago."""
+        has_advanced = (now.points_sent, now.successful) > (self._emitted.points_sent, self._emitted.successful)
+        if not has_advanced or now.seconds - self._emitted_at_s < PROGRESS_EVERY_S:
             return
-        self._told, self._told_at = now, now.seconds
+        self._emitted, self._emitted_at_s = now, now.seconds
         emit_event(
             "bulk-upload.run.progress",
             resource={"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.name": flow_run.name},

@@ -1,4 +1,4 @@
-"""What a run has before it, as a Prefect task."""
+"""The planning of a run, as a Prefect task."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ def plan_upload(
     waits: bool,
     whole_vens: bool,
 ) -> State[Work]:
-    """Find the registered loads of these VENs (of all) and what the VTN does not have of them; the others are done.
+    """Determine what is pending of the registered loads of these VENs, or of all; loads without any count as done.
 
-    From here on no other run writes for these VENs. With `whole_vens`, all loads of a VEN that has something to send
-    are left to whoever uploads it. What keeps the run from starting is the task's end, and raised by its result.
+    It also takes the lease: from here on no other run writes for these VENs. `waits`: as in `Run.lease`; `whole_vens`:
+    as in `work_of`. An error that keeps the run from starting becomes the task's final state, and its result raises it.
     """
     run = current_run()
     try:
@@ -36,15 +36,15 @@ def plan_upload(
         work = work_of(run, selection, loads_per_task, whole_vens=whole_vens)
     except StoppedError as error:
         return not_begun(error)
-    except ConfigurationError as error:  # it may be the ledger, which one that is stopped does not wait for
+    except ConfigurationError as error:  # perhaps because a stopped run does not wait for its ledger
         is_stopped = run.stopping.is_set()
         return not_begun(StoppedError(f"Stopped before anything was sent. {error}") if is_stopped else error)
     now = run.progress.snapshot()
-    told = f"{now.total_loads:,} loads of {now.total_vens:,} VENs: {now.points_to_send:,} points to send"
-    return Completed(message=told, data=work)
+    message = f"{now.total_loads:,} loads of {now.total_vens:,} VENs: {now.points_to_send:,} points to send"
+    return Completed(message=message, data=work)
 
 
 def not_begun(error: ConfigurationError | StoppedError) -> State[Any]:
-    """The final state of what this kept from starting: Cancelled where nothing is wrong."""
-    is_fine = isinstance(error, (BusyError, StoppedError))
-    return (Cancelled if is_fine else Failed)(message=str(error), data=error)
+    """Return the final state for an error that kept a run from starting: Cancelled if VENs were busy, or on a stop."""
+    is_expected = isinstance(error, (BusyError, StoppedError))
+    return (Cancelled if is_expected else Failed)(message=str(error), data=error)

@@ -1,4 +1,4 @@
-"""The loads of one VEN made known to the VTN, as one Prefect task."""
+"""The registration of one VEN's loads, as a Prefect task."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +19,7 @@ from venclient.wires import Wire
 
 @dataclass(frozen=True, slots=True)
 class Registrar:
-    """What all registrations of a run go through."""
+    """The connections that all registrations of a run share."""
 
     resources: ResourceDatabase
     wire: Wire
@@ -35,7 +35,7 @@ _current: ContextVar[Registrar] = ContextVar("registrar")
 
 @contextmanager
 def opened_registrar(settings: Settings) -> Iterator[Registrar]:
-    """Open all that a registration needs; raises `ConfigurationError` if a part of it is missing."""
+    """Open what `register_ven` needs within; raises `ConfigurationError` if any of it is missing."""
     show_controls_in_logs()
     with ExitStack() as stack:
         resources = ResourceDatabase(settings.resources_db)
@@ -43,8 +43,8 @@ def opened_registrar(settings: Settings) -> Iterator[Registrar]:
         wire = stack.enter_context(open_wire(settings))
         wire.check()
         registrar = Registrar(resources, wire, settings.concurrency)
-        before = _current.set(registrar)
-        stack.callback(_current.reset, before)
+        token = _current.set(registrar)
+        stack.callback(_current.reset, token)
         yield registrar
 
 
@@ -54,5 +54,5 @@ def _task_run_name() -> str:
 
 @task(task_run_name=_task_run_name, cache_policy=NO_CACHE)
 def register_ven(ven: str) -> Registration:
-    """Register the loads of this VEN. Raises `ConfigurationError` for what ends the run; a load that fails does not."""
+    """Register the loads of this VEN; raises `ConfigurationError` only for errors that no load would get past."""
     return _current.get().register(ven)

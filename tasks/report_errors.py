@@ -1,4 +1,4 @@
-"""What becomes of a report that fails: a line in the log. How a run ends is what its loads say."""
+"""Errors of reports are logged and go no further: how a run ends depends on its loads alone."""
 
 import logging
 from collections.abc import Iterator
@@ -11,21 +11,24 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def log_report_errors() -> Iterator[None]:
-    """Log whatever the report within raises, and go on after it; also a decorator.
+    """Log any exception raised within, and continue after the block; also usable as a decorator.
 
-    Any `Exception` is meant: Prefect may be away, or answer what its client cannot read; a picture may not be drawable.
-    Prefect is asked three times at most.
+    Every `Exception` is caught: Prefect may be unavailable or answer what its client cannot parse, and drawing a chart
+    may fail. A request to Prefect has three attempts at most.
     """
     try:
         with few_retries():
             yield
-    except Exception as error:  # noqa: BLE001 - no report is worth a run
+    except Exception as error:  # noqa: BLE001 - no report may end a run
         log.warning("A report was not made: %s: %s", type(error).__name__, error)
 
 
 @contextmanager
 def few_retries() -> Iterator[None]:
-    """Prefect's client would try for minutes, and its `temporary_settings` reads all settings anew, in 25 ms."""
+    """Limit Prefect's client to two retries within the block, where by default it would retry for minutes.
+
+    Prefect's `temporary_settings` would do, but reads all settings again, which takes 25 ms.
+    """
     now = get_settings_context()
     client = now.settings.client.model_copy(update={"max_retries": 2})
     with SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"client": client})):

@@ -1,8 +1,7 @@
-"""What a person sees of a run in Prefect: a progress bar and a page of numbers, a table for each VEN, a summary.
+"""The artifacts of a run in the Prefect UI: a progress bar and a page of numbers, a table for each VEN, a summary.
 
-A report that fails is a line in the log, and no reason to stop sending. Tables and updates are sent
-without the event that Prefect's own functions tell with each: in a night of eight hours these would be 20,000, kept for
-months, and nobody would find those of loads among them.
+A report that fails is logged, and the run goes on. Tables and updates are sent by plain requests, because Prefect's own
+functions emit an event with each: 20,000 in a night of eight hours, which would bury the events about loads.
 """
 
 import logging
@@ -41,9 +40,9 @@ LAST_TABLES_S = 3.0
 
 @contextmanager
 def reported_progress(progress: RunProgress) -> Iterator[None]:
-    """Keep two artifacts, a progress bar and a page of numbers, and whoever watches, up to date while the run lasts.
+    """Keep two artifacts, a progress bar and a page of numbers, and the run's watcher up to date while the run lasts.
 
-    The cost is two calls every few seconds, whatever the number of loads.
+    This costs two requests every `UPDATE_EVERY_S`, whatever the number of loads.
     """
     artifacts = _create_artifacts(progress.snapshot())
     events = ProgressEvents()
@@ -51,8 +50,8 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
     def update() -> None:
         nonlocal artifacts
         now = progress.snapshot()
-        events.tell(now)
-        if artifacts is None:  # Prefect did not take them at first
+        events.emit(now)
+        if artifacts is None:  # creating them has failed so far
             artifacts = _create_artifacts(now)
         else:
             _update(artifacts, now)
@@ -68,13 +67,13 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
 
 
 def publish_ven_table(ven: str, results: list[LoadResult], earlier: str = CONFIRMED) -> None:
-    """The table artifact of one VEN: a row a load, failed ones first. `earlier`: see `SpotChecks.words`."""
+    """Publish the table artifact of one VEN: a row per load, failed ones first. `earlier`: see `SpotChecks.words`."""
     with log_report_errors():
         _create_ven_table(ven, results, earlier)
 
 
 def publish_unfinished(results_of: Iterable[tuple[str, list[LoadResult]]], earlier: str = CONFIRMED) -> None:
-    """The tables of VENs that the run leaves unfinished, as many as a few seconds allow: who was stopped has to end."""
+    """Publish the tables of unfinished VENs, as many as `LAST_TABLES_S` allows: a stopped run has to end soon."""
     give_up_at = time.monotonic() + LAST_TABLES_S
     with log_report_errors():
         for ven, results in results_of:
@@ -101,13 +100,13 @@ def _create_ven_table(ven: str, results: list[LoadResult], earlier: str) -> None
 
 
 def publish_summary(snapshot: Snapshot, work: Work, throughput: Throughput, checks: SpotChecks) -> None:
-    """The summary artifact of the run, with a picture of its throughput."""
+    """Publish the summary artifact of the run, with a chart of its throughput."""
     with log_report_errors():
         create_markdown_artifact(summary_markdown(snapshot, work, throughput, checks), key="bulk-upload-summary")
 
 
 def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput, checks: SpotChecks) -> str:
-    """The run in one table, the first reasons for what failed, and points a second over time."""
+    """Return the summary as Markdown: a table of totals, the first failures, and a chart of points per second."""
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items()) or "0"
     facts = {
         "Loads done": f"{snapshot.successful:,} of {snapshot.total_loads:,}",
@@ -126,14 +125,14 @@ def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput, che
     if snapshot.failures:
         lines += ["", "First failures:", "", *(f"- {markdown(failure)}" for failure in snapshot.failures)]
     if snapshot.points_sent:
-        picture = b64encode(throughput.svg().encode()).decode()
-        lines += ["", f"![points a second over time](data:image/svg+xml;base64,{picture})"]
+        chart = b64encode(throughput.svg().encode()).decode()
+        lines += ["", f"![points a second over time](data:image/svg+xml;base64,{chart})"]
     return "\n".join(lines)
 
 
 def progress_markdown(now: Snapshot) -> str:
-    """What a person who looks in wants to know."""
-    through = now.successful + now.failed
+    """Return the progress of a run as a Markdown table."""
+    finished = now.successful + now.failed
     vens_left = now.total_vens - now.vens_done - len(now.vens_failed)
     facts = {
         "VENs done": f"{now.vens_done:,} of {now.total_vens:,}",
@@ -142,7 +141,7 @@ def progress_markdown(now: Snapshot) -> str:
         "VENs pending": f"{vens_left:,}",
         "Loads done": f"{now.successful:,} of {now.total_loads:,}",
         "Loads failed": f"{now.failed:,}",
-        "Loads pending": f"{now.total_loads - through:,}",
+        "Loads pending": f"{now.total_loads - finished:,}",
         "Points sent": f"{now.points_sent:,} of {now.points_to_send:,} ({100 * now.share:.1f} %)",
         "Points a second now": f"{now.points_per_second_now:,.0f}",
         "Time left": _time_left(now),
@@ -152,10 +151,11 @@ def progress_markdown(now: Snapshot) -> str:
 
 
 def artifact_key(ven: str) -> str:
-    """A key that Prefect takes (a-z, 0-9, dashes), and that no two VENs share: `ven-aalborg`."""
+    """Return an artifact key such as `ven-aalborg`: a-z, 0-9 and dashes, as Prefect requires, and unique to the VEN."""
     slug = slugify(ven)
-    is_plain = " ".join(word.capitalize() for word in slug.split("-")) == ven
-    return f"ven-{slug}" if is_plain else f"ven-{slug}-{sha256(ven.encode()).hexdigest()[:8]}".replace("--", "-")
+    # Without a digest, two names with the same slug, such as "Ålborg" and "Alborg", would share a key.
+    is_reversible = " ".join(word.capitalize() for word in slug.split("-")) == ven
+    return f"ven-{slug}" if is_reversible else f"ven-{slug}-{sha256(ven.encode()).hexdigest()[:8]}".replace("--", "-")
 
 
 def _row(result: LoadResult, earlier: str) -> dict[str, object]:
@@ -176,23 +176,23 @@ def _row(result: LoadResult, earlier: str) -> dict[str, object]:
 
 def _create_artifacts(now: Snapshot) -> tuple[UUID, UUID] | None:
     with log_report_errors():
-        bar = create_progress_artifact(100 * now.share, key="bulk-upload-progress", description=_in_words(now))
+        bar = create_progress_artifact(100 * now.share, key="bulk-upload-progress", description=_progress_text(now))
         page = create_markdown_artifact(progress_markdown(now), key="bulk-upload-live")
-        return cast(UUID, bar), cast(UUID, page)  # typed for async callers too
+        return cast(UUID, bar), cast(UUID, page)  # Prefect types them for async callers as well
     return None
 
 
 def _update(artifacts: tuple[UUID, UUID], now: Snapshot) -> None:
     bar, page = artifacts
     with get_client(sync_client=True) as client:
-        for artifact, told in (
-            (bar, {"data": 100 * now.share, "description": _in_words(now)}),
+        for artifact, changes in (
+            (bar, {"data": 100 * now.share, "description": _progress_text(now)}),
             (page, {"data": progress_markdown(now)}),
         ):
-            client.request("PATCH", "/artifacts/{id}", path_params={"id": artifact}, json=told)
+            client.request("PATCH", "/artifacts/{id}", path_params={"id": artifact}, json=changes)
 
 
-def _in_words(now: Snapshot) -> str:
+def _progress_text(now: Snapshot) -> str:
     return (
         f"{now.successful + now.failed:,} of {now.total_loads:,} loads, {now.failed:,} failed; "
         f"{now.points_sent:,} of {now.points_to_send:,} points sent, {now.points_per_second_now:,.0f} a second"

@@ -1,4 +1,4 @@
-"""The run of a flow in this process, which its tasks find in their context: nothing of it crosses a task's border."""
+"""The run of a flow in this process. Tasks take it from their context, so that Prefect never has to serialise it."""
 
 import gc
 import logging
@@ -24,32 +24,32 @@ from venclient.untrusted_text import show_controls_in_logs
 
 log = logging.getLogger(__name__)
 
-# The state that deployments/automations.yaml gives to a run that is not heard of any more.
+# The state that deployments/automations.yaml sets for a run that no longer sends heartbeats.
 LOST = "Lost"
 LOST_AT_MOST = 3
-# What it says where it starts a run again by itself.
+# Messages of the states with which it restarts a run.
 STARTED_AGAIN = ("Its worker or machine was gone", "Its worker did not begin it", "Its process died")
 
 _current: ContextVar[Run] = ContextVar("run")
 
 
 def current_run() -> Run:
-    """The run that this task is part of."""
+    """Return the run that this task is part of."""
     return _current.get()
 
 
 @contextmanager
 def opened_run(settings: Settings, part_of: str | None = None, *, retries_refused: bool = False) -> Iterator[Run]:
-    """Open all that a run needs; raises `ConfigurationError` before anything is sent if a part of it is missing.
+    """Open what a run needs; raises `ConfigurationError`, before anything is sent, if any of it is missing.
 
     `part_of`: as in `Run`; `retries_refused`: as in `Uploader`.
     """
     show_controls_in_logs()
-    # Where nobody sits before it, what was there before is waited for.
+    # An unattended run waits for a ledger and a VTN that were available before, instead of failing at once.
     is_unattended = part_of is not None or deployment.id is not None
     with ExitStack() as stack:
-        gc.freeze()  # a full collection need not look for garbage among all that was imported, again and again
-        stack.callback(gc.unfreeze)  # what the run before left behind is garbage, too
+        gc.freeze()  # keeps full collections from scanning all imported modules each time
+        stack.callback(gc.unfreeze)  # garbage that an earlier run in this process left was frozen as well
         connections = stack.enter_context(opened_connections(settings, Event(), is_known=is_unattended))
         if not is_unattended or (connections.ledger.measured.limits() is None and part_of is None):
             connections.wire.check()
@@ -65,15 +65,16 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
 
 
 def lease(run: Run, vens: Collection[str], *, waits: bool) -> None:
-    """Become the one run that may write for these VENs; as in `Run.lease`."""
+    """Become the only run that may write for these VENs, under the flow run's id and name; see `Run.lease`."""
     writer = Writer(str(flow_run.id), on_this_machine(f"Flow run '{flow_run.name}'"), run.part_of)
     run.lease(vens, writer, waits=waits)
 
 
 def begun_at() -> datetime:
-    """When somebody let this run begin: its schedule, or who retried it after its end; not Prefect, when it was lost.
+    """Return when this run was scheduled or, if it was retried by hand after its end, when that was.
 
-    Raises `ConfigurationError` when it was lost three times since: what loses its machine each time may well kill it.
+    Restarts after its worker was lost do not count: a deadline then still refers to the original start. Raises
+    `ConfigurationError` if it was lost three times since, because the run itself may be what kills its machine.
     """
     begun: datetime | None = flow_run.scheduled_start_time
     lost = 0
@@ -81,7 +82,7 @@ def begun_at() -> datetime:
     with get_client(sync_client=True) as client:
         history = client.read_flow_run_states(UUID(str(flow_run.id)))
     for state in sorted(history, key=lambda state: state.timestamp):
-        # Prefect itself lets a pod that is evicted wait for a retry while it runs.
+        # For an evicted pod, Prefect itself sets AwaitingRetry while the run has not ended.
         has_ended = before is not None and before.is_final()
         is_retried_by_hand = state.name == "AwaitingRetry" and has_ended and state.message not in STARTED_AGAIN
         if is_retried_by_hand or (state.is_final() and not state.is_crashed()):

@@ -1,4 +1,4 @@
-"""A batch of loads as one Prefect task."""
+"""The upload of a batch of loads, as a Prefect task."""
 
 import logging
 from collections import deque
@@ -23,34 +23,34 @@ from venclient.run.work import with_finished
 
 log = logging.getLogger(__name__)
 
-# Batches in progress at a time: enough to keep the run's crew fed where VENs are small.
+# Batches in progress at a time: enough to keep the run's worker threads busy if VENs are small.
 BATCHES_AT_A_TIME = 8
 
 
 def upload_batches(run: Run, batches: deque[Batch]) -> None:
-    """Take each batch out and start it when there is room, so that a run that is stopped has not begun the others."""
-    room = BoundedSemaphore(BATCHES_AT_A_TIME)
-    under_way: set[PrefectFuture[Any]] = set()  # those that have ended are forgotten, as each takes 20 kB
+    """Remove and start each batch as a slot becomes free, so that a stopped run has not started the remaining ones."""
+    slots = BoundedSemaphore(BATCHES_AT_A_TIME)
+    active: set[PrefectFuture[Any]] = set()  # without futures that have ended: each takes 20 kB
     while batches:
-        room.acquire()
+        slots.acquire()
         if run.stopping.is_set():
             break
         future = upload_batch.submit(batches.popleft())
-        under_way.add(future)
-        future.add_done_callback(partial(_has_ended, under_way, room))
-    wait(list(under_way.copy()))
+        active.add(future)
+        future.add_done_callback(partial(_release, active, slots))
+    wait(list(active.copy()))  # copied at once: callbacks of other threads change it
 
 
-def _has_ended(under_way: set[PrefectFuture[Any]], room: BoundedSemaphore, future: PrefectFuture[Any]) -> None:
-    under_way.discard(future)
-    room.release()
+def _release(active: set[PrefectFuture[Any]], slots: BoundedSemaphore, future: PrefectFuture[Any]) -> None:
+    active.discard(future)
+    slots.release()
 
 
 @task(task_run_name="{batch}", cache_policy=NO_CACHE)
 def upload_batch(batch: Batch) -> State[None]:
-    """Upload the loads of this batch, as many at a time as the VTN bears and is of use, and count each as it ends.
+    """Upload the loads of this batch in the run's worker threads, and publish the VEN's table after its last batch.
 
-    It ends Failed when loads failed or got lost, Cancelled when the run was stopped; the run's tally says which.
+    Failed if loads failed, or are left though the run was not stopped; Cancelled if loads are left because it was.
     """
     run = current_run()
     try:
@@ -66,7 +66,7 @@ def upload_batch(batch: Batch) -> State[None]:
     loads_done(batch, done)
     failed, left = len(results) - len(done), len(batch.load_ids) - len(results)
     points = sum(result.points_sent for result in results)
-    told = f"{batch}: {len(done)} done, {failed} failed, {left} left, {points:,} points sent"
+    message = f"{batch}: {len(done)} done, {failed} failed, {left} left, {points:,} points sent"
     if failed or (left and not run.stopped_by):
-        return Failed(message=told)
-    return Cancelled(message=told) if left else Completed(message=told)
+        return Failed(message=message)
+    return Cancelled(message=message) if left else Completed(message=message)

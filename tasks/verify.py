@@ -1,4 +1,4 @@
-"""A batch of loads read back and compared, as one Prefect task."""
+"""The verification of a batch of loads, as a Prefect task."""
 
 import logging
 from collections import deque
@@ -30,7 +30,7 @@ _report: ContextVar[VerificationReport] = ContextVar("report")
 
 @contextmanager
 def reported_to(report: VerificationReport) -> Iterator[None]:
-    """Within, verdicts go to this report."""
+    """Add the verdicts of all loads verified within to this report."""
     before = _report.set(report)
     try:
         yield
@@ -40,19 +40,19 @@ def reported_to(report: VerificationReport) -> Iterator[None]:
 
 @task(task_run_name="{batch}", cache_policy=NO_CACHE)
 def verify_batch(batch: Batch, repair: bool, waits: bool) -> None:
-    """Compare the loads of this batch with the VTN; with `repair`, the next run sends again what differs.
+    """Compare the loads of this batch with the VTN; with `repair`, let the next run send what differs again.
 
-    `waits`: a repair waits for a run that writes for the VEN; else it is left out, and the report says who writes.
+    `waits`: wait with the repair for a run that writes for the VEN; otherwise skip it, and name that run in the report.
     """
     verify_loads(current_run(), batch, repair=repair, waits=waits)
 
 
 def verify_loads(run: Run, batch: Batch, *, repair: bool, waits: bool) -> None:
-    """The same, without Prefect. Raises `ConfigurationError` for what no other load would get past either."""
+    """Do the same without Prefect. Raises `ConfigurationError` for errors that no other load would get past either."""
     loads = found_again(run.resources, [(batch.ven, load_id) for load_id in batch.load_ids])
     entries = run.uploader.ledger.entries(loads)
     report = _report.get()
-    futures = [run.submit(partial(_verified, run, load, entries)) for load in loads]
+    futures = [run.submit(partial(_verify, run, load, entries)) for load in loads]
     to_repair: deque[tuple[Load, LoadVerdict]] = deque()
     for load, future in zip(loads, futures, strict=True):
         verdict = future.result()
@@ -65,14 +65,14 @@ def verify_loads(run: Run, batch: Batch, *, repair: bool, waits: bool) -> None:
 
 
 def select_sample(run: Run, vens: list[str] | None, percent: float, seed: int) -> Selection:
-    """So many percent of the registered loads of these VENs (of all)."""
+    """Select this percentage of the registered loads of each of these VENs, or of all VENs."""
     only = None
     if percent < 100:
         only = {load.vtn_resource_id for load in sampled(run.resources.loads(vens), percent, seed)}
     return select_loads(run.resources, vens, None, only)
 
 
-def _verified(run: Run, load: Load, entries: dict[str, Entry]) -> LoadVerdict:
+def _verify(run: Run, load: Load, entries: dict[str, Entry]) -> LoadVerdict:
     uploader = run.uploader
     entry = entries.get(load.vtn_resource_id, Entry())
     return verify_load(load, entry, uploader.source, uploader.wire, uploader.ambiguous_ids)
@@ -81,7 +81,7 @@ def _verified(run: Run, load: Load, entries: dict[str, Entry]) -> LoadVerdict:
 def _repair(
     run: Run, ven: str, to_repair: deque[tuple[Load, LoadVerdict]], report: VerificationReport, *, waits: bool
 ) -> None:
-    """Let the ledger forget what differs of these loads of one VEN, and report them; no run writes meanwhile."""
+    """Delete the marks of differing months, under the VEN's lease, and report the loads as repaired or not."""
     ledger = run.uploader.ledger
     writer = Writer(str(flow_run.id or uuid4()), on_this_machine("The repair of a verification"))
     try:
@@ -90,7 +90,7 @@ def _repair(
                 load, verdict = to_repair[0]
                 ledger.forget(load, verdict.differing_months)
                 report.add(verdict, is_repaired=True)
-                to_repair.popleft()
+                to_repair.popleft()  # only now: what is left on a BusyError is reported as not repaired
     except BusyError as error:
         log.warning("%d of the loads that differ are not repaired. %s", len(to_repair), error)
         for _, verdict in to_repair:

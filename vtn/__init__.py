@@ -1,5 +1,5 @@
-"""The reference VTN: the server side of `bulk-upload`, for those who have none, for the demo and for the tests.
+"""The reference VTN: the server side of `bulk-upload`, for the demo, the tests and users without a VTN of their own.
 
-It answers every call of the VTN's interface over one SQLite file, and refuses what a VTN refuses. It knows nothing of
-the client that uploads to it.
+It implements every call of the VTN's interface on one SQLite file, and rejects what a VTN rejects. It does not depend
+on the client that uploads to it.
 """

@@ -1,4 +1,4 @@
-"""VENs and resources taken over from a resources database whose loads were registered elsewhere."""
+"""Import of VENs and resources from a resources database whose loads were registered with another VTN."""
 
 import re
 from collections.abc import Iterator
@@ -20,25 +20,25 @@ ORDER BY resource_id, load_component
 
 
 def adopt(store: Store, database: str) -> None:
-    """Make the store know the registered loads of a database, a file or an SQLAlchemy URL, which is only read.
+    """Add the registered loads of a database, given as a file or an SQLAlchemy URL, to the store.
 
-    Resources that the store knows already stay as they are. Raises `CannotStart`.
+    The database is only read. Resources that are already in the store stay unchanged. Raises `CannotStart`.
     """
     try:
         url = make_url(database) if "://" in database else URL.create("sqlite", database=database)
         engine = create_engine(_read_only(url))
         store.adopt(_registered(engine))
         engine.dispose()
-    except ValueError:  # a port that is none: perhaps a part of a password
+    except ValueError:  # an invalid port may be part of a password: keep it out of the message
         raise CannotStart("Cannot adopt the resources: the address is no URL that SQLAlchemy takes") from None
     except (SQLAlchemyError, ImportError) as error:
-        # A URL may hold a password.
+        # Show no password: neither before the host nor among the parameters.
         name = re.sub(r"(?i)((?:pass|pwd|secret)\w*\s*=).*", r"\1***", database.rpartition("@")[2])
         raise CannotStart(f"Cannot adopt the resources of {name}: {getattr(error, 'orig', error)}") from None
 
 
 def _read_only(url: URL) -> URL:
-    """SQLite would create a file that is not there."""
+    """The URL, read-only if it is SQLite's, which would create a missing file."""
     if url.get_backend_name() != "sqlite" or not url.database:
         return url
     return url.set(database=f"file:{quote(str(Path(url.database).absolute()))}", query={"mode": "ro", "uri": "true"})

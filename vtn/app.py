@@ -1,7 +1,7 @@
 """The VTN's calls. Bodies are read as bytes and decoded by msgspec: a request may hold 50,000 points.
 
-Every handler runs on the event loop and keeps it for as long as the store takes (some 10 ms for a year of hourly
-points): SQLite takes one writer at a time anyway, and one thread spares all locking.
+Every handler runs on the event loop and blocks it while the store works (about 10 ms for a year of hourly points):
+SQLite allows one writer at a time anyway, and a single thread needs no locks.
 """
 
 import math
@@ -77,22 +77,22 @@ class Exists(msgspec.Struct, frozen=True):
     id: str
 
 
-_TYPES = (
+_SCHEMA_TYPES = (
     NewVen, Description, Listed, points.Point, BulkAnswer, ReportAnswer, CreatedVen, Created, Exists,
     Wanted, Grant, NoGrant,
 )  # fmt: skip
-_ven = msgspec.json.Decoder(NewVen)
-_description = msgspec.json.Decoder(Description)
+_ven_decoder = msgspec.json.Decoder(NewVen)
+_description_decoder = msgspec.json.Decoder(Description)
 
 
 def create_app(store: Store, tokens: Tokens, *, with_switches: bool = False) -> ASGIApp:
-    """The VTN as an ASGI application; with switches it can be told to fail."""
+    """The VTN as an ASGI application; with switches, it serves the calls that inject faults."""
     app = FastAPI(title="Reference VTN", openapi_url=None)
     app.state.store = store
     app.state.tokens = tokens
-    app.add_exception_handler(ClientDisconnect, _client_is_gone)
+    app.add_exception_handler(ClientDisconnect, _on_client_disconnect)
     app.include_router(calls, prefix=BASE_PATH)
-    # For clients that were given the address without a path.
+    # For clients that are configured with the address without its path.
     app.include_router(calls, include_in_schema=False)
     app.include_router(token_server)
     if not with_switches:
@@ -102,7 +102,7 @@ def create_app(store: Store, tokens: Tokens, *, with_switches: bool = False) -> 
     return board
 
 
-# FastAPI runs dependencies that are not coroutines in threads of their own: the store is for one thread.
+# Coroutines, as FastAPI runs other dependencies in a thread pool, and a `Store` belongs to one thread.
 async def _caller(request: Request) -> Caller:
     tokens: Tokens = request.app.state.tokens
     return tokens.caller(request.headers.get("authorization", ""))
@@ -113,8 +113,8 @@ async def _store(request: Request) -> Store:
     return store
 
 
-CallerOf = Annotated[Caller, Depends(_caller)]
-StoreOf = Annotated[Store, Depends(_store)]
+CallerDep = Annotated[Caller, Depends(_caller)]
+StoreDep = Annotated[Store, Depends(_store)]
 
 TimeBound = Annotated[str | None, Query(json_schema_extra=dict(points.TIME))]
 
@@ -124,8 +124,8 @@ token_server = APIRouter()
 
 @calls.get("/openapi.json", include_in_schema=False)
 async def describe(request: Request) -> Response:
-    """All of these calls, for people and their tools."""
-    return _json(200, openapi.document(request.app, _TYPES))
+    """The OpenAPI document of these calls."""
+    return _json(200, openapi.document(request.app, _SCHEMA_TYPES))
 
 
 @calls.post(
@@ -136,15 +136,15 @@ async def describe(request: Request) -> Response:
 )
 async def upload_bulk(
     request: Request,
-    caller: CallerOf,
-    store: StoreOf,
+    caller: CallerDep,
+    store: StoreDep,
     resource_id: str,
     batch_size: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
     report_id: Annotated[str | None, Query(min_length=1)] = None,
 ) -> Response:
     """Store a list of points. One transaction, whatever `batch_size` says: SQLite gains nothing by smaller ones."""
     started = time.perf_counter()
-    resource = _known(store.resource(resource_id), f"resource {resource_id!r}", caller)
+    resource = _require_resource(store.resource(resource_id), f"resource {resource_id!r}", caller)
     report_id = report_id or f"report-{resource_id}"
     if store.resource_of_report(report_id) not in (None, resource):
         raise HTTPException(409, f"Report {report_id!r} is about another resource")
@@ -175,9 +175,9 @@ async def upload_bulk(
     responses=answers({201: ReportAnswer}, *BAD_BODY, *NO_ACCESS, 404),
     openapi_extra=takes(points.Body),
 )
-async def upload(request: Request, caller: CallerOf, store: StoreOf, report_id: str) -> Response:
+async def upload(request: Request, caller: CallerDep, store: StoreDep, report_id: str) -> Response:
     """Store a list of points to a report that a bulk upload began."""
-    resource = _known(store.resource_of_report(report_id), f"report {report_id!r}", caller)
+    resource = _require_resource(store.resource_of_report(report_id), f"report {report_id!r}", caller)
     sent = points.decode(await body.read(request))
     store.write(resource, report_id, sent)
     return _json(201, ReportAnswer(report_id, resource.id, len(sent)))
@@ -189,12 +189,12 @@ async def upload(request: Request, caller: CallerOf, store: StoreOf, report_id: 
     openapi_extra=takes_no_body(),
 )
 async def read_back(
-    caller: CallerOf, store: StoreOf, resource_id: str, start: TimeBound = None, end: TimeBound = None
+    caller: CallerDep, store: StoreDep, resource_id: str, start: TimeBound = None, end: TimeBound = None
 ) -> Response:
     """The points of a resource that start in [start, end), in order."""
-    resource = _known(store.resource(resource_id), f"resource {resource_id!r}", caller)
-    start_s = None if start is None else _seconds("start", start)
-    end_s = None if end is None else _seconds("end", end)
+    resource = _require_resource(store.resource(resource_id), f"resource {resource_id!r}", caller)
+    start_s = None if start is None else _unix_seconds("start", start)
+    end_s = None if end is None else _unix_seconds("end", end)
     return Response(points.encode(store.read(resource, start_s, end_s)), media_type="application/json")
 
 
@@ -204,10 +204,10 @@ async def read_back(
     responses=answers({201: CreatedVen}, *BAD_BODY, *NO_ACCESS, 409),
     openapi_extra=takes(NewVen),
 )
-async def create_ven(request: Request, caller: CallerOf, store: StoreOf) -> Response:
+async def create_ven(request: Request, caller: CallerDep, store: StoreDep) -> Response:
     """Create a VEN; its token is told this once."""
     caller.require_client()
-    ven = body.decode(await body.read(request), _ven)
+    ven = body.decode(await body.read(request), _ven_decoder)
     ven_id, auth_token = str(uuid.uuid4()), secrets.token_urlsafe(32)
     if not store.add_ven(ven_id, ven.ven_name, auth_token):
         raise HTTPException(409, f"There is a VEN {ven.ven_name!r} already")
@@ -220,9 +220,9 @@ async def create_ven(request: Request, caller: CallerOf, store: StoreOf) -> Resp
     responses=answers({201: Created, 409: Exists}, *BAD_BODY, *NO_ACCESS, 404),
     openapi_extra=takes(Description),
 )
-async def create_resource(request: Request, caller: CallerOf, store: StoreOf) -> Response:
+async def create_resource(request: Request, caller: CallerDep, store: StoreDep) -> Response:
     """Register a resource of a VEN; the VTN gives it an id of its own."""
-    description = body.decode(await body.read(request), _description)
+    description = body.decode(await body.read(request), _description_decoder)
     caller.require(description.ven_name)
     if not store.has_ven(description.ven_name):
         raise HTTPException(404, f"There is no VEN {description.ven_name!r}: create it with POST /vens")
@@ -237,7 +237,7 @@ async def create_resource(request: Request, caller: CallerOf, store: StoreOf) ->
 
 @calls.get("/resources", responses=answers({200: list[Listed]}, *NO_ACCESS), openapi_extra=takes_no_body())
 async def list_resources(
-    caller: CallerOf, store: StoreOf, ven_name: str | None = None, external_resource_id: str | None = None
+    caller: CallerDep, store: StoreDep, ven_name: str | None = None, external_resource_id: str | None = None
 ) -> Response:
     """The resources that match; a VEN sees its own."""
     if ven_name is not None:
@@ -263,14 +263,15 @@ async def issue_token(request: Request) -> Response:
     return _json(200, Grant(token, "Bearer", math.floor(tokens.lifetime_s)), {"Cache-Control": "no-store"})
 
 
-def _known(resource: Resource | None, what: str, caller: Caller) -> Resource:
+def _require_resource(resource: Resource | None, label: str, caller: Caller) -> Resource:
+    """The resource. Raises 404 if there is none, 403 if the caller may not access it."""
     if resource is None:
-        raise HTTPException(404, f"There is no {what}")
+        raise HTTPException(404, f"There is no {label}")
     caller.require(resource.ven_name)
     return resource
 
 
-def _seconds(name: str, text: str) -> int:
+def _unix_seconds(name: str, text: str) -> int:
     seconds, valid = points.unix_seconds([text])
     if not valid.all():
         raise HTTPException(422, f"{name} is {text!r}, not a UTC time such as 2025-01-15T08:00:00Z")
@@ -281,5 +282,5 @@ def _json(status: int, answer: msgspec.Struct | dict[str, object], headers: dict
     return Response(msgspec.json.encode(answer), status, headers, media_type="application/json")
 
 
-async def _client_is_gone(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it; without it the server would print a traceback
+async def _on_client_disconnect(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # never read, but without a handler the server prints a traceback

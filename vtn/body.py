@@ -1,4 +1,4 @@
-"""The body of a request: read up to a limit, and decoded by type, with an answer for what is wrong with it."""
+"""Request bodies: read up to a size limit, decompressed and decoded to a type, with an HTTP error for each failure."""
 
 import zlib
 from typing import TypeVar
@@ -6,24 +6,24 @@ from typing import TypeVar
 import msgspec
 from fastapi import HTTPException, Request
 
-MAX_BYTES = 16 * 2**20  # and no more when it is decompressed
-GZIP_FORMAT = 31  # zlib's `wbits`: the largest window, between gzip's head and end
+MAX_BYTES = 16 * 2**20  # before and after decompression
+GZIP_FORMAT = 31  # zlib's `wbits`: the largest window (15), plus 16 for gzip's header and trailer
 GZIP = frozenset({"gzip", "x-gzip"})
 PLAIN = "identity"
-# What a server tells so of the requests that it takes (RFC 7694 §3).
+# In a response, this names the encodings that requests may use (RFC 7694 §3).
 ENCODINGS = {"Accept-Encoding": "gzip"}
 
 T = TypeVar("T")
 
 
 async def read(request: Request) -> bytes | bytearray:
-    """The whole body, decompressed; 413 as soon as it is seen to be too large, 415 for an encoding other than gzip."""
+    """The whole body, decompressed. Raises 413 as soon as it exceeds the limit, 415 for an encoding other than gzip."""
     encoding = encoding_of(request.headers.get("content-encoding", ""))
     if encoding not in {PLAIN, *GZIP}:
         raise HTTPException(415, f"Send the body as it is, or with gzip, not with {encoding!r}", ENCODINGS)
     if int(request.headers.get("content-length", 0)) > MAX_BYTES:
         raise _too_large()
-    body = bytearray()
+    body = bytearray()  # counted as it arrives: a chunked body has no Content-Length
     async for part in request.stream():
         body += part
         if len(body) > MAX_BYTES:
@@ -32,26 +32,29 @@ async def read(request: Request) -> bytes | bytearray:
 
 
 def encoding_of(content_encoding: str) -> str:
-    """What this header says: names are the same in capitals."""
+    """The encoding that the header names, in lower case: content codings are case-insensitive (RFC 9110 §8.4.1)."""
     return content_encoding.strip().lower() or PLAIN
 
 
 def gunzip(compressed: bytes | bytearray) -> bytes:
-    """What was compressed: 413 where it is too large, of which no more is decompressed, 400 where it is not gzip."""
-    inflating = zlib.decompressobj(GZIP_FORMAT)
+    """Decompress a body. Raises 413 if the result is too large, 400 if it is not exactly one gzip member.
+
+    Decompression stops at the limit, so that a small body cannot fill the memory.
+    """
+    decompressor = zlib.decompressobj(GZIP_FORMAT)
     try:
-        body = inflating.decompress(compressed, MAX_BYTES + 1)
+        body = decompressor.decompress(compressed, MAX_BYTES + 1)
     except zlib.error as error:
         raise HTTPException(400, f"Not gzip: {error}") from None
     if len(body) > MAX_BYTES:
         raise _too_large()
-    if not inflating.eof or inflating.unused_data:
+    if not decompressor.eof or decompressor.unused_data:
         raise HTTPException(400, "Not gzip: it ends too early, or something follows its end")
     return body
 
 
 def decode(body: bytes | bytearray, decoder: msgspec.json.Decoder[T]) -> T:
-    """The value in a body: 400 where it is not JSON or too deeply nested, 422 where it is not this type."""
+    """Decode a JSON body. Raises 400 if it is not JSON or is nested too deeply, 422 if it does not match the type."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

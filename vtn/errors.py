@@ -1,5 +1,5 @@
-"""What keeps the VTN from starting. What is wrong with a request is an HTTP answer instead."""
+"""Errors that keep the VTN from starting. Errors in a request become HTTP responses instead."""
 
 
-class CannotStart(Exception):  # noqa: N818  # reads as what it says: "Cannot listen on …"
-    """A sentence for the operator: the port, the store or the database to adopt is not usable."""
+class CannotStart(Exception):  # noqa: N818  # reads like its message: "Cannot listen on …"
+    """The port, the store, a secret or the database to adopt is not usable. The message is for the operator."""

@@ -1,4 +1,4 @@
-"""The faults that a VTN and the network on the way to it are known for, each by a name."""
+"""Faults of a VTN, and of the network in front of it, by name."""
 
 import asyncio
 import math
@@ -15,6 +15,8 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.types import Receive, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+# Refusal: answered, and nothing is stored. Unheard: neither stored nor answered. Stored: some or all points are stored,
+# but the client gets no answer, a web page, or a count lower than what it sent.
 Refusal = Literal[
     "400", "401", "403", "404", "413", "415", "422", "429", "500", "502", "503", "503-date", "503-bare",
     "504", "html_before", "redirect",
@@ -23,11 +25,11 @@ Unheard = Literal["reset_before", "timeout"]
 Stored = Literal["reset_after", "timeout_after", "html", "short"]
 Kind = Refusal | Unheard | Stored
 
-_RESET = struct.pack("ii", 1, 0)  # struct linger: on, for 0 s
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 s; closing then sends RST in place of FIN
 
 
 def refusal(fault: str, retry_after_s: int, redirect_to: str) -> Response:
-    """The answer in place of storing anything."""
+    """The response of a fault that stores nothing."""
     if fault == "html_before":
         return html()
     if fault == "redirect":
@@ -38,35 +40,36 @@ def refusal(fault: str, retry_after_s: int, redirect_to: str) -> Response:
     if fault in ("503", "429"):
         headers["Retry-After"] = str(retry_after_s)
     if fault == "503-date":
+        # An HTTP date has whole seconds: rounded down, it would come too early.
         headers["Retry-After"] = formatdate(math.ceil(time.time()) + retry_after_s, usegmt=True)
     return JSONResponse({"detail": f"Fault {fault}, as switched on"}, int(fault[:3]), headers)
 
 
 def html() -> Response:
-    """What a proxy or a login page makes of an answer."""
+    """A web page with status 201, as a proxy or a login page may send it."""
     return HTMLResponse("<!doctype html><title>Welcome</title><p>Please sign in.", 201)
 
 
 def nothing_taken() -> Response:
-    """What a VTN says that leaves out every point."""
+    """The response of a VTN that accepts a request and stores none of its points."""
     return JSONResponse({"message": "Points stored", "entries_created": 0}, 201)
 
 
 async def stall(receive: Receive, seconds: float) -> None:
-    """Leave a client whose request has been read without an answer, for as long as it stays."""
+    """Send nothing for this time, or until the client disconnects; its request has been read."""
     with suppress(TimeoutError):
         await asyncio.wait_for(receive(), seconds)
 
 
 async def cut(receive: Receive, send: Send) -> None:
-    """Reset the connection, where the client has not left by itself: it reads "connection reset by peer".
+    """Reset the connection, unless the client has closed it: the client sees "connection reset by peer".
 
-    ASGI has no word for this: `send` has to be the server's own, a method of uvicorn's request, which holds its
-    transport (as h11's does).
+    ASGI has no message for this: `send` has to be the server's own, a method of uvicorn's request/response cycle, which
+    holds the transport (with h11 as well as httptools).
     """
     transport = cast(RequestResponseCycle, cast(MethodType, send).__self__).transport
     if transport.is_closing():
         return
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     transport.abort()
-    await receive()  # uvicorn takes a request that ends before it knows of the cut for a failure
+    await receive()  # uvicorn logs an error if the application returns before it has noticed the reset

@@ -1,6 +1,6 @@
-"""The OpenAPI document of the VTN's calls: parameters from the handlers, bodies from the types that (de)code them.
+"""The OpenAPI document: parameters from the handlers' signatures, bodies from the types that decode and encode them.
 
-Beside a handler stands what its signature does not say: `takes` its body, `answers` with which statuses.
+A handler's decorator declares what its signature does not: its body with `takes`, its responses with `answers`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ Schema = dict[str, Any]
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
-_REFERENCE = "#/components/schemas/{name}"
+_REF_TEMPLATE = "#/components/schemas/{name}"
 _SECURITY: Schema = {
     "bearer": {
         "type": "http",
@@ -27,7 +27,7 @@ _SECURITY: Schema = {
         "description": "Client id and secret, each percent-encoded (RFC 6749 §2.3.1).",
     },
 }
-# What may be wrong with any body: not JSON, UTF-8 or gzip, too large, compressed in another way, not of the type.
+# 400: not JSON, UTF-8 or gzip; 413: too large; 415: compressed otherwise; 422: not of the type.
 BAD_BODY = (400, 413, 415, 422)
 NO_ACCESS = (401, 403)
 
@@ -48,47 +48,47 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 def takes(body: object, media_type: str = JSON, security: str = "bearer") -> Schema:
-    """The rest of an operation that has this body."""
+    """The OpenAPI fields of an operation with this body that FastAPI does not generate."""
     content = {media_type: {"schema": _schema(body)}}
     return {"requestBody": {"required": True, "content": content}, "security": [{security: []}]}
 
 
 def takes_no_body() -> Schema:
-    """The rest of an operation that has none."""
+    """The same for an operation without a body."""
     return {"security": [{"bearer": []}]}
 
 
-def answers(told: dict[int, object], *refusals: int) -> dict[int | str, Schema]:
-    """A type for each status, and the statuses whose body is a `Refusal`."""
-    types = dict.fromkeys(sorted(refusals), Refusal) | told
-    return {status: {"content": {JSON: {"schema": _schema(told)}}} for status, told in types.items()}
+def answers(bodies: dict[int, object], *refusals: int) -> dict[int | str, Schema]:
+    """The responses of an operation: a body type for each status, and the statuses whose body is a `Refusal`."""
+    types = dict.fromkeys(sorted(refusals), Refusal) | bodies
+    return {status: {"content": {JSON: {"schema": _schema(body)}}} for status, body in types.items()}
 
 
 def document(app: FastAPI, types: Iterable[object]) -> Schema:
-    """All calls of the application; `types`: those that the calls take and answer."""
-    described = app.openapi()
-    _, schemas = msgspec.json.schema_components([*types, Refusal], ref_template=_REFERENCE)
-    for operation in _operations(described):
+    """The OpenAPI document of the application; `types`: all types of request and response bodies."""
+    spec = app.openapi()
+    _, schemas = msgspec.json.schema_components([*types, Refusal], ref_template=_REF_TEMPLATE)
+    for operation in _operations(spec):
         for parameter in operation.get("parameters", ()):
-            parameter["schema"] = _given(parameter["schema"])
-        # FastAPI adds it wherever there are parameters, though not every one of them can be wrong.
+            parameter["schema"] = _without_null(parameter["schema"])
+        # FastAPI adds a 422 wherever there are parameters, even if none of them can be invalid.
         if "HTTPValidationError" in str(operation["responses"].get("422")):
             del operation["responses"]["422"]
-    return {**described, "components": {"schemas": schemas, "securitySchemes": _SECURITY}}
+    return {**spec, "components": {"schemas": schemas, "securitySchemes": _SECURITY}}
 
 
-def _schema(of: object) -> Schema:
-    (schema,), _ = msgspec.json.schema_components([of], ref_template=_REFERENCE)
+def _schema(body: object) -> Schema:
+    (schema,), _ = msgspec.json.schema_components([body], ref_template=_REF_TEMPLATE)
     return schema
 
 
-def _operations(described: Schema) -> Iterator[Schema]:
-    for path in described["paths"].values():
+def _operations(spec: Schema) -> Iterator[Schema]:
+    for path in spec["paths"].values():
         yield from path.values()
 
 
-def _given(schema: Schema) -> Schema:
-    """A parameter's schema where it is given: Python's None is one that is left out, which no query can say."""
-    given = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+def _without_null(schema: Schema) -> Schema:
+    """A parameter's schema without null: None in Python is a parameter that is left out, and a query has no null."""
+    non_null = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
-    return {**rest, **given[0]} if given else schema
+    return {**rest, **non_null[0]} if non_null else schema

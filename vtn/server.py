@@ -1,4 +1,4 @@
-"""The VTN as a process: everything opened, one port bound, one line printed when it can be called."""
+"""The VTN as a process: binds a port, opens the store, and prints one line once it accepts requests."""
 
 import signal
 import socket
@@ -17,18 +17,18 @@ from vtn.store import Store
 from vtn.tokens import Tokens
 from vtn.well_known import SECRETS
 
-# Longer than any pause between a client's requests: a connection that is closed under a request looks like a fault.
+# Longer than a client pauses between requests: closing a connection while a request arrives looks like a fault.
 _KEEP_ALIVE_S = 75
-_GRACE_S = 5  # for what is under way when the end is called for
+_GRACE_S = 5  # for requests in progress at shutdown
 
 
 class _Server(uvicorn.Server):
-    """Says so when it listens, which uvicorn does in the log only."""
+    """Prints a line once it listens; uvicorn only logs this."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        for each in sockets or []:
-            origin = "http://{}:{}".format(*each.getsockname()[:2])
+        for listener in sockets or []:
+            origin = "http://{}:{}".format(*listener.getsockname()[:2])
             print(f"VTN ready at {origin}{BASE_PATH} (tokens at {origin}{TOKEN_PATH})", flush=True)  # noqa: T201
 
 
@@ -43,21 +43,21 @@ def serve(
     token_lifetime_s: float,
     switches: bool,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, which end the process with exit code 0. Port 0: any free one.
+    """Serve until SIGTERM or Ctrl-C, which end the process with exit code 0. Port 0 is any free port.
 
-    Raises `CannotStart` for a port, store or database that is not usable, and where other machines reach it, for a
-    secret that everybody can read in this project.
+    Raises `CannotStart` if the port, the store or the database to adopt is not usable, or if other machines can reach
+    the VTN and one of its secrets is published in this project.
     """
     with closing(_bind(host, port)) as listener:
         _require_secrets(listener, clients.values(), bearer_token)
-        with Store(store) as memory:
+        with Store(store) as vtn_store:
             if adopt is not None:
-                # SQLAlchemy takes as long to import as all the rest of the server.
-                from vtn.adopt import adopt as take_over
+                # Imported only here: SQLAlchemy takes as long to import as the rest of the server.
+                from vtn.adopt import adopt as adopt_resources
 
-                take_over(memory, adopt)
-            tokens = Tokens(clients, bearer_token, token_lifetime_s, memory.ven_of_token)
-            app = create_app(memory, tokens, with_switches=switches)
+                adopt_resources(vtn_store, adopt)
+            tokens = Tokens(clients, bearer_token, token_lifetime_s, vtn_store.ven_of_token)
+            app = create_app(vtn_store, tokens, with_switches=switches)
             config = uvicorn.Config(
                 app,
                 access_log=False,
@@ -67,8 +67,8 @@ def serve(
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_GRACE_S,
             )
-            for ending in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(ending, _leave)
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, _exit_cleanly)
             _Server(config).run(sockets=[listener])
 
 
@@ -81,7 +81,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _require_secrets(listener: socket.socket, client_secrets: Iterable[str], bearer_token: str | None) -> None:
-    """Refuse what everybody can read in this project where other machines can reach the VTN."""
+    """Raise `CannotStart` if other machines can reach the VTN and a secret is published in this project."""
     address = listener.getsockname()[0]
     if ip_address(address).is_loopback:
         return
@@ -96,6 +96,6 @@ def _require_secrets(listener: socket.socket, client_secrets: Iterable[str], bea
         )
 
 
-def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """uvicorn raises the signal that ended it once more, after it has answered what was under way."""
+def _exit_cleanly(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Exit with code 0: once uvicorn has answered the requests in progress, it raises the signal again."""
     raise SystemExit(0)

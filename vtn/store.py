@@ -1,7 +1,7 @@
-"""The VTN's memory: VENs, resources, reports and points in one SQLite file.
+"""The VTN's database: VENs, resources, reports and points in one SQLite file.
 
-A request is one transaction, and is on the disk (`synchronous=FULL`) before it is answered: what was answered 201
-survives a `kill -9` and a power cut. One `Store` belongs to one thread.
+A request is one transaction, which is on disk (`synchronous=FULL`) before it is answered: whatever was answered with
+201 survives `kill -9` and a power failure. A `Store` belongs to one thread.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS points (
     PRIMARY KEY (resource, start)
 ) WITHOUT ROWID;
 """
-# One statement for 100 points takes 60% of the time of 100 statements, which each enter and leave SQLite.
+# One statement of 100 rows takes 60% of the time of 100 statements, each of which enters and leaves SQLite.
 _ROWS = 100
 _UPSERT = "INSERT OR REPLACE INTO points VALUES "
 _UPSERT_ONE = _UPSERT + "(?, ?, ?, ?, ?)"
@@ -71,9 +71,9 @@ class Description(msgspec.Struct, frozen=True):
 
     @property
     def meter_id(self) -> str:
-        """The meter that its `h5_meter_id` attribute names, or its metering point, or nothing."""
-        of_meter = (each for each in self.attributes if each.attribute_type.lower() == "h5_meter_id")
-        values = [str(value) for each in of_meter for value in each.attribute_values]
+        """The value of the `h5_meter_id` attribute, else the metering point, else an empty string."""
+        meter_attributes = (each for each in self.attributes if each.attribute_type.lower() == "h5_meter_id")
+        values = [str(value) for each in meter_attributes for value in each.attribute_values]
         return next(iter(values), self.service_location.meterpoint_id or "")
 
 
@@ -85,7 +85,7 @@ class Listed(Description, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A resource that the VTN knows; `key` is the store's own number for it."""
+    """A registered resource; `key` is its primary key in the store."""
 
     key: int
     id: str
@@ -94,12 +94,12 @@ class Resource:
 
 
 class Store:
-    """What the VTN keeps, behind verbs. Open it with `with`; raises `CannotStart` if the file is not a store."""
+    """The VTN's database, to be used as a context manager. Raises `CannotStart` if the file is not a store."""
 
     def __init__(self, file: Path) -> None:
         try:
             self._db = sqlite3.connect(file, isolation_level="IMMEDIATE")
-            if self._is_of_something_else():
+            if self._is_foreign():
                 raise CannotStart(f"Cannot keep points in {file}: it is a database of something else")
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
@@ -112,27 +112,27 @@ class Store:
         self._db.close()
 
     def add_ven(self, ven_id: str, ven_name: str, token: str) -> bool:
-        """Whether the VEN is new; if not, nothing changes."""
+        """Add a VEN. Returns False, and changes nothing, if it exists already."""
         with self._db:
             added = self._db.execute("INSERT OR IGNORE INTO vens VALUES (?, ?, ?)", (ven_id, ven_name, _hash(token)))
         return added.rowcount == 1
 
     def has_ven(self, ven_name: str) -> bool:
-        """Whether there is a VEN of this name."""
+        """Whether a VEN of this name exists."""
         return self._db.execute("SELECT 1 FROM vens WHERE ven_name = ?", (ven_name,)).fetchone() is not None
 
     def ven_of_token(self, token: str) -> str | None:
-        """The VEN that was given this token; only hashes of tokens are kept."""
+        """The name of the VEN with this token, or None. Only hashes of tokens are stored."""
         row = self._db.execute("SELECT ven_name FROM vens WHERE token_hash = ?", (_hash(token),)).fetchone()
         return row[0] if row else None
 
     def add_resource(self, resource_id: str, description: Description) -> None:
-        """Add a resource under an id that nothing has yet."""
+        """Add a resource under an unused id."""
         with self._db:
             self._db.execute(_INSERT_RESOURCE, _row(resource_id, description))
 
     def adopt(self, registered: Iterable[tuple[str, Description]]) -> None:
-        """Add those resources that are not there yet, and their VENs (without a token)."""
+        """Add the resources that the store does not have yet, and their VENs, which get no token."""
         with self._db:
             self._db.executemany(_INSERT_RESOURCE, (_row(*each) for each in registered))
             self._db.execute(
@@ -140,19 +140,19 @@ class Store:
             )
 
     def resource(self, resource_id: str) -> Resource | None:
-        """The resource of this id."""
-        return self._one_resource("WHERE id = ?", resource_id)
+        """The resource with this id, or None."""
+        return self._find_resource("WHERE id = ?", resource_id)
 
     def resource_of_external_id(self, external_resource_id: str) -> Resource | None:
-        """The resource that a client registered under its own id for it."""
-        return self._one_resource("WHERE external_resource_id = ?", external_resource_id)
+        """The resource with this external id, which its client chose, or None."""
+        return self._find_resource("WHERE external_resource_id = ?", external_resource_id)
 
     def resource_of_report(self, report_id: str) -> Resource | None:
-        """The resource that a report is about."""
-        return self._one_resource("JOIN reports USING (resource) WHERE report_id = ?", report_id)
+        """The resource that a report belongs to, or None."""
+        return self._find_resource("JOIN reports USING (resource) WHERE report_id = ?", report_id)
 
     def descriptions(self, ven_name: str | None, external_resource_id: str | None) -> list[str]:
-        """The resources that match both, each as a JSON object, in the order they came."""
+        """The resources that match both filters (None: any), each as a JSON object, in order of registration."""
         filters = {"ven_name": ven_name, "external_resource_id": external_resource_id}
         given = {column: value for column, value in filters.items() if value is not None}
         condition = " AND ".join(f"{column} = ?" for column in given) or "TRUE"
@@ -163,8 +163,9 @@ class Store:
         return [description for (description,) in rows]
 
     def write(self, resource: Resource, report_id: str, points: Points) -> None:
-        """Store the points; those with a start that is there already take its place."""
-        rows = len(points) - len(points) % _ROWS
+        """Store points; a point replaces a stored one with the same start."""
+        rows = len(points) - len(points) % _ROWS  # in statements of `_ROWS`; the rest one by one
+        # The values of all rows in one list, filled column by column: no loop over points.
         row_values: list[int | float | str] = [resource.key] * (5 * len(points))
         row_values[1::5] = points.start_s
         row_values[2::5] = points.interval_s
@@ -178,7 +179,7 @@ class Store:
             self._db.executemany(_UPSERT_ONE, (row_values[at : at + 5] for at in range(5 * rows, 5 * len(points), 5)))
 
     def read(self, resource: Resource, start_s: int | None = None, end_s: int | None = None) -> Points:
-        """The resource's points that start in `[start_s, end_s)`, in order; None is no bound."""
+        """The resource's points that start in `[start_s, end_s)`, in order of time; None is unbounded."""
         rows = self._db.execute(
             "SELECT start, interval_s, value, quality_code FROM points"
             " WHERE resource = ? AND start >= coalesce(?, -1e18) AND start < coalesce(?, 1e18) ORDER BY start",
@@ -186,11 +187,11 @@ class Store:
         ).fetchall()
         return Points(*map(list, zip(*rows, strict=True))) if rows else Points([], [], [], [])
 
-    def _is_of_something_else(self) -> bool:
+    def _is_foreign(self) -> bool:
         (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
         return application_id != _APPLICATION_ID and bool(self._db.execute("SELECT 1 FROM sqlite_master").fetchone())
 
-    def _one_resource(self, condition: str, value: str) -> Resource | None:
+    def _find_resource(self, condition: str, value: str) -> Resource | None:
         row = self._db.execute(
             f"SELECT resources.resource, id, ven_name, meter_id FROM resources {condition}", (value,)
         ).fetchone()

@@ -1,7 +1,7 @@
-"""A VTN that fails on demand: switches for tests, at the root of a server that was started with them.
+"""Fault injection for tests: calls at the root of a server that was started with switches.
 
-`PUT /switches` says what shall go wrong with the next bulk uploads, `GET /switches/log` what became of each. All of it
-stands in front of the application, which knows nothing of it.
+`PUT /switches` sets the faults of the bulk uploads that follow, `GET /switches/log` lists the uploads with their
+outcomes. All of it is middleware: the application does not know of it.
 """
 
 import asyncio
@@ -21,12 +21,13 @@ from vtn.tokens import Tokens
 
 
 class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What shall go wrong.
+    """Which faults to inject.
 
-    Bulk uploads take their fault from `script` first, one each (None: no fault), and after that at random: with
-    probability `rate`, any of `kinds`. More than `max_points` are answered 413, a point that starts at one of `refuses`
-    with 422, and those at one of `leaves_out` are not stored, and not counted in the answer. Every compressed body
-    meets with `gzip`, as with a VTN that does not know it.
+    Bulk uploads take their faults from `script` first, one each (None: no fault); after that they get any of `kinds`
+    with probability `rate`. More than `max_points` points are answered with 413, more than `max_in_flight` uploads at a
+    time with 429, and a point that starts at one of `refuses` with 422. Points that start at one of `leaves_out` are
+    neither stored nor counted in the response. Every compressed body gets the fault `gzip`, as from a VTN that does not
+    support compression.
     """
 
     rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
@@ -50,9 +51,9 @@ class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Seen(msgspec.Struct):
-    """A bulk upload that arrived. `stored` and `status` come with its answer; without a status, none was sent.
+    """A log entry for a bulk upload. `stored` and `status` are set later; without a status, no response was sent.
 
-    `encoding`, `body_bytes`: of its body, as it came.
+    `encoding` and `body_bytes` are of the body as received.
     """
 
     n: int
@@ -69,23 +70,23 @@ class Seen(msgspec.Struct):
 
 
 class Start(msgspec.Struct):
-    """As much of a point as the log keeps."""
+    """The field of a point that the log needs."""
 
     interval_start: str
 
 
 class Entries(msgspec.Struct):
-    """As much of a bulk answer as the log keeps."""
+    """The field of a bulk response that the log needs."""
 
     entries_created: int
 
 
-_switches = msgspec.json.Decoder(Switches)
-_points = msgspec.json.Decoder(list[msgspec.Raw])
+_switches_decoder = msgspec.json.Decoder(Switches)
+_points_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Switchboard:
-    """ASGI middleware that logs bulk uploads and makes them fail as the switches say."""
+    """ASGI middleware that logs bulk uploads and injects the faults that are set."""
 
     def __init__(self, app: ASGIApp, tokens: Tokens, bulk_path: str) -> None:
         self._app = app
@@ -93,7 +94,7 @@ class Switchboard:
         self._bulk_path = bulk_path
         self._seen: list[Seen] = []
         self._in_flight = 0
-        self._set(Switches())
+        self._apply(Switches())
 
     def routes(self) -> APIRouter:
         """The calls that set the switches and read the log."""
@@ -119,19 +120,19 @@ class Switchboard:
         body_bytes, encoding = len(encoded), _encoding(scope)
         scope, encoded = _decompressed(scope, encoded)
         points = _split(encoded)
-        seen = self._note(scope, points, encoding, body_bytes)
+        seen = self._log_upload(scope, points, encoding, body_bytes)
         if seen.fault == "short":
-            encoded = _joined(points[: (len(points) + 1) // 2])
+            encoded = _join(points[: (len(points) + 1) // 2])
         elif self._switches.leaves_out:
-            encoded = _joined([point for point in points if _start([point]) not in self._switches.leaves_out])
+            encoded = _join([point for point in points if _interval_start([point]) not in self._switches.leaves_out])
         answer = None
-        if points and encoded == b"[]":
+        if points and encoded == b"[]":  # all points are left out; the application would refuse an empty list
             answer = faults.nothing_taken()
         elif seen.fault is not None and seen.fault in get_args(faults.Refusal):
             answer = faults.refusal(seen.fault, self._switches.retry_after_s, self._switches.redirect_to)
         elif seen.fault not in get_args(faults.Unheard):
             answer = await self._store(seen, encoded, scope, receive)
-            await self._take_its_time(seen, arrived)
+            await self._throttle(seen, arrived)
         if answer is None:
             if seen.fault in ("timeout", "timeout_after"):
                 await faults.stall(receive, self._switches.stall_s)
@@ -141,28 +142,28 @@ class Switchboard:
             await answer(scope, receive, send)
 
     async def _store(self, seen: Seen, encoded: bytes, scope: Scope, receive: Receive) -> Response | None:
-        answer = await _ask(self._app, scope, receive, encoded)
+        answer = await _buffered_response(self._app, scope, receive, encoded)
         if answer.status_code == 201:
             seen.stored = msgspec.json.decode(answer.body, type=Entries).entries_created
         if seen.fault in ("reset_after", "timeout_after"):
             return None
         return faults.html() if seen.fault == "html" else answer
 
-    async def _take_its_time(self, seen: Seen, arrived: float) -> None:
-        """Until a request has had the time that its points are to take, with what the work took of it."""
+    async def _throttle(self, seen: Seen, arrived: float) -> None:
+        """Sleep until the request has taken as long as its points are set to take, including the work already done."""
         if self._switches.points_per_second:
             answers_at = arrived + seen.points / self._switches.points_per_second
             await asyncio.sleep(answers_at - time.monotonic())
 
-    def _note(self, scope: Scope, points: list[msgspec.Raw], encoding: str, body_bytes: int) -> Seen:
+    def _log_upload(self, scope: Scope, points: list[msgspec.Raw], encoding: str, body_bytes: int) -> Seen:
         query = parse_qs(scope["query_string"].decode())
         seen = Seen(
             n=len(self._seen) + 1,
             resource_id=query.get("resource_id", [""])[0],
             points=len(points),
             batch_size=query["batch_size"][0] if "batch_size" in query else None,
-            first_start=_start(points[:1]),
-            last_start=_start(points[-1:]),
+            first_start=_interval_start(points[:1]),
+            last_start=_interval_start(points[-1:]),
             encoding=encoding,
             body_bytes=body_bytes,
             fault=self._next_fault(points, encoding),
@@ -171,11 +172,12 @@ class Switchboard:
         return seen
 
     def _next_fault(self, points: list[msgspec.Raw], encoding: str) -> faults.Kind | None:
+        # What the request itself causes comes first, and uses up nothing of the script.
         if self._switches.gzip is not None and encoding != body.PLAIN:
             return self._switches.gzip
         if self._switches.max_points is not None and len(points) > self._switches.max_points:
             return "413"
-        if self._switches.refuses and any(_start([point]) in self._switches.refuses for point in points):
+        if self._switches.refuses and any(_interval_start([point]) in self._switches.refuses for point in points):
             return "422"
         limit = self._switches.max_in_flight
         if limit is not None and self._in_flight > limit:
@@ -186,7 +188,7 @@ class Switchboard:
             return self._random.choice(self._switches.kinds)
         return None
 
-    def _set(self, switches: Switches) -> None:
+    def _apply(self, switches: Switches) -> None:
         self._switches = switches
         self._script = deque(switches.script)
         self._random = random.Random(switches.seed)
@@ -194,7 +196,7 @@ class Switchboard:
             self._tokens.expire_all()
 
     async def _put_switches(self, request: Request) -> Response:
-        self._set(body.decode(await body.read(request), _switches))
+        self._apply(body.decode(await body.read(request), _switches_decoder))
         return Response(status_code=204)
 
     async def _get_log(self, after: int = 0) -> Response:
@@ -205,7 +207,7 @@ class Switchboard:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body, or as much of it as shows that it is too large; None if the client went away before its end."""
+    """The body, or enough of it to show that it is too large; None if the client disconnects before its end."""
     encoded = bytearray()
     while len(encoded) <= body.MAX_BYTES:
         message = await receive()
@@ -222,7 +224,7 @@ def _encoding(scope: Scope) -> str:
 
 
 def _decompressed(scope: Scope, encoded: bytes) -> tuple[Scope, bytes]:
-    """The request without its compression; as it is, where that is broken: that is for the application to refuse."""
+    """The request without compression; unchanged if it cannot be decompressed, which the application refuses."""
     if _encoding(scope) not in body.GZIP:
         return scope, encoded
     try:
@@ -234,36 +236,37 @@ def _decompressed(scope: Scope, encoded: bytes) -> tuple[Scope, bytes]:
 
 
 def _split(encoded: bytes) -> list[msgspec.Raw]:
-    """The points, each as it is in the body; none if the body is no list: that is for the application to refuse."""
+    """The points as raw JSON; none if the body is not a list, which the application refuses."""
     try:
-        return _points.decode(encoded)
+        return _points_decoder.decode(encoded)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
 
 
-def _joined(points: list[msgspec.Raw]) -> bytes:
+def _join(points: list[msgspec.Raw]) -> bytes:
     return b"[" + b",".join(points) + b"]"
 
 
-def _start(points: list[msgspec.Raw]) -> str | None:
+def _interval_start(points: list[msgspec.Raw]) -> str | None:
+    """Start of the first point; None if there is none, or it is invalid."""
     try:
         return msgspec.json.decode(points[0], type=Start).interval_start if points else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-async def _ask(app: ASGIApp, scope: Scope, receive: Receive, encoded: bytes) -> Response:
-    """The application's answer to this body, held back."""
+async def _buffered_response(app: ASGIApp, scope: Scope, receive: Receive, encoded: bytes) -> Response:
+    """The application's response to this body, buffered instead of sent."""
     unread: list[Message] = [{"type": "http.request", "body": encoded, "more_body": False}]
     messages: list[Message] = []
 
     async def replay() -> Message:
         return unread.pop() if unread else await receive()
 
-    async def hold_back(message: Message) -> None:
+    async def collect(message: Message) -> None:
         messages.append(message)
 
-    await app(scope, replay, hold_back)
+    await app(scope, replay, collect)
     start, *parts = messages
     answer = Response(b"".join(part.get("body", b"") for part in parts), start["status"])
     answer.raw_headers = start["headers"]

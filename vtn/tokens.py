@@ -1,8 +1,8 @@
-"""Who is calling: the token server, and the three kinds of bearer token that the VTN takes.
+"""Authentication: the token server, and the three kinds of bearer token that the VTN accepts.
 
-- a client's token, from the token server: good for everything until it expires, or the VTN stops;
-- the static token that the VTN was started with: good for everything;
-- a VEN's token, from `POST /vens`: good for that VEN's own resources only.
+- a client's token, from the token server: valid for everything until it expires or the VTN stops;
+- the static token that the VTN was started with: valid for everything;
+- a VEN's token, from `POST /vens`: valid for that VEN's own resources only.
 """
 
 import base64
@@ -20,17 +20,17 @@ from fastapi import HTTPException
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request: a VEN, or (None) a client, which may do everything."""
+    """The sender of a request: a VEN, or a client (`ven_name` is None), which may do everything."""
 
     ven_name: str | None
 
     def require(self, ven_name: str) -> None:
-        """Refuse (403) a VEN that reaches for what belongs to another."""
+        """Raise 403 for a VEN that accesses resources of another."""
         if self.ven_name not in (None, ven_name):
             raise HTTPException(403, f"The token of VEN {self.ven_name!r} is not good for VEN {ven_name!r}")
 
     def require_client(self) -> None:
-        """Refuse (403) any VEN."""
+        """Raise 403 for any VEN."""
         if self.ven_name is not None:
             raise HTTPException(403, f"The token of VEN {self.ven_name!r} is not good for this: use a client's")
 
@@ -56,7 +56,7 @@ class NoGrant(msgspec.Struct, frozen=True):
 
 
 class Tokens:
-    """Issues clients' tokens and tells callers by theirs."""
+    """Issues tokens to clients, and identifies callers by their tokens."""
 
     def __init__(
         self,
@@ -72,22 +72,23 @@ class Tokens:
         self._expires_at: dict[str, float] = {}
 
     def issue(self, authorization: str) -> str | None:
-        """A new token, if HTTP Basic names a client and its secret."""
-        client_id, secret = _basic(authorization)
-        if not _same(secret, self._clients.get(client_id)):
+        """Issue a token if HTTP Basic names a client and its secret; otherwise None."""
+        client_id, secret = _basic_credentials(authorization)
+        if not _matches(secret, self._clients.get(client_id)):
             return None
         now = time.monotonic()
+        # Expired tokens are removed here; otherwise they would accumulate for as long as the VTN runs.
         self._expires_at = {token: at for token, at in self._expires_at.items() if at > now}
         token = secrets.token_urlsafe(32)
         self._expires_at[token] = now + self.lifetime_s
         return token
 
     def caller(self, authorization: str) -> Caller:
-        """Who sent a request with this `Authorization` header; 401 for a missing, unknown or expired token."""
+        """The sender of this `Authorization` header. Raises 401 for a missing, unknown or expired token."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise _unauthorized('Bearer realm="vtn"', "No bearer token")
-        if self._expires_at.get(token, 0.0) > time.monotonic() or _same(token, self._bearer_token):
+        if self._expires_at.get(token, 0.0) > time.monotonic() or _matches(token, self._bearer_token):
             return Caller(None)
         ven_name = self._ven_of_token(token)
         if ven_name is None:
@@ -95,12 +96,12 @@ class Tokens:
         return Caller(ven_name)
 
     def expire_all(self) -> None:
-        """Forget every client's token."""
+        """Invalidate the tokens of all clients."""
         self._expires_at.clear()
 
 
-def _basic(authorization: str) -> tuple[str, str]:
-    """Client id and secret, each form-decoded after the split (RFC 6749 §2.3.1): either may hold a colon."""
+def _basic_credentials(authorization: str) -> tuple[str, str]:
+    """Client id and secret, form-decoded after the split, as either may contain a colon (RFC 6749 §2.3.1)."""
     scheme, _, encoded = authorization.partition(" ")
     try:
         pair = base64.b64decode(encoded, validate=True).decode() if scheme.lower() == "basic" else ""
@@ -110,7 +111,8 @@ def _basic(authorization: str) -> tuple[str, str]:
     return unquote_plus(client_id), unquote_plus(secret)
 
 
-def _same(given: str, expected: str | None) -> bool:
+def _matches(given: str, expected: str | None) -> bool:
+    """Compare in constant time, so that response times reveal nothing about a secret."""
     return expected is not None and hmac.compare_digest(given.encode(), expected.encode())
 
 

@@ -1,4 +1,4 @@
-"""What everybody can read in this project, and which is therefore no secret."""
+"""Secrets that are published in this project, and therefore protect nothing."""
 
-# config/.env.example and the option's default; the demo's; the placeholder of the examples in deployments/.
+# In config/.env.example and as the option's default; in the demo; as the placeholder in deployments/.
 SECRETS = frozenset({"bulk-upload-secret", "demo-secret", "change-me", ""})
