@@ -79,7 +79,11 @@ def test_a_vtn_that_is_killed_and_comes_back_gets_everything_and_no_load_fails(
 
 @pytest.mark.parametrize("fault", ["500", "503-bare", "429", "html_before", "reset_before"])
 def test_while_the_vtn_takes_nothing_one_request_probes_and_no_load_fails(
-    no_faults: ReferenceVtn, new_site: NewSite, monkeypatch: pytest.MonkeyPatch, fault: str
+    no_faults: ReferenceVtn,
+    new_site: NewSite,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
 ) -> None:
     monkeypatch.setattr("venclient.flow_control.circuit_breaker.PROBE_EVERY_S", 1.0)
     site = new_site(loads=LOADS, points=100)
@@ -87,11 +91,14 @@ def test_while_the_vtn_takes_nothing_one_request_probes_and_no_load_fails(
     no_faults.switch(rate=1.0, kinds=[fault], retry_after_s=0)
     with ThreadPoolExecutor(1) as pool:
         upload = pool.submit(site.upload, no_faults, threads=8, attempts=30)
-        time.sleep(2)
-        before = len(no_faults.log())
-        time.sleep(2)
-        assert len(no_faults.log()) - before <= 3, "probes alone, at their distance"
-        no_faults.switch()
+        try:
+            until(lambda: "everything waits, and one request probes" in caplog.text)
+            time.sleep(2)  # until probes are as far apart as they get
+            before = len(no_faults.log())
+            time.sleep(2)
+            assert len(no_faults.log()) - before <= 3, "probes alone, at their distance"
+        finally:
+            no_faults.switch()
         assert {result.state for result in upload.result(timeout=60).values()} == {"done"}
     site.assert_stored(no_faults)
 
