@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
 	$(BIN)/bulk-upload demo
 
-test: $(INSTALLED)  ## The tests without the long ones (17 minutes on two cores)
+test: $(INSTALLED)  ## The tests without the long ones (a quarter of an hour on two cores)
 	$(BIN)/python -m pytest
 
 test-fast: $(INSTALLED)  ## Those that start no server and no command (a minute)
