@@ -1,7 +1,9 @@
 """The threads of a run: how many are at work, and what becomes of what they were given."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 
@@ -10,13 +12,16 @@ from pydantic import SecretStr
 
 from tests.commands import run_options, start
 from tests.reference_vtn import ReferenceVtn
-from tests.sites import Site
+from tests.sites import Site, load_of
 from tests.waiting import until
 from venclient.errors import StoppedError
 from venclient.flow_control.limiter import Learned
+from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
+from venclient.models import Load, MeterSeries
 from venclient.resources.database import ResourceDatabase
 from venclient.run.engine import Connections, Options, Run
+from venclient.sources import Availability
 from venclient.sources.hdf5 import MeterFile
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire, VtnClient
@@ -27,7 +32,7 @@ THREADS = 2
 
 @pytest.fixture
 def run(new_site: Callable[..., Site]) -> Iterator[Run]:
-    """A run with two threads, and a VTN that nobody asks for anything."""
+    """A run with two threads, whose VTN is not used."""
     site, stopping = new_site(loads=1), Event()
     with (
         MeterFile(site.h5, stopping=stopping) as meters,
@@ -69,6 +74,28 @@ def test_a_call_that_fails_takes_nobody_with_it(run: Run) -> None:
     for future in failing:
         with pytest.raises(ValueError, match="of this call"):
             future.result()
+
+
+def test_a_bug_of_ours_that_cannot_be_recorded_ends_the_run_with_the_reason(new_site: Callable[..., Site]) -> None:
+    class BrokenSource:
+        def series_of(self, load: Load) -> MeterSeries:
+            with closing(sqlite3.connect(site.ledger)) as ledger:
+                ledger.execute("DROP TABLE uploads")
+            raise ValueError(f"a bug that load {load.load_id} finds")
+
+        def availability(self, _load: Load) -> Availability:
+            return "missing"
+
+    site, stopping = new_site(loads=1), Event()
+    load = load_of("meter_1", "load_0")
+    with (
+        Ledger(str(site.ledger), NOWHERE, stopping) as ledger,
+        BulkWire(VtnClient(NOWHERE, GivenToken(SecretStr("token")))) as wire,
+        Run(Connections(ResourceDatabase(str(site.db)), BrokenSource(), ledger, wire, stopping), Options()) as run,
+    ):
+        run.lease([load.ven], Writer("run", "A test's run"))
+        assert run.upload([load]) == []
+        assert ["no such table: uploads" in str(error) for error in run.ended_by] == [True]
 
 
 def test_a_run_has_as_many_long_requests_in_flight_as_the_vtn_takes(

@@ -154,22 +154,28 @@ class Run:
 
     def _upload(self, load: Load, entry: Entry, label: str) -> LoadResult:
         try:
-            result = self.uploader.upload(load, entry, label=label)
+            result = self._result_of(load, entry, label)
         except StoppedError:
             self._listener.paused(load)
             raise
         except ConfigurationError as error:
             self.end(error)
             raise
-        except Exception as error:  # A bug that one load triggers must not fail the others.
-            reason = f"Unexpected {type(error).__name__}: {error}"
-            log.exception("%s Load %s failed unexpectedly", label, load.load_id)
-            self.uploader.ledger.settle(load, "failed", reason)
-            result = LoadResult(load, "failed", error=reason)
         self.progress.count_load(result)
         if result.state == "failed":
             self._listener.failed(result)
         return result
+
+    def _result_of(self, load: Load, entry: Entry, label: str) -> LoadResult:
+        try:
+            return self.uploader.upload(load, entry, label=label)
+        except (StoppedError, ConfigurationError):
+            raise
+        except Exception as error:  # A bug that one load triggers must not fail the others.
+            reason = f"Unexpected {type(error).__name__}: {error}"
+            log.exception("%s Load %s failed unexpectedly", label, load.load_id)
+            self.uploader.ledger.settle(load, "failed", reason)
+            return LoadResult(load, "failed", error=reason)
 
     def _progress_json(self) -> str:
         try:
