@@ -41,10 +41,9 @@ def _told(**numbers: object) -> str:
     return SNAPSHOTS.dump_json(Snapshot(is_planned="total_loads" in numbers, **numbers)).decode()  # type: ignore[arg-type]
 
 
-def test_until_a_slice_has_begun_a_worker_is_waited_for(
-    progress: RunProgress, part: Slice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("venclient.run.throughput.PAUSE_AFTER_S", 0.0)
+def test_until_a_slice_has_begun_a_worker_is_waited_for(part: Slice) -> None:
+    progress = RunProgress(pause_after_s=0.0)
+    progress.expect_slice(part)
     assert progress.snapshot().waiting_for == "a worker"
     progress.count_slice(part, _told(total_loads=10))
     assert progress.snapshot().waiting_for is None

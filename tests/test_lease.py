@@ -53,7 +53,7 @@ def vtn_url() -> str:
 
 
 TIMES = LeaseTimes(beat_every_s=0.1, look_every_s=0.05)
-# For tests in which nobody shows a heartbeat: who does not is gone after a second.
+# For tests without heartbeats: a holder counts as gone after a second.
 SOON_GONE = replace(TIMES, gone_after_s=1.0)
 
 

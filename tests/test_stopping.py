@@ -180,7 +180,7 @@ def test_a_second_run_leaves_with_exit_code_2_and_says_who_is_there(
     (last,) = prefect.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
     assert last.state
     assert last.state.is_cancelled()
-    until(lambda: _task_states(prefect, last.id) == {"Plan": StateType.CANCELLED})  # the server is told of it in turn
+    until(lambda: _task_states(prefect, last.id) == {"Plan": StateType.CANCELLED})  # the server records it later
 
     waiting = start(
         "run", *run_options(site, slow_vtn), cwd=tmp_path, prefect_url=prefect_url, BULK_UPLOAD_WHEN_BUSY="wait"

@@ -45,9 +45,8 @@ def test_a_run_of_14_hours_has_a_picture_of_the_same_size() -> None:
     assert len(long._samples) <= SAMPLES_KEPT
 
 
-def test_what_is_waited_for_is_told_only_while_nothing_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("venclient.run.throughput.PAUSE_AFTER_S", 0.0)
-    progress = RunProgress(lambda: "503 - overloaded")
+def test_what_is_waited_for_is_told_only_while_nothing_arrives() -> None:
+    progress = RunProgress(lambda: "503 - overloaded", pause_after_s=0.0)
     assert progress.snapshot().waiting_for == "503 - overloaded"
     progress.count_receipt(Receipt(100, ("201",), 1.0))
     assert progress.snapshot().waiting_for is None

@@ -90,7 +90,7 @@ def test_a_run_shows_hostile_names_and_answers_in_prefect_as_text(
         tasks = prefect.read_task_runs(flow_run_filter=of_run)
         return tasks if any(SEEN in task.name for task in tasks) else []
 
-    tasks = until(tasks_with_hostile_names)  # the server is told of tasks in turn
+    tasks = until(tasks_with_hostile_names)  # the server records tasks later
     states = [_state(run), *map(_state, tasks)]
     for text in (*logs, *states, *(task.name for task in tasks)):
         assert _obeyed(text) == set(), repr(text)

@@ -1,7 +1,7 @@
-"""What a person can do about a message: in the words of the program that uses the library.
+"""Advice at the end of messages: which option, setting or command helps, in the program that uses the library.
 
-The library knows no options, settings or commands. It names what is to be advised on, and the program gives a text for
-each such name; without one, messages end where the cause is told.
+The library itself knows none of these. It gives each kind of advice a name, and the program registers a text for it;
+without one, a message ends with its cause.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +11,11 @@ _texts: dict[str, Text] = {}
 
 
 def set_advice(texts: Mapping[str, Text]) -> None:
-    """From now on, messages end with these texts, by what they advise on; a function makes its text of what one has."""
+    """Register texts by the name of the advice; a function is called with the values that a message gives."""
     _texts.update(texts)
 
 
 def advice(on: str, **values: object) -> str:
-    """The end of a message, with the punctuation that leads to it; nothing where the program has no text for it."""
+    """Return the text, with its leading punctuation; empty if none is registered."""
     text = _texts.get(on, "")
     return text(**values) if callable(text) else text

@@ -53,7 +53,7 @@ class VenClientError(Exception):
         return visible(f"{self.args[0]}{end}")
 
     def advised(self, on: str, **values: object) -> Self:
-        """The same, whose message ends with what the program says on it: see `venclient.advice`."""
+        """Return this error, with advice at the end of its message: see `venclient.advice`."""
         self._advised_on = on, values
         return self
 

@@ -1,4 +1,4 @@
-"""What is to be done every so often while something else goes on."""
+"""Periodic calls in a background thread."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from threading import Event, Thread
 def periodic(
     call: Callable[[], object], every_s: float, *, name: str, last_call_s: float | None = None
 ) -> Iterator[None]:
-    """Within, call it every so many seconds, in a thread of this name and in a copy of the context.
+    """Within the context, call `call` every `every_s` seconds, in a thread with a copy of the caller's context.
 
-    Where `last_call_s` is given, it is called once more at the end, which waits so long for it at most.
+    `last_call_s`: call it once more on exit, and wait up to so many seconds for it.
     """
     ended = Event()
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from venclient.models import LoadResult, Receipt
 from venclient.resources.selection import Slice
-from venclient.run.throughput import Throughput
+from venclient.run.throughput import PAUSE_AFTER_S, Throughput
 from venclient.sync.planning import LoadPlan
 from venclient.untrusted_text import visible
 
@@ -93,14 +93,16 @@ class RunProgress:
     `waiting_for`: returns what requests are waiting for, if they are.
     """
 
-    def __init__(self, waiting_for: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(
+        self, waiting_for: Callable[[], str | None] = lambda: None, *, pause_after_s: float = PAUSE_AFTER_S
+    ) -> None:
         self._lock = Lock()
         self._started = time.monotonic()
         self._waiting_for = waiting_for
         self._now = Snapshot()
         self._loads_left: Counter[str] = Counter()
         self._slices: dict[int, Snapshot] = {}
-        self.throughput = Throughput()
+        self.throughput = Throughput(pause_after_s)
 
     def expect(self, plans: Sequence[LoadPlan]) -> None:
         """Add the plans of all loads of a VEN to the totals."""

@@ -26,7 +26,8 @@ PICTURE = (
 class Throughput:
     """Samples of the points sent during a run, in limited number whatever its length."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause_after_s: float = PAUSE_AFTER_S) -> None:
+        self._pause_after_s = pause_after_s
         self._lock = Lock()
         self._samples = [(0.0, 0)]
         self._spacing_s = 0.5
@@ -41,7 +42,7 @@ class Throughput:
             elapsed_s = max(seconds - self._last[0], 0.0)
             if points > self._last[1]:
                 self._last_arrival_s = seconds
-            pauses = is_waiting and seconds - self._last_arrival_s > PAUSE_AFTER_S
+            pauses = is_waiting and seconds - self._last_arrival_s > self._pause_after_s
             active_s, _ = self._recent[-1]
             self._recent.append((active_s + (0.0 if pauses else elapsed_s), points))
             # The last sample before the time window is kept, so that the rate covers all of it.
