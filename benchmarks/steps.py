@@ -21,7 +21,7 @@ from venclient.resources.database import ResourceDatabase
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync.pending import cut, pending
 from venclient.wires.auth import GivenToken
-from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk import BulkWire
 from venclient.wires.bulk.encoding import encode
 from vtn import points as vtn_points
 from vtn.store import Description, Resource, Store
@@ -44,7 +44,7 @@ def measure() -> Section:
             MeterFile(folder / "h5") as meters,
             Ledger(str(folder / "ledger.db"), sink) as ledger,
             ledger.leased([loads[0].ven], Writer("bench", "A benchmark")),
-            VtnClient(sink, GivenToken(SecretStr(TOKEN))) as client,
+            BulkWire(sink, GivenToken(SecretStr(TOKEN))) as client,
             Store(folder / "vtn.db") as store,
         ):
             # Every call gets another load, or another resource: none of them updates rows that are there already.

@@ -17,7 +17,7 @@ from venclient.sources.quality import QualityRules
 from venclient.sources.reader_process import ReaderProcess
 from venclient.sources.time_range import TimeRange
 from venclient.wires.auth import ClientCredentials, GivenToken, TokenSource
-from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.bulk import BulkWire
 from venclient.wires.compression import Compression
 
 
@@ -45,7 +45,7 @@ def open_wire(
     compression: Compression | None = None,
 ) -> BulkWire:
     """Return the wire to the VTN of these settings; no request is made yet."""
-    client = VtnClient(
+    return BulkWire(
         vtn_url(settings),
         _token_source(settings),
         timeout_s=settings.timeout_s,
@@ -53,11 +53,11 @@ def open_wire(
         retry_wait_s=settings.retry_wait_s,
         outage_patience_s=settings.outage_patience.total_seconds(),
         limiter=limiter or ConcurrencyLimiter(settings.concurrency),
+        batch_size=settings.batch_size,
         compression=compression,
         ca_file=settings.ca_file or None,
         allow_http=settings.allow_http,
     )
-    return BulkWire(client, settings.batch_size)
 
 
 def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:

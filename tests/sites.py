@@ -32,7 +32,7 @@ from venclient.sources.quality import QualityRules
 from venclient.sync.registration import Registration, register
 from venclient.sync.upload import Uploader
 from venclient.wires.auth import ClientCredentials, GivenToken
-from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.bulk import BulkWire
 from venclient.wires.compression import Compression
 
 FIRST_START_S = 1_736_928_000  # 2025-01-15T08:00Z
@@ -156,7 +156,7 @@ class Site:
     def register(self, vtn: ReferenceVtn) -> Registration:
         """Make the loads known to the VTN."""
         with client(vtn) as vtn_client:
-            return register(ResourceDatabase(str(self.db)), BulkWire(vtn_client))
+            return register(ResourceDatabase(str(self.db)), vtn_client)
 
     def execute(self, sql: str, *parameters: object) -> list[tuple[object, ...]]:
         """Change the resources database, or ask it."""
@@ -215,7 +215,7 @@ class Site:
             ThreadPoolExecutor(threads) as pool,
         ):
             uploader = Uploader(
-                meters, ledger, BulkWire(vtn_client), chunk_size, ambiguous_ids, retries_refused,
+                meters, ledger, vtn_client, chunk_size, ambiguous_ids, retries_refused,
                 on_receipt=lambda _receipt: on_receipt(next(receipts)),
             )  # fmt: skip
             entries = ledger.entries(loads)
@@ -250,11 +250,11 @@ def client(
     attempts: int = 10,
     limiter: ConcurrencyLimiter | None = None,
     compression: Compression | None = None,
-) -> VtnClient:
+) -> BulkWire:
     """A client of this VTN, with its static token or as an OAuth client."""
     secret = SecretStr(vtn.client_secret)
     tokens = ClientCredentials(vtn.token_url, vtn.client_id, secret) if oauth else GivenToken(SecretStr(vtn.token))
-    return VtnClient(
+    return BulkWire(
         vtn.base_url,
         tokens,
         timeout_s=timeout_s,

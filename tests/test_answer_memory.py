@@ -29,10 +29,10 @@ from venclient.sources.cleaning import clean
 from venclient.errors import VenClientError
 from venclient.wires.bulk.decoding import read_back
 from venclient.wires.auth import GivenToken
-from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk import BulkWire
 
 url, call = sys.argv[1:]
-vtn = VtnClient(url, GivenToken(SecretStr("x")), timeout_s=120, attempts=1, outage_patience_s=1)
+vtn = BulkWire(url, GivenToken(SecretStr("x")), timeout_s=120, attempts=1, outage_patience_s=1)
 CALLS = {
     "read-back": lambda: sum(len(part.series) for part in read_back(vtn, "id", clean(hourly(100)))),
     "resource": lambda: vtn.create_resource({"external_resource_id": "r", "ven_name": "v"}),

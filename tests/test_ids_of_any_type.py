@@ -13,7 +13,6 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, client
 from venclient.resources.database import ResourceDatabase
 from venclient.sync.registration import register
-from venclient.wires.bulk import BulkWire
 
 NewSite = Callable[..., Site]
 UNTYPED = """
@@ -120,7 +119,7 @@ def test_the_ids_of_a_registration_are_written_to_rows_of_any_load_id(
     _untyped(site, change, "UPDATE resources SET meter_point_id = 570000, resource_name = 12")
     types = site.execute("SELECT load_id, typeof(load_id) FROM loads ORDER BY rowid")
     with client(vtn) as vtn_client:
-        assert register(ResourceDatabase(str(site.db)), BulkWire(vtn_client)).failures == ()
+        assert register(ResourceDatabase(str(site.db)), vtn_client).failures == ()
     assert site.execute("SELECT count(*) FROM loads WHERE vtn_resource_id IS NOT NULL") == [(4,)]
     assert site.execute("SELECT load_id, typeof(load_id) FROM loads ORDER BY rowid") == types
     assert {load.name for load in site.loads} == {"12 - Base Load"}
@@ -131,7 +130,7 @@ def test_a_row_that_no_text_names_is_a_failure_of_the_registration(vtn: Referenc
     site = new_site(loads=2)
     _untyped(site, "UPDATE loads SET load_id = x'fffe' WHERE rowid = 1")
     with client(vtn) as vtn_client:
-        registration = register(ResourceDatabase(str(site.db)), BulkWire(vtn_client))
+        registration = register(ResourceDatabase(str(site.db)), vtn_client)
     assert registration.registered == 1
     (failure,) = registration.failures
     assert "load_id in the loads table is x'fffe'" in failure

@@ -14,8 +14,8 @@ from tests.small_server import answering
 from tests.untrusted_server import OK, TOKEN, read_request, reply, saying, talking
 from venclient.errors import PermanentError, RejectedError, TransientError
 from venclient.wires.auth import ClientCredentials, GivenToken
+from venclient.wires.bulk import BulkWire
 from venclient.wires.bulk.answers import Resource
-from venclient.wires.bulk.client import VtnClient
 from venclient.wires.lenient_json import batches, decoded
 
 SENT = 48
@@ -27,8 +27,8 @@ def _said(**more: object) -> bytes:
     return json.dumps({"message": "stored", "resource_id": ID, "entries_created": SENT, **more}).encode()
 
 
-def _vtn(url: str, attempts: int = 1) -> VtnClient:
-    return VtnClient(url, GivenToken(SecretStr(TOKEN)), attempts=attempts, retry_wait_s=0.001, outage_patience_s=1)
+def _vtn(url: str, attempts: int = 1) -> BulkWire:
+    return BulkWire(url, GivenToken(SecretStr(TOKEN)), attempts=attempts, retry_wait_s=0.001, outage_patience_s=1)
 
 
 RIGHT = {

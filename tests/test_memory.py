@@ -25,15 +25,14 @@ from venclient.ledger.ledger import Entry, Ledger
 from venclient.sources.hdf5 import MeterFile
 from venclient.wires.auth import GivenToken
 from venclient.sync.upload import Uploader
-from venclient.wires.bulk.client import VtnClient
 from venclient.wires.bulk import BulkWire
 
 folder, url = Path(sys.argv[1]), sys.argv[2]
 peak_mb = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 site, before = Site.of_folder(folder), peak_mb()
-vtn = VtnClient(url, GivenToken(SecretStr("x")))
+vtn = BulkWire(url, GivenToken(SecretStr("x")))
 with MeterFile(site.h5) as meters, Ledger(str(site.ledger), url) as ledger, vtn:
-    uploader = Uploader(meters, ledger, BulkWire(vtn), 50_000)
+    uploader = Uploader(meters, ledger, vtn, 50_000)
     with ledger.leased({load.ven for load in site.loads}, Writer("run", "A run")):
         sent = sum(uploader.upload(load, Entry()).points_sent for load in site.loads)
 print(sent, peak_mb() - before)

@@ -31,7 +31,7 @@ from venclient.flow_control.circuit_breaker import CircuitBreaker
 from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
 from venclient.models import LoadResult
 from venclient.wires.auth import ClientCredentials, GivenToken
-from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk import BulkWire
 
 NewSite = Callable[..., Site]
 LOADS = 40
@@ -122,10 +122,10 @@ def test_a_token_server_that_is_away_is_an_outage_too(vtn: ReferenceVtn) -> None
     good = (200, {"access_token": vtn.token, "expires_in": 0.01})
     with answering(lambda _method, _path: (503, {}) if is_away.is_set() else good) as url:
         tokens = ClientCredentials(url, "id", SecretStr("secret"))
-        with VtnClient(vtn.base_url, tokens, retry_wait_s=0.01) as client, ThreadPoolExecutor(8) as pool:
+        with BulkWire(vtn.base_url, tokens, retry_wait_s=0.01) as client, ThreadPoolExecutor(8) as pool:
             client.check()
             is_away.set()
-            calls = [pool.submit(client.create_ven, "Aalborg") for _ in range(8)]
+            calls = [pool.submit(client.register_ven, "Aalborg") for _ in range(8)]
             time.sleep(2)
             assert client.waiting_for
             assert "nothing taken since" in client.waiting_for
@@ -140,11 +140,11 @@ def test_after_the_patience_every_thread_ends_with_the_reason() -> None:
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         with (
-            VtnClient(address, GivenToken(SecretStr("x")), retry_wait_s=0.05, outage_patience_s=1.5) as client,
+            BulkWire(address, GivenToken(SecretStr("x")), retry_wait_s=0.05, outage_patience_s=1.5) as client,
             ThreadPoolExecutor(8) as pool,
         ):
             began = time.monotonic()
-            for call in [pool.submit(client.create_ven, "Aalborg") for _ in range(8)]:
+            for call in [pool.submit(client.register_ven, "Aalborg") for _ in range(8)]:
                 with pytest.raises(ConfigurationError, match=r"nothing for 0:00:0\d .*BULK_UPLOAD_OUTAGE_PATIENCE"):
                     call.result(timeout=20)
             assert 1.5 <= time.monotonic() - began < 8 * 1.5
@@ -223,10 +223,10 @@ def test_a_retry_after_never_outlasts_the_patience(asked: str, whose: str) -> No
     with busy as url:
         tokens = GivenToken(SecretStr("x")) if whose == "vtn" else ClientCredentials(url, "id", SecretStr("secret"))
         with (
-            VtnClient(url, tokens, retry_wait_s=0.05, outage_patience_s=2) as client,
+            BulkWire(url, tokens, retry_wait_s=0.05, outage_patience_s=2) as client,
             ThreadPoolExecutor(8) as pool,
         ):
-            for call in [pool.submit(client.create_ven, "Aalborg") for _ in range(8)]:
+            for call in [pool.submit(client.register_ven, "Aalborg") for _ in range(8)]:
                 with pytest.raises(ConfigurationError, match=r"longer than BULK_UPLOAD_OUTAGE_PATIENCE: .*503"):
                     call.result(timeout=120)
 
@@ -239,5 +239,5 @@ def test_a_retry_after_of_hours_is_kept_to_and_said(breaker: CircuitBreaker, cap
 
 def test_no_start_waits_for_a_retry_after_of_hours() -> None:
     answer = saying(reply("503 Busy", "Retry-After: 3600"))
-    with talking(answer) as url, VtnClient(url, GivenToken(SecretStr("x"))) as client:
+    with talking(answer) as url, BulkWire(url, GivenToken(SecretStr("x"))) as client:
         client.check()

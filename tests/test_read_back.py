@@ -17,7 +17,7 @@ from venclient.sources.hdf5 import MeterFile
 from venclient.sync.pending import cut, pending
 from venclient.sync.verification import LoadVerdict, verify_load
 from venclient.wires.auth import GivenToken
-from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.bulk import BulkWire
 from venclient.wires.bulk.encoding import encode
 
 POINTS = 100
@@ -43,14 +43,14 @@ def _verdict(site: Site, text: bytes) -> LoadVerdict:
     with (
         talking(saying(reply("200 OK", body=text))) as url,
         MeterFile(site.h5) as meters,
-        VtnClient(url, GivenToken(SecretStr("x")), attempts=1, outage_patience_s=1) as vtn,
+        BulkWire(url, GivenToken(SecretStr("x")), attempts=1, outage_patience_s=1) as vtn,
     ):
         months = meters.series(load.h5_meter_id, load.load_component, None).months
         marks = {
             month.number: Mark(month.number, month.stop - month.begin, month.last_start_s, month.digest)
             for month in months
         }
-        return verify_load(load, Entry(marks=marks), meters, BulkWire(vtn))
+        return verify_load(load, Entry(marks=marks), meters, vtn)
 
 
 @pytest.mark.parametrize(

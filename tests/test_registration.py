@@ -19,7 +19,7 @@ from venclient.errors import ConfigurationError
 from venclient.resources.database import ResourceDatabase
 from venclient.sync.registration import register
 from venclient.wires.auth import GivenToken
-from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.bulk import BulkWire
 from venclient.wires.bulk.resources import resource_body
 
 NewSite = Callable[..., Site]
@@ -131,7 +131,7 @@ def test_names_of_any_characters_arrive_as_they_are(vtn: ReferenceVtn, new_site:
     ven = "Nykøbing Falster / ?a=1&b=% \"'; DROP TABLE vens; 🌍"
     site.execute("UPDATE resources SET ven = ?", ven)
     with client(vtn) as vtn_client:
-        assert register(ResourceDatabase(str(site.db)), BulkWire(vtn_client), [ven]).registered == 1
+        assert register(ResourceDatabase(str(site.db)), vtn_client, [ven]).registered == 1
     assert len(_known(vtn, site)) == 1
 
 
@@ -265,7 +265,7 @@ def test_a_resources_database_on_postgresql_is_read_and_written(
         )
     database = ResourceDatabase(postgresql_url)
     with client(vtn) as vtn_client:
-        registration = register(database, BulkWire(vtn_client))
+        registration = register(database, vtn_client)
     assert (registration.registered, registration.left_out, registration.failures) == (6, 6, ())
     assert len(database.loads()) == 6
     assert database.ambiguous_ids() == frozenset()
@@ -285,8 +285,8 @@ def test_a_resource_that_exists_gives_its_id_however_the_vtn_says_so(new_site: N
     def vtn(method: str, path: str) -> Answer:
         return answer if method == "POST" and path == "/resources" else (200, known)
 
-    with answering(vtn) as url, VtnClient(url, GivenToken(SecretStr("token"))) as vtn_client:
-        assert register(ResourceDatabase(str(site.db)), BulkWire(vtn_client)).registered == 1
+    with answering(vtn) as url, BulkWire(url, GivenToken(SecretStr("token"))) as vtn_client:
+        assert register(ResourceDatabase(str(site.db)), vtn_client).registered == 1
     assert [each.vtn_resource_id for each in site.loads] == ["vtn-7"]
 
 

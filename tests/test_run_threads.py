@@ -24,7 +24,7 @@ from venclient.run.engine import Connections, Options, Run
 from venclient.sources import Availability
 from venclient.sources.hdf5 import MeterFile
 from venclient.wires.auth import GivenToken
-from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.bulk import BulkWire
 
 NOWHERE = "http://127.0.0.1:9/openadr3"
 THREADS = 2
@@ -37,7 +37,7 @@ def run(new_site: Callable[..., Site]) -> Iterator[Run]:
     with (
         MeterFile(site.h5, stopping=stopping) as meters,
         Ledger(str(site.ledger), NOWHERE, stopping) as ledger,
-        BulkWire(VtnClient(NOWHERE, GivenToken(SecretStr("token")))) as wire,
+        BulkWire(NOWHERE, GivenToken(SecretStr("token"))) as wire,
     ):
         connections = Connections(ResourceDatabase(str(site.db)), meters, ledger, wire, stopping)
         with Run(connections, Options(threads=THREADS)) as run:
@@ -90,7 +90,7 @@ def test_a_bug_of_ours_that_cannot_be_recorded_ends_the_run_with_the_reason(new_
     load = load_of("meter_1", "load_0")
     with (
         Ledger(str(site.ledger), NOWHERE, stopping) as ledger,
-        BulkWire(VtnClient(NOWHERE, GivenToken(SecretStr("token")))) as wire,
+        BulkWire(NOWHERE, GivenToken(SecretStr("token"))) as wire,
         Run(Connections(ResourceDatabase(str(site.db)), BrokenSource(), ledger, wire, stopping), Options()) as run,
     ):
         run.lease([load.ven], Writer("run", "A test's run"))

@@ -25,7 +25,7 @@ from tests.untrusted_server import ENDED, TOKEN, Answer, saying, slowly, talking
 from venclient.errors import ConfigurationError, TransientError
 from venclient.wires import deadlines
 from venclient.wires.auth import ClientCredentials, GivenToken
-from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk import BulkWire
 from venclient.wires.http import HttpClient, answer_of
 
 TAKEN = b"HTTP/1.1 201 Created\r\nContent-Length: 22\r\n\r\n" + b'{"entries_created": 1}'
@@ -121,7 +121,7 @@ def test_a_ca_of_the_operators_own_is_enough_for_vtn_and_token_server(
         monkeypatch.setenv("BULK_UPLOAD_CA_FILE", str(authority.file))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())  # it comes besides, and not in its place
         with open_wire(Settings.load()) as wire:
-            assert wire.client.upload("id", b"[{}]", 1, 5_000).points == 1
+            assert wire.upload("id", b"[{}]", 1, 5_000).points == 1
     assert b"Bearer fetched" in asked[0]
 
 
@@ -143,7 +143,7 @@ def test_a_certificate_that_does_not_verify_ends_the_run_at_once_and_nothing_is_
     ca_file = str(authority.file) if is_trusted else None
     with talking(hears, authority.server(name, days)) as url:
         with (
-            VtnClient(url, GIVEN, ca_file=ca_file) as vtn,
+            BulkWire(url, GIVEN, ca_file=ca_file) as vtn,
             pytest.raises(ConfigurationError, match=rf"{url} is not trusted: .*{why}.*BULK_UPLOAD_CA_FILE"),
         ):
             vtn.upload("id", b"[{}]", 1, 5_000)
@@ -209,11 +209,11 @@ def test_requests_ca_bundle_holds_where_the_setting_names_none(
 ) -> None:
     with talking(saying(TAKEN), authority.server()) as url:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.file))
-        with VtnClient(url, GIVEN) as vtn:
+        with BulkWire(url, GIVEN) as vtn:
             assert vtn.upload("id", b"[{}]", 1, 5_000).points == 1
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
         no_such_file = pytest.raises(ConfigurationError, match=r"/nowhere\.pem.*REQUESTS_CA_BUNDLE")
-        with VtnClient(url, GIVEN) as vtn, no_such_file:
+        with BulkWire(url, GIVEN) as vtn, no_such_file:
             vtn.upload("id", b"[{}]", 1, 5_000)
 
 
@@ -278,7 +278,7 @@ def test_a_proxy_is_gone_through_and_sees_no_token(authority: Authority, monkeyp
     hears, asked = _listening(TAKEN)
     with talking(hears, authority.server("vtn.example")) as url, _proxying(url) as (proxy, seen):
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-        with VtnClient("https://vtn.example/openadr3", GIVEN, ca_file=str(authority.file)) as vtn:
+        with BulkWire("https://vtn.example/openadr3", GIVEN, ca_file=str(authority.file)) as vtn:
             assert vtn.upload("id", b"[{}]", 1, 5_000).points == 1
     assert TOKEN.encode() in asked[0]
     assert seen.startswith(b"CONNECT vtn.example:443 ")

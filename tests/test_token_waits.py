@@ -16,7 +16,7 @@ from tests.waiting import until
 from venclient.errors import StoppedError, TokenServerError
 from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
 from venclient.wires.auth import ClientCredentials
-from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk import BulkWire
 
 THREADS = 8
 NOWHERE = "http://127.0.0.1:9/openadr3"
@@ -33,10 +33,10 @@ def long_timeouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @contextmanager
-def _uploading(token_url: str) -> Iterator[tuple[VtnClient, Callable[[], list[BaseException | None]]]]:
+def _uploading(token_url: str) -> Iterator[tuple[BulkWire, Callable[[], list[BaseException | None]]]]:
     """A client whose threads all wait for a token, and how they ended, once they have."""
     tokens = ClientCredentials(token_url, "id", SecretStr("secret"))
-    client = VtnClient(NOWHERE, tokens, limiter=ConcurrencyLimiter(THREADS, Learned(THREADS, 50_000)))
+    client = BulkWire(NOWHERE, tokens, limiter=ConcurrencyLimiter(THREADS, Learned(THREADS, 50_000)))
     with client, ThreadPoolExecutor(THREADS) as pool:
         calls = [pool.submit(client.upload, "r", b"[]", 1, 1) for _ in range(THREADS)]
         until(lambda: client.limiter.in_flight == THREADS)

@@ -16,7 +16,7 @@ from config.settings import given_options
 from flows.verify_upload import verify_upload
 from tests.commands import command, last_json
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
-from tests.sites import FIRST_START_S, Site, client, hourly
+from tests.sites import FIRST_START_S, Site, client, hourly, load_of
 from tests.small_server import answering
 from venclient.errors import PermanentError
 from venclient.ledger.ledger import Ledger
@@ -26,8 +26,7 @@ from venclient.sources.hdf5 import MeterFile
 from venclient.sync.pending import cut, pending
 from venclient.sync.verification import sampled, verify_load
 from venclient.wires.auth import GivenToken
-from venclient.wires.bulk import BulkWire, VtnClient
-from venclient.wires.bulk.decoding import read_back
+from venclient.wires.bulk import BulkWire
 from venclient.wires.bulk.encoding import encode
 
 MARCH_S = 1_740_787_200  # 2025-03-01T00:00Z
@@ -182,10 +181,10 @@ def test_a_verdict_is_the_same_in_whatever_parts_it_comes(
     vtn.tamper(f"UPDATE points SET start = start + 60 WHERE start = ? AND {OF_RESOURCE}", AT, load.vtn_resource_id)
     with MeterFile(site.h5) as meters, client(vtn) as vtn_client, Ledger(str(site.ledger), vtn.base_url) as ledger:
         entry = ledger.entries([load])[load.vtn_resource_id]
-        at_once = verify_load(load, entry, meters, BulkWire(vtn_client))
+        at_once = verify_load(load, entry, meters, vtn_client)
         monkeypatch.setattr("venclient.wires.bulk.decoding.POINTS_A_REQUEST", 30)
         monkeypatch.setattr("venclient.sync.verification.COMPARED_AT_A_TIME", 7)
-        assert verify_load(load, entry, meters, BulkWire(vtn_client)) == at_once
+        assert verify_load(load, entry, meters, vtn_client) == at_once
     assert (at_once.points_in_file, at_once.points_in_vtn, at_once.besides) == (1500, 1499, 1)
     assert at_once.differing_months == [202501, 202502, 202503]
     assert [difference.interval_start.timestamp() for difference in at_once.differences] == [
@@ -199,9 +198,9 @@ def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood(monkeypatch: 
     told = [point for chunk in cut(series, pending(series, {}), 50_000) for point in json.loads(encode(chunk))]
     with (
         _other_vtn(200, told[::-1]) as base_url,
-        VtnClient(base_url, GivenToken(SecretStr("token"))) as vtn,
+        BulkWire(base_url, GivenToken(SecretStr("token"))) as vtn,
     ):
-        (stored,) = read_back(vtn, "any", series)
+        (stored,) = vtn.read_back(load_of("any", ""), series)
     assert stored.series.points().start_s.tolist() == series.points().start_s.tolist()
     assert stored.series.months == series.months
 
@@ -218,10 +217,10 @@ def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood(monkeypatch: 
 def test_what_is_no_list_of_points_is_told(answer: object) -> None:
     with (
         _other_vtn(200, answer) as base_url,
-        VtnClient(base_url, GivenToken(SecretStr("token"))) as vtn,
+        BulkWire(base_url, GivenToken(SecretStr("token"))) as vtn,
         pytest.raises(PermanentError, match="is not a list of points"),
     ):
-        list(read_back(vtn, "any", clean(hourly(100))))
+        list(vtn.read_back(load_of("any", ""), clean(hourly(100))))
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])

@@ -17,7 +17,7 @@ from venclient.errors import ConfigurationError, PermanentError, StoppedError, T
 from venclient.sources.cleaning import clean
 from venclient.sync.pending import cut, pending
 from venclient.wires.auth import ClientCredentials, GivenToken
-from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk import BulkWire
 from venclient.wires.bulk.encoding import encode
 
 POINTS = 48
@@ -130,14 +130,14 @@ def test_a_token_server_that_refuses_at_once_ends_the_run() -> None:
 def test_a_token_server_that_is_away_is_told_at_the_start(vtn: ReferenceVtn) -> None:
     with _token_server((503, {})) as url:
         tokens = ClientCredentials(url, "id", SecretStr("secret"))
-        with VtnClient(vtn.base_url, tokens) as vtn_client, pytest.raises(ConfigurationError, match="No token"):
+        with BulkWire(vtn.base_url, tokens) as vtn_client, pytest.raises(ConfigurationError, match="No token"):
             vtn_client.check()
 
 
 def test_an_address_with_a_wrong_path_is_told_at_the_start_and_with_each_load(
     vtn: ReferenceVtn, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with VtnClient(f"{vtn.base_url}/wrong", GivenToken(SecretStr(vtn.token))) as vtn_client:
+    with BulkWire(f"{vtn.base_url}/wrong", GivenToken(SecretStr(vtn.token))) as vtn_client:
         vtn_client.check()
         assert "is this the VTN's base address?" in caplog.text
         with pytest.raises(PermanentError, match="and its base address"):
@@ -148,7 +148,7 @@ def test_threads_that_wait_for_a_token_fetch_it_once_and_renew_it_once(tmp_path:
     with ReferenceVtn(tmp_path / "vtn.db") as server, ThreadPoolExecutor(8) as pool:
         resource = server.add_resource()
         tokens = _CountedCredentials(server.token_url, server.client_id, SecretStr(server.client_secret))
-        with VtnClient(server.base_url, tokens) as vtn:
+        with BulkWire(server.base_url, tokens) as vtn:
             for _ in range(2):
                 list(pool.map(lambda _: vtn.upload(resource, _body(), POINTS, 5_000), range(16)))
             assert tokens.fetched == 1
@@ -175,7 +175,7 @@ def test_client_id_and_secret_of_any_characters_are_understood(tmp_path: Path) -
 def test_a_refused_secret_ends_the_run_and_is_not_shown(vtn: ReferenceVtn) -> None:
     tokens = ClientCredentials(vtn.token_url, vtn.client_id, SecretStr("wrong-secret"))
     with (
-        VtnClient(vtn.base_url, tokens) as vtn_client,
+        BulkWire(vtn.base_url, tokens) as vtn_client,
         pytest.raises(ConfigurationError, match="OAUTH_CLIENT_ID") as failure,
     ):
         vtn_client.check()
@@ -184,7 +184,7 @@ def test_a_refused_secret_ends_the_run_and_is_not_shown(vtn: ReferenceVtn) -> No
 
 def test_a_refused_token_ends_the_run_and_is_not_shown(vtn: ReferenceVtn) -> None:
     with (
-        VtnClient(vtn.base_url, GivenToken(SecretStr("stale-token"))) as vtn_client,
+        BulkWire(vtn.base_url, GivenToken(SecretStr("stale-token"))) as vtn_client,
         pytest.raises(ConfigurationError, match="refuses the token") as failure,
     ):
         vtn_client.upload("x", _body(), POINTS, 5_000)
@@ -208,7 +208,7 @@ def test_a_redirect_is_not_followed(no_faults: ReferenceVtn) -> None:
 
 def test_a_vtn_that_is_not_there_is_told_at_the_start() -> None:
     with (
-        VtnClient("http://127.0.0.1:9/openadr3", GivenToken(SecretStr("token"))) as vtn,
+        BulkWire("http://127.0.0.1:9/openadr3", GivenToken(SecretStr("token"))) as vtn,
         pytest.raises(ConfigurationError, match=r"The VTN is not there.*Connection refused.*VTN_SERVER_ADDRESS"),
     ):
         vtn.check()

@@ -28,7 +28,7 @@ from tests.untrusted_server import (
 from venclient.errors import PermanentError, TransientError
 from venclient.wires import answers, http
 from venclient.wires.auth import GivenToken
-from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk import BulkWire
 from venclient.wires.http import answer_of
 
 UNREADABLE = {
@@ -90,7 +90,7 @@ def test_points_count_as_taken_only_by_a_number(taken: object) -> None:
     answer = OK + json.dumps({"entries_created": taken}).encode()
     with (
         talking(saying(answer)) as url,
-        VtnClient(url, GivenToken(SecretStr(TOKEN)), attempts=1) as vtn,
+        BulkWire(url, GivenToken(SecretStr(TOKEN)), attempts=1) as vtn,
         pytest.raises((TransientError, PermanentError)) as failure,
     ):
         vtn.upload("id", b"[]", 48, 5_000)
@@ -100,7 +100,7 @@ def test_points_count_as_taken_only_by_a_number(taken: object) -> None:
 
 @pytest.mark.parametrize("answer", [b"null", b"[]", b"48", b'"48"', b"[[48]]", b'{"entries_created": {}}', b"{}"])
 def test_json_of_another_shape_is_no_acknowledgement(answer: bytes) -> None:
-    with talking(saying(OK + answer)) as url, VtnClient(url, GivenToken(SecretStr(TOKEN)), attempts=1) as vtn:
+    with talking(saying(OK + answer)) as url, BulkWire(url, GivenToken(SecretStr(TOKEN)), attempts=1) as vtn:
         with pytest.raises((TransientError, PermanentError)):
             vtn.upload("id", b"[]", 48, 5_000)
         with pytest.raises((TransientError, PermanentError)):
@@ -151,12 +151,17 @@ def test_an_answer_of_any_size_is_read_to_its_first_mebibyte(parts: tuple[bytes,
 
 
 def test_points_that_are_read_back_may_be_more_but_not_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    longer = OK + b"[" + b",".join([b'{"x": "' + b"x" * 1_000 + b'"}'] * 2_200) + b"]"
-    with talking(saying(longer)) as url, VtnClient(url, GivenToken(SecretStr(TOKEN)), attempts=1) as vtn:
-        assert vtn.points("x", "", "", dict, lambda batches: sum(map(len, batches))) == 2_200
+    longer = (
+        OK
+        + b"["
+        + b",".join([b'{"interval_start": "2025-01-15T08:00:00Z", "x": "' + b"x" * 950 + b'"}'] * 2_200)
+        + b"]"
+    )
+    with talking(saying(longer)) as url, BulkWire(url, GivenToken(SecretStr(TOKEN)), attempts=1) as vtn:
+        assert vtn.points("x", "", "", lambda batches: sum(map(len, batches))) == 2_200
         monkeypatch.setattr(http, "MAX_READ_BACK_BYTES", 2 * answers.MAX_ANSWER_BYTES)
         with pytest.raises(TransientError, match="more than 2,097,152 bytes"):
-            vtn.points("x", "", "", dict, lambda batches: sum(map(len, batches)))
+            vtn.points("x", "", "", lambda batches: sum(map(len, batches)))
 
 
 def test_an_error_whose_text_cannot_be_read_is_that_error_all_the_same() -> None:

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from tests.untrusted_server import TOKEN, failure_of, reply, saying, talking, wired
 from venclient.errors import ConfigurationError, PermanentError
 from venclient.wires.auth import ClientCredentials, GivenToken
-from venclient.wires.bulk.client import VtnClient
+from venclient.wires.bulk import BulkWire
 from venclient.wires.http import answer_of
 
 
@@ -63,11 +63,11 @@ def test_plain_http_to_another_machine_is_refused_unless_it_is_allowed(
 ) -> None:
     given = GivenToken(SecretStr(TOKEN))
     with pytest.raises(ConfigurationError, match=r"VTN_SERVER_ADDRESS.*BULK_UPLOAD_ALLOW_HTTP"):
-        VtnClient(address, given)
+        BulkWire(address, given)
     with pytest.raises(ConfigurationError, match=r"OBTAIN_URL.*BULK_UPLOAD_ALLOW_HTTP"):
         ClientCredentials(address, "id", SecretStr("secret"))
     assert not caplog.records
-    VtnClient(address, given, allow_http=True).close()
+    BulkWire(address, given, allow_http=True).close()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "Points and token travel in the clear" in caplog.text
 
@@ -77,7 +77,7 @@ def test_plain_http_to_another_machine_is_refused_unless_it_is_allowed(
     ["http://localhost:8000", "http://127.0.0.1", "http://127.9.9.9:1/x", "http://[::1]:8444/x", "https://a.example"],
 )
 def test_plain_http_within_this_machine_and_https_need_no_leave(address: str, caplog: pytest.LogCaptureFixture) -> None:
-    VtnClient(address, GivenToken(SecretStr(TOKEN))).close()
+    BulkWire(address, GivenToken(SecretStr(TOKEN))).close()
     ClientCredentials(address, "id", SecretStr("secret"))
     assert not caplog.records
 
@@ -85,7 +85,7 @@ def test_plain_http_within_this_machine_and_https_need_no_leave(address: str, ca
 @pytest.mark.parametrize("address", ["vtn.example", "vtn.example:443/x", "ftp://vtn.example", "https://", "https://*a"])
 def test_what_is_no_address_is_told_before_anything_is_sent(address: str) -> None:
     with pytest.raises(ConfigurationError, match="correct VTN_SERVER_ADDRESS"):
-        VtnClient(address, GivenToken(SecretStr(TOKEN)), allow_http=True)
+        BulkWire(address, GivenToken(SecretStr(TOKEN)), allow_http=True)
     with pytest.raises(ConfigurationError, match="correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"):
         ClientCredentials(address, "id", SecretStr("secret"), allow_http=True)
 
@@ -104,4 +104,4 @@ def test_the_setting_holds_for_a_run_and_the_guides_own_interface_is_as_careful(
     with pytest.raises(ConfigurationError, match="BULK_UPLOAD_ALLOW_HTTP"):
         open_wire(Settings.load())
     monkeypatch.setenv("BULK_UPLOAD_ALLOW_HTTP", "true")
-    open_wire(Settings.load()).client.close()
+    open_wire(Settings.load()).close()

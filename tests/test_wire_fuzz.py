@@ -18,7 +18,8 @@ from tests.untrusted_server import TOKEN, talking, watchdogs
 from venclient.errors import VenClientError
 from venclient.models import Receipt
 from venclient.wires.auth import GivenToken
-from venclient.wires.bulk.client import SLOWEST_POINTS_PER_SECOND, VtnClient
+from venclient.wires.bulk import BulkWire
+from venclient.wires.bulk.wire import SLOWEST_POINTS_PER_SECOND
 from venclient.wires.deadlines import LOOK_EVERY_S
 
 ROUNDS = 40
@@ -27,9 +28,9 @@ TIMEOUT_S = 0.2
 LONGEST_S = TIMEOUT_S + SENT / SLOWEST_POINTS_PER_SECOND + LOOK_EVERY_S
 STALL_S = 10
 RESOURCE = {"external_resource_id": "r_load_0", "ven_name": "Aalborg"}
-CALLS: dict[str, Callable[[VtnClient], object]] = {
+CALLS: dict[str, Callable[[BulkWire], object]] = {
     "upload": lambda vtn: vtn.upload("id", b"[]", SENT, 5_000),
-    "points": lambda vtn: vtn.points("id", "2025-01-15T08:00:00Z", "2025-01-15T09:00:00Z", dict, list),
+    "points": lambda vtn: vtn.points("id", "2025-01-15T08:00:00Z", "2025-01-15T09:00:00Z", list),
     "create_resource": lambda vtn: vtn.create_resource(RESOURCE),
 }
 STATUSES = ["201 Created"] * 6 + ["200 OK"] * 6 + [
@@ -125,7 +126,7 @@ def says_that_all_were_taken(answer: bytes) -> bool:
     return response.status in (200, 201) and told["entries_created"] in (SENT, str(SENT)) and not is_of_another
 
 
-def outcome(call: str, vtn: VtnClient) -> object:
+def outcome(call: str, vtn: BulkWire) -> object:
     """What it returns, or the error."""
     try:
         return CALLS[call](vtn)
@@ -172,9 +173,7 @@ def test_no_answer_is_taken_for_another_or_does_any_harm(
             answer = answer[: chance.randrange(len(answer))] if stalls else answer
             which = f"round {number} of seed {seed}: {answer!r}"
             asked, started = 0, time.monotonic()
-            with VtnClient(
-                url, tokens, timeout_s=TIMEOUT_S, attempts=1, retry_wait_s=0.001, outage_patience_s=0
-            ) as vtn:
+            with BulkWire(url, tokens, timeout_s=TIMEOUT_S, attempts=1, retry_wait_s=0.001, outage_patience_s=0) as vtn:
                 assert is_fit(call, outcome(call, vtn), answer), which
             assert time.monotonic() - started < STALL_S / 2 + asked * LONGEST_S, which
             assert watchdogs() == before, which

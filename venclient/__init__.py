@@ -7,7 +7,7 @@ from venclient.resources.database import ResourceDatabase
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync.upload import Uploader
 from venclient.wires.auth import ClientCredentials, GivenToken
-from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.bulk import BulkWire
 
 __all__ = [
     "BulkWire",
@@ -24,5 +24,4 @@ __all__ = [
     "TransientError",
     "Uploader",
     "VenClientError",
-    "VtnClient",
 ]

@@ -31,7 +31,7 @@ from venclient.sources.hdf5 import MeterFile
 from venclient.sources.reader_process import ReaderProcess
 from venclient.sync.registration import Registration, register
 from venclient.wires.auth import GivenToken
-from venclient.wires.bulk import BulkWire, VtnClient
+from venclient.wires.bulk import BulkWire
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class VENManager:
         _require("concurrency", concurrency, at_most=64)
         self.vens: set[str] = set()
         self._connect = partial(
-            VtnClient,
+            BulkWire,
             vtn_base_url,
             GivenToken(SecretStr(bearer_token)),
             limiter=ConcurrencyLimiter(concurrency),
@@ -157,7 +157,7 @@ class VENManager:
         On cancellation, stops it and waits until it has ended, since it holds the lease, the ledger and the meter file.
         Requests in flight have 20 s to finish.
         """
-        with BulkWire(self._connect(), batch_size) as wire:
+        with self._connect(batch_size=batch_size) as wire:
             call = _Call(wire)
             # A plain future: a cancelled task would be done while its thread is still running.
             thread = asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work, call))

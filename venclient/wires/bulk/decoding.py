@@ -1,7 +1,7 @@
 """Reading stored points back from the VTN, as series that can be compared with those of the file (contracts §3)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +16,6 @@ from venclient.errors import PermanentError
 from venclient.models import MeterSeries, Month, Points, Stored
 from venclient.months import month_begins, month_start_s, months_of, start_at
 from venclient.wires.answers import MAX_SHOWN
-from venclient.wires.bulk.client import VtnClient
 
 # Points of the file in the time range of one request; the response is about 7 MB.
 POINTS_A_REQUEST = 50_000
@@ -28,7 +27,7 @@ NO_CODE = "no quality code"
 END_OF_NANOSECONDS_S = 9_214_646_400  # 2262-01-01T00:00Z
 
 
-class _Point(msgspec.Struct, gc=False):
+class Point(msgspec.Struct, gc=False):
     """A point in a response. A missing or invalid value or code is no error: it just differs from the file's."""
 
     interval_start: Annotated[datetime, msgspec.Meta(tz=True)]
@@ -59,11 +58,15 @@ class _Point(msgspec.Struct, gc=False):
         return NO_CODE if self.quality_code is None else self.quality_code[:MAX_SHOWN]
 
 
-def read_back(vtn: VtnClient, vtn_resource_id: str, like: MeterSeries) -> Iterator[Stored]:
+_Columns = list[tuple[NDArray[Any], ...]]
+Fetch = Callable[[str, str, Callable[[Iterator[list[Point]]], _Columns]], _Columns]
+
+
+def read_back(fetch: Fetch, like: MeterSeries) -> Iterator[Stored]:
     """All points of a resource that the VTN has, in time order, in requests of `POINTS_A_REQUEST` points of `like`.
 
-    Yields as many months at a time as fit into one request, but at least one. Raises `PermanentError` if a response is
-    not a list of points, and what `VtnClient` raises.
+    Yields as many months at a time as fit into one request, but at least one. `fetch`: `BulkWire.points` of the
+    resource. Raises what that raises, and `PermanentError` for far more points than in `like`.
     """
     groups = list(_month_groups(like.months))
     # From 1970 to the end of time, so that points outside the range of the file are found as well.
@@ -73,12 +76,12 @@ def read_back(vtn: VtnClient, vtn_resource_id: str, like: MeterSeries) -> Iterat
         begin, stop = group[0].begin, group[-1].stop
         indices = range(begin + POINTS_A_REQUEST, stop, POINTS_A_REQUEST)
         edges = [from_s, *(start_at(like, index) for index in indices), to_s]
-        yield Stored(begin, stop, _read(vtn, vtn_resource_id, edges))
+        yield Stored(begin, stop, _read(fetch, edges))
 
 
-def read_between(vtn: VtnClient, vtn_resource_id: str, begin_s: int, end_s: int) -> MeterSeries:
+def read_between(fetch: Fetch, begin_s: int, end_s: int) -> MeterSeries:
     """The points of a resource that start in `[begin_s, end_s)`, in unix time; raises as `read_back` does."""
-    return _read(vtn, vtn_resource_id, [begin_s, end_s])
+    return _read(fetch, [begin_s, end_s])
 
 
 def _month_groups(months: Sequence[Month]) -> Iterator[Sequence[Month]]:
@@ -91,13 +94,13 @@ def _month_groups(months: Sequence[Month]) -> Iterator[Sequence[Month]]:
     yield months[first:]
 
 
-def _read(vtn: VtnClient, vtn_resource_id: str, edges: Sequence[int]) -> MeterSeries:
+def _read(fetch: Fetch, edges: Sequence[int]) -> MeterSeries:
     """The points from the first edge up to the last, with one request from each edge to the next."""
     code_indices: dict[str, int] = {}
     columns = [_columns([], code_indices)]
     for begin_s, end_s in pairwise(edges):
         collect = partial(_collect, begin_s, end_s, code_indices)
-        columns += vtn.points(vtn_resource_id, _iso(begin_s), _iso(end_s), _Point, collect)
+        columns += fetch(_iso(begin_s), _iso(end_s), collect)
     start_s, interval_s, power_w, quality = (np.concatenate(column) for column in zip(*columns, strict=True))
     order = np.argsort(start_s, kind="stable")
     points_in_order = Points(start_s[order], power_w[order], quality[order].astype(np.uint8), interval_s[order])
@@ -105,9 +108,7 @@ def _read(vtn: VtnClient, vtn_resource_id: str, edges: Sequence[int]) -> MeterSe
     return replace(series, months=months_of(series, month_begins(points_in_order.start_s)))
 
 
-def _collect(
-    begin_s: int, end_s: int, code_indices: dict[str, int], batches: Iterator[list[_Point]]
-) -> list[tuple[NDArray[Any], ...]]:
+def _collect(begin_s: int, end_s: int, code_indices: dict[str, int], batches: Iterator[list[Point]]) -> _Columns:
     """The columns of each batch of points that start in `[begin_s, end_s)`."""
     columns, count = [], 0
     for batch in batches:
@@ -125,7 +126,7 @@ def _collect(
     return columns
 
 
-def _columns(points: list[_Point], code_indices: dict[str, int]) -> tuple[NDArray[Any], ...]:
+def _columns(points: list[Point], code_indices: dict[str, int]) -> tuple[NDArray[Any], ...]:
     """Start and interval in s, value, and index of the quality code, each (N,); adds new codes to `code_indices`."""
     starts = np.array([round(point.start_s) for point in points], dtype=np.int64)
     ends = np.array([round(point.end_s) for point in points], dtype=np.int64)

@@ -1,57 +1,40 @@
-"""A client for the calls of a bulk VTN (contracts §3), with retries."""
+"""The calls of a bulk VTN (contracts §3)."""
 
-import logging
 import time
 from collections.abc import Callable, Iterator
-from copy import copy
 from functools import partial
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import msgspec
 import orjson
 import requests
 
-from venclient.errors import (
-    ConfigurationError,
-    PermanentError,
-    TimedOutError,
-    TokenServerError,
-    TransientError,
-    UnreachableError,
-    UnreadableAnswerError,
-)
-from venclient.flow_control.limiter import ConcurrencyLimiter
-from venclient.flow_control.retries import Retries
-from venclient.models import Receipt
+from venclient.errors import PermanentError, UnreadableAnswerError
+from venclient.models import Chunk, Load, MeterSeries, Receipt, Stored, UnregisteredLoad
 from venclient.wires.answers import excerpt
 from venclient.wires.auth import TokenSource
 from venclient.wires.bulk.answers import Anything, Resource, bulk_answer
+from venclient.wires.bulk.decoding import Point, read_back, read_between
+from venclient.wires.bulk.encoding import encode
+from venclient.wires.bulk.resources import resource_body
 from venclient.wires.compression import Compression, Encoded
-from venclient.wires.http import HttpClient, answer_of
+from venclient.wires.connection import ConnectionOptions, VtnConnection
+from venclient.wires.http import answer_of
 from venclient.wires.lenient_json import batches
-
-log = logging.getLogger(__name__)
 
 # Extends the timeout of a request by its points; no known VTN is slower.
 SLOWEST_POINTS_PER_SECOND = 500
-FEW_ATTEMPTS = 3
 ITEMS = {"/report_data": "points", "/resources": "resources"}  # of the lists at these paths
 
 T = TypeVar("T")
 C = TypeVar("C")
 
 
-class VtnClient:
-    """A client for the VTN at a base address, shared by any number of threads.
+class BulkWire(VtnConnection):
+    """An `OpenWire` to a VTN with a bulk endpoint.
 
-    A call that fails with a `TransientError` is attempted up to `attempts` times, after waits that double from
-    `retry_wait_s` to a minute. Then the last error is raised: `TransientError`, `PermanentError` if the VTN refuses the
-    request, or `ConfigurationError` if it refuses the token. All threads share one `limiter`, and wait together during
-    a Retry-After and during an outage, in which attempts do not count. An outage longer than `outage_patience_s` raises
-    `ConfigurationError`, and any call after `stop()` raises `StoppedError`.
-
-    `compression`: for bodies of points, which are sent plain by default.
+    `batch_size`: points that the VTN writes per batch; `compression`: for bodies of points, which are sent plain by
+    default. `options`: see `VtnConnection`.
     """
 
     def __init__(
@@ -59,82 +42,42 @@ class VtnClient:
         base_url: str,
         tokens: TokenSource,
         *,
-        timeout_s: float = 30.0,
-        attempts: int = 10,
-        retry_wait_s: float = 0.5,
-        outage_patience_s: float = 7200.0,
-        limiter: ConcurrencyLimiter | None = None,
+        batch_size: int = 5_000,
         compression: Compression | None = None,
-        ca_file: str | None = None,
-        allow_http: bool = False,
+        **options: Unpack[ConnectionOptions],
     ) -> None:
-        self.limiter = limiter or ConcurrencyLimiter()
-        self._http = HttpClient(base_url, tokens, ca_file=ca_file, allow_http=allow_http)
-        self._tokens = tokens
-        self._timeout_s = timeout_s
+        super().__init__(base_url, tokens, **options)
+        self._batch_size = batch_size
         self._compression = compression or Compression(is_taken=False)
-        self._retries = Retries(
-            self.limiter,
-            self._probe,
-            max_attempts=attempts,
-            first_wait_s=retry_wait_s,
-            patience_s=outage_patience_s,
-        )
 
-    def __enter__(self) -> Self:
-        return self
+    def send(self, load: Load, chunk: Chunk) -> Receipt:
+        """See `Wire.send`."""
+        return self.upload(load.vtn_resource_id, encode(chunk), len(chunk), self._batch_size)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def read_back(self, load: Load, like: MeterSeries) -> Iterator[Stored]:
+        """See `Wire.read_back`."""
+        return read_back(partial(self.points, load.vtn_resource_id), like)
 
-    def stop(self) -> None:
-        """Let requests in flight finish and send no others: calls raise `StoppedError` from now on.
+    def read_between(self, load: Load, begin_s: int, end_s: int) -> MeterSeries:
+        """See `Wire.read_between`."""
+        return read_between(partial(self.points, load.vtn_resource_id), begin_s, end_s)
 
-        A token fetch in progress is aborted, as it is for requests that are not sent yet.
-        """
-        self._retries.stop()
-        self._tokens.cut()
-
-    def cut(self) -> None:
-        """Stop, and abort requests in flight, whose outcome remains unknown."""
-        self.stop()
-        self._http.cut()
-
-    def close(self) -> None:
-        """Close the sessions of all threads."""
-        self._http.close()
-
-    @property
-    def base_url(self) -> str:
-        """The base address, without a slash at its end."""
-        return self._http.base_url
-
-    @property
-    def waiting_for(self) -> str | None:
-        """What requests are waiting for, as text; None if they are not."""
-        return self._retries.waiting_for
-
-    def with_few_attempts(self) -> Self:
-        """The same client for optional calls: three attempts each, and no waiting for an outage to end."""
-        few = copy(self)
-        few._retries = self._retries.with_few_attempts(FEW_ATTEMPTS)
-        return few
-
-    def check(self) -> None:
-        """Make a small request; raises `ConfigurationError` if the VTN is unreachable or refuses the token."""
+    def register_ven(self, ven: str) -> None:
+        """See `Wire.register_ven`."""
+        body = orjson.dumps({"ven_name": ven, "client_name": f"Client_{ven}"})
         try:
-            self._retries.call(self._probe, max_attempts=FEW_ATTEMPTS)
-        except TokenServerError as error:
-            raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
-        except (UnreachableError, TimedOutError) as error:
-            raise ConfigurationError(f"The VTN is not there. {error}").advised("vtn not there") from error
-        except TransientError as error:
-            log.warning("The VTN is there, but in trouble: %s", error)
+            self._retries.call(lambda: answer_of(*self._post("/vens", body)))
         except PermanentError as error:
-            # Uploads do not need this call, which a VTN may lack, but a wrong base address looks the same.
-            log.warning("%s/resources is answered %s: is this the VTN's base address?", self.base_url, error)
+            if error.status != 409:
+                raise
+
+    def register_load(self, load: UnregisteredLoad) -> str:
+        """See `Wire.register_load`."""
+        return self.create_resource(resource_body(load))
+
+    def knows(self, load: Load) -> bool:
+        """See `Wire.knows`."""
+        return self.lists(load.vtn_resource_id, load.external_resource_id, load.ven)
 
     def upload(self, vtn_resource_id: str, body: Encoded, points: int, batch_size: int) -> Receipt:
         """Send the encoded points of one resource, and return once the VTN has acknowledged every one of them.
@@ -157,15 +100,6 @@ class VtnClient:
         with self._compression.body(body) as compressible:
             status, failures = self._retries.call(lambda: compressible.send(post), vtn_resource_id, points)
         return Receipt(points, (*failures, str(status)), time.monotonic() - started)
-
-    def create_ven(self, ven: str) -> None:
-        """Register a VEN; does nothing if it is registered already."""
-        body = orjson.dumps({"ven_name": ven, "client_name": f"Client_{ven}"})
-        try:
-            self._retries.call(lambda: answer_of(*self._post("/vens", body)))
-        except PermanentError as error:
-            if error.status != 409:
-                raise
 
     def create_resource(self, resource: dict[str, Any]) -> str:
         """Create a resource, unless it exists already, and return the VTN's id of it (contracts §3)."""
@@ -194,16 +128,14 @@ class VtnClient:
         created, _ = self._retries.call(post)
         return created or self._find_resource(resource)
 
-    def points(
-        self, vtn_resource_id: str, start: str, end: str, shape: type[T], collect: Callable[[Iterator[list[T]]], C]
-    ) -> C:
+    def points(self, vtn_resource_id: str, start: str, end: str, collect: Callable[[Iterator[list[Point]]], C]) -> C:
         """What `collect` returns for the points of a resource that the VTN has from `start` up to `end` (ISO 8601).
 
-        It gets them in batches while they arrive, each point as a `shape` that `msgspec` knows, and is called again if
-        the request is retried. Raises `PermanentError` if the response is not a list of such points.
+        It gets them in batches while they arrive, and is called again if the request is retried. Raises
+        `PermanentError` if the response is not a list of points.
         """
         params = {"resource_id": vtn_resource_id, "start": start, "end": end}
-        collected, _ = self._retries.call(partial(self._get_list, "/report_data", params, shape, collect))
+        collected, _ = self._retries.call(partial(self._get_list, "/report_data", params, Point, collect))
         return collected
 
     def lists(self, vtn_resource_id: str, external_resource_id: str, ven: str) -> bool:
