@@ -5,6 +5,7 @@ import math
 import socket
 import struct
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from types import MethodType
@@ -28,8 +29,17 @@ Kind = Refusal | Unheard | Stored
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 s; closing then sends RST in place of FIN
 
 
-def refusal(fault: str, retry_after_s: int, redirect_to: str) -> Response:
-    """The response of a fault that stores nothing."""
+def _with_detail(status: int, detail: str, headers: Mapping[str, str]) -> Response:
+    return JSONResponse({"detail": detail}, status, headers)
+
+
+def refusal(
+    fault: str,
+    retry_after_s: int,
+    redirect_to: str,
+    refuse: Callable[[int, str, Mapping[str, str]], Response] = _with_detail,
+) -> Response:
+    """The response of a fault that stores nothing; `refuse` makes it of a status, a sentence and headers."""
     if fault == "html_before":
         return html()
     if fault == "redirect":
@@ -42,12 +52,12 @@ def refusal(fault: str, retry_after_s: int, redirect_to: str) -> Response:
     if fault == "503-date":
         # An HTTP date has whole seconds: rounded down, it would come too early.
         headers["Retry-After"] = formatdate(math.ceil(time.time()) + retry_after_s, usegmt=True)
-    return JSONResponse({"detail": f"Fault {fault}, as switched on"}, int(fault[:3]), headers)
+    return refuse(int(fault[:3]), f"Fault {fault}, as switched on", headers)
 
 
-def html() -> Response:
-    """A web page with status 201, as a proxy or a login page may send it."""
-    return HTMLResponse("<!doctype html><title>Welcome</title><p>Please sign in.", 201)
+def html(status: int = 201) -> Response:
+    """A web page with a status of success, as a proxy or a login page may send it."""
+    return HTMLResponse("<!doctype html><title>Welcome</title><p>Please sign in.", status)
 
 
 def nothing_taken() -> Response:

@@ -4,50 +4,30 @@
 outcomes. All of it is middleware: the application does not know of it.
 """
 
-import asyncio
-import random
 import time
-from collections import deque
-from typing import Annotated, get_args
+from typing import get_args
 from urllib.parse import parse_qs
 
 import msgspec
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vtn import body, faults
+from vtn.injection import CommonSwitches, FaultSequence, buffered_response, pace, read_whole
 from vtn.tokens import Tokens
 
 
-class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which faults to inject.
+class Switches(CommonSwitches[faults.Kind], frozen=True):
+    """Which faults to inject into bulk uploads.
 
-    Bulk uploads take their faults from `script` first, one each (None: no fault); after that they get any of `kinds`
-    with probability `rate`. More than `max_points` points are answered with 413, more than `max_in_flight` uploads at a
-    time with 429, and a point that starts at one of `refuses` with 422. Points that start at one of `leaves_out` are
-    neither stored nor counted in the response. Every compressed body gets the fault `gzip`, as from a VTN that does not
+    A point that starts at one of `refuses` is answered with 422. Points that start at one of `leaves_out` are neither
+    stored nor counted in the response. Every compressed body gets the fault `gzip`, as from a VTN that does not
     support compression.
     """
 
-    rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    kinds: tuple[faults.Kind, ...] = ()
-    seed: int = 0
-    script: tuple[faults.Kind | None, ...] = ()
-    points_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    max_in_flight: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    max_points: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    refuses: frozenset[str] = frozenset()
     leaves_out: frozenset[str] = frozenset()
     gzip: faults.Kind | None = None
-    stall_s: Annotated[float, msgspec.Meta(ge=0)] = 2.0
-    retry_after_s: Annotated[int, msgspec.Meta(ge=0)] = 1
-    redirect_to: str = "http://127.0.0.2:9/elsewhere"
-    expire_tokens: bool = False
-
-    def __post_init__(self) -> None:
-        if self.rate and not self.kinds:
-            raise ValueError("a rate needs kinds of faults to choose from")
 
 
 class Seen(msgspec.Struct):
@@ -109,7 +89,7 @@ class Switchboard:
             return await self._app(scope, receive, send)
         self._in_flight += 1
         try:
-            encoded = await _read(receive)
+            encoded = await read_whole(receive)
             if encoded is not None:
                 await self._upload(encoded, scope, receive, send)
         finally:
@@ -132,7 +112,7 @@ class Switchboard:
             answer = faults.refusal(seen.fault, self._switches.retry_after_s, self._switches.redirect_to)
         elif seen.fault not in get_args(faults.Unheard):
             answer = await self._store(seen, encoded, scope, receive)
-            await self._throttle(seen, arrived)
+            await pace(seen.points, self._switches.points_per_second, arrived)
         if answer is None:
             if seen.fault in ("timeout", "timeout_after"):
                 await faults.stall(receive, self._switches.stall_s)
@@ -142,18 +122,12 @@ class Switchboard:
             await answer(scope, receive, send)
 
     async def _store(self, seen: Seen, encoded: bytes, scope: Scope, receive: Receive) -> Response | None:
-        answer = await _buffered_response(self._app, scope, receive, encoded)
+        answer = await buffered_response(self._app, scope, receive, encoded)
         if answer.status_code == 201:
             seen.stored = msgspec.json.decode(answer.body, type=Entries).entries_created
         if seen.fault in ("reset_after", "timeout_after"):
             return None
         return faults.html() if seen.fault == "html" else answer
-
-    async def _throttle(self, seen: Seen, arrived: float) -> None:
-        """Sleep until the request has taken as long as its points are set to take, including the work already done."""
-        if self._switches.points_per_second:
-            answers_at = arrived + seen.points / self._switches.points_per_second
-            await asyncio.sleep(answers_at - time.monotonic())
 
     def _log_upload(self, scope: Scope, points: list[msgspec.Raw], encoding: str, body_bytes: int) -> Seen:
         query = parse_qs(scope["query_string"].decode())
@@ -182,16 +156,11 @@ class Switchboard:
         limit = self._switches.max_in_flight
         if limit is not None and self._in_flight > limit:
             return "429"
-        if self._script:
-            return self._script.popleft()
-        if self._random.random() < self._switches.rate:
-            return self._random.choice(self._switches.kinds)
-        return None
+        return self._faults.next()
 
     def _apply(self, switches: Switches) -> None:
         self._switches = switches
-        self._script = deque(switches.script)
-        self._random = random.Random(switches.seed)
+        self._faults = FaultSequence(switches)
         if switches.expire_tokens:
             self._tokens.expire_all()
 
@@ -204,19 +173,6 @@ class Switchboard:
 
     async def _get_in_flight(self) -> dict[str, int]:
         return {"in_flight": self._in_flight}
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The body, or enough of it to show that it is too large; None if the client disconnects before its end."""
-    encoded = bytearray()
-    while len(encoded) <= body.MAX_BYTES:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        encoded += message["body"]
-        if not message["more_body"]:
-            break
-    return bytes(encoded)
 
 
 def _encoding(scope: Scope) -> str:
@@ -253,21 +209,3 @@ def _interval_start(points: list[msgspec.Raw]) -> str | None:
         return msgspec.json.decode(points[0], type=Start).interval_start if points else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-async def _buffered_response(app: ASGIApp, scope: Scope, receive: Receive, encoded: bytes) -> Response:
-    """The application's response to this body, buffered instead of sent."""
-    unread: list[Message] = [{"type": "http.request", "body": encoded, "more_body": False}]
-    messages: list[Message] = []
-
-    async def replay() -> Message:
-        return unread.pop() if unread else await receive()
-
-    async def collect(message: Message) -> None:
-        messages.append(message)
-
-    await app(scope, replay, collect)
-    start, *parts = messages
-    answer = Response(b"".join(part.get("body", b"") for part in parts), start["status"])
-    answer.raw_headers = start["headers"]
-    return answer

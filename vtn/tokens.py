@@ -73,8 +73,8 @@ class Tokens:
 
     def issue(self, authorization: str) -> str | None:
         """Issue a token if HTTP Basic names a client and its secret; otherwise None."""
-        client_id, secret = _basic_credentials(authorization)
-        if not _matches(secret, self._clients.get(client_id)):
+        client_id, secret = basic_credentials(authorization)
+        if not matches(secret, self._clients.get(client_id)):
             return None
         now = time.monotonic()
         # Expired tokens are removed here; otherwise they would accumulate for as long as the VTN runs.
@@ -87,12 +87,12 @@ class Tokens:
         """The sender of this `Authorization` header. Raises 401 for a missing, unknown or expired token."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise _unauthorized('Bearer realm="vtn"', "No bearer token")
-        if self._expires_at.get(token, 0.0) > time.monotonic() or _matches(token, self._bearer_token):
+            raise unauthorized('Bearer realm="vtn"', "No bearer token")
+        if self._expires_at.get(token, 0.0) > time.monotonic() or matches(token, self._bearer_token):
             return Caller(None)
         ven_name = self._ven_of_token(token)
         if ven_name is None:
-            raise _unauthorized('Bearer realm="vtn", error="invalid_token"', "The token is unknown or expired")
+            raise unauthorized('Bearer realm="vtn", error="invalid_token"', "The token is unknown or expired")
         return Caller(ven_name)
 
     def expire_all(self) -> None:
@@ -100,7 +100,7 @@ class Tokens:
         self._expires_at.clear()
 
 
-def _basic_credentials(authorization: str) -> tuple[str, str]:
+def basic_credentials(authorization: str) -> tuple[str, str]:
     """Client id and secret, form-decoded after the split, as either may contain a colon (RFC 6749 §2.3.1)."""
     scheme, _, encoded = authorization.partition(" ")
     try:
@@ -111,10 +111,11 @@ def _basic_credentials(authorization: str) -> tuple[str, str]:
     return unquote_plus(client_id), unquote_plus(secret)
 
 
-def _matches(given: str, expected: str | None) -> bool:
+def matches(given: str, expected: str | None) -> bool:
     """Compare in constant time, so that response times reveal nothing about a secret."""
     return expected is not None and hmac.compare_digest(given.encode(), expected.encode())
 
 
-def _unauthorized(challenge: str, detail: str) -> HTTPException:
+def unauthorized(challenge: str, detail: str) -> HTTPException:
+    """The 401 of a request without a good token, and how to send one."""
     return HTTPException(401, detail, headers={"WWW-Authenticate": challenge})

@@ -1,0 +1,73 @@
+"""A VTN as a process: binds a port, and prints one line once it accepts requests."""
+
+import signal
+import socket
+from ipaddress import ip_address
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from vtn.errors import CannotStart
+from vtn.well_known import SECRETS
+
+CLIENT_SECRET_ADVICE = "give one of your own with OAUTH_CLIENT_SECRET, or --client-secret"
+TOKEN_ADVICE = "set VTN_BEARER_TOKEN to another"
+
+# Longer than a client pauses between requests: closing a connection while a request arrives looks like a fault.
+_KEEP_ALIVE_S = 75
+_GRACE_S = 5  # for requests in progress at shutdown
+
+
+class _Server(uvicorn.Server):
+    """Prints a line once it listens; uvicorn only logs this."""
+
+    def __init__(self, config: uvicorn.Config, base_path: str, token_path: str) -> None:
+        super().__init__(config)
+        self._base_path = base_path
+        self._token_path = token_path
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            origin = "http://{}:{}".format(*listener.getsockname()[:2])
+            tokens = f"{origin}{self._token_path}"
+            print(f"VTN ready at {origin}{self._base_path} (tokens at {tokens})", flush=True)  # noqa: T201
+
+
+def run(app: ASGIApp, listener: socket.socket, base_path: str, token_path: str) -> None:
+    """Serve until SIGTERM or Ctrl-C, which end the process with exit code 0."""
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_level="warning",
+        lifespan="off",
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _exit_cleanly)
+    _Server(config, base_path, token_path).run(sockets=[listener])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 is any free one. Raises `CannotStart`."""
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # Python adds the address in brackets
+        raise CannotStart(f"Cannot listen on {host}:{port}: {reason}. Choose another with --port") from None
+
+
+def require_secret(listener: socket.socket, secret: str | None, name: str, advice: str) -> None:
+    """Raise `CannotStart` if other machines can reach the VTN and this secret is published in this project."""
+    address = listener.getsockname()[0]
+    if secret in SECRETS and not ip_address(address).is_loopback:
+        raise CannotStart(f"Other machines reach {address}, and {name} is no secret: {advice}")
+
+
+def _exit_cleanly(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Exit with code 0: once uvicorn has answered the requests in progress, it raises the signal again."""
+    raise SystemExit(0)

@@ -1,0 +1,189 @@
+"""The database of the standard calls: every object in one SQLite file, its JSON as the client sent it.
+
+A request is one transaction, which is on disk (`synchronous=FULL`) before it is answered: whatever was answered with
+201 or 200 survives `kill -9` and a power failure. A `Store` belongs to one thread.
+"""
+
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Self
+
+from vtn.errors import CannotStart
+from vtn.standard.filters import Filters
+
+ObjectType = Literal["PROGRAM", "EVENT", "REPORT", "VEN", "RESOURCE"]
+
+_APPLICATION_ID = 0x56544E33  # "VTN3"
+_SCHEMA = f"""
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+CREATE TABLE IF NOT EXISTS objects (
+    object INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, client_id TEXT NOT NULL,
+    name TEXT, program_id TEXT, event_id TEXT, ven_id TEXT, client_name TEXT, targets TEXT,
+    created TEXT NOT NULL, modified TEXT NOT NULL, content TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS objects_by_name ON objects (type, name);
+CREATE INDEX IF NOT EXISTS objects_by_client ON objects (type, client_id);
+CREATE INDEX IF NOT EXISTS objects_by_client_name ON objects (type, client_id, client_name);
+"""
+_COLUMNS = "object, id, type, client_id, program_id, ven_id, targets, created, modified, content"
+_BATCH = 20  # objects a read: a month's report has 50 kB, and the event loop waits for a read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An object before it is stored.
+
+    `content` is a JSON object with at least one field, without what the VTN adds. Without a `client_id`, the object is
+    of no client. `targets` is a JSON list, None where there are none.
+    """
+
+    content: str
+    client_id: str = ""
+    name: str | None = None
+    program_id: str | None = None
+    event_id: str | None = None
+    ven_id: str | None = None
+    client_name: str | None = None
+    targets: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as it is stored; `key` rises in the order of creation, and times are UTC, as 2025-01-15T08:00:00Z."""
+
+    key: int
+    id: str
+    type: ObjectType
+    client_id: str
+    program_id: str | None
+    ven_id: str | None
+    targets: str | None
+    created: str
+    modified: str
+    content: str
+
+
+class Store:
+    """The database, to be used as a context manager. Raises `CannotStart` if the file is not a store of this version.
+
+    `version` is a number such as 310: bodies differ between versions, and so a store is of one of them.
+    """
+
+    def __init__(self, file: Path, version: int) -> None:
+        try:
+            self._db = sqlite3.connect(file, isolation_level="IMMEDIATE")
+            self._require_own(file, version)
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version = {version}")
+        except sqlite3.Error as error:
+            raise CannotStart(f"Cannot keep reports in {file}: {error}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def add(self, object_type: ObjectType, draft: Draft) -> Stored:
+        """Store a new object under a new id."""
+        now = _now()
+        object_id = str(uuid.uuid4())
+        with self._db:
+            added = self._db.execute(
+                "INSERT INTO objects (id, type, client_id, name, program_id, event_id, ven_id, client_name, targets,"
+                " content, created, modified) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (object_id, object_type, *_values(draft), now, now),
+            )
+        return _stored(added.lastrowid or 0, object_id, object_type, now, now, draft)
+
+    def replace(self, old: Stored, draft: Draft) -> Stored:
+        """Put this in the place of a stored object, which keeps its id."""
+        now = _now()
+        with self._db:
+            self._db.execute(
+                "UPDATE objects SET client_id = ?, name = ?, program_id = ?, event_id = ?, ven_id = ?, client_name = ?,"
+                " targets = ?, content = ?, modified = ? WHERE object = ?",
+                (*_values(draft), now, old.key),
+            )
+        return _stored(old.key, old.id, old.type, old.created, now, draft)
+
+    def delete(self, stored: Stored) -> None:
+        """Delete an object; a VEN goes with its resources."""
+        with self._db:
+            self._db.execute("DELETE FROM objects WHERE object = ?", (stored.key,))
+            self._db.execute("DELETE FROM objects WHERE type = 'RESOURCE' AND ven_id = ?", (stored.id,))
+
+    def get(self, object_type: ObjectType, object_id: str, filters: Filters) -> Stored | None:
+        """The object with this id, if the filters let it through."""
+        condition, values = filters.condition()
+        row = self._db.execute(
+            f"SELECT {_COLUMNS} FROM objects WHERE id = ? AND type = ? AND {condition}",
+            (object_id, object_type, *values),
+        ).fetchone()
+        return Stored(*row) if row else None
+
+    def has(self, object_type: ObjectType, filters: Filters, besides: Stored | None = None) -> bool:
+        """Whether there is an object that the filters let through, besides this one."""
+        condition, values = filters.condition()
+        found = self._db.execute(
+            f"SELECT 1 FROM objects WHERE type = ? AND object != ? AND {condition} LIMIT 1",
+            (object_type, besides.key if besides else 0, *values),
+        )
+        return found.fetchone() is not None
+
+    def list(
+        self, object_type: ObjectType, filters: Filters, *, skip: int, limit: int, newest_first: bool
+    ) -> Iterator[list[Stored]]:
+        """The objects that the filters let through, in batches; `limit` -1 is all.
+
+        Each batch is a read of its own, from behind the last key: other requests may write between two of them.
+        """
+        condition, values = filters.condition()
+        order, beyond, last = ("DESC", "<", 2**62) if newest_first else ("ASC", ">", 0)
+        while limit != 0:
+            count = _BATCH if limit < 0 else min(_BATCH, limit)
+            # Keys alone are sorted and skipped; the JSON is read of those that are left.
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM objects WHERE object IN (SELECT object FROM objects WHERE type = ?"
+                f" AND object {beyond} ? AND {condition} ORDER BY object {order} LIMIT ? OFFSET ?)"
+                f" ORDER BY object {order}",
+                (object_type, last, *values, count, skip),
+            ).fetchall()
+            if rows:
+                yield [Stored(*row) for row in rows]
+            if len(rows) < count:
+                return
+            limit, skip, last = limit - count if limit > 0 else limit, 0, rows[-1][0]
+
+    def _require_own(self, file: Path, version: int) -> None:
+        (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
+        (stored_version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if application_id == _APPLICATION_ID:
+            if stored_version != version:
+                raise CannotStart(f"Cannot keep reports in {file}: it is the store of another version of OpenADR")
+        elif self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise CannotStart(f"Cannot keep reports in {file}: it is a database of something else")
+
+
+def _stored(key: int, object_id: str, object_type: ObjectType, created: str, modified: str, draft: Draft) -> Stored:
+    return Stored(
+        key, object_id, object_type, draft.client_id, draft.program_id, draft.ven_id, draft.targets, created, modified,
+        draft.content,
+    )  # fmt: skip
+
+
+def _values(draft: Draft) -> tuple[str | None, ...]:
+    return (
+        draft.client_id, draft.name, draft.program_id, draft.event_id, draft.ven_id, draft.client_name, draft.targets,
+        draft.content,
+    )  # fmt: skip
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
