@@ -12,7 +12,7 @@ test: $(INSTALLED)  ## The tests without the long ones (a quarter of an hour on 
 	$(BIN)/python -m pytest
 
 test-fast: $(INSTALLED)  ## Those that start no server and no command (a minute)
-	$(BIN)/python -m pytest --fast
+	$(BIN)/python -m pytest --fast -n 2
 
 test-all: $(INSTALLED)  ## Every test, including the long ones: before a release
 	$(BIN)/python -m pytest -m "long or not long"

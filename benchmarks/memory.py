@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import ROUNDS, Figure, Section, medians
 from benchmarks.stand import SINK, YEAR, Stand, serving
-from venclient.sources.hdf5 import POINTS_BYTES
+from venclient.sources.hdf5 import Sizes
 
 FIRST_START_S = 1_736_928_000
 MAX_MB = 400
@@ -82,7 +82,7 @@ def measure() -> Section:
         )
         for length, peak_mb in zip(lengths[1:], peaks_mb[1:], strict=True)
     ]
-    return Section("Memory", TEXT.format(rounds=ROUNDS, shared_mb=POINTS_BYTES / 1e6), [*figures, *growth])
+    return Section("Memory", TEXT.format(rounds=ROUNDS, shared_mb=Sizes().points_bytes / 1e6), [*figures, *growth])
 
 
 def _peak_mb(stand: Stand, vtn_url: str, points: int) -> float:

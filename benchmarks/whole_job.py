@@ -8,12 +8,12 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from benchmarks.figures import Figure, Section
 from benchmarks.stand import YEAR, Stand
 from venclient.models import Load
-from venclient.sources.hdf5 import MeterFile
 
 VENS = 287
 BATCH_LOADS = 500
@@ -58,13 +58,13 @@ def _equal_points(stand: Stand) -> int:
 
 
 def _equal_in_batch(h5: Path, store: Path, loads: list[Load]) -> int:
-    with MeterFile(h5) as meters, closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as points:
+    with h5py.File(h5) as meters, closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as points:
         return sum(_equal_in_load(meters, points, load) for load in loads)
 
 
-def _equal_in_load(meters: MeterFile, store: sqlite3.Connection, load: Load) -> int:
+def _equal_in_load(meters: h5py.File, store: sqlite3.Connection, load: Load) -> int:
     """The number of points if they equal the dataset's rows, each an hour of good quality; otherwise 0."""
-    start_s, power_w = meters.rows(load.h5_meter_id, load.load_component).T
+    start_s, power_w = meters[f"meters/{load.h5_meter_id}/{load.load_component}/power"][...].T
     rows = store.execute(
         "SELECT start, value, interval_s = ? AND quality_code = 'GOOD' FROM points"
         " WHERE resource = (SELECT resource FROM resources WHERE id = ?) ORDER BY start",

@@ -82,11 +82,16 @@ def stop_on_signals() -> Iterator[Stop]:
 
 
 def run_worker(
-    options: list[str], environment: Mapping[str, str], stop: Stop, trouble: Callable[[], str | None] = lambda: None
+    options: list[str],
+    environment: Mapping[str, str],
+    stop: Stop,
+    trouble: Callable[[], str | None] = lambda: None,
+    ends_within_s: float = ENDS_WITHIN_S,
 ) -> int:
     """Run `prefect worker start` and return its exit code; stopped by `stop`, or when `trouble` returns a message.
 
-    Its runs are stopped first, and waited for up to `GRACE_S`. A second Ctrl-C kills them and the worker.
+    Its runs are stopped first, and waited for up to `GRACE_S`; then the worker, for up to `ends_within_s`. A second
+    Ctrl-C kills them and the worker.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "worker", "start", *options],
@@ -104,9 +109,9 @@ def run_worker(
             return process.returncode
         _end_runs(process.pid)  # before the worker, which would kill them
         process.terminate()
-        process.wait(ENDS_WITHIN_S)
+        process.wait(ends_within_s)
     except subprocess.TimeoutExpired:
-        sys.stderr.write(f"bulk-upload: The worker did not end within {ENDS_WITHIN_S:.0f} s, and is killed\n")
+        sys.stderr.write(f"bulk-upload: The worker did not end within {ends_within_s:.0f} s, and is killed\n")
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

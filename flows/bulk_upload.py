@@ -2,13 +2,11 @@
 
 import logging
 from contextlib import ExitStack
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
@@ -16,12 +14,12 @@ from flows.outcome import Summary, ended, not_run
 from tasks.dispatch import end_earlier_slices, upload_slices
 from tasks.plan import plan_upload
 from tasks.reports import reported_progress
-from tasks.run import begun_at, opened_run
+from tasks.run import begun_at, opened_run, thread_pool
 from tasks.upload import upload_batches
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.models import vens_title
-from venclient.resources.selection import partition
-from venclient.run.stopping import next_deadline, stopped_at, stopped_by_signals
+from venclient.resources import partition
+from venclient.run import next_deadline, stopped_at, stopped_by_signals
 from venclient.untrusted_text import visible
 
 log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name
@@ -38,11 +36,7 @@ def _run_name() -> str:
     return visible(name + (f", until {given['deadline']}" if given["deadline"] else ""))
 
 
-@flow(
-    name="bulk-upload",
-    flow_run_name=_run_name,
-    task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(SLICES_MAX)),
-)
+@flow(name="bulk-upload", flow_run_name=_run_name, task_runner=thread_pool(SLICES_MAX))
 def bulk_upload(
     vens: list[str] | None = None,
     limit_loads: Annotated[int, Field(ge=1)] | None = None,

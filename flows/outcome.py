@@ -16,10 +16,7 @@ from tasks.plan import not_begun
 from tasks.report_errors import log_report_errors
 from tasks.reports import publish_summary, publish_unfinished
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
-from venclient.run.engine import Run
-from venclient.run.progress import Snapshot
-from venclient.run.spot_checks import CONFIRMED, NOT_CONFIRMED, SpotChecks
-from venclient.run.work import Work, with_finished
+from venclient.run import Run, Snapshot, SpotChecks, Work, earlier_points_label
 
 REASONS_SHOWN = 3
 
@@ -47,8 +44,8 @@ class Summary:
 
     @property
     def earlier_points_label(self) -> str:
-        """How reports call the points acknowledged before this run: confirmed by spot checks, or not."""
-        return CONFIRMED if self.already_there_confirmed else NOT_CONFIRMED
+        """As `earlier_points_label` of the run's spot checks."""
+        return earlier_points_label(are_confirmed=self.already_there_confirmed)
 
     @property
     def success(self) -> bool:
@@ -56,7 +53,7 @@ class Summary:
         return self.successful == self.total_loads
 
 
-_outcomes: ContextVar[list[State[Summary]] | None] = ContextVar("outcomes", default=None)
+_outcomes: ContextVar[list[State[Summary]]] = ContextVar("outcomes")
 
 
 @contextmanager
@@ -85,32 +82,25 @@ def ended(run: Run, work: Work) -> State[Summary]:
     """Publish the last reports of a run, and return its final state."""
     _hide_traceback()
     state = _final_state(run, work)
-    outcomes_within = _outcomes.get()
-    if outcomes_within is not None:
-        outcomes_within.append(state)
+    _outcomes.get([]).append(state)
     return state
 
 
 def _final_state(run: Run, work: Work) -> State[Summary]:
-    unfinished = run.ven_results.unfinished()
-    tables = ((ven, with_finished(run, ven, results)) for ven, results in unfinished.items())
-    publish_unfinished(tables, run.spot_checks.words)
+    publish_unfinished(run)
     snapshot = run.progress.snapshot()
     if run.part_of is None:  # a slice is summed up by the run that it is part of
         if snapshot.points_sent and not run.ended_by:
             with log_report_errors():
-                run.uploader.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
-        publish_summary(snapshot, work, run.progress.throughput, run.spot_checks)
+                run.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
+        publish_summary(run, work, snapshot)
     summary = _summary(snapshot, work, run.spot_checks)
+    message = _done_message(summary) if summary.success else _incomplete_message(summary, run)
+    if summary.warning:
+        message += f". {summary.warning}"
     if not summary.success:
-        message = _with_warning(_incomplete_message(summary, run), summary)
         is_stopped = run.stopped_by and not run.ended_by
         return (Cancelled if is_stopped else Failed)(message=message, data=IncompleteError(message, summary))
-    message = (
-        f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
-        f"{summary.points_already_there:,} {summary.earlier_points_label}"
-    )
-    message = _with_warning(message, summary)
     if run.stopped_by and _is_cancelled():  # Prefect accepts no other final state then
         return Cancelled(message=f"{message}; it was cancelled at its very end", data=IncompleteError(message, summary))
     return Completed(message=message, data=summary)
@@ -138,6 +128,13 @@ def _hide_traceback() -> None:
     logging.getLogger("prefect.flow_runs").addFilter(_is_not_redundant)
 
 
+def _done_message(summary: Summary) -> str:
+    return (
+        f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
+        f"{summary.points_already_there:,} {summary.earlier_points_label}"
+    )
+
+
 def _incomplete_message(summary: Summary, run: Run) -> str:
     reasons = "; ".join(summary.failures[:REASONS_SHOWN])
     failed = f"{summary.failed} of {summary.total_loads} loads failed" + (f": {reasons}" if reasons else "")
@@ -152,10 +149,6 @@ def _incomplete_message(summary: Summary, run: Run) -> str:
     else:
         message = f"Ended early, {message}: their tasks tell why, or the loads table no longer has them"
     return f"{message}. {failed}" if summary.failed else message
-
-
-def _with_warning(message: str, summary: Summary) -> str:
-    return f"{message}. {summary.warning}" if summary.warning else message
 
 
 def _summary(snapshot: Snapshot, work: Work, checks: SpotChecks) -> Summary:

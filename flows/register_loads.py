@@ -1,19 +1,16 @@
 """The flow `register-loads`: registers VENs and their loads with the VTN."""
 
-from typing import Any, cast
-
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
-from tasks.register import opened_registrar, register_ven
+from tasks.register import opened_registration, register_ven
 from tasks.report_errors import log_report_errors
+from tasks.run import thread_pool
 from venclient.errors import ConfigurationError
-from venclient.sync.registration import Registration
+from venclient.sync import Registration
 from venclient.untrusted_text import markdown, visible
 
 CONCURRENT_VENS = 4
@@ -21,7 +18,7 @@ FAILURES_SHOWN = 3
 FAILURES_LISTED = 100
 
 
-@flow(name="register-loads", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(CONCURRENT_VENS)))
+@flow(name="register-loads", task_runner=thread_pool(CONCURRENT_VENS))
 def register_loads(
     vens: list[str] | None = None, resources_db: DatabaseParameter = None, vtn_url: AddressParameter = None
 ) -> State[Registration]:
@@ -37,8 +34,8 @@ def register_loads(
     """
     try:
         settings = settings_for_run(RunSettings(resources_db=resources_db, vtn_url=vtn_url))
-        with opened_registrar(settings) as registrar:
-            outlines = registrar.resources.vens(vens)
+        with opened_registration(settings) as resources:
+            outlines = resources.vens(vens)
             parts = register_ven.map([outline.ven for outline in outlines if outline.unregistered]).result()
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)

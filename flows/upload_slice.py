@@ -1,26 +1,20 @@
 """The flow `upload-slice`: uploads some VENs of a `bulk-upload` run, on any worker."""
 
 from contextlib import ExitStack
-from typing import Any, cast
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from config.parameters import RunSettings, settings_for_run
 from flows.outcome import Summary, ended, not_run
 from tasks.plan import plan_upload
-from tasks.run import opened_run
+from tasks.run import opened_run, thread_pool
 from tasks.upload import BATCHES_AT_A_TIME, upload_batches
 from venclient.errors import ConfigurationError, StoppedError
-from venclient.run.stopping import stopped_by_signals
+from venclient.run import stopped_by_signals
 
 
-@flow(
-    name="upload-slice",
-    task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)),
-)
+@flow(name="upload-slice", task_runner=thread_pool(BATCHES_AT_A_TIME))
 def upload_slice(
     vens: list[str], part_of: str, settings: RunSettings | None = None, only_failed: bool = False
 ) -> State[Summary]:

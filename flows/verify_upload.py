@@ -2,32 +2,30 @@
 
 import secrets
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, report_folder, settings_for_run
 from config.settings import Settings
 from tasks.report_errors import log_report_errors
-from tasks.run import opened_run
+from tasks.run import opened_run, thread_pool
+from tasks.upload import BATCHES_AT_A_TIME
 from tasks.verify import reported_to, select_sample, verify_batch
 from venclient.errors import ConfigurationError
-from venclient.reports.verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
-from venclient.resources.selection import batches_of
-from venclient.run.engine import Run
+from venclient.reports import VerificationReport, VerificationSummary, in_words, scope_in_words
+from venclient.resources import batches_of
+from venclient.run import Run
 from venclient.untrusted_text import markdown
 
-BATCHES_AT_A_TIME = 8
 LOADS_SHOWN = 20
 
 
-@flow(name="verify-upload", task_runner=cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(BATCHES_AT_A_TIME)))
+@flow(name="verify-upload", task_runner=thread_pool(BATCHES_AT_A_TIME))
 def verify_upload(
     vens: list[str] | None = None,
     sample: Annotated[float, Field(gt=0, le=100)] = 100.0,

@@ -39,11 +39,9 @@ from tenacity import (
 from tasks.report_errors import few_retries
 from tasks.run import current_run
 from venclient.errors import ConfigurationError
-from venclient.ledger.lease import SignOfLife
-from venclient.ledger.liveness import Liveness
-from venclient.resources.selection import Slice
-from venclient.run.engine import Run
-from venclient.run.progress import Snapshot
+from venclient.ledger import Liveness
+from venclient.resources import Slice
+from venclient.run import Run, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +163,8 @@ class _ChildRun:
                 with few_retries():  # this loop retries as well
                     if self._run.stopping.is_set() and not self._is_cancelled:
                         self.cancel()
-                    state = self._poll()
-                if state is not None and state.is_final():
+                    state = self._final_state()
+                if state is not None:
                     return state
             except httpx.HTTPError as error:
                 log.warning("%s: Prefect cannot tell its state: %s: %s", self.title, type(error).__name__, error)
@@ -184,37 +182,32 @@ class _ChildRun:
             return any(each.is_running() for each in history) and not any(each.name == "Cancelling" for each in history)
         return state.is_crashed()
 
-    def _poll(self) -> State[Any] | None:
-        """Return its present state, after counting its progress; if it is lost, end it in Prefect first."""
+    def _final_state(self) -> State[Any] | None:
+        """Return its final state, None while it has none, after counting its progress; if it is lost, end it first."""
         child = self._client.read_flow_run(self._run_id)
-        state = child.state
-        sign, is_ledger_unavailable = self._sign_of_life()
-        if is_ledger_unavailable and not self._run.stopping.is_set():
-            is_gone = False  # it may be alive: only a run that is stopped goes by the time limits alone
-        elif sign is not None:
-            self._liveness.look(sign.writer_id, sign.beat)
-            if self._part is not None and sign.progress_json:
-                self.progress = self._run.progress.count_slice(self._part, sign.progress_json)
-            is_gone = self._liveness.is_gone(sign.writer_id, sign.process)
-        else:
-            is_gone = self._has_timed_out(child)
-        if not is_gone or (state is not None and state.is_final()):
-            return state
-        state = self._client.read_flow_run(self._run_id).state  # it may have ended since
-        if state is not None and state.is_final():
-            return state
-        message = "Its process or its machine is gone: it is not seen to live any more"
-        lost: State[Any] = (Cancelled if self._is_cancelled else Crashed)(message=message)
-        self._client.set_flow_run_state(self._run_id, lost, force=True)
-        return lost
+        if self._is_gone(child):
+            child = self._client.read_flow_run(self._run_id)  # it may have ended since
+            if child.state is None or not child.state.is_final():
+                message = "Its process or its machine is gone: it is not seen to live any more"
+                lost: State[Any] = (Cancelled if self._is_cancelled else Crashed)(message=message)
+                self._client.set_flow_run_state(self._run_id, lost, force=True)
+                return lost
+        return child.state if child.state is not None and child.state.is_final() else None
 
-    def _sign_of_life(self) -> tuple[SignOfLife | None, bool]:
-        """Return its last heartbeat, if any, and whether the ledger cannot be read."""
+    def _is_gone(self, child: FlowRun) -> bool:
+        """Whether its process is gone, by its heartbeats in the ledger, with which its progress is counted."""
         try:
-            return self._run.uploader.ledger.sign_of_life(str(self._run_id)), False
+            sign = self._run.ledger.sign_of_life(str(self._run_id))
         except ConfigurationError as error:
             log.warning("%s: the ledger cannot tell whether it lives: %s", self.title, error)
-            return None, True
+            # It may be alive: only a run that is stopped goes by the time limits alone.
+            return self._run.stopping.is_set() and self._has_timed_out(child)
+        if sign is None:
+            return self._has_timed_out(child)
+        self._liveness.look(sign.writer_id, sign.beat)
+        if self._part is not None and sign.progress_json:
+            self.progress = self._run.progress.count_slice(self._part, sign.progress_json)
+        return self._liveness.is_gone(sign.writer_id, sign.process)
 
     def _has_timed_out(self, child: FlowRun) -> bool:
         """Whether it was cancelled, or taken by a worker, too long ago; for a run without a heartbeat."""

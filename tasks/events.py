@@ -13,8 +13,8 @@ from prefect.runtime import flow_run
 
 from tasks.report_errors import log_report_errors
 from venclient.models import Load, LoadResult
-from venclient.resources.selection import Batch
-from venclient.run.progress import Snapshot
+from venclient.resources import Batch
+from venclient.run import Snapshot
 from venclient.untrusted_text import visible
 
 PROGRESS_EVERY_S = 60.0

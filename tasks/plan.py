@@ -5,12 +5,14 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from tasks.run import current_run, lease
+from tasks.run import current_run
 from venclient.errors import BusyError, ConfigurationError, StoppedError
-from venclient.resources.selection import select_loads
-from venclient.run.work import Work, work_of
+from venclient.ledger import Writer, on_this_machine
+from venclient.resources import select_loads
+from venclient.run import Work, work_of
 
 
 @task(task_run_name="Plan", cache_policy=NO_CACHE)
@@ -30,9 +32,10 @@ def plan_upload(
     """
     run = current_run()
     try:
-        only = run.uploader.ledger.failed() if only_failed else None
+        only = run.ledger.failed() if only_failed else None
         selection = select_loads(run.resources, vens, limit_loads, only)
-        lease(run, tuple(selection.load_ids), waits=waits)
+        writer = Writer(str(flow_run.id), on_this_machine(f"Flow run '{flow_run.name}'"), run.part_of)
+        run.lease(tuple(selection.load_ids), writer, waits=waits)
         work = work_of(run, selection, loads_per_task, whole_vens=whole_vens)
     except StoppedError as error:
         return not_begun(error)

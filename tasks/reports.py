@@ -7,7 +7,7 @@ functions emit an event with each: 20,000 in a night of eight hours, which would
 import logging
 import time
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -24,10 +24,7 @@ from tasks.events import ProgressEvents
 from tasks.report_errors import log_report_errors
 from venclient.models import LoadResult, vens_title
 from venclient.periodic import periodic
-from venclient.run.progress import RunProgress, Snapshot, tell_watcher
-from venclient.run.spot_checks import CONFIRMED, SpotChecks
-from venclient.run.throughput import Throughput
-from venclient.run.work import Work
+from venclient.run import Run, RunProgress, Snapshot, Work, tell_watcher, with_finished
 from venclient.untrusted_text import markdown
 
 log = logging.getLogger(__name__)
@@ -66,24 +63,11 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
         yield
 
 
-def publish_ven_table(ven: str, results: list[LoadResult], earlier: str = CONFIRMED) -> None:
-    """Publish the table artifact of one VEN: a row per load, failed ones first. `earlier`: see `SpotChecks.words`."""
-    with log_report_errors():
-        _create_ven_table(ven, results, earlier)
-
-
-def publish_unfinished(results_of: Iterable[tuple[str, list[LoadResult]]], earlier: str = CONFIRMED) -> None:
-    """Publish the tables of unfinished VENs, as many as `LAST_TABLES_S` allows: a stopped run has to end soon."""
-    give_up_at = time.monotonic() + LAST_TABLES_S
-    with log_report_errors():
-        for ven, results in results_of:
-            if time.monotonic() > give_up_at:
-                log.warning("There was no time for the tables of all VENs: `bulk-upload status` knows how they stand")
-                return
-            publish_ven_table(ven, results, earlier)
-
-
-def _create_ven_table(ven: str, results: list[LoadResult], earlier: str) -> None:
+@log_report_errors()
+def publish_ven_table(run: Run, ven: str, results: list[LoadResult]) -> None:
+    """Publish the table artifact of one VEN: a row per load, failed ones first; its finished loads are added."""
+    results = with_finished(run, ven, results)
+    earlier = run.spot_checks.earlier_points_label
     rows = [_row(result, earlier) for result in sorted(results, key=lambda result: result.state != "failed")]
     failed = sum(result.state == "failed" for result in results)
     description = f"**{markdown(ven)}**: {len(results) - failed} of {len(results)} loads done, {failed} failed"
@@ -99,14 +83,20 @@ def _create_ven_table(ven: str, results: list[LoadResult], earlier: str) -> None
         client.request("POST", "/artifacts/", json=table)
 
 
-def publish_summary(snapshot: Snapshot, work: Work, throughput: Throughput, checks: SpotChecks) -> None:
-    """Publish the summary artifact of the run, with a chart of its throughput."""
-    with log_report_errors():
-        create_markdown_artifact(summary_markdown(snapshot, work, throughput, checks), key="bulk-upload-summary")
+def publish_unfinished(run: Run) -> None:
+    """Publish the tables of unfinished VENs, as many as `LAST_TABLES_S` allows: a stopped run has to end soon."""
+    give_up_at = time.monotonic() + LAST_TABLES_S
+    for ven, results in run.ven_results.unfinished().items():
+        if time.monotonic() > give_up_at:
+            log.warning("There was no time for the tables of all VENs: `bulk-upload status` knows how they stand")
+            return
+        publish_ven_table(run, ven, results)
 
 
-def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput, checks: SpotChecks) -> str:
-    """Return the summary as Markdown: a table of totals, the first failures, and a chart of points per second."""
+@log_report_errors()
+def publish_summary(run: Run, work: Work, snapshot: Snapshot) -> None:
+    """Publish the summary artifact of the run: its totals, the first failures, and a chart of points per second."""
+    checks = run.spot_checks
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items()) or "0"
     facts = {
         "Loads done": f"{snapshot.successful:,} of {snapshot.total_loads:,}",
@@ -114,7 +104,7 @@ def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput, che
         "Loads not registered": f"{work.unregistered:,}",
         "Loads disabled or suspended": f"{work.left_out:,}",
         "Points uploaded": f"{snapshot.points_sent:,}",
-        f"Points {checks.words}": f"{snapshot.points_already_there:,}",
+        f"Points {checks.earlier_points_label}": f"{snapshot.points_already_there:,}",
         "Rows dropped": dropped,
         "Seconds": f"{snapshot.seconds:,.1f}",
         "Points a second": f"{snapshot.points_per_second:,.0f}",
@@ -125,13 +115,12 @@ def summary_markdown(snapshot: Snapshot, work: Work, throughput: Throughput, che
     if snapshot.failures:
         lines += ["", "First failures:", "", *(f"- {markdown(failure)}" for failure in snapshot.failures)]
     if snapshot.points_sent:
-        chart = b64encode(throughput.svg().encode()).decode()
+        chart = b64encode(run.progress.throughput.svg().encode()).decode()
         lines += ["", f"![points a second over time](data:image/svg+xml;base64,{chart})"]
-    return "\n".join(lines)
+    create_markdown_artifact("\n".join(lines), key="bulk-upload-summary")
 
 
-def progress_markdown(now: Snapshot) -> str:
-    """Return the progress of a run as a Markdown table."""
+def _progress_markdown(now: Snapshot) -> str:
     finished = now.successful + now.failed
     vens_left = now.total_vens - now.vens_done - len(now.vens_failed)
     facts = {
@@ -177,7 +166,7 @@ def _row(result: LoadResult, earlier: str) -> dict[str, object]:
 def _create_artifacts(now: Snapshot) -> tuple[UUID, UUID] | None:
     with log_report_errors():
         bar = create_progress_artifact(100 * now.share, key="bulk-upload-progress", description=_progress_text(now))
-        page = create_markdown_artifact(progress_markdown(now), key="bulk-upload-live")
+        page = create_markdown_artifact(_progress_markdown(now), key="bulk-upload-live")
         return cast(UUID, bar), cast(UUID, page)  # Prefect types them for async callers as well
     return None
 
@@ -187,7 +176,7 @@ def _update(artifacts: tuple[UUID, UUID], now: Snapshot) -> None:
     with get_client(sync_client=True) as client:
         for artifact, changes in (
             (bar, {"data": 100 * now.share, "description": _progress_text(now)}),
-            (page, {"data": progress_markdown(now)}),
+            (page, {"data": _progress_markdown(now)}),
         ):
             client.request("PATCH", "/artifacts/{id}", path_params={"id": artifact}, json=changes)
 

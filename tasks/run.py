@@ -1,28 +1,26 @@
 """The run of a flow in this process. Tasks take it from their context, so that Prefect never has to serialise it."""
 
 import gc
-import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from threading import Event
+from typing import Any, cast
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from config.connections import opened_connections
 from config.settings import Settings
 from tasks.events import load_failed, load_paused
 from venclient.errors import ConfigurationError
-from venclient.ledger.lease import Writer
-from venclient.ledger.process_identity import on_this_machine
-from venclient.run.engine import Listener, Options, Run
+from venclient.run import Listener, Options, Run
 from venclient.untrusted_text import show_controls_in_logs
-
-log = logging.getLogger(__name__)
 
 # The state that deployments/automations.yaml sets for a run that no longer sends heartbeats.
 LOST = "Lost"
@@ -31,6 +29,11 @@ LOST_AT_MOST = 3
 STARTED_AGAIN = ("Its worker or machine was gone", "Its worker did not begin it", "Its process died")
 
 _current: ContextVar[Run] = ContextVar("run")
+
+
+def thread_pool(threads: int) -> TaskRunner[PrefectFuture[Any]]:
+    """Return a task runner with so many threads, of the type that `flow` takes."""
+    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(threads))
 
 
 def current_run() -> Run:
@@ -53,21 +56,11 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         connections = stack.enter_context(opened_connections(settings, Event(), is_known=is_unattended))
         if not is_unattended or (connections.ledger.measured.limits() is None and part_of is None):
             connections.wire.check()
-        options = Options(
-            threads=settings.concurrency,
-            chunk_size=settings.chunk_size,
-            retries_refused=retries_refused,
-        )
+        options = Options(settings.concurrency, settings.chunk_size, retries_refused)
         run = stack.enter_context(Run(connections, options, Listener(load_failed, load_paused), part_of=part_of))
         before = _current.set(run)
         stack.callback(_current.reset, before)
         yield run
-
-
-def lease(run: Run, vens: Collection[str], *, waits: bool) -> None:
-    """Become the only run that may write for these VENs, under the flow run's id and name; see `Run.lease`."""
-    writer = Writer(str(flow_run.id), on_this_machine(f"Flow run '{flow_run.name}'"), run.part_of)
-    run.lease(vens, writer, waits=waits)
 
 
 def begun_at() -> datetime:

@@ -1,8 +1,6 @@
 """The upload of a batch of loads, as a Prefect task."""
 
-import logging
 from collections import deque
-from functools import partial
 from threading import BoundedSemaphore
 from typing import Any
 
@@ -13,15 +11,11 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 
 from tasks.events import loads_done
-from tasks.report_errors import log_report_errors
 from tasks.reports import publish_ven_table
 from tasks.run import current_run
 from venclient.errors import ConfigurationError
-from venclient.resources.selection import Batch
-from venclient.run.engine import Run
-from venclient.run.work import with_finished
-
-log = logging.getLogger(__name__)
+from venclient.resources import Batch
+from venclient.run import Run
 
 # Batches in progress at a time: enough to keep the run's worker threads busy if VENs are small.
 BATCHES_AT_A_TIME = 8
@@ -37,13 +31,9 @@ def upload_batches(run: Run, batches: deque[Batch]) -> None:
             break
         future = upload_batch.submit(batches.popleft())
         active.add(future)
-        future.add_done_callback(partial(_release, active, slots))
+        future.add_done_callback(active.discard)
+        future.add_done_callback(lambda _future: slots.release())
     wait(list(active.copy()))  # copied at once: callbacks of other threads change it
-
-
-def _release(active: set[PrefectFuture[Any]], slots: BoundedSemaphore, future: PrefectFuture[Any]) -> None:
-    active.discard(future)
-    slots.release()
 
 
 @task(task_run_name="{batch}", cache_policy=NO_CACHE)
@@ -60,8 +50,7 @@ def upload_batch(batch: Batch) -> State[None]:
         results = []
     complete = run.ven_results.add(batch.ven, results)
     if complete is not None:
-        with log_report_errors():
-            publish_ven_table(batch.ven, with_finished(run, batch.ven, complete), run.spot_checks.words)
+        publish_ven_table(run, batch.ven, complete)
     done = [result for result in results if result.state == "done"]
     loads_done(batch, done)
     failed, left = len(results) - len(done), len(batch.load_ids) - len(results)

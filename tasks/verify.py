@@ -14,14 +14,12 @@ from prefect.runtime import flow_run
 
 from tasks.run import current_run
 from venclient.errors import BusyError
-from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import Entry
-from venclient.ledger.process_identity import on_this_machine
+from venclient.ledger import Entry, Writer, on_this_machine
 from venclient.models import Load
-from venclient.reports.verification_report import VerificationReport
-from venclient.resources.selection import Batch, Selection, found_again, select_loads
-from venclient.run.engine import Run
-from venclient.sync.verification import LoadVerdict, sampled, verify_load
+from venclient.reports import VerificationReport
+from venclient.resources import Batch, Selection, found_again, select_loads
+from venclient.run import Run
+from venclient.sync import LoadVerdict, sampled, verify_load
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ def verify_batch(batch: Batch, repair: bool, waits: bool) -> None:
 def verify_loads(run: Run, batch: Batch, *, repair: bool, waits: bool) -> None:
     """Do the same without Prefect. Raises `ConfigurationError` for errors that no other load would get past either."""
     loads = found_again(run.resources, [(batch.ven, load_id) for load_id in batch.load_ids])
-    entries = run.uploader.ledger.entries(loads)
+    entries = run.ledger.entries(loads)
     report = _report.get()
     futures = [run.submit(partial(_verify, run, load, entries)) for load in loads]
     to_repair: deque[tuple[Load, LoadVerdict]] = deque()
@@ -82,13 +80,12 @@ def _repair(
     run: Run, ven: str, to_repair: deque[tuple[Load, LoadVerdict]], report: VerificationReport, *, waits: bool
 ) -> None:
     """Delete the marks of differing months, under the VEN's lease, and report the loads as repaired or not."""
-    ledger = run.uploader.ledger
     writer = Writer(str(flow_run.id or uuid4()), on_this_machine("The repair of a verification"))
     try:
-        with ledger.leased([ven], writer, waits=waits, stopped=run.stopping):
+        with run.ledger.leased([ven], writer, waits=waits, stopped=run.stopping):
             while to_repair:
                 load, verdict = to_repair[0]
-                ledger.forget(load, verdict.differing_months)
+                run.ledger.forget(load, verdict.differing_months)
                 report.add(verdict, is_repaired=True)
                 to_repair.popleft()  # only now: what is left on a BusyError is reported as not repaired
     except BusyError as error:

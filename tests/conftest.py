@@ -14,11 +14,12 @@ import pytest
 from config.advice import give_advice
 from config.settings import Settings, environment_name
 from tests.prefect_homes import prefect_home
-from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
-if TYPE_CHECKING:  # Prefect and PostgreSQL are imported where a test uses them
+if TYPE_CHECKING:  # Prefect, PostgreSQL and FastAPI are imported where a test uses them
     from prefect.client.orchestration import SyncPrefectClient
+
+    from tests.reference_vtn import ReferenceVtn
 
 os.environ["DO_NOT_TRACK"] = "1"  # Prefect's usage statistics would leave the machine
 give_advice()  # as every command and every flow does
@@ -26,19 +27,26 @@ give_advice()  # as every command and every flow does
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("unhurried", deadline=None)
-hypothesis.settings.load_profile("unhurried")
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=25)
 # Files of tests that mostly wait, for minutes: they begin first, while others have the processors.
-LONGEST = ("test_many_machines", "test_run_command", "test_automations", "test_up", "test_stopping", "test_flow")
+LONGEST = (
+    "test_many_machines", "test_run_command", "test_automations", "test_up", "test_stopping", "test_interrupted_runs",
+    "test_flow", "test_flow_reports",
+)  # fmt: skip
 # What a file of tests that start no server and no command does not have in it.
 SERVERS = re.compile(
-    r"prefect|postgresql_url|import (flows|tasks|cli)"
-    r"|tests\.(commands|reference_vtn|running_up|chaos_world|system_postgresql|chromium)"
+    r"prefect|postgresql_url|import (flows|tasks|cli)|benchmarks"
+    r"|tests(\.| import )(commands|reference_vtn|standard_vtn|running_up|chaos_world|system_postgresql|chromium)"
 )
 KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="only files of tests that start no server and no command")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("fast" if config.option.fast else "unhurried")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -51,12 +59,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nobody_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits between attempts are off; how many attempts there are stays as it is set."""
-    monkeypatch.setattr("venclient.flow_control.retries.sleep_using_event", lambda _event: lambda _seconds: None)
-
-
-@pytest.fixture(autouse=True)
 def away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine and no `.env` reaches a test."""
     for field in Settings.model_fields:
@@ -65,14 +67,16 @@ def away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def vtn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReferenceVtn]:
+def vtn(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ReferenceVtn"]:
     """One VTN for all tests that leave it as it is but for the resources they add."""
+    from tests.reference_vtn import ReferenceVtn
+
     with ReferenceVtn(tmp_path_factory.mktemp("vtn") / "vtn.db") as server:
         yield server
 
 
 @pytest.fixture
-def no_faults(vtn: ReferenceVtn) -> Iterator[ReferenceVtn]:
+def no_faults(vtn: "ReferenceVtn") -> Iterator["ReferenceVtn"]:
     """The shared VTN for a test that switches faults on: they are off again afterwards."""
     yield vtn
     vtn.switch()

@@ -13,15 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count, pairwise
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import SecretStr
 
-from tests.reference_vtn import ReferenceVtn
-from venclient.flow_control.limiter import ConcurrencyLimiter
+from venclient.flow_control import ConcurrencyLimiter
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Entry, Ledger
 from venclient.models import Load, LoadResult
@@ -34,6 +33,10 @@ from venclient.sync.upload import Uploader
 from venclient.wires.auth import ClientCredentials, GivenToken
 from venclient.wires.bulk import BulkWire
 from venclient.wires.compression import Compression
+from venclient.wires.connection import ConnectionOptions
+
+if TYPE_CHECKING:  # FastAPI is imported where a test uses it
+    from tests.reference_vtn import ReferenceVtn
 
 FIRST_START_S = 1_736_928_000  # 2025-01-15T08:00Z
 LOADS_PER_RESOURCE = 6
@@ -153,7 +156,7 @@ class Site:
         """The registered loads."""
         return ResourceDatabase(str(self.db)).loads()
 
-    def register(self, vtn: ReferenceVtn) -> Registration:
+    def register(self, vtn: "ReferenceVtn") -> Registration:
         """Make the loads known to the VTN."""
         with client(vtn) as vtn_client:
             return register(ResourceDatabase(str(self.db)), vtn_client)
@@ -182,36 +185,30 @@ class Site:
 
     def upload(
         self,
-        vtn: ReferenceVtn,
+        vtn: "ReferenceVtn",
         *,
         chunk_size: int = 50_000,
         threads: int = 4,
         rules: QualityRules = ALL_GOOD,
+        open_meters: Callable[[Path, QualityRules], MeterFile] = MeterFile,
         retries_refused: bool = False,
-        timeout_s: float = 5.0,
-        attempts: int = 10,
-        limiter: ConcurrencyLimiter | None = None,
         gzip: bool = False,
         on_receipt: Callable[[int], None] = lambda _count: None,
+        **options: Unpack[ConnectionOptions],
     ) -> dict[str, LoadResult]:
         """One run over every registered load, without Prefect; the results by `load_id`.
 
-        `on_receipt` hears how many requests the VTN has acknowledged so far, after each.
+        `on_receipt` hears how many requests the VTN has acknowledged so far, after each; `options` are the client's.
         """
+        options.setdefault("limiter", ConcurrencyLimiter(threads))
         receipts = count(1)
         loads = self.loads
         ambiguous_ids = ResourceDatabase(str(self.db)).ambiguous_ids()
         with (
-            MeterFile(self.h5, rules) as meters,
+            open_meters(self.h5, rules) as meters,
             Ledger(self.ledger_url, vtn.base_url) as ledger,
             ledger.leased({load.ven for load in loads}, Writer(str(uuid.uuid4()), "A test's run")),
-            client(
-                vtn,
-                timeout_s=timeout_s,
-                attempts=attempts,
-                limiter=limiter or ConcurrencyLimiter(threads),
-                compression=_compression(ledger) if gzip else None,
-            ) as vtn_client,
+            client(vtn, compression=_compression(ledger) if gzip else None, **options) as vtn_client,
             ThreadPoolExecutor(threads) as pool,
         ):
             uploader = Uploader(
@@ -222,7 +219,7 @@ class Site:
             results = pool.map(lambda load: uploader.upload(load, entries.get(load.vtn_resource_id, Entry())), loads)
             return {result.load.load_id: result for result in results}
 
-    def assert_stored(self, vtn: ReferenceVtn, loads: Sequence[Load] | None = None) -> None:
+    def assert_stored(self, vtn: "ReferenceVtn", loads: Sequence[Load] | None = None) -> None:
         """The VTN's store holds exactly what the file says of these loads (of all), point by point."""
         for load in self.loads if loads is None else loads:
             stored = vtn.points(load.vtn_resource_id)
@@ -243,26 +240,18 @@ def load_of(meter: str, component: str) -> Load:
 
 
 def client(
-    vtn: ReferenceVtn,
+    vtn: "ReferenceVtn",
     *,
     oauth: bool = False,
-    timeout_s: float = 5.0,
-    attempts: int = 10,
-    limiter: ConcurrencyLimiter | None = None,
     compression: Compression | None = None,
+    **options: Unpack[ConnectionOptions],
 ) -> BulkWire:
-    """A client of this VTN, with its static token or as an OAuth client."""
+    """A client of this VTN, with its static token or as an OAuth client; by default it tries again without a wait."""
+    options.setdefault("timeout_s", 5)
+    options.setdefault("retry_wait_s", 0)
     secret = SecretStr(vtn.client_secret)
     tokens = ClientCredentials(vtn.token_url, vtn.client_id, secret) if oauth else GivenToken(SecretStr(vtn.token))
-    return BulkWire(
-        vtn.base_url,
-        tokens,
-        timeout_s=timeout_s,
-        attempts=attempts,
-        retry_wait_s=0.01,
-        limiter=limiter,
-        compression=compression,
-    )
+    return BulkWire(vtn.base_url, tokens, compression=compression, **options)
 
 
 def _path(load: Load) -> str:

@@ -15,8 +15,8 @@ from tests.sites import Site, hourly
 from venclient.addresses import normal_form
 from venclient.errors import BusyError
 from venclient.flow_control.limiter import Learned
-from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import NEW, Entry, Ledger
+from venclient.ledger import Entry, Ledger, Writer
+from venclient.ledger.ledger import NEW
 from venclient.models import Chunk, Load, Receipt
 from venclient.reports.status import read_statuses
 from venclient.sources.cleaning import clean
@@ -112,6 +112,18 @@ SPELLINGS = {
 }
 OTHER = "http://other.example/openadr3"
 YEAR = clean(hourly(1000))  # of January and February
+# Make the tables of today those of the last ledgers that had no version.
+WITHOUT_VERSION = [
+    "DROP TABLE ledger_version",
+    "DROP TABLE reports",
+    "ALTER TABLE limits RENAME TO paces",
+    "ALTER TABLE gzip_support RENAME TO gzips",
+    "ALTER TABLE writers RENAME COLUMN progress_json TO told",
+    "ALTER TABLE vtns RENAME TO later",
+    "CREATE TABLE vtns (vtn_id INTEGER PRIMARY KEY, base_url TEXT NOT NULL CONSTRAINT vtns_base_url_key UNIQUE)",
+    "INSERT INTO vtns SELECT vtn_id, base_url FROM later",
+    "DROP TABLE later",
+]
 
 
 def _load(name: str) -> Load:
@@ -170,9 +182,7 @@ def several_spellings(url: str) -> str:
     renamed = [
         f"UPDATE vtns SET base_url = '{old}' WHERE base_url = '{normal_form(new)}'" for new, old in SPELLINGS.items()
     ]
-    _execute(
-        url, *renamed, "UPDATE gzips SET asked_at_s = asked_at_s - 60 WHERE NOT is_taken", "DROP TABLE ledger_version"
-    )
+    _execute(url, *renamed, "UPDATE gzip_support SET asked_at_s = asked_at_s - 60 WHERE NOT is_taken", *WITHOUT_VERSION)
     return url
 
 

@@ -1,7 +1,7 @@
 """Promises about compressed bodies: only for a VTN that takes them, which is asked once; no point is at stake in it."""
 
+import json
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +10,13 @@ from sqlalchemy import update
 
 from tests.commands import command, run_options
 from tests.reference_vtn import ReferenceVtn
-from tests.sites import Site
+from tests.sites import Site, client
+from tests.vtn_calls import hours
 from venclient.ledger.database import LedgerDatabase
 from venclient.ledger.ledger import Ledger
-from venclient.ledger.tables import GZIPS
+from venclient.ledger.tables import GZIP_SUPPORT
 from venclient.models import LoadResult
+from venclient.wires.compression import Compression, Encoded, gzipped
 from vtn.switches import Seen
 
 NewSite = Callable[..., Site]
@@ -133,22 +135,19 @@ def test_a_vtn_that_does_not_answer_to_gzip_is_not_sent_fewer_points_for_it(
     site.assert_stored(vtn)
 
 
-def test_a_request_that_is_put_off_is_compressed_once_and_stays_so(
-    vtn: ReferenceVtn, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _sent(site, vtn)
-    _append_a_day(site)
-    compressions: list[int] = []
-    compress = zlib.compress
+def test_a_request_that_is_put_off_is_compressed_once_and_stays_so(vtn: ReferenceVtn) -> None:
+    compressed: list[bytes] = []
 
-    def counted(data: bytes, level: int, wbits: int) -> bytes:
-        compressions.append(len(data))
-        return compress(data, level, wbits)
+    def compress(plain: Encoded) -> bytes:
+        compressed.append(gzipped(plain))
+        return compressed[-1]
 
-    monkeypatch.setattr("venclient.wires.compression.zlib.compress", counted)
+    resource, seen = vtn.add_resource(), len(vtn.log())
     vtn.switch(script=["503", "429", "503"], retry_after_s=0)
-    log = _sent(site, vtn)
-    assert ([seen.encoding for seen in log], len(compressions)) == (["gzip"] * (FEW + 3), FEW)
+    with client(vtn, compression=Compression(is_taken=True, compress=compress)) as wire:
+        wire.upload(resource, json.dumps(hours(48)).encode(), 48, 5_000)
+    assert [request.encoding for request in vtn.log(after=seen)] == ["gzip"] * 4
+    assert len(compressed) == 1
 
 
 @pytest.mark.parametrize("gzip", [None, "422"], ids=["taken", "not taken"])
@@ -227,7 +226,7 @@ def _let_days_pass(site: Site, vtn: ReferenceVtn, days: int) -> None:
     """Let it be so many days ago that the VTN was asked."""
     database = LedgerDatabase(str(site.ledger), vtn.base_url)
     with database.writing() as connection:
-        connection.execute(update(GZIPS).values(asked_at_s=int(time.time()) - 86_400 * days))
+        connection.execute(update(GZIP_SUPPORT).values(asked_at_s=int(time.time()) - 86_400 * days))
     database.close()
 
 

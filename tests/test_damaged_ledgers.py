@@ -12,9 +12,8 @@ from tests.commands import command
 from tests.sites import Site, hourly
 from venclient.errors import ConfigurationError, MarkChangedError
 from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
-from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import NEW, Ledger
-from venclient.ledger.liveness import LeaseTimes
+from venclient.ledger import LeaseTimes, Ledger, Writer
+from venclient.ledger.ledger import NEW
 from venclient.ledger.tables import METADATA
 from venclient.models import Chunk, Load, Receipt
 from venclient.reports.status import read_statuses
@@ -45,6 +44,8 @@ def ledger(tmp_path: Path) -> Path:
             ledger.refuse(LOADS[3], CHUNKS[0], "422", before=ledger.entries(LOADS)["vtn-3"])
             with closing(sqlite3.connect(path)) as db:
                 db.execute("VACUUM INTO ?", (str(tmp_path / "ledger.db"),))
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db, db:
+        db.execute("INSERT INTO reports VALUES (1, 'vtn-3', '2025-01', 'a report', 'an event', x'00')")
     return tmp_path / "ledger.db"
 
 

@@ -17,10 +17,8 @@ from sqlalchemy import insert, select
 from tests.sites import hourly
 from tests.waiting import until
 from venclient.errors import BusyError, StoppedError
+from venclient.ledger import Lease, LeaseTimes, Ledger, SignOfLife, Writer
 from venclient.ledger.database import LedgerDatabase
-from venclient.ledger.lease import Lease, SignOfLife, Writer
-from venclient.ledger.ledger import Ledger
-from venclient.ledger.liveness import LeaseTimes
 from venclient.ledger.tables import LEASES, WRITERS
 from venclient.models import Chunk, Load, Receipt
 from venclient.sources.cleaning import clean
@@ -30,8 +28,7 @@ from venclient.sync.upload import invalidate_overwritten_months
 ROOT = Path(__file__).parents[1]
 HOLDS_A_LEASE = """
 import sys
-from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import Ledger
+from venclient.ledger import Ledger, Writer
 with Ledger(sys.argv[1], sys.argv[2]) as ledger:
     with ledger.leased(["Aalborg"], Writer("other", "the other run")):
         print("held", flush=True)

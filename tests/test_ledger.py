@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -17,15 +17,16 @@ import pytest
 from sqlalchemy import create_engine, select
 
 from tests.reference_vtn import ROOT
-from tests.sites import hourly
+from tests.sites import Site, hourly
 from tests.system_postgresql import SERVERS, SystemPostgresql
 from venclient.errors import ConfigurationError
-from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import NEW, REQUESTS_KEPT, Entry, Ledger
-from venclient.ledger.liveness import LeaseTimes
+from venclient.ledger import Entry, LeaseTimes, Ledger, Writer
+from venclient.ledger.ledger import NEW
+from venclient.ledger.statements import REQUESTS_KEPT
 from venclient.ledger.tables import REQUESTS, VTNS
 from venclient.models import Chunk, Load, Receipt
-from venclient.reports.status import read_statuses
+from venclient.reports.status import load_history, read_statuses
+from venclient.resources.database import ResourceDatabase
 from venclient.sources.cleaning import clean
 from venclient.sync.pending import cut, pending
 
@@ -132,6 +133,35 @@ def test_vtns_and_loads_are_kept_apart(url: str, vtn_url: str) -> None:
         assert other.entries([_load("a")]) == {}
 
 
+def test_one_address_with_two_wires_is_two_vtns(url: str, vtn_url: str) -> None:
+    (chunk,) = _chunks(chunk_size=50_000)
+    with _opened(url, vtn_url) as ledger, Ledger(url, vtn_url, wire="openadr-3.1") as other:
+        ledger.acknowledge(_load(), chunk, _receipt(chunk))
+        assert other.is_new()
+        with other.leased(["Aalborg"], Writer(str(uuid.uuid4()), "A run with the other wire")):
+            other.settle(_load(), "failed", "why")
+        assert ledger.failed() == frozenset()
+    assert read_statuses(url, vtn_url)["vtn-1"].state == "done"
+    assert read_statuses(url, vtn_url, wire="openadr-3.1")["vtn-1"].error == "why"
+    assert read_statuses(url, vtn_url, wire="openadr-3.0.1") == {}
+
+
+def test_the_history_of_a_load_is_what_was_sent_with_the_wire(new_site: Callable[..., Site]) -> None:
+    site = new_site(loads=1)
+    site.execute("UPDATE loads SET vtn_resource_id = 'vtn-1'")
+    with (
+        Ledger(site.ledger_url, VTN, wire="openadr-3.1") as ledger,
+        ledger.leased(["Aalborg"], Writer("run", "A run")),
+    ):
+        _acknowledge(ledger, _load(), _chunks())
+    database = ResourceDatabase(str(site.db))
+    history = load_history(database, site.ledger_url, VTN, "vtn-1", wire="openadr-3.1")
+    assert history.standing.state == "done"
+    assert [(each.month, each.points) for each in history.months] == [(202501, 400), (202502, 600)]
+    assert [each.points for each in history.requests] == [300, 300, 300, 100]
+    assert load_history(database, site.ledger_url, VTN, "vtn-1").months == []
+
+
 def test_many_threads_write_at_once(url: str, vtn_url: str) -> None:
     loads = [_load(f"vtn-{number}") for number in range(60)]
     (chunk,) = _chunks(chunk_size=50_000)
@@ -190,6 +220,17 @@ def test_standings_need_no_address_where_there_is_one_vtn_and_make_no_file(tmp_p
         pass
     with pytest.raises(ConfigurationError, match="several VTNs"):
         read_statuses(str(path), None)
+
+
+def test_standings_without_an_address_are_of_the_only_vtn_whatever_its_wire(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger.db")
+    with Ledger(path, VTN, wire="openadr-3.1") as ledger, ledger.leased(["Aalborg"], Writer("run", "A run")):
+        ledger.settle(_load(), "failed", "why")
+    assert read_statuses(path, None)["vtn-1"].error == "why"
+    with Ledger(path, VTN):
+        pass
+    with pytest.raises(ConfigurationError, match=rf"several VTNs.*: {VTN} \(openadr-3\.1\), {VTN}$"):
+        read_statuses(path, None)
 
 
 def test_a_ledger_that_is_being_made_knows_no_load_and_another_database_is_none(tmp_path: Path) -> None:
@@ -303,8 +344,7 @@ HANGS = """
 import sys, time
 from venclient import databases
 databases.ON_POSTGRESQL["options"] = "-c idle_in_transaction_session_timeout=2s"
-from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import Ledger
+from venclient.ledger import Ledger, Writer
 with Ledger(sys.argv[1], sys.argv[2]) as ledger, ledger.leased(["Aalborg"], Writer("a", "run a")):
     with ledger._database.writing() as connection:
         ledger._leases["Aalborg"].require(connection, "Aalborg")

@@ -20,7 +20,7 @@ from tests.commands import command
 from tests.reference_vtn import ROOT
 from tests.sites import Site
 from venclient.errors import ConfigurationError
-from venclient.ledger.ledger import Ledger
+from venclient.ledger import Ledger
 from venclient.ledger.schema import VERSIONS
 from venclient.ledger.tables import METADATA
 from venclient.reports.status import read_statuses
@@ -29,7 +29,7 @@ VTN = "http://vtn.example/openadr3"
 OPENS = """
 import logging, sys
 logging.basicConfig(level=logging.WARNING)
-from venclient.ledger.ledger import Ledger
+from venclient.ledger import Ledger
 sys.stdin.readline()
 for each in sys.argv[1:]:
     with Ledger(each, "http://vtn.example/openadr3") as ledger:
@@ -98,7 +98,7 @@ def test_a_ledger_of_today_is_opened_without_alembic_and_logging_is_left_alone(t
     with Ledger(str(tmp_path / "ledger.db"), VTN):
         pass
     assert (logging.root.level, list(logging.root.handlers), logging.getLogger("alembic").handlers) == before
-    code = f"import sys; from venclient.ledger.ledger import Ledger; Ledger({str(tmp_path / 'ledger.db')!r}, {VTN!r})"
+    code = f"import sys; from venclient.ledger import Ledger; Ledger({str(tmp_path / 'ledger.db')!r}, {VTN!r})"
     finished = subprocess.run(
         [sys.executable, "-c", f"{code}; print('alembic' in sys.modules)"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -211,6 +211,21 @@ def test_a_postgresql_database_with_other_tables_of_our_names_is_refused_untouch
     for opened in (lambda: Ledger(url, VTN), lambda: read_statuses(url, VTN)):
         with pytest.raises(ConfigurationError, match="its table runs has the columns id, status"):
             opened()
+    assert _tables(url) == {"runs", "of_another_program"}
+
+
+@pytest.mark.parametrize("new_database", ["postgresql"], indirect=True)
+def test_a_table_of_another_program_that_a_migration_would_make_is_left_alone(new_database: Database) -> None:
+    url = new_database()
+    _execute(url, "CREATE TABLE reports (id INTEGER)")
+    with pytest.raises(ConfigurationError, match=r'cannot be written: relation "reports" already exists\.'):
+        Ledger(url, VTN)
+    assert read_statuses(url, VTN) == {}
+    assert _tables(url) == {"reports"}
+
+
+def _tables(url: str) -> set[str]:
     engine = create_engine(url)
-    assert set(inspect(engine).get_table_names()) == {"runs", "of_another_program"}
+    tables = set(inspect(engine).get_table_names())
     engine.dispose()
+    return tables

@@ -4,16 +4,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
 
 import h5py
-import numpy as np
 import pytest
 
 from tests import commands
+from tests.meter_files import AT_ONCE, Naps, file_of
 from tests.sites import Site, hourly
 from venclient.errors import ConfigurationError, PermanentError, StoppedError
-from venclient.sources import changing_file
 from venclient.sources.hdf5 import MeterFile
 
 # Opens a file, says so, and closes it when its standard input ends.
@@ -45,19 +43,12 @@ def writer(tmp_path: Path) -> Iterator[Callable[[Path], Writer]]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "load_data.h5"
-    with h5py.File(path, "w") as meters:
-        meters["meters/meter_1/load_3/power"] = hourly(50)
-    return path
+    return file_of(tmp_path / "load_data.h5", hourly(50))
 
 
 @pytest.fixture
-def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long was slept, which takes no time."""
-    naps: list[float] = []
-    monkeypatch.setattr(changing_file, "sleep", naps.append)
-    monkeypatch.setattr(changing_file, "QUIET_S", 0.0)
-    return naps
+def naps() -> Naps:
+    return Naps()
 
 
 def test_a_writer_of_a_few_seconds_is_waited_for(
@@ -75,56 +66,53 @@ def test_a_writer_of_a_few_seconds_is_waited_for(
     assert "1 can be uploaded" in output
 
 
-def test_a_writer_that_stays_is_named_and_what_to_do(
-    path: Path, writer: Callable[[Path], Writer], naps: list[float]
-) -> None:
+def test_a_writer_that_stays_is_named_and_what_to_do(path: Path, writer: Callable[[Path], Writer], naps: Naps) -> None:
     pid = writer(path).pid
     with pytest.raises(ConfigurationError) as refused:
-        MeterFile(path)
+        MeterFile(path, stopping=naps, patience=AT_ONCE)
     message = str(refused.value)
     assert f"is in use: process {pid} (" in message
     assert "logger.py) has it open for writing. Close it there, wait until it is through, or copy the file" in message
     assert "Restore" not in message
     assert "secret" not in message
-    assert sum(naps) == changing_file.WRITER_PATIENCE_S
+    assert sum(naps.waited_s) == AT_ONCE.writer_s
 
 
 def test_a_new_file_that_is_still_written_during_a_run_is_waited_for(
-    path: Path, tmp_path: Path, writer: Callable[[Path], Writer], monkeypatch: pytest.MonkeyPatch, naps: list[float]
+    path: Path, writer: Callable[[Path], Writer], naps: Naps
 ) -> None:
-    def nap(seconds: float) -> None:
-        naps.append(seconds)
-        if len(naps) == 5:
-            other.communicate()
-
-    monkeypatch.setattr(changing_file, "sleep", nap)
-    with MeterFile(path) as meters:
+    naps.then = lambda: other.communicate() if len(naps.waited_s) == 5 else None
+    with MeterFile(path, stopping=naps, patience=AT_ONCE) as meters:
         other = writer(_replaced(path))
         assert len(meters.series("meter_1", "load_3")) == 60
-    assert len(naps) == 5
+    assert len(naps.waited_s) == 5
 
 
 def test_loads_do_not_all_wait_for_a_writer_that_stays(
-    path: Path, writer: Callable[[Path], Writer], naps: list[float]
+    path: Path, writer: Callable[[Path], Writer], naps: Naps
 ) -> None:
-    with MeterFile(path) as meters:
+    with MeterFile(path, stopping=naps, patience=AT_ONCE) as meters:
         other = writer(_replaced(path))
         for _ in range(3):
             with pytest.raises(PermanentError, match=f"is in use: process {other.pid} .* copy the file"):
                 meters.series("meter_1", "load_3")
-        assert sum(naps) == changing_file.WRITER_PATIENCE_S + 3 * sum(changing_file.WAITS_S)
+        assert sum(naps.waited_s) == AT_ONCE.writer_s + 3 * sum(AT_ONCE.delays_s)
         other.communicate()
         assert len(meters.series("meter_1", "load_3")) == 60
 
 
-def test_a_stop_does_not_wait_for_a_writer(path: Path, writer: Callable[[Path], Writer], naps: list[float]) -> None:
-    stopping = Event()
-    with MeterFile(path, stopping=stopping) as meters:
+@pytest.mark.parametrize("waits", [0, 5])
+def test_a_stop_ends_the_wait_for_a_writer(
+    path: Path, writer: Callable[[Path], Writer], naps: Naps, waits: int
+) -> None:
+    naps.then = lambda: naps.set() if len(naps.waited_s) == waits else None
+    with MeterFile(path, stopping=naps, patience=AT_ONCE) as meters:
         writer(_replaced(path))
-        stopping.set()
+        if not waits:
+            naps.set()
         with pytest.raises(StoppedError, match="told to stop"):
             meters.series("meter_1", "load_3")
-    assert naps == []
+    assert len(naps.waited_s) == waits
 
 
 @pytest.mark.parametrize("locking", ["FALSE", "0"])
@@ -154,12 +142,9 @@ def test_a_filter_that_no_chunk_uses_does_not_matter(tmp_path: Path) -> None:
         for begin in (0, 10):
             dataset.write_direct_chunk((begin, 0), rows[begin : begin + 10].tobytes(), filter_mask=1)
     with MeterFile(path) as meters:
-        assert np.array_equal(meters.rows("meter_1", "load_3"), rows)
+        assert meters.series("meter_1", "load_3").points().power_w.tolist() == rows[:, 1].tolist()
 
 
 def _replaced(path: Path) -> Path:
     """Another file, with 60 rows, in the place of this one."""
-    new = path.with_suffix(".new")
-    with h5py.File(new, "w") as meters:
-        meters["meters/meter_1/load_3/power"] = hourly(60)
-    return new.replace(path)
+    return file_of(path.with_suffix(".new"), hourly(60)).replace(path)

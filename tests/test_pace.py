@@ -12,7 +12,8 @@ import pytest
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.errors import ThrottledError, TimedOutError
-from venclient.flow_control.limiter import ConcurrencyLimiter, Learned, Round
+from venclient.flow_control import ConcurrencyLimiter, Learned
+from venclient.flow_control.limiter import Round
 from venclient.ledger.ledger import Ledger
 
 POINTS = 8_739

@@ -89,11 +89,8 @@ def test_what_says_the_same_in_other_ways_is_equal(site: Site, encoding: str) ->
     assert _verdict(site, json.dumps(told, ensure_ascii=False).encode(encoding)).state == "equal"
 
 
-def test_a_vtn_that_has_far_more_points_than_the_file_is_told_as_that(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("venclient.wires.bulk.decoding.MAX_POINTS_A_REQUEST", 250)
-    verdict = _verdict(site, json.dumps(3 * _told()).encode())
+def test_a_vtn_that_has_far_more_points_than_the_file_is_told_as_that(site: Site) -> None:
+    verdict = _verdict(site, b"[" + b",".join([b'{"interval_start": "2025-01-15T08:00:00Z"}'] * 200_001) + b"]")
     assert verdict.state == "unread"
     assert verdict.error is not None
-    assert "The VTN has more than 250 points from" in verdict.error
+    assert "The VTN has more than 200,000 points from" in verdict.error

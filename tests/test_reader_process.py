@@ -128,6 +128,18 @@ def test_a_stop_does_not_wait_for_a_reader_that_gives_no_answer(path: Path) -> N
             reading.result()
 
 
+def test_what_is_read_after_a_stop_has_ended_a_read_is_read_from_a_file_that_is_open(path: Path) -> None:
+    stopping = Event()
+    with _opened(path, stopping=stopping) as meters:
+        (reader,) = _readers()
+        reader.suspend()
+        stopping.set()
+        with pytest.raises(StoppedError):
+            meters.series("meter_1", "load_0")
+        stopping.clear()
+        _assert_reads(meters)
+
+
 def test_many_threads_read_what_they_asked_for_while_one_series_crashes(path: Path) -> None:
     forged_files.crashing(path)
     for load in range(10, 30):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import SecretStr
-from sqlalchemy import create_engine, text
 
 from config.settings import given_options
 from flows.register_loads import register_loads
@@ -15,9 +14,8 @@ from tests.commands import command, last_json, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, client
 from tests.small_server import Answer, answering
-from venclient.errors import ConfigurationError
 from venclient.resources.database import ResourceDatabase
-from venclient.sync.registration import register
+from venclient.sync import register
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
 from venclient.wires.bulk.resources import resource_body
@@ -135,46 +133,6 @@ def test_names_of_any_characters_arrive_as_they_are(vtn: ReferenceVtn, new_site:
     assert len(_known(vtn, site)) == 1
 
 
-def test_an_old_database_without_the_meter_column_and_with_more_columns_is_registered(
-    vtn: ReferenceVtn, new_site: NewSite
-) -> None:
-    site = new_site()
-    site.execute("ALTER TABLE resources ADD COLUMN something_else TEXT")
-    assert "h5_meter_id" not in _rows(site, "resources")[0]
-    assert site.register(vtn).registered == 4
-
-
-OPTIONAL = {
-    "resources": [
-        "resource_name", "resource_type", "resource_sub_type", "meter_point_id", "capacities", "location", "address",
-        "enabled", "reporting", "registration_status", "connection_id",
-    ],
-    "loads": ["load_name", "registration_status", "created_at", "updated_at"],
-}  # fmt: skip
-
-
-def test_a_database_with_nothing_but_what_is_needed_is_registered_and_uploaded(
-    vtn: ReferenceVtn, new_site: NewSite
-) -> None:
-    site = new_site()
-    for table, columns in OPTIONAL.items():
-        for column in columns:
-            site.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-    assert site.register(vtn).registered == 4
-    assert {result.state for result in site.upload(vtn).values()} == {"done"}
-    site.assert_stored(vtn)
-
-
-def test_a_column_that_is_needed_is_named(new_site: NewSite) -> None:
-    site = new_site()
-    site.execute("ALTER TABLE loads DROP COLUMN load_component")
-    with pytest.raises(ConfigurationError, match=r"no column loads\.load_component"):
-        ResourceDatabase(str(site.db)).loads()
-    site.execute("DROP TABLE loads")
-    with pytest.raises(ConfigurationError, match="no table loads"):
-        ResourceDatabase(str(site.db)).loads()
-
-
 def test_the_command_registers_the_vens_asked_for(vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path) -> None:
     site = new_site(loads=6, vens=2)
     ((ven,), _) = site.execute("SELECT DISTINCT ven FROM resources ORDER BY ven")
@@ -232,44 +190,6 @@ def test_the_flow_registers_every_ven_and_says_what_was_refused(
     assert state.is_completed()
     assert str(state.message).startswith("6 loads registered, 0 failed")
     assert len(_known(vtn, site)) == 12
-
-
-@pytest.mark.parametrize("disabled", [0, "false", "False", "0", False], ids=repr)
-def test_disabled_is_understood_however_it_is_written(new_site: NewSite, disabled: object) -> None:
-    site = new_site(loads=12)
-    site.execute("UPDATE resources SET enabled = ? WHERE id = 1", disabled)
-    site.execute("UPDATE resources SET enabled = NULL WHERE id = 2")
-    waiting = ResourceDatabase(str(site.db)).unregistered()
-    assert [load.is_enabled for load in waiting].count(False) == 6
-
-
-def test_a_resources_database_on_postgresql_is_read_and_written(
-    vtn: ReferenceVtn, new_site: NewSite, postgresql_url: str
-) -> None:
-    site = new_site(loads=12, vens=2)
-    with create_engine(postgresql_url).begin() as postgresql:
-        for table, primary_key in (("resources", "resource_id"), ("loads", "load_id")):
-            rows = _rows(site, table)
-            columns = ", ".join(
-                f"{name} {'boolean' if name == 'enabled' else 'timestamp' if name.endswith('_at') else 'text'}"
-                f"{' PRIMARY KEY' if name == primary_key else ''}"
-                for name in rows[0]
-                if name != "id"
-            )
-            postgresql.execute(text(f"CREATE TABLE {table} ({columns})"))
-            names = [name for name in rows[0] if name != "id"]
-            insert = text(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(f':{n}' for n in names)})")
-            postgresql.execute(insert, [{**row, "enabled": bool(row.get("enabled"))} for row in rows])
-        postgresql.execute(
-            text("UPDATE resources SET enabled = false WHERE resource_id = (SELECT min(resource_id) FROM resources)")
-        )
-    database = ResourceDatabase(postgresql_url)
-    with client(vtn) as vtn_client:
-        registration = register(database, vtn_client)
-    assert (registration.registered, registration.left_out, registration.failures) == (6, 6, ())
-    assert len(database.loads()) == 6
-    assert database.ambiguous_ids() == frozenset()
-    database.close()
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,14 @@ from threading import Event, Thread
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from config.settings import given_options
 from flows.bulk_upload import bulk_upload
 from flows.register_loads import register_loads
 from flows.verify_upload import verify_upload
 from tests.prefect_front import prefect_front
 from tests.reference_vtn import ReferenceVtn
+from tests.run_settings import run_settings
 from tests.sites import Site
-from venclient.run.progress import Snapshot, watched_by
-from venclient.run.throughput import Throughput
+from venclient.run import Snapshot, Throughput, watched_by
 
 
 @pytest.fixture
@@ -26,10 +25,7 @@ def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Iterator[Site]:
     """Two VENs of two loads each, registered, and the settings to upload them."""
     site = new_site(loads=4, points=300, vens=2)
     site.register(vtn)
-    with given_options(
-        vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db), meter_file=site.h5,
-        ledger_url=str(site.ledger), loads_per_task=2,
-    ):  # fmt: skip
+    with run_settings(site, vtn, loads_per_task=2):
         yield site
 
 
@@ -85,7 +81,7 @@ def test_a_run_is_completed_though_its_rate_cannot_be_recorded(vtn: ReferenceVtn
         if now.is_planned:
             with closing(sqlite3.connect(site.ledger)) as ledger:
                 ledger.execute("DROP TABLE IF EXISTS runs")
-                ledger.execute("DROP TABLE IF EXISTS paces")
+                ledger.execute("DROP TABLE IF EXISTS limits")
 
     with watched_by(lose_what_is_written_at_the_end):
         state = bulk_upload(return_state=True)

@@ -1,9 +1,7 @@
-"""Promises of `bulk-upload run` and `status`: exit codes, one sentence that says what to do, JSON for programs."""
+"""Promises of `bulk-upload run`: exit codes, one sentence that says what to do, JSON for programs."""
 
 import os
 import pty
-import signal
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.commands import command, last_json, run_options, start
-from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, hourly
 
@@ -57,44 +54,6 @@ def test_run_uploads_all_and_tells_programs_and_people(
     assert again.stdout.startswith("5 of 5 loads done, 0 failed: 0 points uploaded, 500 already there, 0 rows dropped")
 
 
-def test_status_tells_done_failed_and_pending_from_ledger_and_database_alone(
-    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
-) -> None:
-    first, second, *_ = site.loads
-    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", second.load_id)
-    options = run_options(site, vtn)
-    failed = command("run", *options, "--ven", first.ven, "--json", cwd=tmp_path, prefect_url=prefect_url)
-    assert failed.returncode == 1
-    assert last_json(failed)["success"] is False
-    assert f"Load {second.load_id} ({second.name}): H5 meter 'meter_404' not found" in failed.stderr
-    site.h5.unlink()
-
-    status = command("status", "--db", site.db, "--ledger", site.ledger, "--json", cwd=tmp_path)
-    assert status.returncode == 0, status.stderr
-    told = last_json(status)
-    counts = {
-        (ven["ven"], ven["loads"], ven["done"], ven["failed"], ven["pending"], ven["points"]) for ven in told["vens"]
-    }
-    vens = {load.ven: 0 for load in site.loads}
-    for load in site.loads:
-        vens[load.ven] += 1
-    done = vens[first.ven] - 1
-    assert (first.ven, vens[first.ven], done, 1, 0, 100 * done) in counts
-    (other,) = set(vens) - {first.ven}
-    assert (other, vens[other], 0, 0, vens[other], 0) in counts
-    by_id = {load["load_id"]: load for load in told["loads"]}
-    assert by_id[first.load_id] == {
-        "load_id": first.load_id, "ven": first.ven, "load_component": first.load_component,
-        "state": "done", "points": 100, "refused": [], "error": None,
-    }  # fmt: skip
-    assert (by_id[second.load_id]["state"], by_id[second.load_id]["points"]) == ("failed", 0)
-    assert "H5 meter 'meter_404' not found" in by_id[second.load_id]["error"]
-
-    table = command("status", "--db", site.db, "--ledger", site.ledger, cwd=tmp_path).stdout
-    assert first.ven in table
-    assert f"Load {second.load_id}" in table
-
-
 def test_a_terminal_shows_a_bar_and_no_log_lines(
     vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
 ) -> None:
@@ -108,52 +67,6 @@ def test_a_terminal_shows_a_bar_and_no_log_lines(
     assert "points" in shown
     assert "Uploading chunk" not in shown
     assert output.startswith("5 of 5 loads done")
-
-
-@pytest.mark.parametrize(
-    "ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)], ids=["Ctrl-C", "SIGTERM"]
-)
-def test_stopped_it_ends_soon_records_what_was_acknowledged_and_goes_on(
-    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str, ending: signal.Signals
-) -> None:
-    site = new_site(loads=20, points=1000)
-    site.register(no_faults)
-    no_faults.switch(points_per_second=100)
-    seen = len(no_faults.log())
-    options = [*run_options(site, no_faults), "--chunk-size", "50"]
-    run = start("run", *options, cwd=tmp_path, prefect_url=prefect_url)
-    while len(no_faults.log()) < seen + 6:
-        time.sleep(0.05)
-    run.send_signal(ending)
-    in_all = len(no_faults.log())
-    _, errors = run.communicate(timeout=20)
-    assert run.returncode == 130, errors
-    assert "run it again to go on" in errors
-    assert len(no_faults.log()) <= in_all + 4, "none after those in flight"
-    acknowledged = sum(request.stored for request in no_faults.log(after=seen))
-    no_faults.switch()
-    finished = command("run", *run_options(site, no_faults), "--json", cwd=tmp_path, prefect_url=prefect_url)
-    assert last_json(finished)["points_already_there"] == acknowledged
-    site.assert_stored(no_faults)
-
-
-def test_ctrl_c_in_a_terminal_stops_a_run_that_brought_its_own_prefect_server(
-    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
-) -> None:
-    site = new_site(loads=40, points=1000, vens=20)
-    site.register(no_faults)
-    no_faults.switch(points_per_second=1000)
-    seen = len(no_faults.log())
-    home = prefect_home(tmp_path / "prefect")
-    run = start("run", *run_options(site, no_faults), cwd=tmp_path, group=True, PREFECT_HOME=str(home))
-    while len(no_faults.log()) < seen + 6:
-        assert run.poll() is None, run.communicate()
-        time.sleep(0.05)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does it: to every process of the group
-    _, errors = run.communicate(timeout=30)
-    assert run.returncode == 130, errors
-    assert "Stopped. What the VTN acknowledged is recorded" in errors
-    assert "EventsWorker" not in errors
 
 
 @pytest.mark.parametrize(
@@ -236,55 +149,6 @@ def test_a_prefect_server_that_does_not_answer_is_told(vtn: ReferenceVtn, site: 
     assert "The Prefect server at http://127.0.0.1:9/api does not answer" in finished.stderr
 
 
-@pytest.mark.long
-def test_a_prefect_server_that_is_killed_keeps_no_run_from_its_end(
-    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
-) -> None:
-    site = new_site(loads=40, points=300, vens=4)
-    site.register(no_faults)
-    no_faults.switch(points_per_second=300)
-    seen = len(no_faults.log())
-    run = start(
-        "run", *run_options(site, no_faults), cwd=tmp_path, PREFECT_HOME=str(prefect_home(tmp_path / "prefect"))
-    )
-    while len(no_faults.log()) < seen + 8:
-        assert run.poll() is None, run.communicate()
-        time.sleep(0.1)
-    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-    (server,) = [child for child in children if b"prefect" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    os.kill(int(server), signal.SIGKILL)
-    no_faults.switch()
-    output, errors = run.communicate(timeout=100)
-    assert run.returncode == 0, errors
-    assert output.startswith("40 of 40 loads done, 0 failed: 12,000 points uploaded")
-    assert "Prefect is gone: it does not know how this run ended. The ledger does." in errors
-    assert "Traceback" not in errors
-    site.assert_stored(no_faults)
-
-
-@pytest.mark.long
-def test_without_a_prefect_server_a_run_brings_its_own_that_dies_with_it(
-    no_faults: ReferenceVtn, site: Site, tmp_path: Path
-) -> None:
-    no_faults.switch(points_per_second=100)
-    seen = len(no_faults.log())
-    run = start(
-        "run", *run_options(site, no_faults), cwd=tmp_path, PREFECT_HOME=str(prefect_home(tmp_path / "prefect"))
-    )
-    while len(no_faults.log()) == seen:
-        assert run.poll() is None, run.communicate()
-        time.sleep(0.1)
-    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-    assert children
-    run.kill()
-    run.communicate()
-    for _ in range(100):
-        if not any(Path(f"/proc/{child}").exists() for child in children):
-            return
-        time.sleep(0.1)
-    pytest.fail("the temporary Prefect server outlived the run that was killed")
-
-
 def test_only_failed_loads_are_taken_up_again_when_asked_for(
     vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
 ) -> None:
@@ -303,67 +167,6 @@ def test_only_failed_loads_are_taken_up_again_when_asked_for(
     finished = command("run", *options, "--failed", "--json", cwd=tmp_path, prefect_url=prefect_url)
     assert finished.returncode == 0, finished.stderr
     assert last_json(finished)["total_loads"] == 0
-
-
-def test_a_failed_load_is_still_one_when_the_run_that_took_it_up_was_killed(
-    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
-) -> None:
-    site = new_site(loads=1, points=1000)
-    site.register(no_faults)
-    (load,) = site.loads
-    site.execute("UPDATE loads SET h5_meter_id = 'meter_404'")
-    options = run_options(site, no_faults)
-    assert command("run", *options, cwd=tmp_path, prefect_url=prefect_url).returncode == 1
-    site.execute("UPDATE loads SET h5_meter_id = ?", load.h5_meter_id)
-    no_faults.switch(points_per_second=100)
-    seen = len(no_faults.log())
-    run = start("run", *options, "--failed", "--chunk-size", "50", cwd=tmp_path, prefect_url=prefect_url)
-    while len(no_faults.log()) < seen + 3:
-        assert run.poll() is None, run.communicate()
-        time.sleep(0.05)
-    run.kill()
-    run.communicate()
-    no_faults.switch()
-    finished = command("run", *options, "--failed", "--json", cwd=tmp_path, prefect_url=prefect_url)
-    assert finished.returncode == 0, finished.stderr
-    assert last_json(finished)["total_loads"] == last_json(finished)["successful"] == 1
-    site.assert_stored(no_faults)
-
-
-def test_status_tells_the_whole_story_of_a_load(
-    no_faults: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
-) -> None:
-    (load, *_) = site.loads
-    no_faults.switch(script=["503"])
-    options = [*run_options(site, no_faults), "--limit", "1"]
-    assert command("run", *options, cwd=tmp_path, prefect_url=prefect_url).returncode == 0
-    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", load.load_id)
-    assert command("run", *options, cwd=tmp_path, prefect_url=prefect_url).returncode == 1
-    of_load = ["--db", site.db, "--ledger", site.ledger, "--load", load.load_id]
-    story = last_json(command("status", *of_load, "--json", cwd=tmp_path))
-    assert story["standing"]["state"] == "failed"
-    assert [(month["month"], month["points"]) for month in story["months"]] == [(202501, 100)]
-    sent, failed = story["requests"]
-    assert (sent["points"], sent["answers"], sent["error"]) == (100, ["503", "201"], None)
-    assert sent["points_per_second"] == pytest.approx(100 / sent["seconds"])
-    assert (failed["points"], failed["answers"]) == (0, [])
-    assert "H5 meter 'meter_404' not found" in failed["error"]
-    told = command("status", *of_load, cwd=tmp_path).stdout
-    assert "503, 201: 100 points in" in told
-    assert "not sent: H5 meter 'meter_404' not found" in told
-
-
-def test_a_ven_of_any_name_is_shown_as_it_is(site: Site, tmp_path: Path) -> None:
-    site.execute("UPDATE resources SET ven = '[/red]br[acket]' WHERE id = 1")
-    finished = command("status", "--db", site.db, "--ledger", site.ledger, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert "[/red]br[acket]" in finished.stdout
-
-
-def test_a_load_that_nobody_knows_is_told(site: Site, tmp_path: Path) -> None:
-    finished = command("status", "--db", site.db, "--ledger", site.ledger, "--load", "4711", cwd=tmp_path)
-    assert finished.returncode == 2
-    assert "No load '4711'" in finished.stderr
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from flows.register_loads import register_loads
 from flows.upload_slice import upload_slice
 from flows.verify_upload import verify_upload
 from tests.reference_vtn import ReferenceVtn
+from tests.run_settings import run_settings
 from tests.sites import Site
 from tests.small_server import answering
 
@@ -38,10 +39,7 @@ def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Iterator[Site]:
     """Two registered loads, and the settings of a worker that uploads them."""
     site = new_site(loads=2, points=24)
     site.register(vtn)
-    with given_options(
-        vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db), meter_file=site.h5,
-        ledger_url=str(site.ledger),
-    ):  # fmt: skip
+    with run_settings(site, vtn):
         yield site
 
 

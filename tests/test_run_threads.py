@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -10,8 +10,11 @@ from threading import Event
 import pytest
 from pydantic import SecretStr
 
+from config.connections import opened_connections
+from config.settings import Settings
 from tests.commands import run_options, start
 from tests.reference_vtn import ReferenceVtn
+from tests.run_settings import run_settings
 from tests.sites import Site, load_of
 from tests.waiting import until
 from venclient.errors import StoppedError
@@ -20,7 +23,7 @@ from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
 from venclient.models import Load, MeterSeries
 from venclient.resources.database import ResourceDatabase
-from venclient.run.engine import Connections, Options, Run
+from venclient.run import Connections, Options, Run
 from venclient.sources import Availability
 from venclient.sources.hdf5 import MeterFile
 from venclient.wires.auth import GivenToken
@@ -96,6 +99,27 @@ def test_a_bug_of_ours_that_cannot_be_recorded_ends_the_run_with_the_reason(new_
         run.lease([load.ven], Writer("run", "A test's run"))
         assert run.upload([load]) == []
         assert ["no such table: uploads" in str(error) for error in run.ended_by] == [True]
+
+
+def test_requests_that_take_too_long_after_a_stop_are_cut_off(new_site: Callable[..., Site], tmp_path: Path) -> None:
+    site = new_site(loads=4, points=300)
+    with ReferenceVtn(tmp_path / "vtn.db") as vtn, ThreadPoolExecutor(1) as another_thread:
+        site.register(vtn)
+        vtn.switch(points_per_second=0.01)  # nobody would wait for an answer to end
+        with (
+            run_settings(site, vtn, timeout_s=36_000),
+            opened_connections(Settings.load(), Event()) as connections,
+            Run(connections, Options(grace_s=0.5)) as run,
+        ):
+            run.lease({load.ven for load in site.loads}, Writer("run", "A test's run"))
+            uploading = another_thread.submit(run.upload, site.loads)
+            until(lambda: vtn.in_flight() > 0)
+            run.stop("a test")
+            assert uploading.result() == []
+        vtn.switch()
+        assert {result.state for result in site.upload(vtn).values()} == {"done"}
+        site.assert_stored(vtn)
+        vtn.kill()
 
 
 def test_a_run_has_as_many_long_requests_in_flight_as_the_vtn_takes(

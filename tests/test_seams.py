@@ -12,14 +12,14 @@ from tests.sites import FIRST_START_S, Site, load_of
 from venclient.errors import BadSeriesError, RejectedError
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Entry, Ledger
-from venclient.models import Chunk, Load, MeterSeries, Points, Receipt, Stored, UnregisteredLoad
+from venclient.models import Chunk, Load, MeterSeries, Points, Receipt, Stored, UnregisteredLoad, joined
 from venclient.months import month_begins, months_of
 from venclient.sources import Availability
 from venclient.sources.cleaning import clean
-from venclient.sync.upload import Uploader
-from venclient.sync.verification import verify_load
+from venclient.sync import Uploader, verify_load
 
 HOUR_S = 3600
+FIRST = "500.0 W, GOOD, 3600 s"  # of a sine
 
 
 class SineSource:
@@ -65,9 +65,7 @@ class MemoryWire:
     def read_between(self, load: Load, begin_s: int, end_s: int) -> MeterSeries:
         found = sorted((at, *each) for at, each in self.stored.get(load.vtn_resource_id, {}).items())
         at, w, s = np.array([each for each in found if begin_s <= each[0] < end_s]).reshape(-1, 3).T
-        points = Points(at.astype(np.int64), w, np.zeros(len(at), np.uint8), s.astype(np.int64))
-        series = MeterSeries((0, len(at)), lambda _: points, ("GOOD",), (), None)
-        return replace(series, months=months_of(series, month_begins(points.start_s)))
+        return _series(Points(at.astype(np.int64), w, np.zeros(len(at), np.uint8), s.astype(np.int64)))
 
     def register_ven(self, ven: str) -> None:
         self.stored.setdefault(ven, {})
@@ -77,6 +75,11 @@ class MemoryWire:
 
     def knows(self, load: Load) -> bool:
         return load.vtn_resource_id in self.stored
+
+
+def _series(points: Points) -> MeterSeries:
+    series = MeterSeries((0, len(points)), lambda _: points, ("GOOD",), (), None)
+    return replace(series, months=months_of(series, month_begins(points.start_s)))
 
 
 @pytest.fixture
@@ -108,6 +111,20 @@ def test_sync_uploads_resumes_and_verifies_over_any_source_and_wire(ledger: Ledg
     del wire.stored["vtn-1"][FIRST_START_S]
     lost = verify_load(_load(1), entry(), source, wire)
     assert (lost.state, lost.differing_months) == ("differs", [202501])
+
+
+def test_a_point_that_the_vtn_has_twice_is_told_with_both(ledger: Ledger) -> None:
+    class RepeatingWire(MemoryWire):
+        def read_between(self, load: Load, begin_s: int, end_s: int) -> MeterSeries:
+            points = super().read_between(load, begin_s, end_s).points()
+            return _series(joined([points[:1], points]))
+
+    source, wire = SineSource(hours=100), RepeatingWire()
+    Uploader(source, ledger, wire, chunk_size=1_000).upload(_load(1), Entry())
+    verdict = verify_load(_load(1), ledger.entries([_load(1)])["vtn-1"], source, wire)
+    assert (verdict.state, verdict.causes, verdict.points_in_vtn, verdict.besides) == ("differs", ("extra",), 101, 0)
+    (difference,) = verdict.differences
+    assert (difference.file, difference.vtn) == (FIRST, f"{FIRST}; and again {FIRST}")
 
 
 def test_what_a_wire_refuses_is_found_to_the_point_and_what_a_source_lacks_fails_alone(ledger: Ledger) -> None:

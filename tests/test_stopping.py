@@ -19,20 +19,20 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Paused, Running, Scheduled
 
-from config.settings import given_options
+from config.settings import Settings
 from flows.bulk_upload import bulk_upload
 from tasks.reports import publish_unfinished
-from tasks.run import STARTED_AGAIN, begun_at
+from tasks.run import STARTED_AGAIN, begun_at, opened_run
 from tests.commands import ROOT, command, run_options, start
 from tests.reference_vtn import ReferenceVtn
+from tests.run_settings import run_settings
 from tests.sites import Site
 from tests.waiting import until
 from venclient.errors import ConfigurationError
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
 from venclient.models import LoadResult
-from venclient.run.progress import Snapshot, VenResults, watched_by
-from venclient.run.stopping import next_deadline
+from venclient.run import Snapshot, VenResults, next_deadline, watched_by
 
 SCHEDULED_FOR = datetime(2026, 1, 10, 1, tzinfo=UTC)
 
@@ -63,10 +63,7 @@ def _in(seconds: float) -> str:
 @pytest.fixture
 def settings(site: Site, vtn: ReferenceVtn) -> Iterator[None]:
     """What is set for runs in this process."""
-    with given_options(
-        vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db), meter_file=site.h5,
-        ledger_url=str(site.ledger), loads_per_task=5,
-    ):  # fmt: skip
+    with run_settings(site, vtn, loads_per_task=5):
         yield
 
 
@@ -79,7 +76,7 @@ def test_at_its_deadline_a_run_stops_softly_and_says_what_is_left(slow_vtn: Refe
             slow_vtn.switch(points_per_second=30)  # the whole would take longer than any deadline here
 
     with watched_by(slow_down):
-        state = _stopped_by_a_deadline(lambda state: " left for the next run" in str(state.message))
+        state = _stopped_by_a_deadline()
     told = re.fullmatch(
         r"Stopped by the deadline at \d\d:\d\d UTC: (\d+) of 60 loads are left for the next run", str(state.message)
     )
@@ -92,35 +89,15 @@ def test_at_its_deadline_a_run_stops_softly_and_says_what_is_left(slow_vtn: Refe
     site.assert_stored(slow_vtn)
 
 
-def test_requests_that_take_too_long_are_cut_off(
-    new_site: Callable[..., Site], prefect: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("venclient.run.engine.GRACE_S", 1.0)
-    site = new_site(loads=4, points=300)
-    with ReferenceVtn(tmp_path / "vtn.db") as vtn:
-        site.register(vtn)
-        with given_options(
-            vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db), meter_file=site.h5,
-            ledger_url=str(site.ledger), timeout_s=36_000,
-        ):  # fmt: skip
-            assert bulk_upload(limit_loads=1, return_state=True).is_completed()
-            vtn.switch(points_per_second=0.01)  # nobody would wait for an answer to end
-            assert _stopped_by_a_deadline(lambda _state: len(vtn.log()) > 1).is_cancelled()
-            vtn.switch()
-            assert bulk_upload(return_state=True).is_completed()
-        site.assert_stored(vtn)
-        vtn.kill()
-
-
-def _stopped_by_a_deadline(is_far_enough: Callable[[State[Any]], bool]) -> State[Any]:
-    """How a run ends that its deadline stops; with a later one, where a busy machine had not come far enough.
+def _stopped_by_a_deadline() -> State[Any]:
+    """How a run ends that its deadline stops; with a later one, where a busy machine had sent nothing by the first.
 
     It is not the first run of the process, which might begin so late that it would have its deadline tomorrow.
     """
     for seconds in (8, 30):
         state = bulk_upload(deadline=_in(seconds), return_state=True)
         assert state.is_cancelled(), state.message
-        if is_far_enough(state):
+        if " left for the next run" in str(state.message):
             break
     return state
 
@@ -154,12 +131,15 @@ def test_a_stopped_run_has_no_table_of_vens_that_it_did_not_begin() -> None:
     assert results.unfinished() == {}
 
 
+@pytest.mark.usefixtures("settings")
 def test_last_tables_do_not_keep_a_stopped_run_from_its_end_where_prefect_is_gone(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    results = {f"Town {number}": [LoadResult(site.loads[0], "done")] for number in range(287)}
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        publish_unfinished(results.items())
+    with opened_run(Settings.load()) as run, temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        for number in range(287):
+            run.ven_results.expect(f"Town {number}", 2, [])
+            run.ven_results.add(f"Town {number}", [LoadResult(site.loads[0], "done")])
+        publish_unfinished(run)
     assert "There was no time for the tables of all VENs" in caplog.text
     assert caplog.text.count("A report was not made") < 5  # an attempt waits for two seconds and more
 

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from tests.untrusted_server import BOMB, GZIPPED, OK, Answer, endless, reply, saying, slowly, talking, watchdogs
 from venclient.errors import ConfigurationError, TokenServerError
 from venclient.wires.auth import ClientCredentials
+from venclient.wires.deadlines import TimeLimits
 
 TOKENS_AWAY = {
     "garbage": saying(b"\x1b[2J"),
@@ -27,11 +28,10 @@ TOKENS_AWAY = {
 
 
 @pytest.mark.parametrize("answer", TOKENS_AWAY.values(), ids=TOKENS_AWAY.keys())
-def test_a_token_server_that_answers_nothing_of_use_is_away(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("venclient.wires.auth.FETCH_TIMEOUT_S", 1.0)
+def test_a_token_server_that_answers_nothing_of_use_is_away(answer: Answer) -> None:
     before = watchdogs()
     with talking(answer) as url, pytest.raises(TokenServerError) as failure:
-        ClientCredentials(url, "id", SecretStr("secret")).token()
+        ClientCredentials(url, "id", SecretStr("secret"), limits=TimeLimits(token_s=1)).token()
     told = "".join(traceback.format_exception(failure.value))
     assert "\x1b" not in told
     assert "secret" not in str(failure.value)

@@ -14,19 +14,19 @@ from tests.small_server import answering
 from tests.untrusted_server import Answer, slowly, talking, watchdogs
 from tests.waiting import until
 from venclient.errors import StoppedError, TokenServerError
-from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
+from venclient.flow_control import ConcurrencyLimiter, Learned
 from venclient.wires.auth import ClientCredentials
 from venclient.wires.bulk import BulkWire
+from venclient.wires.deadlines import TimeLimits
 
 THREADS = 8
 NOWHERE = "http://127.0.0.1:9/openadr3"
+# Nothing but a stop ends what hangs.
+NO_LIMITS = TimeLimits(connect_s=3600, token_s=3600)
 
 
 @pytest.fixture(autouse=True)
-def long_timeouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing but a stop ends what hangs; and in the end, no thread is left."""
-    monkeypatch.setattr("venclient.wires.auth.FETCH_TIMEOUT_S", 3600.0)
-    monkeypatch.setattr("venclient.wires.auth.CONNECT_TIMEOUT_S", 3600.0)
+def no_thread_is_left() -> Iterator[None]:
     before = watchdogs()
     yield
     until(lambda: watchdogs() == before)
@@ -35,7 +35,7 @@ def long_timeouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @contextmanager
 def _uploading(token_url: str) -> Iterator[tuple[BulkWire, Callable[[], list[BaseException | None]]]]:
     """A client whose threads all wait for a token, and how they ended, once they have."""
-    tokens = ClientCredentials(token_url, "id", SecretStr("secret"))
+    tokens = ClientCredentials(token_url, "id", SecretStr("secret"), limits=NO_LIMITS)
     client = BulkWire(NOWHERE, tokens, limiter=ConcurrencyLimiter(THREADS, Learned(THREADS, 50_000)))
     with client, ThreadPoolExecutor(THREADS) as pool:
         calls = [pool.submit(client.upload, "r", b"[]", 1, 1) for _ in range(THREADS)]

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import SecretStr
 
-from config.settings import given_options
 from flows.verify_upload import verify_upload
 from tests.commands import command, last_json
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
+from tests.run_settings import run_settings
 from tests.sites import FIRST_START_S, Site, client, hourly, load_of
 from tests.small_server import answering
 from venclient.errors import PermanentError
@@ -23,8 +24,8 @@ from venclient.ledger.ledger import Ledger
 from venclient.models import Load
 from venclient.sources.cleaning import clean
 from venclient.sources.hdf5 import MeterFile
+from venclient.sync import LoadVerdict, sampled, verify_load
 from venclient.sync.pending import cut, pending
-from venclient.sync.verification import sampled, verify_load
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
 from venclient.wires.bulk.encoding import encode
@@ -162,39 +163,53 @@ def test_a_load_that_cannot_be_read_is_told_and_the_others_are_verified(
     assert "H5 meter 'meter_404' not found" in told["not_equal"][0]["error"]
 
 
-def test_a_long_series_is_read_back_in_parts(vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path) -> None:
+def test_a_long_series_is_compared_in_parts_and_what_differs_is_found_at_their_edges(
+    vtn: ReferenceVtn, new_site: Callable[..., Site]
+) -> None:
+    """January has two requests of points, and so has February."""
+    in_january, a_request, points = 72_000, 50_000, 130_000
     site = new_site(loads=1)
     site.register(vtn)
-    times = FIRST_START_S + 60.0 * np.arange(120_001)
-    site.write_rows(site.loads[0], np.stack([times, np.arange(120_001.0)], axis=1))
+    (load,) = site.loads
+    site.write_rows(load, _every_20_s(points))
     site.upload(vtn)
-    assert _verify(site, vtn, tmp_path, returns=0)["points_in_vtn"] == 120_001
+    whole = _verdict(site, vtn, load)
+    assert (whole.state, whole.points_in_file, whole.points_in_vtn) == ("equal", points, points)
+
+    starts = _every_20_s(points)[:, 0].astype(int)
+    lost = [a_request - 1, in_january, in_january + a_request]
+    for index in lost:
+        vtn.tamper(f"DELETE FROM points WHERE start = ? AND {OF_RESOURCE}", int(starts[index]), load.vtn_resource_id)
+    vtn.alter_point(load.vtn_resource_id, int(starts[a_request]), 4711.5)
+    moved = int(starts[in_january - 1])
+    vtn.tamper(f"UPDATE points SET start = start + 10 WHERE start = ? AND {OF_RESOURCE}", moved, load.vtn_resource_id)
+    verdict = _verdict(site, vtn, load)
+    assert (verdict.points_in_vtn, verdict.besides) == (points - len(lost), 1)
+    assert verdict.differing_months == [202501, 202502]
+    first_five = [starts[a_request - 1], starts[a_request], moved, moved + 10, starts[in_january]]
+    assert [difference.interval_start.timestamp() for difference in verdict.differences] == first_five
+    assert [difference.vtn for difference in verdict.differences] == [
+        None, "4711.5 W, GOOD, 20 s", None, f"{float(in_january - 1)} W, GOOD, 20 s", None,
+    ]  # fmt: skip
 
 
-def test_a_verdict_is_the_same_in_whatever_parts_it_comes(
-    vtn: ReferenceVtn, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A value in January, a point lost in February, another moved in March: by month, and 30 points a request."""
+def test_each_month_and_each_point_that_differs_is_named(vtn: ReferenceVtn, site: Site) -> None:
+    """A value in January, a point lost in February, another moved in March."""
     load = site.loads[0]
     vtn.alter_point(load.vtn_resource_id, FIRST_START_S + 7_200, 4711.5)
     vtn.tamper(f"DELETE FROM points WHERE start = ? AND {OF_RESOURCE}", MARCH_S - 3600, load.vtn_resource_id)
     vtn.tamper(f"UPDATE points SET start = start + 60 WHERE start = ? AND {OF_RESOURCE}", AT, load.vtn_resource_id)
-    with MeterFile(site.h5) as meters, client(vtn) as vtn_client, Ledger(str(site.ledger), vtn.base_url) as ledger:
-        entry = ledger.entries([load])[load.vtn_resource_id]
-        at_once = verify_load(load, entry, meters, vtn_client)
-        monkeypatch.setattr("venclient.wires.bulk.decoding.POINTS_A_REQUEST", 30)
-        monkeypatch.setattr("venclient.sync.verification.COMPARED_AT_A_TIME", 7)
-        assert verify_load(load, entry, meters, vtn_client) == at_once
-    assert (at_once.points_in_file, at_once.points_in_vtn, at_once.besides) == (1500, 1499, 1)
-    assert at_once.differing_months == [202501, 202502, 202503]
-    assert [difference.interval_start.timestamp() for difference in at_once.differences] == [
+    verdict = _verdict(site, vtn, load)
+    assert (verdict.points_in_file, verdict.points_in_vtn, verdict.besides) == (1500, 1499, 1)
+    assert verdict.differing_months == [202501, 202502, 202503]
+    assert [difference.interval_start.timestamp() for difference in verdict.differences] == [
         FIRST_START_S + 7_200, MARCH_S - 3600, AT, AT + 60,
     ]  # fmt: skip
 
 
-def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("venclient.wires.bulk.decoding.POINTS_A_REQUEST", 30)
-    series = clean(hourly(100))
+def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood() -> None:
+    """It is asked twice, and tells everything both times."""
+    series = clean(_every_20_s(60_000))
     told = [point for chunk in cut(series, pending(series, {}), 50_000) for point in json.loads(encode(chunk))]
     with (
         _other_vtn(200, told[::-1]) as base_url,
@@ -247,10 +262,7 @@ def test_a_sample_takes_some_of_every_ven_and_the_same_for_the_same_seed() -> No
 def test_the_flow_ends_completed_when_all_is_equal_and_failed_when_not(
     vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect: SyncPrefectClient
 ) -> None:
-    with given_options(
-        vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db), meter_file=site.h5,
-        ledger_url=str(site.ledger), loads_per_task=1,
-    ):  # fmt: skip
+    with run_settings(site, vtn, loads_per_task=1):
         state = verify_upload(return_state=True)
         assert state.is_completed()
         assert state.message == "6,000 points of 4 loads compared: all there, all as in the file"
@@ -264,6 +276,16 @@ def test_the_flow_ends_completed_when_all_is_equal_and_failed_when_not(
         state.message
     )
     assert site.upload(vtn)[site.loads[0].load_id].points_sent > 0
+
+
+def _verdict(site: Site, vtn: ReferenceVtn, load: Load) -> LoadVerdict:
+    with MeterFile(site.h5) as meters, client(vtn) as vtn_client, Ledger(str(site.ledger), vtn.base_url) as ledger:
+        return verify_load(load, ledger.entries([load])[load.vtn_resource_id], meters, vtn_client)
+
+
+def _every_20_s(points: int) -> NDArray[np.float64]:
+    """Rows of so many points with ascending values."""
+    return np.stack([FIRST_START_S + 20.0 * np.arange(points), np.arange(float(points))], axis=1)
 
 
 def _other_vtn(status: int, answer: object) -> AbstractContextManager[str]:

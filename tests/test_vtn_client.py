@@ -3,17 +3,18 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from tenacity import sleep_using_event
 
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import client, hourly
 from tests.small_server import Answer, answering
 from tests.waiting import until
 from venclient.errors import ConfigurationError, PermanentError, StoppedError, TokenServerError, TransientError
+from venclient.flow_control import OutageTimes
 from venclient.sources.cleaning import clean
 from venclient.sync.pending import cut, pending
 from venclient.wires.auth import ClientCredentials, GivenToken
@@ -38,7 +39,7 @@ def _body() -> bytearray:
 )  # fmt: skip
 def test_a_passing_fault_is_tried_again_until_all_is_stored(no_faults: ReferenceVtn, fault: str) -> None:
     resource = no_faults.add_resource()
-    no_faults.switch(script=[fault, fault])
+    no_faults.switch(script=[fault, fault], retry_after_s=0)
     with client(no_faults) as vtn:
         receipt = vtn.upload(resource, _body(), POINTS, 5_000)
     assert (receipt.points, receipt.retries) == (POINTS, 2)
@@ -64,22 +65,18 @@ def test_attempts_end_and_the_last_reason_is_told(no_faults: ReferenceVtn) -> No
     assert failure.value.answers == ("500",) * 4
 
 
-def test_retry_after_is_waited_for(no_faults: ReferenceVtn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_after_is_waited_for(no_faults: ReferenceVtn) -> None:
     resource = no_faults.add_resource()
     no_faults.switch(script=["503", "429"], retry_after_s=1)
-    monkeypatch.setattr("venclient.flow_control.retries.sleep_using_event", sleep_using_event)
     started = time.monotonic()
     with client(no_faults) as vtn:
         vtn.upload(resource, _body(), POINTS, 5_000)
     assert time.monotonic() - started >= 2
 
 
-def test_told_to_stop_it_waits_for_no_retry_after_and_sends_nothing_more(
-    no_faults: ReferenceVtn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_told_to_stop_it_waits_for_no_retry_after_and_sends_nothing_more(no_faults: ReferenceVtn) -> None:
     resource = no_faults.add_resource()
     no_faults.switch(script=["503"], retry_after_s=600)
-    monkeypatch.setattr("venclient.flow_control.retries.sleep_using_event", sleep_using_event)
     seen = len(no_faults.log())
     with client(no_faults) as vtn, ThreadPoolExecutor(1) as pool:
         upload = pool.submit(vtn.upload, resource, _body(), POINTS, 5_000)
@@ -92,15 +89,14 @@ def test_told_to_stop_it_waits_for_no_retry_after_and_sends_nothing_more(
     assert len(no_faults.log()) == seen + 1
 
 
-def test_a_load_that_the_vtn_never_gets_done_is_that_loads_trouble(
-    no_faults: ReferenceVtn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "venclient.flow_control.circuit_breaker.SILENT_FOR_S", 0.0
-    )  # however long the others had no answer
+def test_a_load_that_the_vtn_never_gets_done_is_that_loads_trouble(no_faults: ReferenceVtn) -> None:
+    however_long_the_others_had_no_answer = OutageTimes(silent_for_s=0)
     resource = no_faults.add_resource()
     no_faults.switch(rate=1.0, kinds=["500", "503", "short"], seed=1)
-    with client(no_faults) as vtn, pytest.raises(TransientError):
+    with (
+        client(no_faults, outage_times=however_long_the_others_had_no_answer) as vtn,
+        pytest.raises(TransientError),
+    ):
         vtn.upload(resource, _body(), POINTS, 5_000)
 
 
@@ -130,7 +126,10 @@ def test_a_token_server_that_refuses_at_once_ends_the_run() -> None:
 def test_a_token_server_that_is_away_is_told_at_the_start(vtn: ReferenceVtn) -> None:
     with _token_server((503, {})) as url:
         tokens = ClientCredentials(url, "id", SecretStr("secret"))
-        with BulkWire(vtn.base_url, tokens) as vtn_client, pytest.raises(ConfigurationError, match="No token"):
+        with (
+            BulkWire(vtn.base_url, tokens, retry_wait_s=0) as vtn_client,
+            pytest.raises(ConfigurationError, match="No token"),
+        ):
             vtn_client.check()
 
 
@@ -144,27 +143,25 @@ def test_an_address_with_a_wrong_path_is_told_at_the_start_and_with_each_load(
             vtn_client.upload("any", _body(), POINTS, 5_000)
 
 
-def test_threads_that_wait_for_a_token_fetch_it_once_and_renew_it_once(tmp_path: Path) -> None:
-    with ReferenceVtn(tmp_path / "vtn.db") as server, ThreadPoolExecutor(8) as pool:
-        resource = server.add_resource()
-        tokens = _CountedCredentials(server.token_url, server.client_id, SecretStr(server.client_secret))
-        with BulkWire(server.base_url, tokens) as vtn:
-            for _ in range(2):
-                list(pool.map(lambda _: vtn.upload(resource, _body(), POINTS, 5_000), range(16)))
-            assert tokens.fetched == 1
-            server.switch(expire_tokens=True)
-            receipts = list(pool.map(lambda _: vtn.upload(resource, _body(), POINTS, 5_000), range(16)))
-            assert tokens.fetched == 2
-            assert {receipt.retries for receipt in receipts} == {0}, "a fresh token is no failure"
+def test_threads_that_wait_for_a_token_fetch_it_once_and_renew_it_once(no_faults: ReferenceVtn) -> None:
+    resource = no_faults.add_resource()
+    tokens = _CountedCredentials(no_faults.token_url, no_faults.client_id, SecretStr(no_faults.client_secret))
+    with BulkWire(no_faults.base_url, tokens) as vtn, ThreadPoolExecutor(8) as pool:
+        for _ in range(2):
+            list(pool.map(lambda _: vtn.upload(resource, _body(), POINTS, 5_000), range(16)))
+        assert tokens.fetched == 1
+        no_faults.switch(expire_tokens=True)
+        receipts = list(pool.map(lambda _: vtn.upload(resource, _body(), POINTS, 5_000), range(16)))
+        assert tokens.fetched == 2
+        assert {receipt.retries for receipt in receipts} == {0}, "a fresh token is no failure"
 
 
-def test_a_token_is_renewed_before_it_expires(tmp_path: Path) -> None:
-    with ReferenceVtn(tmp_path / "vtn.db", token_lifetime_s=1) as server:
-        tokens = _CountedCredentials(server.token_url, server.client_id, SecretStr(server.client_secret))
-        first = tokens.token()
-        assert tokens.token() == first
-        time.sleep(1)
-        assert tokens.token() != first
+def test_a_token_is_renewed_before_it_expires() -> None:
+    numbers = count(1)
+    with answering(lambda _method, _path: (200, {"access_token": f"t-{next(numbers)}", "expires_in": 2})) as url:
+        tokens = ClientCredentials(url, "id", SecretStr("secret"))
+        assert [tokens.token(), tokens.token()] == ["t-1", "t-1"]
+        until(lambda: tokens.token() == "t-2")
 
 
 def test_client_id_and_secret_of_any_characters_are_understood(tmp_path: Path) -> None:
@@ -184,7 +181,7 @@ def test_a_refused_secret_ends_the_run_and_is_not_shown(vtn: ReferenceVtn) -> No
 
 def test_a_refused_token_ends_the_run_and_is_not_shown(vtn: ReferenceVtn) -> None:
     with (
-        BulkWire(vtn.base_url, GivenToken(SecretStr("stale-token"))) as vtn_client,
+        BulkWire(vtn.base_url, GivenToken(SecretStr("stale-token")), retry_wait_s=0) as vtn_client,
         pytest.raises(ConfigurationError, match="refuses the token") as failure,
     ):
         vtn_client.upload("x", _body(), POINTS, 5_000)
@@ -208,7 +205,7 @@ def test_a_redirect_is_not_followed(no_faults: ReferenceVtn) -> None:
 
 def test_a_vtn_that_is_not_there_is_told_at_the_start() -> None:
     with (
-        BulkWire("http://127.0.0.1:9/openadr3", GivenToken(SecretStr("token"))) as vtn,
+        BulkWire("http://127.0.0.1:9/openadr3", GivenToken(SecretStr("token")), retry_wait_s=0) as vtn,
         pytest.raises(ConfigurationError, match=r"The VTN is not there.*Connection refused.*VTN_SERVER_ADDRESS"),
     ):
         vtn.check()

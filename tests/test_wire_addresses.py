@@ -10,7 +10,7 @@ from tests.untrusted_server import TOKEN, failure_of, reply, saying, talking, wi
 from venclient.errors import ConfigurationError, PermanentError
 from venclient.wires.auth import ClientCredentials, GivenToken
 from venclient.wires.bulk import BulkWire
-from venclient.wires.http import answer_of
+from venclient.wires.http import Call, answer_of
 
 
 def test_no_proxy_comes_between_this_machine_and_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_no_proxy_comes_between_this_machine_and_itself(monkeypatch: pytest.Monk
 
     with talking(proxy) as proxy_url, talking(saying(reply("201 Created", body=b"{}"))) as url, wired(url) as opened:
         monkeypatch.setenv("HTTP_PROXY", proxy_url)
-        assert answer_of(*opened.exchange("POST", "/x", body=b"[]", timeout_s=5)) == {}
+        assert answer_of(*opened.exchange(Call("POST", "/x", body=b"[]"), 5)) == {}
     assert not asked
 
 

@@ -16,14 +16,15 @@ from pydantic import SecretStr
 from venclient.errors import PermanentError, TransientError
 from venclient.wires import answers
 from venclient.wires.auth import GivenToken
-from venclient.wires.http import HttpClient, answer_of
+from venclient.wires.deadlines import TIME_LIMITS, TimeLimits
+from venclient.wires.http import Call, HttpClient, answer_of
 
 TOKEN = "hush-hush/token+1"
 ENDED = b"Connection: close\r\n\r\n"
 OK = b"HTTP/1.1 201 Created\r\n" + ENDED
 CHUNKED = b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n"
 GZIPPED = b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\n" + ENDED
-BOMB = gzip.compress(bytes(2**27))  # 128 MiB
+BOMB = gzip.compress(bytes(2**25), 1)  # 32 MiB
 Answer = Callable[[bytes], Iterator[bytes]]
 
 
@@ -91,9 +92,9 @@ def slowly(start: bytes, part: bytes, every_s: float = 0.1) -> Answer:
 
 
 @contextmanager
-def wired(url: str) -> Iterator[HttpClient]:
+def wired(url: str, limits: TimeLimits = TIME_LIMITS) -> Iterator[HttpClient]:
     """An HTTP client for that server."""
-    opened = HttpClient(url, GivenToken(SecretStr(TOKEN)))
+    opened = HttpClient(url, GivenToken(SecretStr(TOKEN)), limits=limits)
     try:
         yield opened
     finally:
@@ -108,7 +109,7 @@ def watchdogs() -> int:
 def failure_of(answer: Answer, method: str = "POST", timeout_s: float = 5.0) -> TransientError | PermanentError:
     """What becomes of a request to a server with this answer, whose message must be fit for a log."""
     with talking(answer) as url, wired(url) as opened, pytest.raises((TransientError, PermanentError)) as failure:
-        answer_of(*opened.exchange(method, "/x", body=b"[]" if method == "POST" else None, timeout_s=timeout_s))
+        answer_of(*opened.exchange(Call(method, "/x", body=b"[]" if method == "POST" else None), timeout_s))
     told = "".join(traceback.format_exception(failure.value))
     assert str(failure.value).isprintable()
     assert len(str(failure.value)) < 200 + answers.MAX_SHOWN

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,17 +19,15 @@ from uuid import uuid4
 from pydantic import SecretStr
 
 from venclient.errors import ConfigurationError, StoppedError
-from venclient.flow_control.limiter import ConcurrencyLimiter
-from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import Ledger
-from venclient.ledger.process_identity import on_this_machine
+from venclient.flow_control import ConcurrencyLimiter
+from venclient.ledger import Ledger, Writer, on_this_machine
 from venclient.models import LoadResult
-from venclient.resources.database import ResourceDatabase
-from venclient.run.engine import GRACE_S, Connections, Options, Run
+from venclient.resources import ResourceDatabase
+from venclient.run import GRACE_S, Connections, Options, Run
 from venclient.sources.changing_file import InThisProcess
 from venclient.sources.hdf5 import MeterFile
 from venclient.sources.reader_process import ReaderProcess
-from venclient.sync.registration import Registration, register
+from venclient.sync import Registration, register
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
 
@@ -96,14 +94,11 @@ class VENManager:
     ) -> Registration:
         """Register the loads of one, several or all VENs, up to `concurrency` at a time."""
         names = [ven_ids] if isinstance(ven_ids, str) else ven_ids
-        database = ResourceDatabase(db_path)
-        try:
+        with closing(ResourceDatabase(db_path)) as database:
             vens = [outline.ven for outline in database.vens(names)]
             registration = await self._run(
                 lambda call: register(database, call.wire, vens, concurrency=self._concurrency)
             )
-        finally:
-            database.close()
         self.vens.update(vens)
         return registration
 
@@ -178,8 +173,7 @@ class VENManager:
     def _upload(
         self, call: "_Call", ven_id: str, db_path: str, h5_file_path: Path, options: Options, limit_loads: int | None
     ) -> list[LoadResult]:
-        database = ResourceDatabase(db_path)
-        try:
+        with closing(ResourceDatabase(db_path)) as database:
             (outline,) = database.vens([ven_id])
             loads = database.loads([ven_id])[:limit_loads]
             if not loads:
@@ -196,8 +190,6 @@ class VENManager:
             ):
                 run.lease([outline.ven], Writer(str(uuid4()), on_this_machine("A VENManager")))
                 results = run.upload(loads)
-        finally:
-            database.close()
         if run.ended_by:
             raise run.ended_by[0]
         if len(results) < len(loads):

@@ -32,7 +32,7 @@ def month_begins(start_s: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """
     begin = 0
     while begin < len(start_s):
-        month = start_s[begin].astype("datetime64[s]").astype("datetime64[M]")
+        month = np.datetime64(int(start_s[begin]), "s").astype("datetime64[M]")
         yield _month_number(int(month.astype(np.int64))), begin
         next_month_s = (month + 1).astype("datetime64[s]").astype(np.int64)
         begin = int(np.searchsorted(start_s, next_month_s))

@@ -34,11 +34,11 @@ from venclient.flow_control.limiter import ConcurrencyLimiter, Round
 
 log = logging.getLogger(__name__)
 
-# An outage is at least this many failures in a row, over at least this long. Where the VTN does respond, such as with a
-# 500, they must also concern more than one resource.
+# An outage is at least this many failures in a row, over some time. Where the VTN does respond, such as with a 500,
+# they must also concern more than one resource.
 MIN_FAILURES = 5
-SILENT_FOR_S = 5.0
-PROBE_EVERY_S = 60.0
+# Where there is no wait before a second attempt, an outage would be probed without a pause.
+MIN_PROBE_WAIT_S = 0.1
 LOOK_EVERY_S = 0.2
 # Errors that any other request would meet as well, as opposed to a problem with this one.
 UNREACHABLE = (
@@ -52,6 +52,20 @@ def is_unreachable(error: TransientError) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class OutageTimes:
+    """Times of the circuit breaker.
+
+    `silent_for_s`: after which failures in a row are an outage; `probe_every_s`: how far apart probes get in it.
+    """
+
+    silent_for_s: float = 5.0
+    probe_every_s: float = 60.0
+
+
+OUTAGE_TIMES = OutageTimes()
+
+
+@dataclass(frozen=True, slots=True)
 class _Turn:
     round: Round
     is_probe: bool
@@ -60,14 +74,24 @@ class _Turn:
 class CircuitBreaker:
     """Admits as many requests as the limiter allows, one at a time in an outage, and none during a Retry-After.
 
-    `patience_s`: how long an outage may last; `first_wait_s`: delay before the first probe; `stopped`: ends all waits.
+    `stopped`: ends all waits; `patience_s`: how long an outage may last; `first_wait_s`: delay before the first probe,
+    at least 0.1 s.
     """
 
-    def __init__(self, limiter: ConcurrencyLimiter, stopped: Event, *, patience_s: float, first_wait_s: float) -> None:
+    def __init__(
+        self,
+        limiter: ConcurrencyLimiter,
+        stopped: Event,
+        *,
+        patience_s: float,
+        first_wait_s: float,
+        times: OutageTimes = OUTAGE_TIMES,
+    ) -> None:
         self._limiter = limiter
         self._stopped = stopped
         self._patience_s = patience_s
-        self._first_wait_s = first_wait_s
+        self._first_wait_s = max(first_wait_s, MIN_PROBE_WAIT_S)
+        self._times = times
         self._changed = Condition()
         self._queue: deque[int] = deque()
         self._suspended_until = 0.0
@@ -78,7 +102,7 @@ class CircuitBreaker:
         self._failing_since = 0.0
         # In an outage:
         self._opened_at: datetime | None = None
-        self._wait_s = first_wait_s
+        self._wait_s = self._first_wait_s
         self._probe_at = 0.0
         self._is_probing = False
         self._given_up: ConfigurationError | None = None
@@ -188,7 +212,7 @@ class CircuitBreaker:
             self._failures += 1
             self._failed_resources.add(resource)
             if is_probe:
-                self._wait_s = min(2 * self._wait_s, PROBE_EVERY_S)
+                self._wait_s = min(2 * self._wait_s, self._times.probe_every_s)
                 self._probe_at = now + self._wait_s
                 self._give_up_if_too_long(now, error)
             elif not self.is_open and self._is_outage(now, error):
@@ -199,12 +223,12 @@ class CircuitBreaker:
 
     def _suspend(self, now: float, retry_after_s: float, error: TransientError) -> None:
         until = min(now + retry_after_s, self._failing_since + self._patience_s)
-        if until - max(now, self._suspended_until) > PROBE_EVERY_S:
+        if until - max(now, self._suspended_until) > self._times.probe_every_s:
             log.warning("The VTN asks to be left alone: everything waits for %.0f s. %s", until - now, error)
         self._suspended_until = max(self._suspended_until, until)
 
     def _is_outage(self, now: float, error: TransientError) -> bool:
-        is_long_enough = now - self._failing_since >= min(SILENT_FOR_S, self._patience_s)
+        is_long_enough = now - self._failing_since >= min(self._times.silent_for_s, self._patience_s)
         concerns_all = is_unreachable(error) or len(self._failed_resources) > 1
         return self._failures >= MIN_FAILURES and is_long_enough and concerns_all
 

@@ -109,11 +109,6 @@ class ConcurrencyLimiter:
         return self._chunk_size
 
     @property
-    def limit(self) -> int:
-        """Current limit of requests in flight."""
-        return self._limit
-
-    @property
     def in_flight(self) -> int:
         """Number of requests that have no response yet."""
         return self._in_flight

@@ -19,7 +19,7 @@ from venclient.errors import (
     UnauthorizedError,
     VenClientError,
 )
-from venclient.flow_control.circuit_breaker import CircuitBreaker, is_unreachable
+from venclient.flow_control.circuit_breaker import OUTAGE_TIMES, CircuitBreaker, OutageTimes, is_unreachable
 from venclient.flow_control.limiter import ConcurrencyLimiter
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,16 @@ class Retries:
         max_attempts: int,
         first_wait_s: float,
         patience_s: float,
+        outage_times: OutageTimes = OUTAGE_TIMES,
     ) -> None:
         self._limiter = limiter
         self._probe = probe
         self._max_attempts = max_attempts
         self._first_wait_s = first_wait_s
         self._stopped = Event()
-        self._breaker = CircuitBreaker(limiter, self._stopped, patience_s=patience_s, first_wait_s=first_wait_s)
+        self._breaker = CircuitBreaker(
+            limiter, self._stopped, patience_s=patience_s, first_wait_s=first_wait_s, times=outage_times
+        )
         self._waits: dict[int, str] = {}  # the reason for each thread's wait, by thread id
         self._few_attempts: int | None = None
 

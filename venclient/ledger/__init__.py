@@ -1,4 +1,11 @@
 """The ledger: what each VTN has acknowledged, as marks by month, and which run may write for a VEN.
 
-All writes go through `ledger.Ledger`; tables, migrations and leases are its implementation.
+All writes go through `Ledger`; tables, migrations and leases are its implementation.
 """
+
+from venclient.ledger.lease import Lease, SignOfLife, Writer
+from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger.liveness import LeaseTimes, Liveness
+from venclient.ledger.process_identity import on_this_machine
+
+__all__ = ["Entry", "Lease", "LeaseTimes", "Ledger", "Liveness", "SignOfLife", "Writer", "on_this_machine"]

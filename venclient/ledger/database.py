@@ -1,14 +1,14 @@
 """The ledger's database, for one VTN: SQLite or PostgreSQL, shared by any number of threads and processes."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import ClauseElement, Connection, CursorResult, Select, Table, select
+from sqlalchemy import Connection, Select, Table, select
 from sqlalchemy import Row as SelectedRow
 from tenacity import (
     Retrying,
@@ -32,7 +32,7 @@ from venclient.databases import (
 )
 from venclient.errors import ConfigurationError, LedgerUnavailableError
 from venclient.ledger.schema import is_current, migrate, version_of
-from venclient.ledger.statements import CompiledStatement, Row, upsert
+from venclient.ledger.statements import upsert
 from venclient.ledger.tables import INSERTS, VTNS, rows_of, translate_db_errors
 
 log = logging.getLogger(__name__)
@@ -43,14 +43,20 @@ MAX_OUTAGE_S = 300.0  # after which `retry_while_unavailable` raises
 class LedgerDatabase:
     """Transactions on the ledger's tables, which are created or migrated when it is opened.
 
-    `vtn_id`: this VTN's key; all spellings of its address are one VTN. Raises `ConfigurationError` if the database
-    cannot be opened, read or written, has a newer version, or is not a ledger, and then leaves it unchanged. `retrying`
-    repeats a call while the server is unavailable, until `stopped` is set. Opening is repeated as well, if the database
-    `is_known` to exist.
+    `vtn_id`: the key of the VTN with this wire and address, however the address is spelled. Raises
+    `ConfigurationError` if the database cannot be opened, read or written, has a newer version, or is not a ledger, and
+    then leaves it unchanged. `retrying` repeats a call while the server is unavailable, until `stopped` is set. Opening
+    is repeated as well, if the database `is_known` to exist.
     """
 
     def __init__(
-        self, path_or_url: str, vtn_base_url: str, stopped: Event | None = None, *, is_known: bool = False
+        self,
+        path_or_url: str,
+        vtn_base_url: str,
+        stopped: Event | None = None,
+        *,
+        wire: str = "bulk",
+        is_known: bool = False,
     ) -> None:
         stopped = stopped or Event()
         self.retrying = Retrying(
@@ -76,9 +82,8 @@ class LedgerDatabase:
         self.insert = INSERTS[dialect]
         # SQLite has one writer at a time; waiting threads queue here instead of polling for its lock.
         self._write_lock = Lock() if dialect == "sqlite" else nullcontext()
-        self._compiled: dict[ClauseElement, CompiledStatement] = {}
-        address = normal_form(vtn_base_url)
-        self.vtn_id = self.retrying(self._open, address, is_migrated) if is_known else self._open(address, is_migrated)
+        vtn = {"wire": wire, "base_url": normal_form(vtn_base_url)}
+        self.vtn_id = self.retrying(self._open, vtn, is_migrated) if is_known else self._open(vtn, is_migrated)
 
     def close(self) -> None:
         """Close every connection."""
@@ -100,28 +105,23 @@ class LedgerDatabase:
         """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type."""
         return rows_of(connection, query, self.name)
 
-    def put(self, connection: Connection, table: Table, rows: Row | Sequence[Row]) -> None:
+    def put(
+        self, connection: Connection, table: Table, rows: Mapping[str, object] | Sequence[Mapping[str, object]]
+    ) -> None:
         """Insert whole rows, overwriting those with the same primary key."""
-        self.execute(connection, upsert(table), rows)
+        connection.execute(upsert(table), rows)
 
-    def execute(self, connection: Connection, statement: ClauseElement, rows: Row | Sequence[Row]) -> CursorResult[Any]:
-        """Execute a statement that is the same object each time: it is compiled only once."""
-        compiled = self._compiled.get(statement)
-        if compiled is None:
-            compiled = self._compiled[statement] = CompiledStatement(statement, self._engine.dialect)
-        return compiled.execute(connection, rows)
-
-    def _open(self, address: str, is_migrated: bool) -> int:
+    def _open(self, vtn: Mapping[str, str], is_migrated: bool) -> int:
         """Create or migrate the tables if needed, and return the VTN's key."""
         if not is_migrated:
             self._create_or_migrate()
-        query = select(VTNS.c.vtn_id).where(VTNS.c.base_url == address)
+        query = select(VTNS.c.vtn_id).filter_by(**vtn)
         with self.reading() as connection:
             known = self.rows(connection, query)
         if not known:
             with self.writing() as connection:
                 # Another process may have inserted the same VTN since.
-                connection.execute(self.insert(VTNS).values(base_url=address).on_conflict_do_nothing())
+                connection.execute(self.insert(VTNS).values(vtn).on_conflict_do_nothing())
                 known = self.rows(connection, query)
         vtn_id: int = known[0].vtn_id
         return vtn_id

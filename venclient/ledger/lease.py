@@ -7,9 +7,9 @@ whether the heartbeat advances.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from threading import Event
 from typing import Any
 
@@ -75,15 +75,7 @@ class Lease:
         self._writer = writer
         self._progress_json = tell
         self._liveness = Liveness(times)
-        row = {
-            "run_id": writer.run_id,
-            "parent_run_id": writer.parent_run_id,
-            "title": writer.title,
-            "process": this_process(),
-            "beat": 0,
-            "told": "",
-        }
-        self.token = self._register(row)
+        self.token = self._register()
 
     def acquire(self, vens: Collection[str], *, waits: bool, stopped: Event) -> None:
         """Take all of these VENs, waiting until no other live run holds one of them.
@@ -143,7 +135,7 @@ class Lease:
     def require(self, connection: Connection, ven: str) -> None:
         """Lock the VEN's lease until the end of the transaction; raises `BusyError` if this run does not hold it."""
         of_ven = {"vtn_id": self._database.vtn_id, "ven": normal_form(ven)}
-        holder = self._database.execute(connection, _HOLDER_OF_VEN, of_ven).scalar()
+        holder = connection.execute(_HOLDER_OF_VEN, of_ven).scalar()
         if holder != self.token:
             raise BusyError(
                 f"Another run (writer {holder or 'unknown'}) has taken over the VEN '{ven}' from this one "
@@ -151,15 +143,15 @@ class Lease:
             )
 
     @retry_while_unavailable
-    def _register(self, row: Mapping[str, object]) -> int:
-        statement = insert(WRITERS).values(row).returning(WRITERS.c.writer_id)
+    def _register(self) -> int:
+        row = asdict(self._writer) | {"process": this_process(), "beat": 0, "progress_json": ""}
         with self._database.writing() as connection:
-            token: int = connection.execute(statement).scalar_one()
+            token: int = connection.scalars(insert(WRITERS).values(row).returning(WRITERS.c.writer_id)).one()
             return token
 
     def _beat(self, connection: Connection) -> None:
         own = update(WRITERS).where(WRITERS.c.writer_id == self.token)
-        connection.execute(own.values(beat=WRITERS.c.beat + 1, told=self._progress_json()))
+        connection.execute(own.values(beat=WRITERS.c.beat + 1, progress_json=self._progress_json()))
 
     @retry_while_unavailable
     def _try_acquire(self, vens: Sequence[str]) -> list[Holder]:
@@ -167,21 +159,19 @@ class Lease:
         if not vens:
             return []
         rows = [{"vtn_id": self._database.vtn_id, "ven": ven, "writer_id": self.token} for ven in vens]
-        try:
-            with self._database.writing() as connection:
-                # Inserts come first: on SQLite a write begins the transaction, so that no other run can take a VEN
-                # between the check and the take-over.
-                connection.execute(self._database.insert(LEASES).on_conflict_do_nothing(), rows)
-                others = [holder for holder in self._holders(connection, vens) if holder.writer_id != self.token]
-                for writer_id, beat in {holder.writer_id: holder.beat for holder in others}.items():
-                    self._liveness.look(writer_id, beat)
-                blocking = [holder for holder in others if not self._can_take_over(holder)]
-                if blocking:
-                    raise _Blocked(blocking)
+        with self._database.writing() as connection:
+            # Inserts come first: on SQLite a write begins the transaction, so that no other run can take a VEN between
+            # the check and the take-over.
+            connection.execute(self._database.insert(LEASES).on_conflict_do_nothing(), rows)
+            others = [holder for holder in self._holders(connection, vens) if holder.writer_id != self.token]
+            for writer_id, beat in {holder.writer_id: holder.beat for holder in others}.items():
+                self._liveness.look(writer_id, beat)
+            blocking = [holder for holder in others if not self._can_take_over(holder)]
+            if blocking:
+                connection.rollback()
+            else:
                 self._take_over(connection, others)
-        except _Blocked as blocked:
-            return blocked.holders
-        return []
+        return blocking
 
     def _can_take_over(self, holder: Holder) -> bool:
         is_parent = holder.writer.run_id == self._writer.parent_run_id
@@ -222,7 +212,7 @@ def sign_of_life(database: LedgerDatabase, run_id: str) -> SignOfLife | None:
     query = select(WRITERS).where(WRITERS.c.run_id == run_id).order_by(WRITERS.c.writer_id.desc()).limit(1)
     with database.reading() as connection:
         rows = database.rows(connection, query)
-    return SignOfLife(rows[0].writer_id, rows[0].beat, rows[0].process, rows[0].told) if rows else None
+    return SignOfLife(rows[0].writer_id, rows[0].beat, rows[0].process, rows[0].progress_json) if rows else None
 
 
 _OF_VEN = [LEASES.c.vtn_id == bindparam("vtn_id"), LEASES.c.ven == bindparam("ven")]
@@ -237,12 +227,6 @@ def _holder(ven: str, writer_id: int, row: Row[Any] | None) -> Holder:
     if row is None:
         return Holder(ven, writer_id, UNKNOWN_WRITER, "", 0)
     return Holder(ven, writer_id, Writer(row.run_id, row.title, row.parent_run_id), row.process, row.beat)
-
-
-class _Blocked(Exception):  # noqa: N818 - not an error: it rolls the transaction back
-    def __init__(self, holders: list[Holder]) -> None:
-        super().__init__(holders)
-        self.holders = holders
 
 
 def _busy_message(holders: Sequence[Holder]) -> str:

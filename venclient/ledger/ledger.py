@@ -12,22 +12,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from threading import Event
-from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Table, bindparam, delete, select, text, update
+from sqlalchemy import Connection, Table, delete, select, update
 
 from venclient.errors import BusyError, MarkChangedError
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.lease import Lease, SignOfLife, Writer, sign_of_life
 from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes
 from venclient.ledger.measurements import Measurements, now_us
-from venclient.ledger.statements import parameters, upsert
+from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, INSERT_MARK, UPDATE_MARK
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
 from venclient.ven_names import normal_form
-
-REQUESTS_KEPT = 30  # of each load
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +58,19 @@ class Ledger:
         vtn_base_url: str,
         stopped: Event | None = None,
         *,
+        wire: str = "bulk",
         is_known: bool = False,
         lease_times: LeaseTimes = DEFAULT_TIMES,
     ) -> None:
         self._lease_times = lease_times
-        self._database = LedgerDatabase(path_or_url, vtn_base_url, stopped, is_known=is_known)
+        self._database = LedgerDatabase(path_or_url, vtn_base_url, stopped, wire=wire, is_known=is_known)
         self.measured = Measurements(self._database)
         self._leases: dict[str, Lease] = {}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._database.close()
 
     @contextmanager
@@ -168,10 +164,10 @@ class Ledger:
             if accepted:
                 self._delete_refused(connection, load, accepted)
             if chunk.is_last and not refuses_others and are_marked:
-                self._write_state(connection, load, "done", None)
+                self._write_state(connection, load, "done")
             else:
                 self._write_unfinished(connection, load, before)
-            self._write_request(connection, load, receipt.points, receipt.seconds, receipt.answers, None)
+            self._write_request(connection, load, receipt)
         return _entry_after(chunk, before, are_marked=are_marked)
 
     @retry_while_unavailable
@@ -185,7 +181,7 @@ class Ledger:
             are_marked = self._write_marks(connection, load, chunk, before.marks)
             self._database.put(connection, REFUSED, {**self._key(load), **asdict(point)})
             self._write_unfinished(connection, load, before)
-            self._write_request(connection, load, 0, 0.0, answers, answer)
+            self._write_request(connection, load, Receipt(0, tuple(answers), 0.0), answer)
         after = _entry_after(chunk, before, are_marked=are_marked)
         return replace(after, refused=(*(each for each in after.refused if each.start_s != point.start_s), point))
 
@@ -208,14 +204,14 @@ class Ledger:
         with self._leased_transaction(load) as connection:
             self._write_state(connection, load, state, error)
             if error is not None:
-                self._write_request(connection, load, 0, seconds, answers, error)
+                self._write_request(connection, load, Receipt(0, tuple(answers), seconds), error)
 
     @retry_while_unavailable
     def settle_all(self, loads: Sequence[Load]) -> None:
         """Record these loads, all of one VEN, as done."""
         if loads:
             with self._leased_transaction(loads[0]) as connection:
-                self._database.put(connection, UPLOADS, [self._state(load, "done", None) for load in loads])
+                self._database.put(connection, UPLOADS, [self._state(load, "done") for load in loads])
 
     @retry_while_unavailable
     def forget(self, load: Load, months: Collection[int]) -> None:
@@ -249,57 +245,37 @@ class Ledger:
     def _write_marks(self, connection: Connection, load: Load, chunk: Chunk, read: Mapping[int, Mark]) -> bool:
         """Write each mark in place of the one in `read`; returns whether all of those were unchanged."""
         key = self._key(load)
-        inserts: list[dict[str, object]] = []
-        updates: list[dict[str, object]] = []
-        for mark in chunk.marks:
-            row = {**key, **{name: getattr(mark, name) for name in Mark.__slots__}}
-            if mark.month in read:
-                updates.append(row | {"read_digest": read[mark.month].digest})
-            else:
-                inserts.append(row)
+        # `asdict` copies deeply, which takes many times as long.
+        rows = {mark.month: {**key, **{name: getattr(mark, name) for name in Mark.__slots__}} for mark in chunk.marks}
+        inserts = [row for month, row in rows.items() if month not in read]
+        updates = [row | {"read_digest": read[month].digest} for month, row in rows.items() if month in read]
         written = [
-            self._database.execute(connection, statement, rows).rowcount
-            for statement, rows in ((_INSERT_MARK, inserts), (_UPDATE_MARK, updates))
-            if rows
+            connection.execute(statement, values).rowcount
+            for statement, values in ((INSERT_MARK, inserts), (UPDATE_MARK, updates))
+            if values
         ]
         return sum(written) == len(chunk.marks)
 
     def _delete_refused(self, connection: Connection, load: Load, starts: Collection[int]) -> None:
-        columns = (REFUSED.c.vtn_id, REFUSED.c.vtn_resource_id, REFUSED.c.start_s)
-        of_point = delete(REFUSED).where(*(column == bindparam(f"of_{column.name}") for column in columns))
-        key = {f"of_{name}": value for name, value in self._key(load).items()}
-        connection.execute(of_point, [{**key, "of_start_s": start_s} for start_s in starts])
+        connection.execute(DELETE_REFUSED, [{**self._key(load), "start_s": start_s} for start_s in starts])
 
     def _write_unfinished(self, connection: Connection, load: Load, before: Entry) -> None:
         """Keep a failed load failed, with its error; any other is pending."""
         is_failed = before.state == "failed"
         self._write_state(connection, load, "failed" if is_failed else "pending", before.error if is_failed else None)
 
-    def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None) -> None:
+    def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None = None) -> None:
         self._database.put(connection, UPLOADS, self._state(load, state, error))
 
-    def _state(self, load: Load, state: LoadState, error: str | None) -> dict[str, object]:
+    def _state(self, load: Load, state: LoadState, error: str | None = None) -> dict[str, object]:
         return {**self._key(load), "state": state, "error": error, "settled_at_s": int(time.time())}
 
-    def _write_request(
-        self,
-        connection: Connection,
-        load: Load,
-        points: int,
-        seconds: float,
-        answers: Sequence[str],
-        error: str | None,
-    ) -> None:
-        row = {
-            **self._key(load),
-            "ended_at_us": now_us(),
-            "points": points,
-            "seconds": seconds,
-            "answers": " ".join(answers),
-            "error": error,
-        }
-        self._database.put(connection, REQUESTS, row)
-        self._database.execute(connection, _DELETE_OLD_REQUESTS, self._key(load))
+    def _write_request(self, connection: Connection, load: Load, receipt: Receipt, error: str | None = None) -> None:
+        """Record how a request ended; `error`: also if it failed before one was sent."""
+        key = self._key(load)
+        outcome = {"points": receipt.points, "seconds": receipt.seconds, "answers": " ".join(receipt.answers)}
+        self._database.put(connection, REQUESTS, {**key, "ended_at_us": now_us(), **outcome, "error": error})
+        connection.execute(DELETE_OLD_REQUESTS, key)
 
     def _key(self, load: Load) -> dict[str, object]:
         return {"vtn_id": self._database.vtn_id, "vtn_resource_id": load.vtn_resource_id}
@@ -312,19 +288,3 @@ def _entry_after(chunk: Chunk, before: Entry, *, are_marked: bool) -> Entry:
     if not are_marked:
         raise MarkChangedError("The ledger says something else of a month than this run has read: start it again")
     return replace(before, marks={**before.marks, **{mark.month: mark for mark in chunk.marks}})
-
-
-# Statements that every request of a run executes: built once here, and compiled once by `LedgerDatabase.execute`.
-_KEY = ("vtn_id", "vtn_resource_id")
-_OF_LOAD = [REQUESTS.c[name] == bindparam(name) for name in _KEY]
-_NEWEST_FIRST = select(REQUESTS.c.ended_at_us).where(*_OF_LOAD).order_by(REQUESTS.c.ended_at_us.desc())
-_NEWEST_EXPIRED = _NEWEST_FIRST.offset(REQUESTS_KEPT).limit(1).scalar_subquery()
-# An existing mark with the new digest counts as written: this very write was committed, and is retried because the
-# database server became unavailable before it answered.
-_INSERT_MARK = upsert(MARKS, "marks.digest = excluded.digest")
-_UPDATE_MARK = text(
-    "UPDATE marks SET points = :points, last_start_s = :last_start_s, digest = :digest"
-    " WHERE vtn_id = :vtn_id AND vtn_resource_id = :vtn_resource_id AND month = :month"
-    " AND digest IN (:read_digest, :digest)"
-).bindparams(*parameters(MARKS), bindparam("read_digest", type_=MARKS.c.digest.type))
-_DELETE_OLD_REQUESTS = delete(REQUESTS).where(*_OF_LOAD, REQUESTS.c.ended_at_us <= _NEWEST_EXPIRED)

@@ -1,13 +1,15 @@
 """What runs have measured of a VTN: where the next one starts, and the rate that a plan assumes."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, Select, Table, select
 
 from venclient.flow_control.limiter import Learned
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
-from venclient.ledger.tables import GZIPS, PACES, RUNS
+from venclient.ledger.tables import GZIP_SUPPORT, LIMITS, RUNS
 
 RUNS_AVERAGED = 5
 GZIP_RETRY_AFTER_S = 30 * 86_400
@@ -22,49 +24,45 @@ class Measurements:
     @retry_while_unavailable
     def points_per_second(self) -> float | None:
         """Return the mean rate of the last runs that sent points; None if there was none."""
-        query = select(RUNS.c.points, RUNS.c.seconds).where(RUNS.c.vtn_id == self._database.vtn_id)
-        with self._database.reading() as connection:
-            runs = self._database.rows(connection, query.order_by(RUNS.c.ended_at_us.desc()).limit(RUNS_AVERAGED))
+        runs = self._rows(select(RUNS).order_by(RUNS.c.ended_at_us.desc()).limit(RUNS_AVERAGED))
         seconds = sum(run.seconds for run in runs)
         return sum(run.points for run in runs) / seconds if seconds else None
 
     @retry_while_unavailable
     def limits(self) -> Learned | None:
         """Return the limits that an earlier run found for the VTN; None if there was none."""
-        query = select(PACES.c.concurrency, PACES.c.chunk_size).where(PACES.c.vtn_id == self._database.vtn_id)
-        with self._database.reading() as connection:
-            rows = self._database.rows(connection, query)
+        rows = self._rows(select(LIMITS))
         return Learned(rows[0].concurrency, rows[0].chunk_size) if rows else None
-
-    @retry_while_unavailable
-    def store_limits(self, learned: Learned) -> None:
-        """Store the limits that a run found for the VTN, for the next one to start with."""
-        row = {"vtn_id": self._database.vtn_id, **asdict(learned)}
-        with self._database.writing() as connection:
-            self._database.put(connection, PACES, row)
 
     @retry_while_unavailable
     def takes_gzip(self) -> bool | None:
         """Whether the VTN takes gzip-compressed requests; None if unknown, or if it refused them over 30 days ago."""
-        is_old = GZIPS.c.asked_at_s < time.time() - GZIP_RETRY_AFTER_S
-        query = select(GZIPS.c.is_taken).where(GZIPS.c.vtn_id == self._database.vtn_id, GZIPS.c.is_taken | ~is_old)
-        with self._database.reading() as connection:
-            rows = self._database.rows(connection, query)
+        is_recent = GZIP_SUPPORT.c.asked_at_s >= time.time() - GZIP_RETRY_AFTER_S
+        rows = self._rows(select(GZIP_SUPPORT).where(GZIP_SUPPORT.c.is_taken | is_recent))
         return rows[0].is_taken if rows else None
+
+    @retry_while_unavailable
+    def store_limits(self, learned: Learned) -> None:
+        """Store the limits that a run found for the VTN, for the next one to start with."""
+        self._put(LIMITS, asdict(learned))
 
     @retry_while_unavailable
     def store_takes_gzip(self, is_taken: bool) -> None:
         """Store whether the VTN takes gzip-compressed requests, as of now."""
-        row = {"vtn_id": self._database.vtn_id, "is_taken": is_taken, "asked_at_s": int(time.time())}
-        with self._database.writing() as connection:
-            self._database.put(connection, GZIPS, row)
+        self._put(GZIP_SUPPORT, {"is_taken": is_taken, "asked_at_s": int(time.time())})
 
     @retry_while_unavailable
     def store_run(self, points: int, seconds: float) -> None:
         """Record how many points a run sent, and in how many seconds."""
-        row = {"vtn_id": self._database.vtn_id, "ended_at_us": now_us(), "points": points, "seconds": seconds}
+        self._put(RUNS, {"ended_at_us": now_us(), "points": points, "seconds": seconds})
+
+    def _rows(self, query: Select[Any]) -> list[Row[Any]]:
+        with self._database.reading() as connection:
+            return self._database.rows(connection, query.filter_by(vtn_id=self._database.vtn_id))
+
+    def _put(self, table: Table, values: Mapping[str, object]) -> None:
         with self._database.writing() as connection:
-            self._database.put(connection, RUNS, row)
+            self._database.put(connection, table, {"vtn_id": self._database.vtn_id, **values})
 
 
 def now_us() -> int:

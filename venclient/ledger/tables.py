@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    UniqueConstraint,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
@@ -42,59 +43,54 @@ class AnyText(TypeDecorator[str]):
         return value.replace("\0", "\N{SYMBOL FOR NULL}") if value else value
 
 
+# The tables as queries need to know them; `migrations` makes them.
 METADATA = MetaData()
+
+
+def _table_of_loads(name: str, *columns: Column[Any]) -> Table:
+    """A table whose primary key begins with the VTN and its id of the load's resource."""
+    key = (Column("vtn_id", Integer, primary_key=True), Column("vtn_resource_id", AnyText, primary_key=True))
+    return Table(name, METADATA, *key, *columns)
+
+
 VTNS = Table(
     "vtns",
     METADATA,
     Column("vtn_id", Integer, primary_key=True),
-    Column("base_url", Text, nullable=False, unique=True),
+    Column("wire", Text, nullable=False),  # the kind of its interface: "bulk"
+    Column("base_url", Text, nullable=False),  # in normal form
+    UniqueConstraint("wire", "base_url"),
 )
 # How much of a month the VTN has acknowledged: its first `points` points, with their digest.
-MARKS = Table(
+MARKS = _table_of_loads(
     "marks",
-    METADATA,
-    Column("vtn_id", Integer, primary_key=True),
-    Column("vtn_resource_id", AnyText, primary_key=True),
     Column("month", Integer, primary_key=True),  # 202503 is March 2025
     Column("points", Integer, nullable=False),
     Column("last_start_s", BigInteger, nullable=False),
     Column("digest", LargeBinary(16), nullable=False),
-    sqlite_with_rowid=False,
 )
 # The state in which the last run left a load.
-UPLOADS = Table(
+UPLOADS = _table_of_loads(
     "uploads",
-    METADATA,
-    Column("vtn_id", Integer, primary_key=True),
-    Column("vtn_resource_id", AnyText, primary_key=True),
     Column("state", Text, nullable=False),
     Column("error", AnyText),
     Column("settled_at_s", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
 )
 # Points that the VTN refused, and its answer.
-REFUSED = Table(
+REFUSED = _table_of_loads(
     "refused",
-    METADATA,
-    Column("vtn_id", Integer, primary_key=True),
-    Column("vtn_resource_id", AnyText, primary_key=True),
     Column("start_s", BigInteger, primary_key=True),
     Column("power_w", Float, nullable=False),
     Column("answer", AnyText, nullable=False),
-    sqlite_with_rowid=False,
 )
 # The last requests of a load: the VTN's answer to each attempt, and the error that it ended with, if any.
-REQUESTS = Table(
+REQUESTS = _table_of_loads(
     "requests",
-    METADATA,
-    Column("vtn_id", Integer, primary_key=True),
-    Column("vtn_resource_id", AnyText, primary_key=True),
     Column("ended_at_us", BigInteger, primary_key=True),
     Column("points", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("answers", Text, nullable=False),  # "500 no-answer 201"
     Column("error", AnyText),
-    sqlite_with_rowid=False,
 )
 # What runs sent and how long they took: a plan estimates its duration from them.
 RUNS = Table(
@@ -104,23 +100,30 @@ RUNS = Table(
     Column("ended_at_us", BigInteger, primary_key=True),
     Column("points", BigInteger, nullable=False),
     Column("seconds", Float, nullable=False),
-    sqlite_with_rowid=False,
 )
 # The limits that the last run found for the VTN: the next run starts with them.
-PACES = Table(
-    "paces",
+LIMITS = Table(
+    "limits",
     METADATA,
     Column("vtn_id", Integer, primary_key=True),
     Column("concurrency", Integer, nullable=False),
     Column("chunk_size", Integer, nullable=False),
 )
 # Whether the VTN takes requests compressed with gzip.
-GZIPS = Table(
-    "gzips",
+GZIP_SUPPORT = Table(
+    "gzip_support",
     METADATA,
     Column("vtn_id", Integer, primary_key=True),
     Column("is_taken", Boolean, nullable=False),
     Column("asked_at_s", BigInteger, nullable=False),
+)
+# State of a wire that stores each period of a load as a report. Only the wire knows what it means.
+REPORTS = _table_of_loads(
+    "reports",
+    Column("period", Text, primary_key=True),  # a month, day or hour: "2025-01", "2025-01-15", "2025-01-15T08"
+    Column("report_id", AnyText, nullable=False),  # "": a POST is under way, and its outcome unknown
+    Column("event_id", AnyText, nullable=False),
+    Column("form", LargeBinary(16), nullable=False),  # digest of what shapes a body besides the points
 )
 # Runs that write. `writer_id` is the fencing token: autoincrement never reuses one, so a later run's is higher.
 WRITERS = Table(
@@ -132,7 +135,7 @@ WRITERS = Table(
     Column("title", AnyText, nullable=False),
     Column("process", Text, nullable=False),
     Column("beat", Integer, nullable=False),  # the heartbeat: incremented while the run lives
-    Column("told", AnyText, nullable=False),  # progress (JSON) that a part reports to its run
+    Column("progress_json", AnyText, nullable=False),  # what a part reports to its run
     sqlite_autoincrement=True,
 )
 # The run that may write for a VEN.
@@ -142,7 +145,6 @@ LEASES = Table(
     Column("vtn_id", Integer, primary_key=True),
     Column("ven", AnyText, primary_key=True),
     Column("writer_id", Integer, nullable=False),
-    sqlite_with_rowid=False,
 )
 
 

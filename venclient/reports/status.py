@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, Select, Table, func, select
+from sqlalchemy import BigInteger, Connection, Row, Select, func, select
 
 from venclient.addresses import normal_form
 from venclient.advice import advice
@@ -114,51 +114,46 @@ def upload_status(
 ) -> UploadStatus:
     """Join the loads table with the ledger, `known` by `vtn_resource_id`; loads not in the ledger are pending."""
     outlines = database.vens(vens)
-    loads = [(load, known.get(load.vtn_resource_id, UNKNOWN)) for load in database.loads(vens)]
     by_ven: dict[str, list[LedgerStatus]] = {outline.ven: [] for outline in outlines}
-    for load, status in loads:
+    loads = []
+    for load in database.loads(vens):
+        status = known.get(load.vtn_resource_id, UNKNOWN)
         by_ven[load.ven].append(status)
-    return UploadStatus(
-        [_ven_status(outline, by_ven[outline.ven]) for outline in outlines],
-        [_load_status(load, status) for load, status in loads],
-    )
+        names = (load.load_id, load.ven, load.load_component)
+        loads.append(LoadStatus(*names, status.state, status.points, status.refused, status.error))
+    return UploadStatus([_ven_status(outline, by_ven[outline.ven]) for outline in outlines], loads)
 
 
-def read_statuses(path_or_url: str, vtn_base_url: str | None) -> dict[str, LedgerStatus]:
+def read_statuses(path_or_url: str, vtn_base_url: str | None, *, wire: str = "bulk") -> dict[str, LedgerStatus]:
     """Return the status of every load in the ledger of this VTN, by `vtn_resource_id`; empty if there is no ledger yet.
 
-    Without an address, of the only VTN in the ledger; raises `ConfigurationError` if there are several.
+    Without an address, of the only VTN in the ledger, whatever its wire; raises `ConfigurationError` if there are
+    several.
     """
-    with _open_ledger(path_or_url, vtn_base_url) as ledger:
-        if ledger is None:
-            return {}
-        refusals = ledger.refusals()
-        statuses = {}
-        for vtn_resource_id, state, error, points, settled_at_s in ledger.rows(_statuses_query(ledger.vtn_id)):
-            refused = tuple(refusals.get(vtn_resource_id, ()))
-            stored = points - len(refused)  # marks count refused points as well
-            statuses[vtn_resource_id] = LedgerStatus(state, error, stored, _time(settled_at_s), refused)
-        return statuses
+    with _open_ledger(path_or_url, vtn_base_url, wire) as ledger:
+        return ledger.statuses() if ledger else {}
 
 
-def load_history(database: ResourceDatabase, path_or_url: str, vtn_base_url: str | None, load_id: str) -> LoadHistory:
-    """Return all that is known of one load, by its `load_id` or `vtn_resource_id`.
+def load_history(
+    database: ResourceDatabase, path_or_url: str, vtn_base_url: str | None, load_id: str, *, wire: str = "bulk"
+) -> LoadHistory:
+    """Return all that is known of one load, by its `load_id` or `vtn_resource_id`; VTN and ledger as `read_statuses`.
 
     Raises `ConfigurationError` if the load is not in the database.
     """
     load = database.load(load_id)
-    status = read_statuses(path_or_url, vtn_base_url).get(load.vtn_resource_id, UNKNOWN)
-    with _open_ledger(path_or_url, vtn_base_url) as ledger:
+    with _open_ledger(path_or_url, vtn_base_url, wire) as ledger:
         if ledger is None:
-            return LoadHistory(load, status, [], [])
-        months = ledger.rows(_rows_of_load(MARKS, ledger.vtn_id, load).order_by(MARKS.c.month))
-        requests = ledger.rows(_rows_of_load(REQUESTS, ledger.vtn_id, load).order_by(REQUESTS.c.ended_at_us))
-    return LoadHistory(
-        load,
-        status,
-        [MonthStatus(row.month, row.points, _time(row.last_start_s)) for row in months],
-        [_request(row) for row in requests],
-    )
+            return LoadHistory(load, UNKNOWN, [], [])
+        of_load = {"vtn_id": ledger.vtn_id, "vtn_resource_id": load.vtn_resource_id}
+        months = ledger.rows(select(MARKS).filter_by(**of_load).order_by(MARKS.c.month))
+        requests = ledger.rows(select(REQUESTS).filter_by(**of_load).order_by(REQUESTS.c.ended_at_us))
+        return LoadHistory(
+            load,
+            ledger.statuses().get(load.vtn_resource_id, UNKNOWN),
+            [MonthStatus(row.month, row.points, _time(row.last_start_s)) for row in months],
+            [_request(row) for row in requests],
+        )
 
 
 def _request(row: Row[Any]) -> Request:
@@ -169,18 +164,6 @@ def _request(row: Row[Any]) -> Request:
         points_per_second=row.points / row.seconds if row.seconds else 0.0,
         answers=row.answers.split(),
         error=row.error,
-    )
-
-
-def _load_status(load: Load, status: LedgerStatus) -> LoadStatus:
-    return LoadStatus(
-        load.load_id,
-        load.ven,
-        load.load_component,
-        status.state,
-        status.points,
-        status.refused,
-        status.error,
     )
 
 
@@ -205,27 +188,31 @@ class _OpenLedger:
 
     connection: Connection
     name: str
-    vtn_id: int | None = None
+    vtn_id: int | None
 
     def rows(self, query: Select[Any]) -> list[Row[Any]]:
         return rows_of(self.connection, query, self.name)
 
-    def refusals(self) -> dict[str, list[Refusal]]:
-        """Return the points that the VTN refused, by `vtn_resource_id`, in order of time."""
-        refusals: dict[str, list[Refusal]] = defaultdict(list)
-        for row in self.rows(select(REFUSED).where(REFUSED.c.vtn_id == self.vtn_id).order_by(REFUSED.c.start_s)):
-            refusals[row.vtn_resource_id].append(Refusal(_time(row.start_s), row.power_w, row.answer))
-        return refusals
+    def statuses(self) -> dict[str, LedgerStatus]:
+        """Return the status of every load of the VTN, by `vtn_resource_id`."""
+        refused: dict[str, list[Refusal]] = defaultdict(list)
+        for row in self.rows(select(REFUSED).filter_by(vtn_id=self.vtn_id).order_by(REFUSED.c.start_s)):
+            refused[row.vtn_resource_id].append(Refusal(_time(row.start_s), row.power_w, row.answer))
+        statuses = {}
+        for id_, state, error, points, settled_at_s in self.rows(_statuses_query(self.vtn_id)):
+            stored = points - len(refused[id_])  # marks count refused points as well
+            statuses[id_] = LedgerStatus(state, error, stored, _time(settled_at_s), tuple(refused[id_]))
+        return statuses
 
 
 @contextmanager
-def _open_ledger(path_or_url: str, vtn_base_url: str | None) -> Iterator[_OpenLedger | None]:
+def _open_ledger(path_or_url: str, vtn_base_url: str | None, wire: str) -> Iterator[_OpenLedger | None]:
     """Open the ledger of this VTN for reading; None if there is none yet. It is not migrated on disk."""
     path, name = sqlite_path(path_or_url), shown(path_or_url)
-    if path is not None and not is_there(path, "Ledger"):
-        yield None
-        return
     if path is not None:
+        if not is_there(path, "Ledger"):
+            yield None
+            return
         require_sqlite(path)
     engine = open_read_only(path_or_url)
     try:
@@ -237,20 +224,21 @@ def _open_ledger(path_or_url: str, vtn_base_url: str | None) -> Iterator[_OpenLe
             if connection is None:
                 yield None  # a run is about to create its tables
             else:
-                ledger = _OpenLedger(connection, name)
-                yield replace(ledger, vtn_id=_vtn_id(ledger, vtn_base_url))
+                vtns = rows_of(connection, select(VTNS), name)
+                yield _OpenLedger(connection, name, _vtn_id(vtns, vtn_base_url, wire))
     finally:
         engine.dispose()
 
 
-def _vtn_id(ledger: _OpenLedger, vtn_base_url: str | None) -> int | None:
-    """Return the key of this VTN, or of the only one; None if the ledger does not know it."""
-    vtn_ids = {row.base_url: row.vtn_id for row in ledger.rows(select(VTNS))}
+def _vtn_id(vtns: Sequence[Row[Any]], vtn_base_url: str | None, wire: str) -> int | None:
+    """Return the key of the VTN with this wire and address, or without an address of the only one; None if unknown."""
     if vtn_base_url is not None:
-        return vtn_ids.get(normal_form(vtn_base_url))
-    if len(vtn_ids) > 1:
-        raise ConfigurationError(f"The ledger knows several VTNs{advice('several vtns')}: {', '.join(vtn_ids)}")
-    return next(iter(vtn_ids.values()), None)
+        identity = (wire, normal_form(vtn_base_url))
+        return next((row.vtn_id for row in vtns if (row.wire, row.base_url) == identity), None)
+    if len(vtns) > 1:
+        names = [row.base_url if row.wire == wire else f"{row.base_url} ({row.wire})" for row in vtns]
+        raise ConfigurationError(f"The ledger knows several VTNs{advice('several vtns')}: {', '.join(names)}")
+    return vtns[0].vtn_id if vtns else None
 
 
 def _statuses_query(vtn_id: int | None) -> Select[Any]:
@@ -265,10 +253,6 @@ def _statuses_query(vtn_id: int | None) -> Select[Any]:
         .where(UPLOADS.c.vtn_id == vtn_id)
         .group_by(*columns, UPLOADS.c.settled_at_s)
     )
-
-
-def _rows_of_load(table: Table, vtn_id: int | None, load: Load) -> Select[Any]:
-    return select(table).where(table.c.vtn_id == vtn_id, table.c.vtn_resource_id == load.vtn_resource_id)
 
 
 def _time(unix_s: float) -> datetime:

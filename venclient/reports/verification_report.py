@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
 import orjson
@@ -79,24 +78,22 @@ class VerificationReport:
     """
 
     def __init__(self, folder: Path, *, vtn_base_url: str, meter_file: Path, scope: str) -> None:
-        self._verified_at = datetime.now(UTC)
+        verified_at = datetime.now(UTC)
         self._lock = Lock()
-        self._states: Counter[str] = Counter()
-        self._sums: Counter[str] = Counter()
-        self._causes: Counter[str] = Counter()
         self._by_ven: dict[str, Counter[str]] = defaultdict(Counter)
+        self._causes: Counter[str] = Counter()
         self._listed: list[LoadVerdict] = []
         self._are_all_unknown = True
         try:
             with meter_file.open("rb") as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
             make_private_folder(folder)
-            self._part_path, self._out = _create_part(folder, f"verification-{self._verified_at:%Y%m%dT%H%M%SZ}")
+            self._part_path, self._out = _create_part(folder, f"verification-{verified_at:%Y%m%dT%H%M%SZ}")
         except OSError as error:
             raise ConfigurationError(f"The report cannot be written to {folder}: {error}") from error
         self._record = self._part_path.with_suffix(".json")
         self._header: dict[str, Any] = {
-            "verified_at": f"{self._verified_at:%Y-%m-%dT%H:%M:%SZ}",
+            "verified_at": f"{verified_at:%Y-%m-%dT%H:%M:%SZ}",
             "version": version("bulk-upload"),
             "vtn": vtn_base_url,
             "meter_file": {"path": str(meter_file), "bytes": meter_file.stat().st_size, "sha256": sha256},
@@ -108,20 +105,18 @@ class VerificationReport:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._out.close()
         self._part_path.unlink(missing_ok=True)
 
     def add(self, verdict: LoadVerdict, *, is_repaired: bool = False) -> None:
         """Count a verdict and write it to the record. `is_repaired`: its months that differ will be sent again."""
         encoded = orjson.dumps(asdict(verdict), option=JSON_OPTIONS)
+        counts = {"loads": 1, verdict.state: 1, "file": verdict.points_in_file, "vtn": verdict.points_in_vtn}
+        counts |= {"besides": verdict.besides, "repaired": int(is_repaired)}
         with self._lock:
-            self._out.write((b",\n" if self._sums["loads"] else b"\n") + encoded)
-            of_ven = {"loads": 1, verdict.state: 1, "file": verdict.points_in_file, "vtn": verdict.points_in_vtn}
-            self._by_ven[verdict.ven].update(of_ven)
-            self._sums.update(of_ven | {"besides": verdict.besides, "repaired": int(is_repaired)})
+            self._out.write((b",\n" if self._by_ven else b"\n") + encoded)
+            self._by_ven[verdict.ven].update(counts)
             self._causes.update(REPAIRED if is_repaired and each == "differs" else each for each in verdict.causes)
             self._are_all_unknown &= "unknown" in verdict.causes
             if verdict.state != "equal" and len(self._listed) < MAX_LOADS_LISTED:
@@ -130,7 +125,7 @@ class VerificationReport:
     def finish(self) -> VerificationSummary:
         """Finish the record and write the page; raises `ConfigurationError` if the VTN knows none of the loads."""
         # A VTN without a read call answers 404 as well: such a report would say nothing of the points.
-        if self._sums["loads"] and self._are_all_unknown:
+        if self._by_ven and self._are_all_unknown:
             raise ConfigurationError(nothing_is_known(str(self._listed[0].error)))
         summary = self._summary()
         numbers = {name: value for name, value in asdict(summary).items() if name not in ("not_equal", "not_told")}
@@ -153,7 +148,7 @@ class VerificationReport:
         return summary
 
     def _summary(self) -> VerificationSummary:
-        sums = self._sums
+        sums = sum(self._by_ven.values(), Counter[str]())
         return VerificationSummary(
             passed=sums["equal"] == sums["loads"],
             loads=sums["loads"],

@@ -10,18 +10,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import (
-    ColumnClause,
-    ColumnElement,
-    Connection,
-    Engine,
-    Row,
-    bindparam,
-    case,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import ColumnClause, ColumnElement, Connection, Engine, Row, bindparam, case, func, select, update
 from sqlalchemy.exc import DBAPIError
 
 from venclient.databases import is_there, masked, open_engine, open_read_only, shown, sqlite_path
@@ -103,16 +92,9 @@ class ResourceDatabase:
 
     def registered_ids(self, vens: Sequence[str] | None = None) -> Iterator[tuple[str, str, str]]:
         """Yield VEN, `load_id` and `vtn_resource_id` of each load that `loads` returns, in the same order."""
-        query = (
-            select(RESOURCES.c.ven, LOADS.c.load_id, LOADS.c.vtn_resource_id)
-            .select_from(LOADS_OF_RESOURCES)
-            .where(IS_REGISTERED, self._in_vens(vens))
-            .order_by(*LOAD_ORDER)
-        )
-        query = without(self._tables.absent, query)
-        with self._connected(self._tables.engine) as connection:
-            for ven, load_id, vtn_resource_id in connection.execution_options(yield_per=1_000).execute(query):
-                yield str(ven), str(load_id), str(vtn_resource_id)
+        query = _of_loads(RESOURCES.c.ven, LOADS.c.load_id, LOADS.c.vtn_resource_id)
+        for ven, load_id, vtn_resource_id in self._rows(query.where(IS_REGISTERED, self._in_vens(vens))):
+            yield str(ven), str(load_id), str(vtn_resource_id)
 
     def loads_of_ids(self, load_ids: Sequence[str]) -> list[Load]:
         """Return the registered loads with these `load_id`s, in the order of `loads`."""
@@ -138,29 +120,14 @@ class ResourceDatabase:
 
     def unregistered(self, vens: Sequence[str] | None = None) -> list[UnregisteredLoad]:
         """Return the loads of these VENs (default: all) without an id, also disabled ones, in the order of `loads`."""
-        query = (
-            select(
-                LOADS.c.load_id,
-                LOADS.c.resource_id,
-                LOADS.c.load_component,
-                LOADS.c.load_name,
-                LOADS.c.h5_meter_id,
-                RESOURCES.c.resource_name,
-                RESOURCES.c.resource_type,
-                RESOURCES.c.resource_sub_type,
-                RESOURCES.c.meter_point_id,
-                RESOURCES.c.address,
-                RESOURCES.c.ven,
-                RESOURCES.c.capacities,
-                RESOURCES.c.location,
-                ~IS_LEFT_OUT,
-                FAULT_OF_LOAD,
-            )
-            .select_from(LOADS_OF_RESOURCES)
-            .where(~IS_REGISTERED, self._in_vens(vens))
-            .order_by(*LOAD_ORDER)
+        query = _of_loads(
+            *LOADS.c["load_id", "resource_id", "load_component", "load_name", "h5_meter_id"],
+            *RESOURCES.c["resource_name", "resource_type", "resource_sub_type", "meter_point_id", "address", "ven"],
+            *RESOURCES.c["capacities", "location"],
+            ~IS_LEFT_OUT,
+            FAULT_OF_LOAD,
         )
-        return [_unregistered(row) for row in self._rows(query)]
+        return [_unregistered(row) for row in self._rows(query.where(~IS_REGISTERED, self._in_vens(vens)))]
 
     def write_ids(self, ids: Mapping[str, str]) -> None:
         """Write the VTN's ids into the loads table, by `load_id`, in one transaction.
@@ -213,26 +180,18 @@ class ResourceDatabase:
         self._writer.dispose()
 
     def _loads(self, *conditions: ColumnElement[bool]) -> list[Load]:
-        query = (
-            select(
-                LOADS.c.load_id,
-                RESOURCES.c.ven,
-                LOADS.c.resource_id,
-                RESOURCES.c.resource_name,
-                LOADS.c.load_component,
-                LOADS.c.load_name,
-                LOADS.c.h5_meter_id,
-                LOADS.c.vtn_resource_id,
-                RESOURCES.c.capacities,
-                FAULT_OF_LOAD,
-            )
-            .select_from(LOADS_OF_RESOURCES)
-            .where(*conditions)
-            .order_by(*LOAD_ORDER)
+        query = _of_loads(
+            LOADS.c.load_id,
+            RESOURCES.c.ven,
+            LOADS.c.resource_id,
+            RESOURCES.c.resource_name,
+            *LOADS.c["load_component", "load_name", "h5_meter_id", "vtn_resource_id"],
+            RESOURCES.c.capacities,
+            FAULT_OF_LOAD,
         )
         return [
             Load(*map(_text, texts), capacity_w=capacity_w(_text(capacities)), fault=fault)
-            for *texts, capacities, fault in self._rows(query)
+            for *texts, capacities, fault in self._rows(query.where(*conditions))
         ]
 
     def _in_vens(self, vens: Sequence[str] | None) -> ColumnElement[bool]:
@@ -250,9 +209,9 @@ class ResourceDatabase:
             copy = TextCopy(connection, absent)
             return _Tables(copy.engine, absent - {LOADS.c[FAULT], RESOURCES.c[FAULT]}, copy.original_ids, copy)
 
-    def _rows(self, query: Rows) -> Sequence[Row[tuple[Any, ...]]]:
+    def _rows(self, query: Rows) -> Iterator[Row[tuple[Any, ...]]]:
         with self._connected(self._tables.engine) as connection:
-            return connection.execute(without(self._tables.absent, query)).all()
+            yield from connection.execution_options(yield_per=1_000).execute(without(self._tables.absent, query))
 
     @contextmanager
     def _connected(self, engine: Engine) -> Iterator[Connection]:
@@ -272,6 +231,11 @@ class _Tables:
     absent: frozenset[ColumnClause[Any]]
     original_ids: Mapping[str, object] = field(default_factory=dict)
     copy: TextCopy | None = None
+
+
+def _of_loads(*columns: ColumnElement[Any]) -> Rows:
+    """Select these columns of loads that have a resource, by VEN, resource and component."""
+    return select(*columns).select_from(LOADS_OF_RESOURCES).order_by(*LOAD_ORDER)
 
 
 def _unregistered(row: Row[tuple[Any, ...]]) -> UnregisteredLoad:

@@ -16,41 +16,19 @@ FAULT = "bulk_upload_fault"
 
 RESOURCES = table(
     "resources",
-    column("resource_id"),
-    column("resource_name"),
-    column("resource_type"),
-    column("resource_sub_type"),
-    column("meter_point_id"),
-    column("capacities"),
-    column("location"),
-    column("address"),
-    column("ven"),
-    column("enabled"),
-    column("registration_status"),
-    column(FAULT),
+    *map(column, ("resource_id", "resource_name", "resource_type", "resource_sub_type", "meter_point_id")),
+    *map(column, ("capacities", "location", "address", "ven", "enabled", "registration_status", FAULT)),
 )
 LOADS = table(
     "loads",
-    column("load_id"),
-    column("resource_id"),
-    column("load_component"),
-    column("load_name"),
-    column("h5_meter_id"),
-    column("vtn_resource_id"),
-    column("registration_status"),
-    column("updated_at"),
-    column(FAULT),
+    *map(column, ("load_id", "resource_id", "load_component", "load_name", "h5_meter_id", "vtn_resource_id")),
+    *map(column, ("registration_status", "updated_at", FAULT)),
 )
 TABLES = (RESOURCES, LOADS)
 # Any other column may be missing from an old file, and is NULL then.
 REQUIRED_COLUMNS = (
-    RESOURCES.c.resource_id,
-    RESOURCES.c.ven,
-    LOADS.c.load_id,
-    LOADS.c.resource_id,
-    LOADS.c.load_component,
-    LOADS.c.h5_meter_id,
-    LOADS.c.vtn_resource_id,
+    *RESOURCES.c["resource_id", "ven"],
+    *LOADS.c["load_id", "resource_id", "load_component", "h5_meter_id", "vtn_resource_id"],
 )
 # An empty string in vtn_resource_id is not a registration (contracts §1).
 IS_REGISTERED = func.coalesce(LOADS.c.vtn_resource_id, "") != ""

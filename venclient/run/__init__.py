@@ -1,4 +1,33 @@
-"""A run in one process: worker threads, progress, and early stopping.
+"""A run in one process: worker threads, progress, spot checks, and early stopping.
 
-The flows, the commands and `VENManager` are all built on `engine.Run`.
+The flows, the commands and `VENManager` are all built on `Run`.
 """
+
+from venclient.run.engine import GRACE_S, Connections, Listener, Options, Run
+from venclient.run.progress import RunProgress, Snapshot, VenResults, tell_watcher, watched_by
+from venclient.run.spot_checks import SpotChecks, earlier_points_label
+from venclient.run.stopping import next_deadline, stopped_at, stopped_by_signals
+from venclient.run.throughput import Throughput
+from venclient.run.work import Work, with_finished, work_of
+
+__all__ = [
+    "GRACE_S",
+    "Connections",
+    "Listener",
+    "Options",
+    "Run",
+    "RunProgress",
+    "Snapshot",
+    "SpotChecks",
+    "Throughput",
+    "VenResults",
+    "Work",
+    "earlier_points_label",
+    "next_deadline",
+    "stopped_at",
+    "stopped_by_signals",
+    "tell_watcher",
+    "watched_by",
+    "with_finished",
+    "work_of",
+]

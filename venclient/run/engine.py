@@ -8,18 +8,16 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from threading import Event, Timer
-from types import TracebackType
 from typing import Self, TypeVar
 
 from venclient.errors import ConfigurationError, StoppedError
-from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger import Entry, Ledger, Writer
 from venclient.models import Load, LoadResult
-from venclient.resources.database import ResourceDatabase
+from venclient.resources import ResourceDatabase
 from venclient.run.progress import RunProgress, VenResults
 from venclient.run.spot_checks import SpotChecks
 from venclient.sources import Source
-from venclient.sync.upload import Uploader
+from venclient.sync import Uploader
 from venclient.wires import OpenWire
 
 log = logging.getLogger(__name__)
@@ -43,11 +41,15 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of a run. `threads`: loads uploaded at once; others: see `Uploader`."""
+    """Options of a run. `threads`: loads uploaded at once; `chunk_size`, `retries_refused`: see `Uploader`.
+
+    `grace_s`: how long a run that was stopped waits for requests in flight.
+    """
 
     threads: int = 16
     chunk_size: int = 50_000
     retries_refused: bool = False
+    grace_s: float = GRACE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,14 @@ class Run:
 
     On exit, even by an error, it waits for requests in flight and leaves the rest to the next run; then it releases the
     lease. `ended_by`: errors that no load would get past; `stopped_by`: reasons why the run was stopped. `part_of`: the
-    id of the run that this one uploads a slice for, and that makes the `spot_checks`.
+    id of the run that this one uploads a slice for. `spot_checks`: set by `work_of`.
     """
 
     def __init__(
         self, to: Connections, options: Options, listener: Listener = Listener(), *, part_of: str | None = None
     ) -> None:
         self.resources = to.resources
+        self.ledger = to.ledger
         self.wire = to.wire
         self.stopping = to.stopping
         self.part_of = part_of
@@ -77,7 +80,7 @@ class Run:
         self.stopped_by: list[str] = []
         self.progress = RunProgress(lambda: to.wire.waiting_for)
         self.ven_results = VenResults()
-        self.spot_checks = SpotChecks(None if part_of else self.submit)
+        self.spot_checks = SpotChecks()
         self.uploader = Uploader(
             to.source,
             to.ledger,
@@ -88,20 +91,19 @@ class Run:
             self.progress.count_receipt,
         )
         self._listener = listener
+        self._grace_s = options.grace_s
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="upload")
         self._exit_stack = ExitStack()  # released once nothing is in flight
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._exit_stack:
             self._end_threads(wait=True)
         if self.progress.snapshot().points_sent:
             try:
-                self.uploader.ledger.measured.store_limits(self.wire.learned)
+                self.ledger.measured.store_limits(self.wire.learned)
             except ConfigurationError as fault:
                 log.warning("What was learned of the VTN's limits is not kept: %s", fault)
 
@@ -110,7 +112,7 @@ class Run:
 
         If another run holds the lease, raises `BusyError` or, with `waits`, waits for it to end.
         """
-        lease = self.uploader.ledger.leased(vens, writer, waits=waits, stopped=self.stopping, tell=self._progress_json)
+        lease = self.ledger.leased(vens, writer, waits=waits, stopped=self.stopping, tell=self._progress_json)
         self._exit_stack.enter_context(lease)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
@@ -128,7 +130,7 @@ class Run:
 
         `first`, `of`: the number of the first load and their total, for the log.
         """
-        entries = self.uploader.ledger.entries(loads)
+        entries = self.ledger.entries(loads)
         futures: list[Future[LoadResult]] = []
         results: list[LoadResult] = []
         with suppress(StoppedError):
@@ -147,9 +149,10 @@ class Run:
         self._wind_down()
 
     def stop(self, reason: str) -> None:
-        """Stop the run: requests in flight have 20 s to finish, and the rest is left to the next run."""
+        """Stop the run: requests in flight have `grace_s` to finish, and the rest is left to the next run."""
         self.stopped_by.append(reason)
-        log.warning("Stopped by %s: requests in flight have %.0f s, the rest waits for the next run", reason, GRACE_S)
+        message = "Stopped by %s: requests in flight have %.0f s, the rest waits for the next run"
+        log.warning(message, reason, self._grace_s)
         self._wind_down()
 
     def _upload(self, load: Load, entry: Entry, label: str) -> LoadResult:
@@ -174,7 +177,7 @@ class Run:
         except Exception as error:  # A bug that one load triggers must not fail the others.
             reason = f"Unexpected {type(error).__name__}: {error}"
             log.exception("%s Load %s failed unexpectedly", label, load.load_id)
-            self.uploader.ledger.settle(load, "failed", reason)
+            self.ledger.settle(load, "failed", reason)
             return LoadResult(load, "failed", error=reason)
 
     def _progress_json(self) -> str:
@@ -186,7 +189,7 @@ class Run:
 
     def _wind_down(self) -> None:
         self._end_threads(wait=False)
-        cut = Timer(GRACE_S, self.wire.cut)
+        cut = Timer(self._grace_s, self.wire.cut)
         cut.daemon = True
         cut.start()
         self._exit_stack.callback(cut.cancel)

@@ -11,9 +11,9 @@ from threading import Lock
 from pydantic import TypeAdapter
 
 from venclient.models import LoadResult, Receipt
-from venclient.resources.selection import Slice
+from venclient.resources import Slice
 from venclient.run.throughput import PAUSE_AFTER_S, Throughput
-from venclient.sync.planning import LoadPlan
+from venclient.sync import LoadPlan
 from venclient.untrusted_text import visible
 
 MAX_FAILURES = 5  # listed in a snapshot
@@ -69,7 +69,7 @@ class Snapshot:
         return max(left, 0) / self.points_per_second_now if self.points_per_second_now else None
 
     def plus(self, part: "Snapshot") -> "Snapshot":
-        """Return the sum with a part of the run, whose totals are contained already."""
+        """Return the sum with what a part of the run has done; its totals are contained already."""
         return replace(
             self,
             successful=self.successful + part.successful,
@@ -128,26 +128,20 @@ class RunProgress:
     def count_load(self, result: LoadResult) -> None:
         """Count a load that is done or failed."""
         with self._lock:
-            now, load = self._now, result.load
-            failed = result.state == "failed"
-            failures, vens_failed = now.failures, now.vens_failed
-            if failed and len(failures) < MAX_FAILURES:
-                failures = (*failures, visible(f"Load {load.load_id} ({load.name}): {result.error}"))
-            if failed and load.ven not in vens_failed:
-                vens_failed = (*vens_failed, load.ven)
+            load, failed = result.load, result.state == "failed"
+            ven_has_failed = load.ven in self._now.vens_failed
             self._loads_left[load.ven] -= 1
-            ven_is_done = not self._loads_left[load.ven] and load.ven not in vens_failed
-            self._now = replace(
-                now,
-                successful=now.successful + (not failed),
-                failed=now.failed + failed,
-                vens_done=now.vens_done + ven_is_done,
-                vens_failed=vens_failed,
-                points_given_up=now.points_given_up + result.points_given_up,
-                points_already_there=now.points_already_there + result.points_already_there,
-                dropped=now.dropped + Counter(result.dropped),
-                failures=failures,
+            part = Snapshot(
+                successful=int(not failed),
+                failed=int(failed),
+                vens_done=int(not (self._loads_left[load.ven] or failed or ven_has_failed)),
+                vens_failed=(load.ven,) if failed and not ven_has_failed else (),
+                points_given_up=result.points_given_up,
+                points_already_there=result.points_already_there,
+                dropped=Counter(result.dropped),
+                failures=(visible(f"Load {load.load_id} ({load.name}): {result.error}"),) if failed else (),
             )
+            self._now = self._now.plus(part)
 
     def expect_slice(self, part: Slice) -> None:
         """Add a slice that another process is to upload."""
@@ -196,7 +190,7 @@ def _waiting_for_all(slices: Iterable[Snapshot]) -> str | None:
 
 
 Watcher = Callable[[Snapshot], None]
-_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+_watcher: ContextVar[Watcher] = ContextVar("watcher", default=lambda _now: None)
 
 
 @contextmanager
@@ -211,9 +205,7 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
 
 def tell_watcher(snapshot: Snapshot) -> None:
     """Pass a snapshot to the watcher of this run, if it has one."""
-    watcher = _watcher.get()
-    if watcher is not None:
-        watcher(snapshot)
+    _watcher.get()(snapshot)
 
 
 class VenResults:

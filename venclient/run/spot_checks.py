@@ -1,65 +1,40 @@
 """Spot checks at the start of a run: one acknowledged point of each VEN is read back from the VTN."""
 
-from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
 
 from venclient.advice import advice
 from venclient.errors import StoppedError
-from venclient.models import vens_title
-from venclient.sync.spot_check import SpotCheck
-
-CONFIRMED = "already there"
-NOT_CONFIRMED = "acknowledged earlier"
+from venclient.models import Load, vens_title
+from venclient.sync import SpotCheck
 
 Submit = Callable[[Callable[[], SpotCheck]], Future[SpotCheck]]
 
 
+def earlier_points_label(*, are_confirmed: bool) -> str:
+    """How reports call points that were acknowledged before this run: confirmed by spot checks, or not."""
+    return "already there" if are_confirmed else "acknowledged earlier"
+
+
+@dataclass(frozen=True, slots=True)
 class SpotChecks:
-    """The spot checks of a run, started by one thread; any thread may read the results.
+    """What the spot checks of a run have found, by VEN."""
 
-    The first check is waited for. If it shows that the VTN cannot be read, no others are made.
-    """
-
-    def __init__(self, submit: Submit | None = None) -> None:
-        self._submit = submit
-        self._results: dict[str, SpotCheck] = {}
-        self._started: dict[str, Future[SpotCheck]] = {}
-        self._is_unreadable = Event()
-        self._is_first = True
-
-    def begin(self, ven: str, check: Callable[[], SpotCheck]) -> None:
-        """Start the check of a VEN."""
-        if self._submit is None or self._is_unreadable.is_set():
-            self._results[ven] = "unread"
-            return
-        try:
-            self._started[ven] = self._submit(partial(self._check_if_readable, check))
-        except StoppedError:
-            self._results[ven] = "unread"
-        if self._is_first:
-            self.wait()
-            self._is_first = False
-
-    def wait(self) -> None:
-        """Wait until all started checks are finished."""
-        for ven, future in self._started.items():
-            try:
-                self._results[ven] = future.result()
-            except (StoppedError, CancelledError):
-                self._results[ven] = "unread"
-        self._started.clear()
+    found: Mapping[str, SpotCheck] = field(default_factory=dict)
 
     @property
     def are_all_there(self) -> bool:
         """Whether every check has found its point as acknowledged."""
-        return all(found == "there" for found in self._results.values())
+        return all(found == "there" for found in self.found.values())
 
     @property
-    def words(self) -> str:
-        """How to call the acknowledged points in reports: confirmed by the checks, or not."""
-        return CONFIRMED if self.are_all_there else NOT_CONFIRMED
+    def earlier_points_label(self) -> str:
+        """As `earlier_points_label` of these checks."""
+        return earlier_points_label(are_confirmed=self.are_all_there)
 
     @property
     def warning(self) -> str | None:
@@ -78,13 +53,28 @@ class SpotChecks:
             )
         return ". ".join(warnings) or None
 
-    def _check_if_readable(self, check: Callable[[], SpotCheck]) -> SpotCheck:
-        if self._is_unreadable.is_set():
-            return "unread"
-        found = check()
-        if found == "unread":
-            self._is_unreadable.set()
-        return found
+    def _vens(self, wanted: SpotCheck) -> list[str]:
+        return [ven for ven, found in self.found.items() if found == wanted]
 
-    def _vens(self, found: str) -> list[str]:
-        return [ven for ven, each in self._results.items() if each == found]
+
+def check_loads(loads: Sequence[Load], check: Callable[[Load], SpotCheck], submit: Submit) -> SpotChecks:
+    """Check a load of each VEN in the threads of `submit`; once one cannot be read, no others are read."""
+    found: dict[str, SpotCheck] = {load.ven: "unread" for load in loads}
+    is_unreadable = Event()
+
+    def check_if_readable(load: Load) -> SpotCheck:
+        result: SpotCheck = "unread" if is_unreadable.is_set() else check(load)
+        if result == "unread":
+            is_unreadable.set()
+        return result
+
+    futures: dict[str, Future[SpotCheck]] = {}
+    with suppress(StoppedError):
+        for load in loads:
+            futures[load.ven] = submit(partial(check_if_readable, load))
+            if len(futures) == 1:  # waited for, as a VTN that cannot be read is asked only once
+                wait(futures.values())
+    for ven, future in futures.items():
+        with suppress(StoppedError, CancelledError):
+            found[ven] = future.result()
+    return SpotChecks(found)

@@ -4,16 +4,15 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 
 from venclient.errors import ConfigurationError, StoppedError
-from venclient.ledger.ledger import Entry
+from venclient.ledger import Entry
 from venclient.models import Load, LoadResult
-from venclient.resources.selection import Batch, Selection, VenWork, batches_of
+from venclient.resources import Batch, Selection, VenWork, batches_of
 from venclient.run.engine import Run
-from venclient.sync.planning import LoadPlan, plan_loads
-from venclient.sync.spot_check import has_points, spot_check
+from venclient.run.spot_checks import SpotChecks, check_loads
+from venclient.sync import LoadPlan, SpotCheck, check_last_acknowledged, has_points, plan_loads
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +41,14 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
     """
     vens_left: list[VenWork] = []
     ids_left: dict[str, list[str]] = {}
-    new_loads: list[Load] | None = [] if run.part_of is None and run.uploader.ledger.is_new() else None
+    acknowledged: list[Load] = []  # of each VEN, one that has points in the VTN according to the ledger
+    is_new = run.part_of is None and run.ledger.is_new()
+    new_loads: list[Load] = []
     for ven, of_ven in groupby(_plans(run, selection), key=lambda plan: plan.load.ven):
         plans = list(of_ven)
         run.progress.expect(plans)
-        _begin_spot_check(run, ven, plans)
-        if new_loads is not None and len(new_loads) < NEW_LOADS_SEARCHED:
+        acknowledged += [plan.load for plan in plans if plan.points_already_there][:1]
+        if is_new and len(new_loads) < NEW_LOADS_SEARCHED:
             new_loads += [plan.load for plan in plans if plan.points][:1]
         left = [plan for plan in plans if not _is_done(plan, run)]
         if left:
@@ -58,7 +59,11 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
         if not (left and whole_vens):
             _count_finished(run, ven, [plan for plan in plans if _is_done(plan, run)], len(left))
     run.progress.expect_no_more()
-    _warn_of_unexpected_vtn_content(run, new_loads)
+    run.spot_checks = _spot_checks(run, acknowledged)
+    if run.spot_checks.warning:
+        log.warning(run.spot_checks.warning)
+    if new_loads:
+        _warn_if_vtn_has_points(run, new_loads)
     batches = deque(batches_of(ids_left, loads_per_task))
     return Work(vens_left, batches, selection.unregistered, selection.left_out)
 
@@ -70,28 +75,28 @@ def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadRes
         return results
     try:
         finished = run.resources.loads_of_ids(finished_ids)
-        return results + [_done(plan) for plan in plan_loads([finished], run.uploader.source, run.uploader.ledger)]
-    except ConfigurationError as error:
+        return results + [_done(plan) for plan in plan_loads([finished], run.uploader.source, run.ledger)]
+    except (ConfigurationError, StoppedError) as error:
         log.warning("The table of %s lacks what was finished before: %s", ven, error)
         return results
 
 
-def _begin_spot_check(run: Run, ven: str, plans: list[LoadPlan]) -> None:
-    """Start to read back one acknowledged point of this VEN, if it has any."""
-    load = next((plan.load for plan in plans if plan.points_already_there), None)
-    if load is not None:
-        entry = run.uploader.ledger.entries([load]).get(load.vtn_resource_id, Entry())
-        run.spot_checks.begin(ven, partial(spot_check, load, entry, run.uploader.source, run.wire.with_few_attempts()))
+def _spot_checks(run: Run, loads: list[Load]) -> SpotChecks:
+    """Read back one acknowledged point of each of these loads; those of a slice are checked by its whole run."""
+    if run.part_of is not None or not loads:
+        return SpotChecks({load.ven: "unread" for load in loads})
+    entries, wire = run.ledger.entries(loads), run.wire.with_few_attempts()
+
+    def check(load: Load) -> SpotCheck:
+        entry = entries.get(load.vtn_resource_id, Entry())
+        return check_last_acknowledged(load, entry, run.uploader.source, wire)
+
+    return check_loads(loads, check, run.submit)
 
 
-def _warn_of_unexpected_vtn_content(run: Run, new_loads: list[Load] | None) -> None:
-    """Warn if the VTN lacks acknowledged points, or has points although the ledger is new."""
-    run.spot_checks.wait()
-    if run.spot_checks.warning:
-        log.warning(run.spot_checks.warning)
-    if not new_loads:
-        return
-    ledger, points = run.uploader.ledger.name, run.progress.snapshot().points_to_send
+def _warn_if_vtn_has_points(run: Run, new_loads: list[Load]) -> None:
+    """Warn if the VTN has points although the ledger is new."""
+    ledger, points = run.ledger.name, run.progress.snapshot().points_to_send
     if any(has_points(load, run.uploader.source, run.wire.with_few_attempts()) for load in new_loads):
         log.warning(
             "The ledger %s is new, but the VTN has points already: was a ledger moved or deleted? All %s points are "
@@ -104,9 +109,8 @@ def _warn_of_unexpected_vtn_content(run: Run, new_loads: list[Load] | None) -> N
 
 
 def _plans(run: Run, selection: Selection) -> Iterator[LoadPlan]:
-    uploader = run.uploader
-    parts = selection.loads(run.resources)
-    for plan in plan_loads(parts, uploader.source, uploader.ledger, retries_refused=uploader.retries_refused):
+    parts, uploader = selection.loads(run.resources), run.uploader
+    for plan in plan_loads(parts, uploader.source, run.ledger, retries_refused=uploader.retries_refused):
         if run.stopping.is_set():
             raise StoppedError("Stopped before anything was sent: the next run sends it")
         yield plan
@@ -114,7 +118,7 @@ def _plans(run: Run, selection: Selection) -> Iterator[LoadPlan]:
 
 def _count_finished(run: Run, ven: str, finished: list[LoadPlan], left: int) -> None:
     """Count loads without pending points as done; if the VEN has others, keep their ids for its table of results."""
-    run.uploader.ledger.settle_all([plan.load for plan in finished if plan.state != "done"])
+    run.ledger.settle_all([plan.load for plan in finished if plan.state != "done"])
     for plan in finished:
         run.progress.count_load(_done(plan))
     if left:

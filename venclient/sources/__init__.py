@@ -1,6 +1,7 @@
 """Where the series of loads come from: cleaned, and with a quality code for each point.
 
-`sync` and `reports` depend on the `Source` protocol only; `hdf5.MeterFile` implements it.
+`sync` and `reports` depend on the `Source` protocol only. Whatever implements it is imported from its own module, such
+as `hdf5.MeterFile`.
 """
 
 from typing import Literal, Protocol

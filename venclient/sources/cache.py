@@ -9,7 +9,7 @@ from cachetools import LRUCache
 from venclient.models import Points
 
 # Python's overhead for an entry, and for each of its months, slices and stretches; arrays are counted separately.
-ENTRY_BYTES = 1_200
+ENTRY_BYTES = 1_900
 PART_BYTES = 250
 
 _Value = TypeVar("_Value")

@@ -141,18 +141,20 @@ def _refuse_bad_chunks(dataset: h5py.Dataset, where: str) -> None:
             f"{MAX_CHUNKS:,} chunks are read. Cut it anew with `h5repack -l CHUNK=10000x2 OLD NEW`"
         )
     filters = _filters(dataset)
-    # A chunk's filter mask has a bit set for each filter that the chunk skips. Cached, because up to a million chunks
-    # share a few masks.
-    used = cache(lambda mask: tuple(each for index, each in enumerate(filters) if not mask >> index & 1))
-    check_filters = cache(lambda mask: _refuse_bad_filters(used(mask), values, itemsize, where))
+
+    @cache  # up to a million chunks share a few masks
+    def limits(filter_mask: int) -> tuple[int, int]:
+        """The least and the most bytes that a chunk is stored as; the mask has a bit for each filter that it skips."""
+        used = [each for index, each in enumerate(filters) if not filter_mask >> index & 1]
+        _refuse_bad_filters(used, values, itemsize, where)
+        if not used:
+            return size, size
+        # Filters may expand data that does not compress.
+        return sum(FILTER_MIN_BYTES.get(each.code, 0) for each in used), size + size // 8 + 1024
 
     def bad_size(chunk: h5py.h5d.StoreInfo) -> int | None:
-        check_filters(chunk.filter_mask)
-        min_size = max_size = size
-        if used(chunk.filter_mask):
-            min_size = sum(FILTER_MIN_BYTES.get(each.code, 0) for each in used(chunk.filter_mask))
-            max_size = size + size // 8 + 1024  # filters may expand data that does not compress
-        return None if min_size <= chunk.size <= max_size else int(chunk.size)
+        least, most = limits(chunk.filter_mask)
+        return None if least <= chunk.size <= most else int(chunk.size)
 
     stored_as = dataset.id.chunk_iter(bad_size)  # stops at the first chunk for which it is not None
     if stored_as is not None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -11,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from venclient.models import MeterSeries, Points
+from venclient.models import Points
 from venclient.sources.changing_file import Alive
 from venclient.sources.dataset import as_bad_series, power_dataset, quoted, read_rows, refuse_useless, whole_chunks
 from venclient.sources.row_order import Slice, in_file_order
@@ -41,14 +40,6 @@ class SeriesName(NamedTuple):
         return as_bad_series(f"{self} is not readable", f". Restore {self.path} from its source")
 
 
-@dataclass(frozen=True, slots=True)
-class LongSeries:
-    """A series whose `slice_of` raises `LookupError`: the caller reads the slices, by `outline`."""
-
-    outline: Outline
-    series: MeterSeries
-
-
 def exists(name: SeriesName, h5: h5py.File, _alive: Alive) -> bool:
     """Return True if the power dataset exists, usable or not; raises `BadSeriesError` if it does not."""
     return bool(name.dataset(h5))
@@ -70,11 +61,6 @@ def read_again(name: SeriesName, begin: int, stop: int | None, h5: h5py.File, _a
         return read_rows(name.dataset(h5), begin, stop)
 
 
-def all_rows(dataset: h5py.Dataset, _alive: Alive) -> Rows:
-    """Return all rows, (N, 2); to be passed to `read`."""
-    return read_rows(dataset)
-
-
 def read_through(slice_rows: int, dataset: h5py.Dataset, alive: Alive) -> None:
     """Read and discard all rows, about `slice_rows` at a time; to be passed to `read`."""
     rows = whole_chunks(dataset, slice_rows)
@@ -83,13 +69,13 @@ def read_through(slice_rows: int, dataset: h5py.Dataset, alive: Alive) -> None:
         alive()
 
 
-def rows_or_long_series(
+def outline_if_long(
     survey: Callable[[ReadRows, Sequence[Slice]], Outline],
     whole_rows: int,
     slice_rows: int,
     dataset: h5py.Dataset,
     alive: Alive,
-) -> Rows | LongSeries:
+) -> Rows | Outline:
     """Return the rows if there are at most `whole_rows`, else the outline by `survey`; to be passed to `read`."""
     if len(dataset) <= whole_rows:
         return read_rows(dataset)
@@ -105,9 +91,4 @@ def rows_or_long_series(
     def slice_of(number: int) -> Points:
         return outline.points(number, read_some(*outline.slices[number][:2]))
 
-    # `slice_of` holds an open dataset, so it is neither picklable nor valid after this call.
-    return LongSeries(outline, replace(outline.series(slice_of), slice_of=_no_slices))
-
-
-def _no_slices(number: int) -> Points:
-    raise LookupError(f"slice {number} is to be read from the file")
+    return outline.with_months(slice_of)

@@ -1,12 +1,12 @@
 """The meter file (HDF5): `MeterSeries` by meter and load component."""
 
 import logging
-from collections.abc import Callable, Hashable
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
-from types import TracebackType
 from typing import Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -19,48 +19,56 @@ from venclient.errors import BadSeriesError, ConfigurationError, ReaderKilledErr
 from venclient.models import NO_POINTS, Load, MeterSeries, Points
 from venclient.sources import Availability
 from venclient.sources.cache import Read, RecentlyRead
-from venclient.sources.changing_file import UNREADABLE, Alive, ChangingFile, InThisProcess, Opener, Version
-from venclient.sources.cleaning import ALL_GOOD, clean
-from venclient.sources.dataset import quoted
-from venclient.sources.dataset_reads import (
-    LongSeries,
-    SeriesName,
-    all_rows,
-    exists,
-    read,
-    read_again,
-    read_through,
-    rows_or_long_series,
+from venclient.sources.changing_file import (
+    DEFAULT_PATIENCE,
+    UNREADABLE,
+    Alive,
+    ChangingFile,
+    InThisProcess,
+    Patience,
+    Reader,
+    Version,
 )
+from venclient.sources.cleaning import ALL_GOOD
+from venclient.sources.dataset import quoted
+from venclient.sources.dataset_reads import Rows, SeriesName, exists, outline_if_long, read, read_again, read_through
 from venclient.sources.file_lock import HeldError
 from venclient.sources.free_memory import keep_little_memory_free
 from venclient.sources.quality import QualityRules
-from venclient.sources.streaming import Outline, outline
+from venclient.sources.row_order import Slice
+from venclient.sources.streaming import Outline, outline, outline_whole
 from venclient.sources.time_range import DEFAULT_RANGE, TimeRange
 
 log = logging.getLogger(__name__)
 
-# Longer datasets are read in slices of about `SLICE_ROWS` rows. A year of minutes has 527,040.
-WHOLE_ROWS = 600_000
-SLICE_ROWS = 50_000
-# Caches for loads that share a meter: series without their points, 5 kB for a year, and points, 70 kB for a year of
-# hours.
-SERIES_BYTES = 60_000_000
-POINTS_BYTES = 55_000_000
-# Cache for slices of long series: two or three for each load in flight.
-SLICES_BYTES = 16_000_000
-
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of a meter file is in memory.
+
+    `whole_rows`: longer datasets are read in slices of about `slice_rows` rows; a year of minutes has 527,040. The
+    others bound caches for loads that share a meter: `series_bytes` of series without their points, 6 kB for a year;
+    `points_bytes` of the points of short ones, 70 kB for a year of hours; `slices_bytes` of slices of long ones, two or
+    three for each load in flight.
+    """
+
+    whole_rows: int = 600_000
+    slice_rows: int = 50_000
+    series_bytes: int = 60_000_000
+    points_bytes: int = 55_000_000
+    slices_bytes: int = 16_000_000
 
 
 class MeterFile:
     """A meter file, open for reading; thread-safe.
 
-    A file that is replaced or rewritten during the run is detected and read in its new version. At most `WHOLE_ROWS`
-    rows and one chunk of `CHUNK_BYTES` are in memory at a time; a dataset that needs more is a `BadSeriesError`.
-    `rules`: quality codes of points; `opener`: whether HDF5 runs in this process or in its own; `stopping`: as in
-    `ChangingFile`; `time_range`: when points may start. Raises `ConfigurationError` if the file is missing, is not
-    HDF5, or stays open for writing in another program.
+    A file that is replaced or rewritten during the run is detected and read in its new version. At most
+    `sizes.whole_rows` rows and one chunk of `CHUNK_BYTES` are in memory at a time; a dataset that needs more is a
+    `BadSeriesError`. `rules`: quality codes of points; `opener`: whether HDF5 runs in this process or in its own;
+    `stopping`, `patience`: as in `ChangingFile`; `time_range`: when points may start. Raises `ConfigurationError` if
+    the file is missing, is not HDF5, or stays open for writing in another program.
     """
 
     def __init__(
@@ -69,8 +77,10 @@ class MeterFile:
         rules: QualityRules = ALL_GOOD,
         *,
         stopping: Event | None = None,
-        opener: Callable[[], Opener] = InThisProcess,
+        opener: Callable[[], Reader] = InThisProcess,
         time_range: TimeRange = DEFAULT_RANGE,
+        sizes: Sizes = Sizes(),
+        patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         self.path = path
         self.time_range = time_range
@@ -78,7 +88,7 @@ class MeterFile:
         if not is_there(path, "Meter file"):
             raise ConfigurationError(f"Meter file {path} not found").advised("meter file missing")
         try:
-            self._file = ChangingFile(path, opener(), stopping)
+            self._file = ChangingFile(path, opener(), patience, stopping)
         except HeldError as error:
             raise ConfigurationError(f"Meter file {path} is in use: {error}").advised("meter file in use") from error
         except ReaderKilledError as error:
@@ -88,19 +98,18 @@ class MeterFile:
                 f"Meter file {path} cannot be opened as HDF5: {error}. Restore it from its source"
             ) from error
         keep_little_memory_free()
+        self._sizes = sizes
         self._fatal_datasets: dict[Hashable, ReaderKilledError] = {}
-        self._series = RecentlyRead[MeterSeries](SERIES_BYTES)
-        self._points = RecentlyRead[Points](POINTS_BYTES)
-        self._slices = RecentlyRead[Points](SLICES_BYTES)
+        self._series = RecentlyRead[MeterSeries](sizes.series_bytes)
+        self._points = RecentlyRead[Points](sizes.points_bytes)
+        self._slices = RecentlyRead[Points](sizes.slices_bytes)
         # Weak, so that an array of starts is freed with the last series that has it.
         self._shared_starts: WeakValueDictionary[Hashable, NDArray[np.int64]] = WeakValueDictionary()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def series(self, meter: str, component: str, capacity_w: float | None = None) -> MeterSeries:
@@ -115,28 +124,16 @@ class MeterFile:
 
     def availability(self, load: Load) -> Availability:
         """Check whether the load has a power dataset, usable or not, and whether all of its rows can be read."""
-        if not self._exists(load.h5_meter_id, load.load_component):
-            return "missing"
-        return "readable" if self._is_readable(load.h5_meter_id, load.load_component) else "unreadable"
-
-    def _exists(self, meter: str, component: str) -> bool:
-        name = SeriesName(self.path, meter, component)
+        name = SeriesName(self.path, load.h5_meter_id, load.load_component)
         try:
             self._read_file(partial(exists, name), name)
         except BadSeriesError:
-            return False
-        return True
-
-    def rows(self, meter: str, component: str) -> NDArray[np.generic]:
-        """Return the rows before cleaning: (N, 2), timestamp and power; raises `BadSeriesError` if unusable."""
-        return self._read_dataset(SeriesName(self.path, meter, component), all_rows)[0]
-
-    def _is_readable(self, meter: str, component: str) -> bool:
+            return "missing"
         try:
-            self._read_dataset(SeriesName(self.path, meter, component), partial(read_through, SLICE_ROWS))
+            self._read_dataset(name, partial(read_through, self._sizes.slice_rows))
         except BadSeriesError:
-            return False
-        return True
+            return "unreadable"
+        return "readable"
 
     def _read_dataset(self, name: SeriesName, what: Callable[[h5py.Dataset, Alive], _T]) -> tuple[_T, Version]:
         """Return what `what` returns for a validated dataset, and the version of the file it was read from."""
@@ -159,52 +156,46 @@ class MeterFile:
             raise self._fatal_datasets[dataset] from error
 
     def _read_series(self, name: SeriesName) -> Read[MeterSeries]:
+        whole_rows = self._sizes.whole_rows
         survey = partial(
             outline,
             rules=self._rules,
             capacity_w=name.capacity_w,
-            most_rows=WHOLE_ROWS,
+            most_rows=whole_rows,
             time_range=self.time_range,
         )
-        found, version = self._read_dataset(name, partial(rows_or_long_series, survey, WHOLE_ROWS, SLICE_ROWS))
-        if isinstance(found, LongSeries):
-            slice_of = partial(self._slice_of, version, name, found.outline)
-            return _series_entry(version, name, replace(found.series, slice_of=slice_of))
-        series = self._cleaned(name, found)
-        points = self._with_shared_starts(series.points())
-        self._points.get((version, name), lambda: Read((version, name), points, points))
-        # The cached series keeps no points: they have a cache of their own, and are read again once evicted from it.
-        return _series_entry(version, name, replace(series, slice_of=lambda _: self._points_of(version, name)))
+        reads = partial(outline_if_long, survey, whole_rows, self._sizes.slice_rows)
+        found, version = self._read_dataset(name, reads)
+        outlined = found if isinstance(found, Outline) else self._outline_of(found, name, version)
+        # The cached series keeps no points: they have caches of their own, and are read again once evicted from them.
+        series = outlined.series(partial(self._slice_of, version, name, outlined))
+        parts = len(series.months) + len(series.edges) + len(series.stretches)
+        return Read((version, name), series, NO_POINTS, parts)
 
-    def _cleaned(self, name: SeriesName, rows: NDArray[np.generic]) -> MeterSeries:
-        try:
-            return clean(rows, self._rules, name.capacity_w, self.time_range)
-        except MemoryError as error:
-            raise BadSeriesError(f"{len(rows):,} rows of {quoted(name.component)} take more memory: {error}") from error
-
-    def _points_of(self, version: Version, name: SeriesName) -> Points:
-        """Return all points of a short series, from the cache or else from the file."""
-
-        def read_all() -> Read[Points]:
-            rows = self._read_again(version, name)
-            points = self._with_shared_starts(self._cleaned(name, rows).points())
-            return Read((version, name), points, points)
-
-        return self._points.get((version, name), read_all)
+    def _outline_of(self, rows: Rows, name: SeriesName, version: Version) -> Outline:
+        """Return the outline of a short dataset, and cache its points."""
+        with _enough_memory(name, rows):
+            outlined, points = outline_whole(rows, self._rules, name.capacity_w, self.time_range)
+        points = self._with_shared_starts(points)
+        key = (version, name, 0)
+        self._points.get(key, lambda: Read(key, points, points))
+        return outlined
 
     def _slice_of(self, version: Version, name: SeriesName, outlined: Outline, number: int) -> Points:
+        """Return the points of a slice, from the cache or else from the file."""
+        key = (version, name, number)
+
         def read_slice() -> Read[Points]:
-            rows = self._read_again(version, name, *outlined.slices[number][:2])
-            points = self._with_shared_starts(outlined.points(number, rows))
-            return Read((version, name, number), points, points)
+            rows = self._read_again(version, name, outlined.slices[number])
+            with _enough_memory(name, rows):
+                points = self._with_shared_starts(outlined.points(number, rows))
+            return Read(key, points, points)
 
-        return self._slices.get((version, name, number), read_slice)
+        return (self._slices if len(outlined.slices) > 1 else self._points).get(key, read_slice)
 
-    def _read_again(
-        self, version: Version, name: SeriesName, begin: int = 0, stop: int | None = None
-    ) -> NDArray[np.generic]:
+    def _read_again(self, version: Version, name: SeriesName, part: Slice) -> Rows:
         """Read rows of a dataset that was already validated; raises `ReplacedError` if the file has changed since."""
-        rows, _ = self._read_file(partial(read_again, name, begin, stop), name, only=version)
+        rows, _ = self._read_file(partial(read_again, name, part.begin, part.stop), name, only=version)
         return rows
 
     def _with_shared_starts(self, points: Points) -> Points:
@@ -216,6 +207,10 @@ class MeterFile:
         return replace(points, start_s=shared) if np.array_equal(shared, starts) else points
 
 
-def _series_entry(version: Version, name: SeriesName, series: MeterSeries) -> Read[MeterSeries]:
-    parts = len(series.months) + len(series.edges) + len(series.stretches)
-    return Read((version, name), series, NO_POINTS, parts)
+@contextmanager
+def _enough_memory(name: SeriesName, rows: Rows) -> Iterator[None]:
+    """Translate a `MemoryError` in the block into a `BadSeriesError`."""
+    try:
+        yield
+    except MemoryError as error:
+        raise BadSeriesError(f"{len(rows):,} rows of {quoted(name.component)} take more memory: {error}") from error

@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar
 import h5py
 
 from venclient.errors import ConfigurationError, StoppedError
-from venclient.sources.changing_file import Alive, OpenFile, OpenHere, ReaderDiedError, Version
+from venclient.sources.changing_file import Alive, InThisProcess, ReaderDiedError, Version
 from venclient.sources.free_memory import keep_little_memory_free
 
 # Bypasses `venclient/__init__.py`, whose imports take more than a second and are not needed to read.
@@ -64,7 +64,7 @@ class ReadLimits:
 
 
 class ReaderProcess:
-    """An `Opener` that reads in a child process, and in a new one once that has died. Not thread-safe.
+    """A `Reader` in a child process, and in a new one once that has died. Not thread-safe.
 
     `stopping`: once it is set, a read that takes long is ended. Calls raise `ReaderDiedError`, `StoppedError`, and
     `ConfigurationError` if the process cannot be started.
@@ -75,9 +75,16 @@ class ReaderProcess:
         self._stopping = stopping or Event()
         self._process: _Process | None = _Process(limits)  # starts in the background, before the first call
 
-    def open(self, path: Path) -> OpenFile:
-        """As `Opener.open`."""
-        return _OpenThere(self, self.call(_Served.open, path))
+    def open(self, path: Path) -> Version:
+        """As `Reader.open`."""
+        return self._call(InThisProcess.open, path)
+
+    def look(self, look: Callable[[h5py.File, Alive], _T]) -> _T:
+        """As `Reader.look`."""
+        if self._process is None:
+            raise ReaderDiedError("it was ended, and a new one has not opened the file")
+        found: _T = self._call(InThisProcess.look, look)
+        return found
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -85,37 +92,18 @@ class ReaderProcess:
             self._process.end()
         self._process = None
 
-    def call(self, function: Callable[..., _T], *arguments: object) -> _T:
-        """Call a function of `_Served` in the process; returns or raises what it does, or raises `ReaderDiedError`."""
+    def _call(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Call a method of the other process's `InThisProcess`; returns or raises what it does."""
         process = self._process = self._process or _Process(self._limits)
         try:
             kind, value = process.call((function, arguments), self._stopping)
         except BaseException:  # a late answer must not be taken for that of the next call
-            process.end()
-            self._process = None
+            self.close()
             raise
         if kind == "raised":
             raise value
         result: _T = value
         return result
-
-
-class _OpenThere:
-    """One version of the file, open in the other process."""
-
-    def __init__(self, process: ReaderProcess, version: Version) -> None:
-        self._process = process
-        self.version = version
-
-    def look(self, look: Callable[[h5py.File, Alive], _T]) -> _T:
-        """As `OpenFile.look`."""
-        result: _T = self._process.call(_Served.look, look)
-        return result
-
-    def close(self) -> None:
-        """As `OpenFile.close`."""
-        with suppress(ReaderDiedError):
-            self._process.call(_Served.close)
 
 
 class _Process:
@@ -213,38 +201,17 @@ def serve(descriptor: int, cpu_s: int, memory_bytes: int) -> None:
         signal.setitimer(signal.ITIMER_PROF, cpu_s)  # SIGPROF ends the process even inside HDF5
         connection.send(("alive", None))
 
-    served = _Served(alive)
+    reader = InThisProcess(alive)
     with suppress(EOFError, OSError):
         alive()
         while True:
             function, arguments = connection.recv()
             signal.setitimer(signal.ITIMER_PROF, cpu_s)
             try:
-                answer: tuple[_Kind, object] = ("found", function(served, *arguments))
+                answer: tuple[_Kind, object] = ("found", function(reader, *arguments))
             except Exception as error:  # noqa: BLE001 - raised at the other end
                 answer = ("raised", error)
             connection.send(answer)
-
-
-class _Served:
-    """The file open in the child process; the parent calls these methods."""
-
-    def __init__(self, alive: Alive) -> None:
-        self._alive = alive
-        self._open: OpenHere | None = None
-
-    def open(self, path: Path) -> Version:
-        self._open = OpenHere(path)
-        return self._open.version
-
-    def look(self, look: Callable[[h5py.File, Alive], _T]) -> _T:
-        assert self._open is not None
-        return self._open.look(look, self._alive)
-
-    def close(self) -> None:
-        if self._open is not None:
-            self._open.close()
-        self._open = None
 
 
 def _limit_memory(more_bytes: int) -> None:

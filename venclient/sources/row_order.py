@@ -38,14 +38,15 @@ def in_order_of_time(
     """Turn slices in file order into as many time windows, in order; their row ranges may overlap.
 
     `extents`: the earliest and the latest start in each slice, (inf, -inf) if it has none. Raises `BadSeriesError` as
-    soon as one window would need more than `most_rows` rows.
+    soon as one window would need rows of several slices, and more than `most_rows`.
     """
     earliest_s: list[float] = []
     latest_so_far_s: list[float] = []
     for own, (earliest, latest) in zip(slices, extents, strict=True):
         earliest_s.append(earliest)
         latest_so_far_s.append(max([latest, *latest_so_far_s[-1:]]))
-        if own.stop - _begin(slices, latest_so_far_s, earliest) > most_rows:
+        begin = _begin(slices, latest_so_far_s, earliest)
+        if begin < own.begin and own.stop - begin > most_rows:
             raise BadSeriesError(
                 f"Of its {slices[-1].stop:,} rows, some that belong together are more than {most_rows:,} rows apart: "
                 "sort them by time, and leave out what repeats a time"

@@ -1,28 +1,38 @@
 """Turn a long dataset into a `MeterSeries` without ever holding all of its rows in memory.
 
 One pass over the dataset collects what a slice alone cannot tell; after that, each slice can be read by itself. If rows
-are out of order, a pass before that one finds out which rows belong together.
+are out of order, that pass finds out which rows belong together, and a second one reads these. A short dataset is one
+slice.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from venclient.errors import BadSeriesError
-from venclient.models import MeterSeries, Points, Stretch
+from venclient.models import MeterSeries, Month, Points, Stretch
 from venclient.months import month_begins, months_of
-from venclient.sources.cleaning import Usable, intervals, is_increasing, reasons, require_end, sorted_by_time, usable
-from venclient.sources.intervals import StretchDetector
+from venclient.sources.intervals import StretchDetector, interval_of_each
 from venclient.sources.quality import QualityRules
 from venclient.sources.row_order import Slice, in_order_of_time
-from venclient.sources.time_range import DEFAULT_RANGE, RangeCheck, TimeRange, TimestampUnitDetector, TimeUnit
+from venclient.sources.time_range import (
+    END_OF_YEAR_9999_S,
+    EXPECTED,
+    RangeCheck,
+    TimeRange,
+    TimestampUnitDetector,
+    TimeUnit,
+)
+from venclient.sources.usable_rows import Sorted, Usable, sorted_by_time, usable
 
 # Reads the rows `[begin, stop)` of a dataset: (N, 2).
 ReadRows = Callable[[int, int], NDArray[np.generic]]
+REASONS = ("bad timestamp", "NaN", "infinite", "duplicate timestamp")  # in the order of messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,8 @@ class Outline:
 
     `slices`: the row range and time window of each; `edges`, `stretches` and `regular_interval_s`: as in `MeterSeries`;
     `runs`: of each slice, as in `quality.run_lengths`; `next_s`: the timestamp after each slice, () if there is none;
-    `month_begins`: as `months.month_begins` yields them.
+    `month_begins`: as `months.month_begins` yields them; `months`: with digests, once `with_months` was called;
+    `dropped`, `unsorted_rows`: as in `MeterSeries`.
     """
 
     rules: QualityRules
@@ -45,22 +56,55 @@ class Outline:
     regular_interval_s: int | None
     month_begins: tuple[tuple[int, int], ...]
     dropped: dict[str, int]
+    unsorted_rows: int
+    months: tuple[Month, ...] = ()
 
     def points(self, number: int, rows: NDArray[np.generic]) -> Points:
         """Build the points of slice `number` from its rows."""
-        grid_s, start_s, power_w, _ = _in_slice(usable(rows, self.rules, self.unit), self.slices[number])
-        # The interval of a slice's last point may end at the first timestamp of the next slice.
+        return self.points_of(number, sorted_by_time(usable(rows, self.rules, self.unit), self.slices[number]))
+
+    def points_of(self, number: int, rows: Sorted) -> Points:
+        """As `points`, of rows that are sorted already."""
         if self.regular_interval_s is None:
-            grid_s = np.append(grid_s, np.array(self.next_s[number], np.int64))
-        interval_s = intervals(start_s, grid_s, self.stretches, self.regular_interval_s)
-        return Points(start_s, *self.rules.applied(power_w, self.capacity_w, self.runs[number]), interval_s)
+            # The interval of a slice's last point may end at the first timestamp of the next slice.
+            grid_s = np.append(rows.grid_s, np.array(self.next_s[number], np.int64))
+            interval_s = interval_of_each(rows.start_s, grid_s, self.stretches)
+        else:  # broadcast: it takes eight bytes for all points
+            interval_s = np.broadcast_to(np.int64(self.regular_interval_s), len(rows.start_s))
+        values = self.rules.applied(rows.power_w, self.capacity_w, self.runs[number])
+        return Points(rows.start_s, *values, interval_s)
+
+    def with_months(self, slice_of: Callable[[int], Points]) -> Self:
+        """Return the outline with the digests of months; calls `slice_of` several times for each slice."""
+        return replace(self, months=months_of(self.series(slice_of), self.month_begins))
 
     def series(self, slice_of: Callable[[int], Points]) -> MeterSeries:
-        """Build the series, with the digests of its months; calls `slice_of` several times for each slice."""
-        series = MeterSeries(
-            self.edges, slice_of, self.rules.codes, self.stretches, self.regular_interval_s, (), self.dropped
+        """Return the series whose slices these are."""
+        return MeterSeries(
+            self.edges,
+            slice_of,
+            self.rules.codes,
+            self.stretches,
+            self.regular_interval_s,
+            self.months,
+            self.dropped,
+            self.unsorted_rows,
         )
-        return replace(series, months=months_of(series, self.month_begins))
+
+
+def outline_whole(
+    rows: NDArray[np.generic], rules: QualityRules, capacity_w: float | None, time_range: TimeRange
+) -> tuple[Outline, Points]:
+    """As `outline`, of rows that are all in memory, as one slice; returns its points as well, and has months."""
+    detector = TimestampUnitDetector()
+    detector.add(rows)
+    whole = Slice(0, len(rows))
+    survey = _Survey(rules, detector.unit, [whole], RangeCheck(time_range, detector.unit))
+    in_order = sorted_by_time(survey.usable(rows), whole)
+    survey.add(in_order)
+    outlined = survey.outline(capacity_w, in_order.unsorted_rows)
+    points = outlined.points_of(0, in_order)
+    return outlined.with_months(lambda _: points), points
 
 
 def outline(
@@ -69,139 +113,119 @@ def outline(
     rules: QualityRules,
     capacity_w: float | None,
     most_rows: int,
-    time_range: TimeRange = DEFAULT_RANGE,
+    time_range: TimeRange,
 ) -> Outline:
-    """Read all rows slice by slice, or up to `most_rows` at a time if they are out of order.
+    """Read all rows slice by slice, and then up to `most_rows` at a time if they are out of order.
 
-    The series is identical, bit for bit, to what `clean` makes of the same rows. Raises `BadSeriesError` as `clean` and
-    `in_order_of_time` do.
+    The series is identical, bit for bit, to that of `outline_whole`, but `unsorted_rows` are not counted. Raises
+    `BadSeriesError` as `clean` and `in_order_of_time` do.
     """
-    first = TimestampUnitDetector()
-    first.add(read(slices[0].begin, slices[0].stop))
-    survey = _Survey(rules, slices, RangeCheck(time_range, first.unit), first.unit)
-    is_in_order = survey.scan(read)
+    detector = TimestampUnitDetector()
+    detector.add(read(slices[0].begin, slices[0].stop))
+    survey = None
     # The unit is that of the median of all timestamps, which the first slice only suggests.
-    if not is_in_order or survey.detected_unit != first.unit:
-        unit = survey.detected_unit if is_in_order else first.unit
-        survey = _survey_unsorted(read, slices, rules, most_rows, time_range, unit)
-        survey.scan(read)
+    while survey is None or survey.unit != detector.unit:
+        detector, unit = TimestampUnitDetector(), detector.unit
+        survey = _Survey(rules, unit, slices, RangeCheck(time_range, unit))
+        try:
+            ordered = in_order_of_time(slices, survey.extents(read, detector), most_rows)
+        except BadSeriesError:
+            survey.refuse_times()  # impossible times are seldom in order: they are the better explanation
+            raise
+    if not survey.is_in_order:
+        survey = survey.of_windows(ordered)
+        for part in ordered:
+            survey.add(sorted_by_time(usable(read(part.begin, part.stop), rules, survey.unit), part))
     return survey.outline(capacity_w)
 
 
-def _survey_unsorted(
-    read: ReadRows,
-    slices: Sequence[Slice],
-    rules: QualityRules,
-    most_rows: int,
-    time_range: TimeRange,
-    unit: TimeUnit,
-) -> "_Survey":
-    """Survey of slices in order of time, with the range check and the dropped rows of all of them already known."""
-    detector, check = TimestampUnitDetector(), RangeCheck(time_range, unit)
-    dropped: Counter[str] = Counter()
-
-    def extents() -> Iterator[tuple[float, float]]:
-        for begin, stop, *_ in slices:
-            rows = read(begin, stop)
-            found = usable(rows, rules, unit)
-            detector.add(rows)
-            check.add(rows, found.start_s, found.kept)
-            dropped.update(found.dropped)
-            yield (float(found.grid_s.min()), float(found.grid_s.max())) if len(found.grid_s) else (inf, -inf)
-
-    try:
-        ordered = in_order_of_time(slices, extents(), most_rows)
-    except BadSeriesError:
-        check.refuse(reasons(dropped))  # impossible times are seldom in order: they are the better explanation
-        raise
-    if detector.unit != unit:
-        return _survey_unsorted(read, slices, rules, most_rows, time_range, detector.unit)
-    return _Survey(rules, ordered, check, unit, dropped)
-
-
-def _in_slice(
-    found: Usable, part: Slice
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], Counter[str]]:
-    """Return `grid_s`, `start_s`, `power_w` and `dropped` of the rows that belong to the slice, sorted by time.
-
-    In a bounded slice, only duplicates count as dropped: its other rows are read for other slices, too.
-    """
-    grid_s, start_s, power_w, _, dropped = found
-    if part.is_bounded:
-        is_here = (start_s >= part.from_s) & (start_s < part.until_s)
-        start_s, power_w, dropped = start_s[is_here], power_w[is_here], Counter()
-        grid_s = grid_s[(grid_s >= part.from_s) & (grid_s < part.until_s)]
-    return *sorted_by_time(grid_s, start_s, power_w, dropped), dropped
-
-
 class _Survey:
-    """Collects an `Outline` slice by slice; for slices in order of time, `check` and `dropped` are complete already."""
+    """Collects an `Outline`, slice by slice."""
 
     def __init__(
         self,
         rules: QualityRules,
+        unit: TimeUnit,
         slices: Sequence[Slice],
         check: RangeCheck,
-        unit: TimeUnit,
         dropped: Counter[str] | None = None,
     ) -> None:
         self._rules = rules
+        self.unit = unit
         self._slices = slices
         self._check = check
-        self._unit = unit
-        self._detector = TimestampUnitDetector()
+        self._dropped = dropped or Counter()
+        self.is_in_order = True
+        self._duplicates = 0
         self._edges = [0]
         self._timestamps = StretchDetector()
         self._next_s: list[tuple[int, ...]] = []
         self._last_slice = 0  # the last one with timestamps
-        self._dropped = Counter(dropped or {})
+        self._last_timestamp_s = self._last_start_s = -1
+        self._last_w = np.nan
         self._month_begins: list[tuple[int, int]] = []
         # Lengths of the runs that touch the edge of a slice, and for each slice the indices of its first and last run.
         # A length still grows while its run goes on in later slices.
         self._run_lengths: list[int] = []
         self._run_indices: list[tuple[int, int]] = []
-        self._last_of_grid_s = self._last_start_s = np.array([], dtype=np.int64)
-        self._last_w = np.nan
 
-    def scan(self, read: ReadRows) -> bool:
-        """Read the slices in turn; returns False as soon as one does not start after the one before."""
-        return all(self._add(read(part.begin, part.stop), part) for part in self._slices)
+    def of_windows(self, ordered: Sequence[Slice]) -> "_Survey":
+        """Return a survey of the same rows in order of time; what is known of all rows is known already."""
+        return _Survey(self._rules, self.unit, ordered, self._check, self._dropped)
 
-    @property
-    def detected_unit(self) -> TimeUnit:
-        """The unit of all timestamps read so far."""
-        return self._detector.unit
+    def extents(self, read: ReadRows, detector: TimestampUnitDetector) -> Iterator[tuple[float, float]]:
+        """Read the slices in file order, and yield the earliest and the latest timestamp of each.
 
-    def _add(self, rows: NDArray[np.generic], part: Slice) -> bool:
-        """Add the rows of a slice; returns False if they do not start after those added before."""
-        self._detector.add(rows)
-        found = usable(rows, self._rules, self._unit)
-        grid_s, start_s, power_w, dropped = _in_slice(found, part)
-        self._dropped += dropped
-        if not is_increasing(np.append(self._last_of_grid_s, grid_s)):
-            return False
-        if not part.is_bounded:
-            self._check.add(rows, found.start_s, found.kept)
-        self._add_grid(grid_s)
-        if len(start_s):
-            self._add_months(start_s)
-            self._add_runs(power_w)
-            self._last_start_s, self._last_w = start_s[-1:], power_w[-1]
+        Adds them for as long as each starts after the one before.
+        """
+        for part in self._slices:
+            rows = read(part.begin, part.stop)
+            detector.add(rows)
+            found = self.usable(rows)
+            earliest, latest = (found.grid_s.min(), found.grid_s.max()) if len(found.grid_s) else (inf, -inf)
+            self.is_in_order = self.is_in_order and earliest > self._last_timestamp_s
+            if self.is_in_order:
+                self.add(sorted_by_time(found, part))
+            yield float(earliest), float(latest)
+
+    def usable(self, rows: NDArray[np.generic]) -> Usable:
+        """Select the usable rows of the next slice of the file; checks their times, and counts the others."""
+        found = usable(rows, self._rules, self.unit)
+        self._check.add(rows, found.start_s, found.kept)
+        self._dropped.update(found.dropped)
+        return found
+
+    def add(self, rows: Sorted) -> None:
+        """Add the rows of the next slice in order of time."""
+        self._duplicates += rows.duplicates
+        self._timestamps.add(rows.grid_s)
+        self._next_s.append(())
+        if len(rows.grid_s):
+            if self._last_timestamp_s >= 0:
+                self._next_s[self._last_slice] = (int(rows.grid_s[0]),)
+            self._last_slice = len(self._next_s) - 1
+            self._last_timestamp_s = int(rows.grid_s[-1])
+        if len(rows.start_s):
+            self._add_months(rows.start_s)
+            self._add_runs(rows.power_w)
+            self._last_start_s, self._last_w = int(rows.start_s[-1]), rows.power_w[-1]
         else:
             self._run_indices.append((-1, -1))  # a placeholder: a slice without points has no runs
-        self._edges.append(self._edges[-1] + len(start_s))
-        return True
+        self._edges.append(self._edges[-1] + len(rows.start_s))
 
-    def outline(self, capacity_w: float | None) -> Outline:
+    def refuse_times(self) -> None:
+        """Raise `BadSeriesError` if points that were added are outside the time range."""
+        self._check.refuse(self._dropped_by_reason())
+
+    def outline(self, capacity_w: float | None, unsorted_rows: int = 0) -> Outline:
         """Build the outline; raises `BadSeriesError` if there are no points, or points outside the time range."""
-        dropped = reasons(self._dropped)
-        self._check.refuse(dropped)
+        self.refuse_times()
         stretches = self._timestamps.stretches()
-        require_end(stretches, self._last_of_grid_s, self._last_start_s, dropped)
+        self._require_end(stretches)
         return Outline(
             rules=self._rules,
             capacity_w=capacity_w,
-            unit=self._unit,
+            unit=self.unit,
             slices=tuple(self._slices),
             edges=tuple(self._edges),
             runs=tuple((self._run_lengths[first], self._run_lengths[last]) for first, last in self._run_indices),
@@ -209,17 +233,26 @@ class _Survey:
             stretches=stretches,
             regular_interval_s=self._timestamps.regular_interval_s(stretches),
             month_begins=tuple(self._month_begins),
-            dropped=dropped,
+            dropped=self._dropped_by_reason(),
+            unsorted_rows=unsorted_rows,
         )
 
-    def _add_grid(self, grid_s: NDArray[np.int64]) -> None:
-        self._timestamps.add(grid_s)
-        self._next_s.append(())
-        if len(grid_s):
-            if self._last_of_grid_s.size:
-                self._next_s[self._last_slice] = (int(grid_s[0]),)
-            self._last_slice = len(self._next_s) - 1
-            self._last_of_grid_s = grid_s[-1:].copy()
+    def _dropped_by_reason(self) -> dict[str, int]:
+        counts = {**self._dropped, "duplicate timestamp": self._duplicates}
+        return {reason: counts[reason] for reason in REASONS if counts.get(reason)}
+
+    def _require_end(self, stretches: tuple[Stretch, ...]) -> None:
+        """Raise `BadSeriesError` if a series has no points, or if its last interval ends after the year 9999."""
+        if not self._edges[-1]:
+            dropped = self._dropped_by_reason()
+            counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+            expected = f". {EXPECTED}" if "bad timestamp" in dropped else ""
+            raise BadSeriesError(f"No usable rows: {counts or 'the dataset is empty'}{expected}", dropped=dropped)
+        interval_s = stretches[-1].interval_s
+        # A point with a later timestamp after it ends there at the latest, and timestamps are before the year 10000.
+        is_last = self._last_start_s == self._last_timestamp_s
+        if is_last and self._last_start_s + interval_s >= END_OF_YEAR_9999_S:
+            raise BadSeriesError(f"An interval of {interval_s} s from the last timestamp on ends after the year 9999")
 
     def _add_months(self, start_s: NDArray[np.int64]) -> None:
         for number, begin in month_begins(start_s):

@@ -7,10 +7,10 @@ like.
 
 import time
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import accumulate
 from math import inf
 from typing import Self
 
@@ -95,7 +95,7 @@ class TimestampUnitDetector:
     """
 
     def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()  # by the unit's index in UNITS
+        self._counts = [0] * len(UNITS)
         self._min = [inf] * len(UNITS)
         self._max = [-inf] * len(UNITS)
 
@@ -119,10 +119,10 @@ class TimestampUnitDetector:
     @property
     def unit(self) -> TimeUnit:
         """The unit of the median, which is the mean of the two middle times if their number is even."""
-        total = self._counts.total()
-        if not total:
+        up_to = list(accumulate(self._counts))
+        if not up_to[-1]:
             return SECONDS
-        lower, upper = self._unit_index_at((total - 1) // 2), self._unit_index_at(total // 2)
+        lower, upper = bisect_right(up_to, (up_to[-1] - 1) // 2), bisect_right(up_to, up_to[-1] // 2)
         if lower == upper:
             return UNITS[lower]
         # The two middle times are the largest in one unit and the smallest in the next one that occurs.
@@ -132,14 +132,6 @@ class TimestampUnitDetector:
         self._counts[index] += count
         self._min[index] = min(self._min[index], smallest)
         self._max[index] = max(self._max[index], largest)
-
-    def _unit_index_at(self, rank: int) -> int:
-        """The unit index of the time with this rank in ascending order, from 0 on."""
-        index = 0
-        while rank >= self._counts[index]:
-            rank -= self._counts[index]
-            index += 1
-        return index
 
 
 class RangeCheck:

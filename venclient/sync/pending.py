@@ -49,8 +49,9 @@ def indices_of(series: MeterSeries, starts: Collection[int]) -> dict[int, int]:
     return indices
 
 
-def indices_outside(parts: Sequence[Pending], indices: Iterable[int]) -> list[int]:
-    """Return the indices that are in none of the pending parts."""
+def indices_outside(series: MeterSeries, parts: Sequence[Pending], starts: Collection[int]) -> list[int]:
+    """Return the indices of the points with one of these starts that are in none of the pending parts."""
+    indices = indices_of(series, starts).values()
     return [index for index in indices if not any(part.begin <= index < part.month.stop for part in parts)]
 
 
@@ -63,7 +64,7 @@ class PendingRanges:
         ranges = [(part.begin, part.month.stop) for part in parts] + [(index, index + 1) for index in again]
         self._ranges = _merge_adjacent(sorted(ranges))
         self._points = sum(stop - begin for begin, stop in self._ranges)
-        self._digests: dict[tuple[int, int], bytes] = {}
+        self._digests: dict[int, bytes] = {}  # by index: from the begin of its month up to there
 
     def __len__(self) -> int:
         return self._points
@@ -91,15 +92,8 @@ class PendingRanges:
                 self._ranges.appendleft((stop, end))
 
     def _chunk(self, part: Points, marks: tuple[Mark, ...], *, is_last: bool) -> Chunk:
-        return Chunk(
-            start_s=part.start_s,
-            power_w=part.power_w,
-            quality=part.quality,
-            interval_s=part.interval_s,
-            codes=self._series.codes,
-            marks=marks,
-            is_last=is_last,
-        )
+        columns = (part.start_s, part.power_w, part.quality, part.interval_s)
+        return Chunk(*columns, codes=self._series.codes, marks=marks, is_last=is_last)
 
     def _mark(self, month: Month, stop: int, points: int) -> Mark:
         last_start_s = month.last_start_s if stop == month.stop else start_at(self._series, stop - 1)
@@ -112,12 +106,10 @@ class PendingRanges:
         """
         if stop == month.stop:
             return month.digest
-        key = (month.begin, stop)
-        if key not in self._digests:
+        if stop not in self._digests:
             stops = range(stop, month.stop, points)[:DIGESTS_PER_PASS]
-            keys = [(month.begin, each) for each in stops]
-            self._digests = dict(zip(keys, digests(self._series, month.begin, stops), strict=True))
-        return self._digests[key]
+            self._digests = dict(zip(stops, digests(self._series, month.begin, stops), strict=True))
+        return self._digests[stop]
 
 
 def cut(series: MeterSeries, parts: Sequence[Pending], chunk_size: int) -> Iterator[Chunk]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from venclient.errors import PermanentError
-from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger import Entry, Ledger
 from venclient.models import Chunk, Load, LoadState, MeterSeries
 from venclient.sources import Source
-from venclient.sync.pending import Pending, cut, indices_of, indices_outside, pending
+from venclient.sync.pending import Pending, cut, indices_outside, pending
 
 # The rate of the VTN in the bulk upload guide, used until a run was measured.
 ASSUMED_POINTS_PER_SECOND = 4_000.0
@@ -80,7 +80,11 @@ def plan_loads(
     for part in parts:
         entries = ledger.entries(part)
         for load in part:
-            yield _load_plan(load, entries.get(load.vtn_resource_id), source, sizes, retries_refused)
+            try:
+                plan = _load_plan(load, entries.get(load.vtn_resource_id), source, sizes, retries_refused)
+            except PermanentError as error:
+                plan = LoadPlan(load, error=str(error))
+            yield plan
 
 
 def _load_plan(
@@ -88,20 +92,10 @@ def _load_plan(
 ) -> LoadPlan:
     if load.fault is not None:
         return LoadPlan(load, error=load.fault)
-    try:
-        return _series_plan(load, entry, source, sizes, retries_refused)
-    except PermanentError as error:
-        return LoadPlan(load, error=str(error))
-
-
-def _series_plan(
-    load: Load, entry: Entry | None, source: Source, sizes: "RequestSizes | None", retries_refused: bool
-) -> LoadPlan:
     series = source.series_of(load)
     parts = pending(series, entry.marks if entry else {})
     points = sum(part.points for part in parts)
-    refused_at = indices_of(series, {point.start_s for point in entry.refused}) if entry else {}
-    refused = len(indices_outside(parts, refused_at.values()))
+    refused = len(indices_outside(series, parts, {point.start_s for point in entry.refused})) if entry else 0
     again = refused if retries_refused else 0
     requests, size = sizes.of(load, series, parts) if sizes and parts else (0, 0)
     return LoadPlan(
@@ -125,8 +119,7 @@ def _reason(entry: Entry | None, parts: Sequence[Pending]) -> Reason:
         return "failed last time"
     if not entry.marks:
         return "never sent"
-    is_corrected = any(part.begin == part.month.begin and part.month.number in entry.marks for part in parts)
-    if is_corrected:
+    if any(part.begin == part.month.begin and part.month.number in entry.marks for part in parts):
         return "corrected month"
     return "unfinished" if entry.state == "pending" else "grown"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from venclient.errors import PermanentError, TransientError
 from venclient.models import UnregisteredLoad
-from venclient.resources.database import ResourceDatabase
+from venclient.resources import ResourceDatabase
 from venclient.wires import Wire
 
 LOADS_PER_TRANSACTION = 100
@@ -48,40 +48,32 @@ def register(
     loads = [load for load in unregistered if load.is_enabled]
     failures: list[str] = []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="register") as pool:
-        known_vens = dict(zip(_vens(loads), pool.map(lambda ven: _register_ven(wire, ven), _vens(loads)), strict=True))
+        names = list(dict.fromkeys(load.ven for load in loads if load.fault is None))
+        ven_errors = dict(zip(names, pool.map(lambda ven: _register_ven(wire, ven), names), strict=True))
         for begin in range(0, len(loads), LOADS_PER_TRANSACTION):
             page = loads[begin : begin + LOADS_PER_TRANSACTION]
-            outcomes = list(pool.map(lambda load: _register_load(wire, load, known_vens), page))
-            ids = {load.load_id: outcome.id for load, outcome in zip(page, outcomes, strict=True) if outcome.id}
-            database.write_ids(ids)
-            failures += [outcome.error for outcome in outcomes if outcome.error]
+            outcomes = list(zip(page, pool.map(lambda load: _register_load(wire, load, ven_errors), page), strict=True))
+            database.write_ids({load.load_id: vtn_id for load, (vtn_id, _) in outcomes if vtn_id})
+            failures += [f"Load {load.load_id}: {error}" for load, (_, error) in outcomes if error]
             on_page(begin + len(page), len(loads))
     return Registration(len(loads) - len(failures), len(unregistered) - len(loads), tuple(failures))
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    id: str = ""
-    error: str = ""
-
-
-def _vens(loads: Sequence[UnregisteredLoad]) -> list[str]:
-    return list(dict.fromkeys(load.ven for load in loads if load.fault is None))
-
-
-def _register_ven(wire: Wire, ven: str) -> _Outcome:
+def _register_ven(wire: Wire, ven: str) -> str:
+    """Return why the VEN cannot be registered; empty if it is."""
     try:
         wire.register_ven(ven)
     except (PermanentError, TransientError) as error:
-        return _Outcome(error=f"VEN '{ven}': {error}")
-    return _Outcome()
+        return f"VEN '{ven}': {error}"
+    return ""
 
 
-def _register_load(wire: Wire, load: UnregisteredLoad, known_vens: Mapping[str, _Outcome]) -> _Outcome:
-    fault = load.fault or known_vens[load.ven].error
+def _register_load(wire: Wire, load: UnregisteredLoad, ven_errors: Mapping[str, str]) -> tuple[str, str]:
+    """Return the VTN's id of the load and why it has none, of which one is empty."""
+    fault = load.fault or ven_errors[load.ven]
     if fault:
-        return _Outcome(error=f"Load {load.load_id}: {fault}")
+        return "", fault
     try:
-        return _Outcome(id=wire.register_load(load))
+        return wire.register_load(load), ""
     except (PermanentError, TransientError) as error:
-        return _Outcome(error=f"Load {load.load_id}: {error}")
+        return "", str(error)

@@ -3,12 +3,11 @@
 from typing import Literal
 
 from venclient.errors import ConfigurationError, NotFoundError, PermanentError, TransientError
-from venclient.ledger.ledger import Entry
+from venclient.ledger import Entry
 from venclient.models import Load, MeterSeries
-from venclient.months import start_at
 from venclient.sources import Source
+from venclient.sync.comparison import stored_mask
 from venclient.sync.pending import indices_of, pending
-from venclient.sync.verification import stored_mask
 from venclient.wires import Wire
 
 # there: the point is as acknowledged. lost: it is missing or differs. unknown: the VTN does not know the resource.
@@ -16,7 +15,7 @@ from venclient.wires import Wire
 SpotCheck = Literal["there", "lost", "unknown", "unread"]
 
 
-def spot_check(load: Load, entry: Entry, source: Source, wire: Wire) -> SpotCheck:
+def check_last_acknowledged(load: Load, entry: Entry, source: Source, wire: Wire) -> SpotCheck:
     """Read back the last acknowledged point of a load; `entry`: its ledger entry.
 
     `wire`: should make only a few attempts.
@@ -26,8 +25,8 @@ def spot_check(load: Load, entry: Entry, source: Source, wire: Wire) -> SpotChec
         index = _last_acknowledged(series, entry)
         if index is None:
             return "unread"
+        stored = _stored_at(load, series, index, wire)
         point = series.points(index, index + 1)
-        stored = wire.read_between(load, int(point.start_s[0]), _end_s(series, index))
     except NotFoundError:
         return "unread" if _is_listed(load, wire) else "unknown"
     except (PermanentError, TransientError, ConfigurationError):
@@ -39,10 +38,7 @@ def has_points(load: Load, source: Source, wire: Wire) -> bool:
     """Whether the VTN has the first or last point of a load, whatever its value; False if it cannot be read."""
     try:
         series = source.series_of(load)
-        return any(
-            len(wire.read_between(load, start_at(series, index), _end_s(series, index)))
-            for index in (0, len(series) - 1)
-        )
+        return any(len(_stored_at(load, series, index, wire)) for index in (0, len(series) - 1))
     except (PermanentError, TransientError, ConfigurationError):
         return False
 
@@ -58,10 +54,11 @@ def _last_acknowledged(series: MeterSeries, entry: Entry) -> int | None:
     return None
 
 
-def _end_s(series: MeterSeries, index: int) -> int:
+def _stored_at(load: Load, series: MeterSeries, index: int, wire: Wire) -> MeterSeries:
+    """Return what the VTN has in the time of this point, or in its first second if that is empty."""
     point = series.points(index, index + 1)
-    # At least a second, so that the time range of the request is not empty.
-    return int(point.start_s[0]) + max(int(point.interval_s[0]), 1)
+    start_s, interval_s = int(point.start_s[0]), int(point.interval_s[0])
+    return wire.read_between(load, start_s, start_s + max(interval_s, 1))
 
 
 def _is_listed(load: Load, wire: Wire) -> bool:

@@ -15,7 +15,7 @@ from venclient.errors import (
     TooMuchError,
     TransientError,
 )
-from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger import Entry, Ledger
 from venclient.models import Chunk, Load, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
 from venclient.months import month_begins
 from venclient.sources import Source
@@ -123,7 +123,7 @@ class _LoadUpload:
         log.info("%s   Loaded %d data points from H5 file", self._label, len(series))
         self._refused = self._known_refused()
         parts = pending(series, self._entry.marks)
-        refused_at = indices_outside(parts, indices_of(series, self._refused).values())
+        refused_at = indices_outside(series, parts, self._refused)
         self._pending = PendingRanges(series, parts, refused_at if self._uploader.retries_refused else ())
         to_send = len(self._pending)
         self._points_to_send = self._points_sent + to_send

@@ -2,14 +2,12 @@
 
 import math
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from venclient.advice import advice
 from venclient.errors import (
@@ -22,14 +20,14 @@ from venclient.errors import (
     TransientError,
     UnreadableAnswerError,
 )
-from venclient.ledger.ledger import Entry
-from venclient.models import NO_POINTS, Load, MeterSeries, Month, Points, Stored
+from venclient.ledger import Entry
+from venclient.models import NO_POINTS, Load, MeterSeries, Month, Stored
 from venclient.sources import Source
-from venclient.sync.pending import Pending, indices_of, indices_outside, pending
+from venclient.sync.comparison import Difference, differences, extra_starts, stored_mask
+from venclient.sync.pending import indices_outside, pending
 from venclient.wires import Wire
 
 MAX_DIFFERENCES = 5  # listed for each load
-COMPARED_AT_A_TIME = 50_000
 
 # not sent: not acknowledged according to the ledger either, so that the next run sends it.
 VerificationState = Literal["equal", "not sent", "differs", "unread"]
@@ -67,15 +65,6 @@ class MonthVerdict:
     file: Tally
     vtn: Tally
     causes: tuple[Cause, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A point that differs between file and VTN; None where it does not exist."""
-
-    interval_start: datetime
-    file: str | None
-    vtn: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +138,19 @@ def _cause(error: PermanentError | TransientError) -> Cause:
 
 def _compare(load: Load, entry: Entry, series: MeterSeries, wire: Wire) -> LoadVerdict:
     parts = pending(series, entry.marks)
-    refused = indices_of(series, {point.start_s for point in entry.refused})
-    claims = _LedgerClaims({part.month.number: part for part in parts}, set(indices_outside(parts, refused.values())))
+    refused_at = indices_outside(series, parts, {point.start_s for point in entry.refused})
+    claims = _LedgerClaims({part.month.number: part.begin for part in parts}, refused_at)
     in_vtn = extra = 0
     months: list[MonthVerdict] = []
-    differences: list[Difference] = []
+    differing: list[Difference] = []
     for stored in wire.read_back(load, series):
         verdicts = list(_month_verdicts(series, stored, claims))
-        if _worst_state(verdicts) == "differs":
-            differences += islice(_differences(series, stored), MAX_DIFFERENCES - len(differences))
-        in_file = series.points(stored.begin, stored.stop)
-        extra += len(np.setdiff1d(stored.series.points().start_s, in_file.start_s))
-        in_vtn += len(stored.series)
         months += verdicts
+        in_vtn += len(stored.series)
+        if _worst_state(verdicts) != "equal":
+            extra += len(extra_starts(series.points(stored.begin, stored.stop), stored.series.points()))
+        if _worst_state(verdicts) == "differs":
+            differing += differences(series, stored, MAX_DIFFERENCES - len(differing))
     causes = tuple(cause for cause in MONTH_CAUSES if any(cause in month.causes for month in months))
     return LoadVerdict(
         *_identity(load),
@@ -170,7 +159,7 @@ def _compare(load: Load, entry: Entry, series: MeterSeries, wire: Wire) -> LoadV
         in_vtn,
         extra,
         tuple(months),
-        tuple(differences),
+        tuple(differing),
         error=entry.error if causes and entry.state == "failed" else None,
         causes=causes,
     )
@@ -214,12 +203,12 @@ def sampled(loads: Sequence[Load], percent: float, seed: int) -> list[Load]:
 
 @dataclass(frozen=True, slots=True)
 class _LedgerClaims:
-    """What the ledger says about a load: the pending part of each month, and the indices of other, refused points.
+    """What the ledger says of a series: where each month's pending part begins, and which other points were refused.
 
-    It claims that the VTN has all other points.
+    Both by index; it claims that the VTN has all other points.
     """
 
-    pending: Mapping[int, Pending]
+    pending_from: Mapping[int, int]
     refused_at: Collection[int]
 
 
@@ -245,8 +234,7 @@ def _causes(
     if in_file is None:
         return ("extra",)
     indices = np.arange(in_file.begin, in_file.stop)
-    part = claims.pending.get(in_file.number)
-    is_claimed = indices < (part.begin if part else in_file.stop)
+    is_claimed = indices < claims.pending_from.get(in_file.number, in_file.stop)
     is_refused = np.isin(indices, list(claims.refused_at))
     points = series.points(in_file.begin, in_file.stop)
     stored_points = stored.points(in_vtn.begin, in_vtn.stop) if in_vtn else NO_POINTS
@@ -261,26 +249,6 @@ def _causes(
     return tuple(cause for cause in MONTH_CAUSES if found[cause]) or ("differs",)
 
 
-def stored_mask(points: Points, series: MeterSeries, stored_points: Points, stored: MeterSeries) -> NDArray[np.bool_]:
-    """Return which points of a series are among the stored points, unchanged: (N,).
-
-    If several stored points have the same start, the last one counts.
-    """
-    if not len(stored_points):
-        return np.zeros(len(points), dtype=bool)
-    # Before the first stored point this is -1, the last one, whose start is not the same either.
-    indices = np.searchsorted(stored_points.start_s, points.start_s, side="right") - 1
-    codes = {code: number for number, code in enumerate(stored.codes)}
-    stored_code = np.array([codes.get(code, -1) for code in series.codes], dtype=np.int64)
-    same: NDArray[np.bool_] = (
-        (stored_points.start_s[indices] == points.start_s)
-        & (stored_points.power_w[indices] == points.power_w)
-        & (stored_points.quality[indices] == stored_code[points.quality])
-        & (stored_points.interval_s[indices] == points.interval_s)
-    )
-    return same
-
-
 def _tally(series: MeterSeries, month: Month | None) -> Tally:
     if month is None:
         return Tally()
@@ -288,32 +256,6 @@ def _tally(series: MeterSeries, month: Month | None) -> Tally:
     return Tally(month.stop - month.begin, sum_w, month.digest.hex())
 
 
-def _worst_state(months: Sequence[MonthVerdict]) -> VerificationState:
+def _worst_state(months: Iterable[MonthVerdict]) -> VerificationState:
     states = {month.state for month in months}
     return "differs" if "differs" in states else "not sent" if "not sent" in states else "equal"
-
-
-def _differences(series: MeterSeries, stored: Stored) -> Iterator[Difference]:
-    """Yield the differing points in time order, comparing some points of the file at a time."""
-    stored_points = stored.series.points()
-    begin = 0
-    for index in range(stored.begin, stored.stop, COMPARED_AT_A_TIME):
-        in_file = series.points(index, min(index + COMPARED_AT_A_TIME, stored.stop))
-        is_last = index + COMPARED_AT_A_TIME >= stored.stop
-        # The last part takes all that is left, as the VTN may have points after those of the file.
-        upto = np.searchsorted(stored_points.start_s, in_file.start_s[-1], side="right")
-        stop = len(stored_points) if is_last else int(upto)
-        of_file, of_vtn = _described(in_file, series), _described(stored_points[begin:stop], stored.series)
-        for start in sorted(start for start in {*of_file, *of_vtn} if of_file.get(start) != of_vtn.get(start)):
-            yield Difference(datetime.fromtimestamp(start, UTC), of_file.get(start), of_vtn.get(start))
-        begin = stop
-
-
-def _described(points: Points, series: MeterSeries) -> dict[int, str]:
-    """Describe each point of a series as text, by start; 0.0 has no sign, as in `digest`."""
-    columns = (points.start_s.tolist(), points.power_w.tolist(), points.quality.tolist(), points.interval_s.tolist())
-    texts: dict[int, str] = {}
-    for start, value, code, interval_s in zip(*columns, strict=True):
-        text = f"{value + 0.0} W, {series.codes[code]}, {interval_s} s"
-        texts[start] = f"{texts[start]}; and again {text}" if start in texts else text
-    return texts

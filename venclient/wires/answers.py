@@ -25,14 +25,14 @@ MAX_SHOWN = 200
 UNREADABLE = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError, zlib.error)
 
 
-def read_body(response: requests.Response) -> bytes:
-    """The decompressed body; raises one of `UNREADABLE` if it is truncated, malformed or larger than 1 MiB.
+def read_body(response: requests.Response, max_bytes: int = MAX_ANSWER_BYTES) -> bytes:
+    """The decompressed body; raises one of `UNREADABLE` if it is truncated, malformed or larger than `max_bytes`.
 
     For an error status it returns as much as can be read instead, since the status is what counts then.
     """
     body = bytearray()
     try:
-        for part in iter_body(response, MAX_ANSWER_BYTES):
+        for part in iter_body(response, max_bytes):
             body += part
     except UNREADABLE:
         if 200 <= response.status_code < 300:

@@ -30,13 +30,25 @@ T = TypeVar("T")
 Encoded = bytes | bytearray
 
 
+def gzipped(plain: Encoded) -> bytes:
+    """A body in gzip format."""
+    return zlib.compress(plain, LEVEL, GZIP_FORMAT)
+
+
 class Compression:
     """Decides whether bodies are compressed, for all threads of a process.
 
-    `is_taken`: whether the VTN is known to accept gzip, None to probe it; `on_learned`: called with the result.
+    `is_taken`: whether the VTN is known to accept gzip, None to probe it; `on_learned`: called with the result;
+    `compress`: how bodies are compressed.
     """
 
-    def __init__(self, is_taken: bool | None, on_learned: Callable[[bool], None] = lambda _is_taken: None) -> None:
+    def __init__(
+        self,
+        is_taken: bool | None,
+        on_learned: Callable[[bool], None] = lambda _is_taken: None,
+        compress: Callable[[Encoded], bytes] = gzipped,
+    ) -> None:
+        self.compress = compress
         self._is_taken = is_taken
         self._on_learned = on_learned
         self._unclear_failures = 0
@@ -87,7 +99,7 @@ class Body:
     def __init__(self, compression: Compression, plain: Encoded, *, is_compressed: bool, is_probe: bool) -> None:
         self._compression = compression
         self._plain = plain
-        self._compressed = zlib.compress(plain, LEVEL, GZIP_FORMAT) if is_compressed else None
+        self._compressed = compression.compress(plain) if is_compressed else None
         self._is_probe = is_probe
         self._refusal: TransientError | PermanentError | None = None
 

@@ -14,8 +14,7 @@ from venclient.errors import (
     TransientError,
     UnreachableError,
 )
-from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
-from venclient.flow_control.retries import Retries
+from venclient.flow_control import OUTAGE_TIMES, ConcurrencyLimiter, Learned, OutageTimes, Retries
 from venclient.wires.auth import TokenSource
 from venclient.wires.http import HttpClient
 
@@ -31,6 +30,7 @@ class ConnectionOptions(TypedDict, total=False):
     attempts: int
     retry_wait_s: float
     outage_patience_s: float
+    outage_times: OutageTimes
     limiter: ConcurrencyLimiter | None
     ca_file: str | None
     allow_http: bool
@@ -56,6 +56,7 @@ class VtnConnection(ABC):
         attempts: int = 10,
         retry_wait_s: float = 0.5,
         outage_patience_s: float = 7200.0,
+        outage_times: OutageTimes = OUTAGE_TIMES,
         limiter: ConcurrencyLimiter | None = None,
         ca_file: str | None = None,
         allow_http: bool = False,
@@ -70,6 +71,7 @@ class VtnConnection(ABC):
             max_attempts=attempts,
             first_wait_s=retry_wait_s,
             patience_s=outage_patience_s,
+            outage_times=outage_times,
         )
 
     def __enter__(self) -> Self:

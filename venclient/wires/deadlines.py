@@ -9,32 +9,46 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from threading import Lock, local
 
 import requests
 
 from venclient.periodic import periodic
 
-CONNECT_TIMEOUT_S = 10.0
-# The slowest line that is supported, 64 kbit/s: deadlines are extended by the time that it takes for each byte.
-SLOWEST_BYTES_PER_SECOND = 8 * 2**10
 LOOK_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """Limits that are no settings.
+
+    `connect_s`: for each address of the host, and again for a proxy tunnel and TLS together; `token_s`: for the answer
+    of a token server; `slowest_bytes_per_second`: the slowest line that is supported, 64 kbit/s.
+    """
+
+    connect_s: float = 10.0
+    token_s: float = 15.0
+    slowest_bytes_per_second: int = 8 * 2**10
+
+
+TIME_LIMITS = TimeLimits()
 
 
 class Exchange:
     """One request and its response.
 
-    Connecting has 10 s for each address of the host (name resolution is limited by the resolver only), then a proxy
-    tunnel and TLS have 10 s together. Sending has `timeout_s` plus the time that a line of 64 kbit/s takes, as a whole
-    and for each piece, so that a slow line is not cut off. The response has `timeout_s` from the end of sending to its
-    last byte, plus the time that such a line takes.
+    Connecting has `limits.connect_s` (name resolution is limited by the resolver only). Sending has `timeout_s` plus
+    the time that the slowest line takes, as a whole and for each piece, so that a slow line is not cut off. The
+    response has `timeout_s` from the end of sending to its last byte, plus the time that such a line takes.
 
     `max_bytes`: limit of the response with its headers, as received, before decompression.
     """
 
-    def __init__(self, timeout_s: float, max_bytes: int) -> None:
+    def __init__(self, limits: TimeLimits, timeout_s: float, max_bytes: int) -> None:
         self.is_connecting = False
         self.has_begun = False
+        self._limits = limits
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -47,7 +61,7 @@ class Exchange:
         # TLS wraps the socket in a second one, which does not start the time anew.
         if not self.is_connecting:
             self.is_connecting = True
-            self._deadline = time.monotonic() + CONNECT_TIMEOUT_S
+            self._deadline = time.monotonic() + self._limits.connect_s
         self._socket = opened
 
     def on_send(self, opened: socket.socket, size: int) -> None:
@@ -57,7 +71,7 @@ class Exchange:
             return
         if not self.has_begun:
             self._begin(opened)
-        allowed_s = size / SLOWEST_BYTES_PER_SECOND
+        allowed_s = size / self._limits.slowest_bytes_per_second
         self._deadline += allowed_s
         opened.settimeout(self._timeout_s + allowed_s)
 
@@ -73,7 +87,7 @@ class Exchange:
 
     def on_receive(self, size: int) -> None:
         """So many bytes of the response were received; raises `OSError` if there are more than `max_bytes` in all."""
-        self._deadline += size / SLOWEST_BYTES_PER_SECOND
+        self._deadline += size / self._limits.slowest_bytes_per_second
         self._bytes += size
         if self._bytes > self._max_bytes:
             raise OSError(f"more than {self._max_bytes:,} bytes")
@@ -92,7 +106,7 @@ class Exchange:
     def require_in_time(self) -> None:
         """Raise `requests.Timeout` if the socket was shut: what looks like a complete response may be cut short."""
         if self._is_late and self.is_connecting:
-            raise requests.ConnectTimeout(f"TLS or a proxy takes more than {CONNECT_TIMEOUT_S:g} s")
+            raise requests.ConnectTimeout(f"TLS or a proxy takes more than {self._limits.connect_s:g} s")
         if self._is_late:
             raise requests.ReadTimeout("out of time")
 
@@ -100,7 +114,8 @@ class Exchange:
 class Deadlines:
     """The exchanges in progress, and the watchdog thread that ends late ones; it starts with the first exchange."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: TimeLimits) -> None:
+        self._limits = limits
         self._in_progress: set[Exchange] = set()
         self._of_thread = local()
         self._lock = Lock()
@@ -115,7 +130,7 @@ class Deadlines:
     @contextmanager
     def exchange(self, timeout_s: float, max_bytes: int) -> Iterator[None]:
         """Within, this thread makes one request; raises `requests.Timeout` at the end if it missed its deadline."""
-        exchange = self._of_thread.exchange = Exchange(timeout_s, max_bytes)
+        exchange = self._of_thread.exchange = Exchange(self._limits, timeout_s, max_bytes)
         with self._lock:
             self._in_progress.add(exchange)
             self._start_watchdog()

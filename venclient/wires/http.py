@@ -1,6 +1,8 @@
 """HTTP requests to a VTN and their responses: sessions, tokens, limits of time and size, meaning of a status."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock, local
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -37,12 +39,13 @@ from venclient.wires.answers import (
 )
 from venclient.wires.auth import TokenSource
 from venclient.wires.compression import Encoded
-from venclient.wires.deadlines import CONNECT_TIMEOUT_S
+from venclient.wires.deadlines import TIME_LIMITS, TimeLimits
 from venclient.wires.lenient_json import decoded
 from venclient.wires.transport import Session, Sockets, require_privacy
 
 # For points that are read back; all other responses are small.
 MAX_READ_BACK_BYTES = 64 * 2**20
+ACCEPT_JSON = {**default_headers(), "Accept": "application/json"}
 # Other 2xx do not confirm the request: 202 only promises to process it, 203 and 206 may be altered or partial.
 DONE = frozenset({200, 201})
 # Meaning of other statuses (RFC 9110 §15, RFC 6585 §4), unless a wire knows better. A 401 is only reported after a
@@ -72,43 +75,66 @@ EXPLANATIONS = {
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request to be made. `path`: below the base address, percent-encoded; `encoding`: Content-Encoding of the body.
+
+    `tokens`: whose token it carries, if not that of the client.
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Encoded | None = None
+    encoding: str | None = None
+    tokens: TokenSource | None = None
+
+
 class HttpClient:
     """Requests below one base address, with a session per thread and one token for all.
 
-    Raises `ConfigurationError` for plain http to another machine unless `allow_http`, and for a `ca_file` without
-    certificates.
+    `renew_on`: statuses by which a VTN may refuse a token that is not valid any more. Raises `ConfigurationError` for
+    plain http to another machine unless `allow_http`, and for a `ca_file` without certificates.
     """
 
     def __init__(
-        self, base_url: str, tokens: TokenSource, *, ca_file: str | None = None, allow_http: bool = False
+        self,
+        base_url: str,
+        tokens: TokenSource,
+        *,
+        ca_file: str | None = None,
+        allow_http: bool = False,
+        renew_on: Collection[int] = frozenset({401}),
+        limits: TimeLimits = TIME_LIMITS,
     ) -> None:
         require_privacy(base_url, "points and token", "vtn", allow_http=allow_http)
         self.base_url = base_url.rstrip("/")
         self._tokens = tokens
+        self._renew_on = renew_on
+        self._connect_timeout_s = limits.connect_s
         self._thread = local()
         self._sessions: list[Session] = []
-        self._prepared: dict[tuple[str, str], requests.PreparedRequest] = {}
-        self._sockets = Sockets(ca_file)
+        # Preparing a request from scratch each time would double what it costs the client.
+        self._template = requests.Request("GET", self.base_url + "/", ACCEPT_JSON).prepare()
+        self._sockets = Sockets(ca_file, limits)
         self._lock = Lock()
 
     def exchange(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: dict[str, str] | None = None,
-        body: Encoded | None = None,
-        encoding: str | None = None,
-        timeout_s: float,
+        self, call: Call, timeout_s: float, max_bytes: int = MAX_ANSWER_BYTES
     ) -> tuple[requests.Response, bytes]:
-        """Send a request and return the response and its body; after a 401, once more with a fresh token if possible.
+        """Make a request and return the response and its body of up to `max_bytes`.
 
-        `encoding`: the Content-Encoding of the body.
+        After a refusal of the token, it is made once more with a fresh one if possible.
         """
-        request = self._prepare(method, path, params, body, encoding)
-        return self._send_authorized(request, timeout_s, MAX_ANSWER_BYTES, read_body)
+        return self._send_authorized(call, timeout_s, max_bytes, partial(read_body, max_bytes=max_bytes))
 
-    def read(self, path: str, params: dict[str, str], timeout_s: float, collect: Callable[[Iterator[bytes]], T]) -> T:
+    def read(
+        self,
+        call: Call,
+        timeout_s: float,
+        collect: Callable[[Iterator[bytes]], T],
+        max_bytes: int = MAX_READ_BACK_BYTES,
+    ) -> T:
         """GET a large response, and return what `collect` makes of its body while it arrives.
 
         A `ValueError` of `collect` means that the body is unreadable. Raises as `answer_of` does for an error status.
@@ -118,11 +144,10 @@ class HttpClient:
         def read(response: requests.Response) -> bytes:
             if response.status_code not in DONE:
                 return read_body(response)
-            collected.append(collect(iter_body(response, MAX_READ_BACK_BYTES)))
+            collected.append(collect(iter_body(response, max_bytes)))
             return b""
 
-        request = self._prepare("GET", path, params, None, None)
-        require_done(*self._send_authorized(request, timeout_s, MAX_READ_BACK_BYTES, read))
+        require_done(*self._send_authorized(call, timeout_s, max_bytes, read))
         return collected[-1]
 
     def drop_connection(self) -> None:
@@ -139,55 +164,43 @@ class HttpClient:
             session.close()
         self._sockets.close()
 
-    def _prepare(
-        self,
-        method: str,
-        path: str,
-        params: dict[str, str] | None,
-        body: Encoded | None,
-        encoding: str | None,
-    ) -> requests.PreparedRequest:
-        # Preparing a request from scratch each time would double what it costs the client.
-        prepared = self._prepared.get((method, path))
-        if prepared is None:
-            headers = {**default_headers(), "Accept": "application/json"}
-            prepared = self._prepared[method, path] = requests.Request(method, self.base_url + path, headers).prepare()
-        request = prepared.copy()
-        if params:
-            request.url = f"{request.url}?{urlencode(params)}"
-        if body is not None:
-            request.body = body  # type: ignore[assignment]  # a bytearray is accepted, too
+    def _prepare(self, call: Call) -> requests.PreparedRequest:
+        request = self._template.copy()
+        request.method = call.method
+        request.url = f"{str(self._template.url).rstrip('/')}{call.path}"
+        if call.params:
+            request.url += f"?{urlencode(call.params)}"
+        if call.body is not None:
+            request.body = call.body  # type: ignore[assignment]  # a bytearray is accepted, too
             request.headers["Content-Type"] = "application/json"
-            request.headers["Content-Length"] = str(len(body))
-        if encoding is not None:
-            request.headers["Content-Encoding"] = encoding
+            request.headers["Content-Length"] = str(len(call.body))
+        if call.encoding is not None:
+            request.headers["Content-Encoding"] = call.encoding
         return request
 
     def _send_authorized(
-        self,
-        request: requests.PreparedRequest,
-        timeout_s: float,
-        max_bytes: int,
-        read: Callable[[requests.Response], bytes],
+        self, call: Call, timeout_s: float, max_bytes: int, read: Callable[[requests.Response], bytes]
     ) -> tuple[requests.Response, bytes]:
-        response, body = self._send(request, timeout_s, max_bytes, read)
-        if response.status_code == 401 and self._tokens.renew(_token_in(request)):
-            response, body = self._send(request, timeout_s, max_bytes, read)
+        request, tokens = self._prepare(call), call.tokens or self._tokens
+        response, body = self._send(request, tokens, timeout_s, max_bytes, read)
+        if response.status_code in self._renew_on and tokens.renew(_token_in(request)):
+            response, body = self._send(request, tokens, timeout_s, max_bytes, read)
         return response, body
 
     def _send(
         self,
         request: requests.PreparedRequest,
+        tokens: TokenSource,
         timeout_s: float,
         max_bytes: int,
         read: Callable[[requests.Response], bytes],
     ) -> tuple[requests.Response, bytes]:
-        request.headers["Authorization"] = f"Bearer {self._tokens.token()}"
+        request.headers["Authorization"] = f"Bearer {tokens.token()}"
         status = None
         try:
             with (
                 self._sockets.exchange(timeout_s, WIRE_BYTES_PER_BYTE * max_bytes),
-                self._session().exchange(request, (CONNECT_TIMEOUT_S, timeout_s)) as response,
+                self._session().exchange(request, (self._connect_timeout_s, timeout_s)) as response,
             ):
                 status = response.status_code
                 return response, read(response)

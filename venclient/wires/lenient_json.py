@@ -18,7 +18,7 @@ import msgspec
 
 # A list is decoded in batches of this size, and an element may not be larger than the buffer limit.
 BATCH_BYTES = 2**18
-MAX_BUFFERED_BYTES = 2**20
+MAX_ELEMENT_BYTES = 2**20
 # Elements may contain objects: this many closing braces are tried as the end of one before the text is tokenized.
 ENDS_TRIED = 8
 DEPTH_CHANGE = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
@@ -48,11 +48,11 @@ def decoded(content: bytes | bytearray, shape: type[T]) -> T:
             raise ValueError("JSON is nested too deeply") from None
 
 
-def batches(parts: Iterable[bytes], shape: type[T]) -> Iterator[list[T]]:
+def batches(parts: Iterable[bytes], shape: type[T], max_element_bytes: int = MAX_ELEMENT_BYTES) -> Iterator[list[T]]:
     """Decode a JSON list of objects while its parts arrive, and yield its elements in batches.
 
     The list is never in memory as a whole. Raises as `decoded` does, and `msgspec.ValidationError` for an element of
-    more than 1 MiB.
+    more than `max_element_bytes`.
     """
     buffer = bytearray()
     try_at = BATCH_BYTES
@@ -63,10 +63,10 @@ def batches(parts: Iterable[bytes], shape: type[T]) -> Iterator[list[T]]:
         if (found := _complete_elements(buffer, shape)) is not None:
             elements, buffer = found
             yield elements
-        elif len(buffer) >= MAX_BUFFERED_BYTES:
+        elif len(buffer) >= max_element_bytes:
             if buffer.lstrip()[:1] != b"[":
                 raise ValueError("not JSON, or no list")
-            raise msgspec.ValidationError("an element of more than 1 MiB")
+            raise msgspec.ValidationError(f"an element of more than {max_element_bytes // 2**20} MiB")
         # Doubling keeps the total work linear if no element is complete yet.
         try_at = max(2 * len(buffer), BATCH_BYTES)
     yield decoded(buffer, list[shape])  # type: ignore[valid-type]  # known at runtime

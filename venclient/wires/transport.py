@@ -27,7 +27,7 @@ from urllib3.util.response import assert_header_parsing
 from urllib3.util.ssl_ import create_urllib3_context
 
 from venclient.errors import ConfigurationError
-from venclient.wires.deadlines import Deadlines, Exchange, shut
+from venclient.wires.deadlines import Deadlines, Exchange, TimeLimits, shut
 from venclient.wires.proxies import is_this_machine, proxies_for
 
 log = logging.getLogger(__name__)
@@ -102,10 +102,10 @@ class Sockets:
     their place. Raises `ConfigurationError` if it contains none.
     """
 
-    def __init__(self, ca_file: str | None = None) -> None:
+    def __init__(self, ca_file: str | None, limits: TimeLimits) -> None:
         self._ca_file = ca_file
         self._tls()  # raises for an unreadable file before anything is sent
-        self._deadlines = Deadlines()
+        self._deadlines = Deadlines(limits)
         self._open: WeakSet[socket.socket] = WeakSet()
         self._lock = Lock()
         self._is_cut = False

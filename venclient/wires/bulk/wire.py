@@ -19,7 +19,7 @@ from venclient.wires.bulk.encoding import encode
 from venclient.wires.bulk.resources import resource_body
 from venclient.wires.compression import Compression, Encoded
 from venclient.wires.connection import ConnectionOptions, VtnConnection
-from venclient.wires.http import answer_of
+from venclient.wires.http import Call, answer_of
 from venclient.wires.lenient_json import batches
 
 # Extends the timeout of a request by its points; no known VTN is slower.
@@ -171,7 +171,7 @@ class BulkWire(VtnConnection):
             except msgspec.ValidationError as error:
                 raise PermanentError(f"What the VTN says that it has is not a list of {ITEMS[path]}: {error}") from None
 
-        return self._http.read(path, params, self._timeout_s, read)
+        return self._http.read(Call("GET", path, params), self._timeout_s, read)
 
     def _post(
         self,
@@ -182,7 +182,7 @@ class BulkWire(VtnConnection):
         encoding: str | None = None,
     ) -> tuple[requests.Response, bytes]:
         timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
-        return self._http.exchange("POST", path, params=params, body=body, encoding=encoding, timeout_s=timeout_s)
+        return self._http.exchange(Call("POST", path, params or {}, body, encoding), timeout_s)
 
     def _probe(self) -> None:
         # No resource has this external id, so that the list is empty.
