@@ -5,15 +5,15 @@ import copy
 import math
 import time
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, suppress
 from threading import Lock, Thread
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import msgspec
 import requests
+from authlib.integrations.requests_client import OAuth2Session
 from pydantic import SecretStr
-from requests.utils import default_headers
 
 from venclient.errors import ConfigurationError, TokenServerError, VenClientError
 from venclient.wires.answers import (
@@ -171,19 +171,32 @@ class ClientCredentials:
         return token, _lifetime_s(response.expires_in)
 
     def _request_token(self) -> "_TokenResponse":
-        # RFC 6749 §2.3.1 has id and secret percent-encoded before they go into HTTP Basic.
-        credentials = (quote(self._client_id, safe=""), quote(self._client_secret.get_secret_value(), safe=""))
-        headers = {**default_headers(), "Accept": "application/json"}
-        form = {"grant_type": "client_credentials"}
-        request = requests.Request("POST", self._token_url, headers, data=form, auth=credentials).prepare()
+        # RFC 6749 §2.3.1 has id and secret percent-encoded before they go into HTTP Basic; authlib sends them as given.
+        client_id = quote(self._client_id, safe="")
+        client_secret = quote(self._client_secret.get_secret_value(), safe="")
+        responses: list[_TokenResponse] = []
+
+        def keep(response: requests.Response) -> requests.Response:
+            responses.append(self._parse(response))
+            return response
+
         with (
             closing(self._sockets),
             self._sockets.exchange(self._limits.token_s, WIRE_BYTES_PER_BYTE * MAX_ANSWER_BYTES),
-            Session() as session,
+            _TokenSession(client_id, client_secret) as session,
         ):
             self._sockets.watch(session)
-            with session.exchange(request, (self._limits.connect_s, self._limits.token_s)) as response:
-                return self._parse(response)
+            session.register_compliance_hook("access_token_response", keep)
+            # The hook has read the response, with a limit. authlib, which has none, fails to read it once more.
+            with suppress(RuntimeError):
+                session.fetch_token(
+                    self._token_url,
+                    grant_type="client_credentials",
+                    timeout=(self._limits.connect_s, self._limits.token_s),
+                    allow_redirects=False,
+                    stream=True,
+                )
+        return responses[-1]
 
     def _parse(self, response: requests.Response) -> "_TokenResponse":
         status = response.status_code
@@ -242,6 +255,13 @@ class _TokenResponse(msgspec.Struct):
     expires_in: Any = None
     error: Any = None
     error_description: Any = None
+
+
+class _TokenSession(OAuth2Session, Session):  # type: ignore[misc]  # authlib has no types
+    """authlib's OAuth 2 session on top of `transport.Session`: proxies for other machines only, and no redirects."""
+
+    def __init__(self, client_id: str, client_secret: str) -> None:
+        OAuth2Session.__init__(self, client_id, client_secret, token_endpoint_auth_method="client_secret_basic")
 
 
 def _cut_error() -> TokenServerError:
