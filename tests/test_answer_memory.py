@@ -24,17 +24,16 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pydantic import SecretStr
-from tests.sites import hourly
+from tests.sites import hourly, load_of
 from venclient.sources.cleaning import clean
 from venclient.errors import VenClientError
-from venclient.wires.bulk.decoding import read_back
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
 
 url, call = sys.argv[1:]
 vtn = BulkWire(url, GivenToken(SecretStr("x")), timeout_s=120, attempts=1, outage_patience_s=1)
 CALLS = {
-    "read-back": lambda: sum(len(part.series) for part in read_back(vtn, "id", clean(hourly(100)))),
+    "read-back": lambda: sum(len(part.series) for part in vtn.read_back(load_of("id", ""), clean(hourly(100)))),
     "resource": lambda: vtn.create_resource({"external_resource_id": "r", "ven_name": "v"}),
     "upload": lambda: vtn.upload("id", b"[]", 48, 5_000).points,
 }
@@ -75,7 +74,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "nested-objects": lambda: _gzipped(b"", b'{"":' * 99, b"1"),
     "objects-in-a-point": lambda: _gzipped(POINT[:-2].replace(b"{", b"[{", 1) + b',"x":[', b"{},", b"{}]}]"),
     "points-twice": lambda: _gzipped(b"[", POINT, LAST, size=12 * 2**20),
-    "points-with-nan": lambda: _gzipped(b"[", POINT + _point(value=float("nan")), LAST, size=6 * 2**20),
+    "points-with-nan": lambda: _gzipped(b"[", POINT + _point(value=float("nan")), LAST, size=3 * 2**20),
     "long-codes": lambda: _gzipped(b"[", _point(quality_code="\U0001f600" + "x" * 900_000), LAST),
     "one-long-text": lambda: _gzipped(b'[{"interval_start": "\xf0\x9f\x98\x80', b"x" * 1024, b'"}]'),
 }

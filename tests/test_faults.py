@@ -18,7 +18,7 @@ def test_a_run_with_faults_on_a_fifth_of_all_requests_ends_complete_and_exact(
     site = new_site(loads=loads, points=400, vens=5)
     site.register(no_faults)
     before = len(no_faults.log())
-    no_faults.switch(rate=0.2, kinds=FAULTS, seed=20250115, stall_s=2)
+    no_faults.switch(rate=0.2, kinds=FAULTS, seed=20250115, stall_s=0.5, retry_after_s=0)
     results = site.upload(no_faults, chunk_size=150, threads=8)
     no_faults.switch()
     assert Counter(result.state for result in results.values()) == {"done": loads}

@@ -141,7 +141,7 @@ def test_a_vtn_that_takes_only_small_requests_gets_everything_in_small_ones(
     assert len(refused) <= 24, "what one thread learned, all know"
 
 
-@pytest.mark.parametrize("attempts", [3, 10])
+@pytest.mark.parametrize("attempts", [3, pytest.param(10, marks=pytest.mark.long)])
 def test_a_load_that_the_vtn_never_answers_in_time_fails_alone(
     no_faults: ReferenceVtn, new_site: NewSite, attempts: int
 ) -> None:

@@ -32,7 +32,7 @@ def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
 @contextmanager
 def _slow_run(site: Site, vtn: ReferenceVtn, folder: Path, prefect_url: str) -> Iterator[subprocess.Popen[str]]:
     """An upload of one month in twenty requests, of which some are through; within, the VTN takes seconds for each."""
-    vtn.switch(points_per_second=4)
+    vtn.switch(points_per_second=8)
     options = [*run_options(site, vtn), "--chunk-size", 20]
     with start("run", *options, cwd=folder, prefect_url=prefect_url, stderr=subprocess.DEVNULL) as running:
         try:
