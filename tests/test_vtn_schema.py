@@ -102,7 +102,7 @@ def answers_to(call: str, mode: GenerationMode, vtn: ReferenceVtn, described: sc
     statuses = set()
 
     @given(cases)
-    @settings(max_examples=30, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     def hold(case: Case[Any]) -> None:
         with requests.Session() if client else vtn.session() as session:
             statuses.add(case.call_and_validate(session=session, auth=client, timeout=10).status_code)
