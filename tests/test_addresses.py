@@ -1,7 +1,7 @@
 """Promises about the VTN's address: whichever way it is spelled, it is the same VTN, with one ledger and one lease."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -110,6 +110,7 @@ SPELLINGS = {
     "http://vtn.example/openadr3": "HTTP://VTN.example:80/openadr3",
     "http://b/": "http://vtn.example/./openadr3",
 }
+NEW_SCHEMA = ("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
 OTHER = "http://other.example/openadr3"
 YEAR = clean(hourly(1000))  # of January and February
 # Make the tables of today those of the last ledgers that had no version.
@@ -131,12 +132,14 @@ def _load(name: str) -> Load:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        return str(tmp_path / "ledger.db")
+        yield str(tmp_path / "ledger.db")
+        return
     url = str(request.getfixturevalue("postgresql_url"))
-    _execute(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
-    return url
+    _execute(url, *NEW_SCHEMA)
+    yield url
+    _execute(url, *NEW_SCHEMA)  # the next test's ledger is not to be made of the tables that this one has left
 
 
 def _execute(url: str, *statements: str) -> None:

@@ -12,7 +12,8 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("count", [2, 3])
 def test_first_runs_at_once_all_upload_and_what_they_leave_is_for_their_user_only(
     vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, count: int
 ) -> None:

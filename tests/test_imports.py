@@ -39,6 +39,7 @@ def test_help_and_status_bring_no_prefect(arguments: list[str], new_site: Callab
     assert _python(code, cwd=site.db.parent, BULK_UPLOAD_RESOURCES_DB=str(site.db)).endswith("Prefect: False")
 
 
+@pytest.mark.long
 def test_importing_leaves_no_file(tmp_path: Path) -> None:
     packages = ("venclient", "config", "tasks", "flows", "vtn", "demo", "cli")
     _python("; ".join(f"import {_modules(package)}" for package in packages), cwd=tmp_path)

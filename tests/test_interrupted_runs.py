@@ -111,6 +111,7 @@ def test_without_a_prefect_server_a_run_brings_its_own_that_dies_with_it(
     pytest.fail("the temporary Prefect server outlived the run that was killed")
 
 
+@pytest.mark.long
 def test_a_failed_load_is_still_one_when_the_run_that_took_it_up_was_killed(
     no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
 ) -> None:

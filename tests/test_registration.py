@@ -152,6 +152,7 @@ def test_a_load_that_the_vtn_refuses_gives_exit_code_1(vtn: ReferenceVtn, new_si
     assert "422" in finished.stderr
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_it_goes_on_where_it_was_and_no_resource_is_made_twice(
     vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from vtn.standard.habits import Habit
 HOUR = {"start": "2025-01-15T08:00:00Z", "duration": "PT1H"}
 
 
-@pytest.fixture(scope="module", params=["3.1.0", "3.0.1"])
+@pytest.fixture(scope="module", params=["3.1.0", pytest.param("3.0.1", marks=pytest.mark.long)])
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandardVtn]:
     """One VTN of each version for all tests here."""
     clients = tmp_path_factory.mktemp("clients") / "vens.csv"

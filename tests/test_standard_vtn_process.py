@@ -10,7 +10,7 @@ from tests.standard_bodies import report_body, values_of
 from tests.standard_vtn import StandardVtn
 
 
-@pytest.mark.parametrize("version", ["3.1.0", "3.0.1"])
+@pytest.mark.parametrize("version", ["3.1.0", pytest.param("3.0.1", marks=pytest.mark.long)])
 def test_what_was_answered_is_there_after_kill_9(tmp_path: Path, version: Version) -> None:
     with StandardVtn(tmp_path / "vtn.db", version, switches=False) as vtn:
         prepared = vtn.prepare()

@@ -14,7 +14,7 @@ from tests.standard_vtn import StandardVtn
 from tests.waiting import until
 
 
-@pytest.fixture(scope="module", params=["3.1.0", "3.0.1"])
+@pytest.fixture(scope="module", params=["3.1.0", pytest.param("3.0.1", marks=pytest.mark.long)])
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandardVtn]:
     """One VTN of each version for all tests here."""
     with StandardVtn(tmp_path_factory.mktemp("vtn") / "vtn.db", request.param) as server:

@@ -13,7 +13,7 @@ import requests
 import urllib3
 
 from venclient.errors import ConfigurationError, UnreachableError, UnreadableAnswerError, VenClientError
-from venclient.wires.transport import without_query
+from venclient.wires.sessions import without_query
 
 MAX_ANSWER_BYTES = 2**20
 # Bytes on the wire per byte of body, to allow for headers and for chunked encoding with tiny chunks.

@@ -28,7 +28,8 @@ from venclient.wires.answers import (
 )
 from venclient.wires.deadlines import TIME_LIMITS, TimeLimits
 from venclient.wires.lenient_json import decoded
-from venclient.wires.transport import Session, Sockets, require_privacy, without_query
+from venclient.wires.sessions import Session, require_privacy, without_query
+from venclient.wires.transport import Sockets
 
 # More than any server accepts in a header.
 MAX_TOKEN_LENGTH = 64 * 2**10
@@ -258,7 +259,7 @@ class _TokenResponse(msgspec.Struct):
 
 
 class _TokenSession(OAuth2Session, Session):  # type: ignore[misc]  # authlib has no types
-    """authlib's OAuth 2 session on top of `transport.Session`: proxies for other machines only, and no redirects."""
+    """authlib's OAuth 2 session on top of `sessions.Session`: proxies for other machines only, and no redirects."""
 
     def __init__(self, client_id: str, client_secret: str) -> None:
         OAuth2Session.__init__(self, client_id, client_secret, token_endpoint_auth_method="client_secret_basic")

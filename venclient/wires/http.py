@@ -41,7 +41,8 @@ from venclient.wires.auth import TokenSource
 from venclient.wires.compression import Encoded
 from venclient.wires.deadlines import TIME_LIMITS, TimeLimits
 from venclient.wires.lenient_json import decoded
-from venclient.wires.transport import Session, Sockets, require_privacy
+from venclient.wires.sessions import Session, require_privacy
+from venclient.wires.transport import Sockets
 
 # For points that are read back; all other responses are small.
 MAX_READ_BACK_BYTES = 64 * 2**20

@@ -1,11 +1,9 @@
-"""Connections of `requests` sessions: where they may go, which certificates they trust, and how they are aborted.
+"""Connections of `requests` sessions: which certificates they trust, and how they are aborted.
 
 A connection can be aborted by another thread, whatever it is waiting for, and by the deadline of its exchange.
 """
 
 import io
-import logging
-import re
 import socket
 import ssl
 from contextlib import AbstractContextManager
@@ -16,83 +14,23 @@ from threading import Lock
 from typing import Any
 from weakref import WeakSet
 
-import requests
 from requests.adapters import HTTPAdapter
 from requests.exceptions import InvalidProxyURL, InvalidSchema
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HeaderParsingError, LocationParseError, LocationValueError
-from urllib3.util import parse_url
+from urllib3.exceptions import HeaderParsingError, LocationValueError
 from urllib3.util.response import assert_header_parsing
 from urllib3.util.ssl_ import create_urllib3_context
 
 from venclient.errors import ConfigurationError
 from venclient.wires.deadlines import Deadlines, Exchange, TimeLimits, shut
-from venclient.wires.proxies import is_this_machine, proxies_for
-
-log = logging.getLogger(__name__)
+from venclient.wires.sessions import Session
 
 # Bodies are sent in pieces: small enough to see progress, large enough not to slow it down.
 PIECE_BYTES = 256 * 2**10
 # Limit of unsent bytes in the kernel. By default it would buffer megabytes, and they would count as sent.
 NOT_SENT_BYTES = 64 * 2**10
 SWITCHING_PROTOCOLS = 101
-
-
-def require_privacy(address: str, what: str, server: str, *, allow_http: bool) -> None:
-    """Raise `ConfigurationError` if `what` would go to another machine unencrypted; with `allow_http`, only warn.
-
-    `server`: which server has this address, as named in the topics of `venclient.advice`.
-    """
-    try:
-        parts = parse_url(address)
-        requests.Request("GET", address).prepare()
-    except (LocationParseError, requests.RequestException) as error:
-        message = f"{without_query(address)} is no address"
-        raise ConfigurationError(message).advised(f"{server} address") from error
-    if parts.scheme not in ("http", "https"):
-        raise ConfigurationError(f"{without_query(address)} is no http address").advised(f"{server} address")
-    if parts.scheme != "http" or is_this_machine(address):
-        return
-    if not allow_http:
-        raise ConfigurationError(
-            f"http://{parts.netloc} is another machine, and plain http would show {what} to everybody on the way"
-        ).advised(f"{server} in the clear")
-    log.warning("%s travel in the clear: http://%s is another machine", what.capitalize(), parts.netloc)
-
-
-def without_query(address: str) -> str:
-    """The part of an address that may be shown: query and fragment may hold secrets."""
-    return re.split("[?#]", address, maxsplit=1)[0]
-
-
-class Session(requests.Session):
-    """A session for one server, which follows no redirects and uses the environment's proxies for other machines only.
-
-    `allow_redirects=False` is not enough: `requests` would still read a response of any size to prepare the next
-    request.
-    """
-
-    _settings: Any = None
-
-    def exchange(self, request: requests.PreparedRequest, timeout: tuple[float, float]) -> requests.Response:
-        """Send a request and return the unread response. Skips the redirects, cookies and hooks of `send`."""
-        return self.get_adapter(request.url or "").send(
-            request, timeout=timeout, **self.merge_environment_settings(request.url, {}, True, None, None)
-        )
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: redirects are not followed."""
-
-    def merge_environment_settings(self, url: Any, *arguments: Any) -> Any:
-        """As in `requests`, except for the proxies.
-
-        Cached, as `requests` reads the whole environment each time.
-        """
-        if self._settings is None:
-            self._settings = super().merge_environment_settings(url, *arguments)
-            self._settings["proxies"] = proxies_for(url)
-        return dict(self._settings)
 
 
 class Sockets:
