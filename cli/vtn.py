@@ -1,20 +1,12 @@
 """The command `bulk-upload vtn`: runs the reference VTN."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.options import warns_of_secret
-
-
-class Wire(StrEnum):
-    """The interface that the VTN has."""
-
-    BULK = "bulk"
-    OPENADR_3_1 = "openadr-3.1"
-    OPENADR_3_0_1 = "openadr-3.0.1"
+from config.wire_names import WireName
 
 
 def vtn(
@@ -22,12 +14,12 @@ def vtn(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     store: Annotated[Path, typer.Option(help="File that keeps everything; made if it is not there.")] = Path("vtn.db"),
     wire: Annotated[
-        Wire,
+        WireName,
         typer.Option(
             help="Its interface: bulk has an endpoint for points; openadr-3.1 and openadr-3.0.1 have the standard calls"
             " of that version of OpenADR, which takes points as reports."
         ),
-    ] = Wire.BULK,
+    ] = "bulk",
     adopt: Annotated[
         str | None,
         typer.Option(
@@ -74,6 +66,7 @@ def vtn(
     ] = None,
     token_lifetime: Annotated[float, typer.Option(help="Seconds until a client's token expires.", min=0)] = 3600.0,
     switches: Annotated[bool, typer.Option("--switches", hidden=True)] = False,
+    record: Annotated[Path | None, typer.Option("--record", hidden=True)] = None,
 ) -> None:
     """Run a VTN on this machine: every call of the interface, tokens, and one SQLite file behind it.
 
@@ -86,7 +79,7 @@ def vtn(
     from vtn.errors import CannotStart
 
     try:
-        if wire is Wire.BULK:
+        if wire == "bulk":
             if ven_clients is not None:
                 raise CannotStart("--ven-clients is for --wire openadr-3.1 and openadr-3.0.1 only")
             from vtn.server import serve
@@ -116,7 +109,15 @@ def vtn(
                 static_token=token,
                 token_lifetime_s=token_lifetime,
             )
-            serve_standard(host=host, port=port, store=store, version=WIRES[wire], access=access, switches=switches)
+            serve_standard(
+                host=host,
+                port=port,
+                store=store,
+                version=WIRES[wire],
+                access=access,
+                switches=switches,
+                record=record,
+            )
     except CannotStart as error:
         typer.echo(f"bulk-upload: {error}", err=True)
         raise typer.Exit(2) from None

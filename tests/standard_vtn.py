@@ -15,7 +15,9 @@ import requests
 
 from tests.openadr3_schema import ARE_HERE, Version, require_valid
 from tests.standard_bodies import Prepared, event_body
+from venclient.wires.detection import ABSENT, BULK_CALL, RESOURCES
 from vtn.standard.habits import Habit
+from vtn.standard.recording import Exchange
 from vtn.standard.switches import Seen
 
 ROOT = Path(__file__).parents[1]
@@ -63,14 +65,19 @@ class StandardVtn:
         self._options += ["--client-id", client_id, "--bl-client-id", bl_client_id]
         self._options += ["--token-lifetime", str(token_lifetime_s)]
         self._options += ["--ven-clients", str(ven_clients)] if ven_clients else []
+        # What uploads send and get is held against the published text when the process ends.
+        self._record = store.with_suffix(".record") if switches and ARE_HERE else None
         self._options += ["--switches"] if switches else []
+        self._options += ["--record", str(self._record)] if self._record else []
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
+        if kind is None:
+            self.check_record()
 
     @property
     def origin(self) -> str:
@@ -116,6 +123,23 @@ class StandardVtn:
         """End the process in order (SIGTERM); its exit code."""
         self._process.terminate()
         return self.wait()
+
+    def check_record(self) -> int:
+        """Hold every exchange that was no session's of this module against the text; returns their number."""
+        if self._record is None or not self._record.exists():
+            return 0
+        checked = 0
+        with self._record.open("rb") as lines:
+            for line in lines:
+                try:
+                    exchange = msgspec.json.decode(line, type=Exchange)
+                except msgspec.DecodeError:
+                    continue  # the process was killed
+                if exchange.client != CheckedSession.CLIENT:
+                    _require_valid_exchange(self.version, exchange)
+                    checked += 1
+        self._record.unlink()
+        return checked
 
     def kill(self) -> None:
         """End the process with SIGKILL, whatever it is at."""
@@ -210,8 +234,11 @@ class CheckedSession(requests.Session):
     What the text refuses may not be taken, and every answer has to be what the text says.
     """
 
+    CLIENT = "checked-session"
+
     def __init__(self, vtn: StandardVtn) -> None:
         super().__init__()
+        self.headers["User-Agent"] = self.CLIENT
         self._vtn = vtn
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **options: Any) -> requests.Response:
@@ -233,6 +260,17 @@ class CheckedSession(requests.Session):
         is_json = "json" in answer.headers.get("Content-Type", "")
         if is_json and self._vtn.habits.isdisjoint(BEYOND_THE_TEXT):
             require_valid(version, method, path.partition("?")[0], status, None, answer.json())
+
+
+def _require_valid_exchange(version: Version, exchange: Exchange) -> None:
+    """What a client sent is valid whatever the answer; the answer is, if no habit is on that is beyond the text."""
+    path = f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path
+    if exchange.status in ABSENT and path in (BULK_CALL, RESOURCES, "/auth/server"):
+        return  # a look at what the VTN speaks
+    body = _decoded(exchange.request_type, exchange.request)
+    is_json = "json" in exchange.answer_type and BEYOND_THE_TEXT.isdisjoint(exchange.habits)
+    answer = msgspec.json.decode(exchange.answer) if is_json else None
+    require_valid(version, exchange.method, path, exchange.status, body, answer)
 
 
 def _decoded(content_type: str, sent: bytes | str | None) -> object:

@@ -47,6 +47,11 @@ class Habits:
     def __contains__(self, habit: Habit) -> bool:
         return habit in self._on
 
+    @property
+    def on(self) -> frozenset[Habit]:
+        """The habits that are on."""
+        return self._on
+
     def set(self, habits: frozenset[Habit]) -> None:
         """These are on from now on, and no others."""
         self._on = habits

@@ -10,6 +10,7 @@ from vtn.standard.app import create_app
 from vtn.standard.clients import Client, Tokens, require_different
 from vtn.standard.collection import Vtn
 from vtn.standard.habits import Habits
+from vtn.standard.recording import Recorder
 from vtn.standard.store import Store
 from vtn.standard.switches import Switchboard
 from vtn.standard.versions import Version
@@ -32,8 +33,12 @@ class Access:
     token_lifetime_s: float
 
 
-def serve(*, host: str, port: int, store: Path, version: Version, access: Access, switches: bool) -> None:
+def serve(
+    *, host: str, port: int, store: Path, version: Version, access: Access, switches: bool, record: Path | None
+) -> None:
     """Serve until SIGTERM or Ctrl-C, which end the process with exit code 0. Port 0 is any free port.
+
+    `record`: file for a record of all exchanges.
 
     Raises `CannotStart` if the port or the store is not usable, if two clients have the same id, or if other machines
     can reach the VTN and one of its secrets is published in this project.
@@ -50,4 +55,6 @@ def serve(*, host: str, port: int, store: Path, version: Version, access: Access
             tokens = Tokens(clients, version.scopes, access.static_token, access.token_lifetime_s)
             vtn = Vtn(opened, tokens, version, Habits())
             app = create_app(vtn)
+            if record is not None:
+                app.add_middleware(Recorder, file=record, base_path=version.base_path, habits=vtn.habits)
             run(Switchboard(app, vtn) if switches else app, listener, version.base_path, version.token_path)

@@ -5,6 +5,7 @@ reports with their outcomes. Faults are middleware: the application only knows o
 """
 
 import asyncio
+import hashlib
 import time
 from contextlib import nullcontext
 from datetime import datetime
@@ -52,8 +53,8 @@ class Switches(CommonSwitches[Kind], frozen=True):
 class Seen(msgspec.Struct):
     """A log entry for a request about reports. `stored` and `status` are set later; no status: no response was sent.
 
-    `points` and `body_bytes` are of the body as received. `report_id` is empty for lists, and for what `POST` did not
-    make.
+    `points`, `body_bytes` and `body_digest` are of the body as received. `report_id` is empty for lists, and for what
+    `POST` did not make.
     """
 
     n: int
@@ -64,6 +65,7 @@ class Seen(msgspec.Struct):
     client_id: str
     points: int
     body_bytes: int
+    body_digest: str
     fault: Kind | None
     stored: int = 0
     status: int | None = None
@@ -172,6 +174,7 @@ class Switchboard:
             client_id=caller.client_id if caller else "",
             points=len(report),
             body_bytes=len(encoded),
+            body_digest=hashlib.sha256(encoded).hexdigest()[:16],
             fault=fault,
         )
         self._seen.append(seen)
