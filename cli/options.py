@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from config import wire_names
+
 
 def warns_of_secret(
     setting: str, is_secret: Callable[[str], bool] = bool
@@ -52,6 +54,14 @@ LedgerUrl = Annotated[
 VtnUrl = Annotated[
     str | None,
     typer.Option("--vtn-url", help="Base address, as http://127.0.0.1:8444/openadr3. [env: VTN_SERVER_ADDRESS]"),
+]
+WireName = Annotated[
+    wire_names.WireName | None,
+    typer.Option("--wire", help="What the VTN speaks: its bulk endpoint, or the published API. [env: VTN_WIRE]"),
+]
+DemoWire = Annotated[
+    wire_names.WireName,
+    typer.Option("--wire", help="The interface of the demo's VTN."),
 ]
 Token = Annotated[
     str | None,

@@ -26,13 +26,15 @@ def plan(
     h5: options.H5 = None,
     ledger: options.LedgerUrl = None,
     vtn_url: options.VtnUrl = None,
+    wire: options.WireName = None,
     chunk_size: options.ChunkSize = None,
     as_json: options.Json = False,
 ) -> None:
     """Tell what a run would send and why, and how long it would take; nothing is sent, and no VTN asked.
 
-    A load is new, was never sent, failed last time, was left unfinished, has grown, or had a month corrected. The time
-    is reckoned at the rate of earlier runs to this VTN, or at 4,000 points/s before the first.
+    A load is new, was never sent, failed last time, was left unfinished, has grown, had a month corrected, or is
+    written in another form now. `--json` names the months that are sent again, and why. The time is reckoned at the
+    rate of earlier runs to this VTN, or at 4,000 points/s before the first.
 
     Examples:
 
@@ -42,7 +44,9 @@ def plan(
     """
     from config.settings import Settings
 
-    settings = Settings.load(resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, chunk_size=chunk_size)
+    settings = Settings.load(
+        resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, wire=wire, chunk_size=chunk_size
+    )
     print_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
 
 
@@ -51,18 +55,17 @@ def print_plan(
 ) -> None:
     """Compute the plan and print it."""
     from cli.progress_bar import counting_bar
-    from config.connections import open_meters, vtn_url
-    from venclient.ledger.ledger import Ledger
+    from config.connections import layout_of, open_ledger, open_meters
     from venclient.resources.database import ResourceDatabase
     from venclient.resources.selection import select_loads
     from venclient.sync.planning import ASSUMED_POINTS_PER_SECOND, LoadPlan, Plan, RequestSizes, plan_loads
-    from venclient.wires.bulk.encoding import encode
 
     database = ResourceDatabase(settings.resources_db)
-    with open_meters(settings) as meters, Ledger(settings.ledger_url, vtn_url(settings)) as ledger:
+    with open_meters(settings) as meters, open_ledger(settings) as ledger:
         selection = select_loads(database, vens, limit, ledger.failed() if only_failed else None)
-        sizes = RequestSizes(encode, settings.chunk_size)
-        planning = plan_loads(selection.loads(database), meters, ledger, sizes, retries_refused=only_failed)
+        layout = layout_of(settings, ledger)
+        sizes = RequestSizes(layout, settings.chunk_size)
+        planning = plan_loads(selection.loads(database), meters, ledger, layout, sizes, retries_refused=only_failed)
         planned: list[LoadPlan] = []
         with counting_bar("Planning", "loads") as on_load:
             for each in planning:
@@ -94,6 +97,7 @@ def _as_json(total: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_me
             "reason": each.reason,
             "points": each.points,
             "months": each.months,
+            "resend_reasons": each.resend_reasons,
             "error": each.error,
         }
         for each in planned

@@ -2,6 +2,9 @@
 
 import sys
 from dataclasses import asdict
+from typing import Annotated
+
+import typer
 
 from cli import options
 from cli.printable import echo, echo_json
@@ -13,7 +16,11 @@ def register(
     ven: options.Vens = None,
     db: options.Db = None,
     vtn_url: options.VtnUrl = None,
+    wire: options.WireName = None,
     token: options.Token = None,
+    print_event: Annotated[
+        bool, typer.Option("--print-event", help="Print what the operator of a standard VTN has to post, and end.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Make VENs and their loads known to the VTN, and write its ids into the resources database.
@@ -32,16 +39,22 @@ def register(
     from venclient.resources.database import ResourceDatabase
     from venclient.sync.registration import register as register_loads
 
-    settings = Settings.load(resources_db=db, vtn_url=vtn_url, bearer_token=token)
+    settings = Settings.load(resources_db=db, vtn_url=vtn_url, wire=wire, bearer_token=token)
+    if print_event:
+        from config.reports import event_for_operator
+
+        for line in event_for_operator(settings).splitlines():
+            echo(line)
+        return
     database = ResourceDatabase(settings.resources_db)
     database.vens(ven)  # raises for an unknown VEN, before any request
-    with open_wire(settings) as wire, counting_bar("Registering", "loads") as on_page:
-        wire.check()
-        registration = register_loads(database, wire, ven, concurrency=settings.concurrency, on_page=on_page)
+    with open_wire(settings) as opened, counting_bar("Registering", "loads") as on_page:
+        missing = opened.prepare_registration()
+        registration = register_loads(database, opened, ven, concurrency=settings.concurrency, on_page=on_page)
     if as_json:
         echo_json(asdict(registration))
     else:
         echo(str(registration))
-    for failure in registration.failures[:FAILURES_SHOWN]:
+    for failure in [*registration.failures[:FAILURES_SHOWN], *(missing or "").splitlines()]:
         echo(failure, err=True)
-    sys.exit(1 if registration.failures else 0)
+    sys.exit(1 if registration.failures or missing else 0)

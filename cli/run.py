@@ -29,6 +29,7 @@ def run(
     h5: options.H5 = None,
     ledger: options.LedgerUrl = None,
     vtn_url: options.VtnUrl = None,
+    wire: options.WireName = None,
     token: options.Token = None,
     chunk_size: options.ChunkSize = None,
     batch_size: Annotated[
@@ -68,7 +69,10 @@ def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    paths = {"resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "bearer_token": token}
+    paths = {
+        "resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "wire": wire,
+        "bearer_token": token,
+    }  # fmt: skip
     try:
         with given_options(**paths, chunk_size=chunk_size, batch_size=batch_size):
             settings = Settings.load()
@@ -156,7 +160,7 @@ def _as_json(summary: "Summary") -> dict[str, object]:
 
 def _totals(summary: "Summary") -> str:
     if not summary.total_loads:
-        return "No load is failed: there is nothing to do"
+        return "No failed loads: nothing to do"
     return (
         f"{summary.successful:,} of {summary.total_loads:,} loads done, {summary.failed:,} failed: "
         f"{summary.total_points_uploaded:,} points uploaded, {summary.points_already_there:,} "

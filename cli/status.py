@@ -23,6 +23,7 @@ def status(
     db: options.Db = None,
     ledger: options.LedgerUrl = None,
     vtn_url: options.VtnUrl = None,
+    wire: options.WireName = None,
     as_json: options.Json = False,
 ) -> None:
     """Tell how the upload stands: per VEN, what is done, failed and pending, and since when.
@@ -42,13 +43,13 @@ def status(
     from venclient.reports.status import load_history, read_statuses, upload_status
     from venclient.resources.database import ResourceDatabase
 
-    settings = Settings.load(resources_db=db, ledger_url=ledger, vtn_url=vtn_url)
+    settings = Settings.load(resources_db=db, ledger_url=ledger, vtn_url=vtn_url, wire=wire)
     database = ResourceDatabase(settings.resources_db)
     if load is not None:
-        history = load_history(database, settings.ledger_url, settings.vtn_url, load)
+        history = load_history(database, settings.ledger_url, settings.vtn_url, load, wire=settings.wire)
         _echo_json(asdict(history)) if as_json else _print_history(history)
         return
-    status = upload_status(database, read_statuses(settings.ledger_url, settings.vtn_url), ven)
+    status = upload_status(database, read_statuses(settings.ledger_url, settings.vtn_url, wire=settings.wire), ven)
     _echo_json(_as_json(status)) if as_json else _print(status)
 
 
@@ -113,7 +114,8 @@ def _history_lines(history: LoadHistory) -> Iterator[str]:
         outcome = request.error or (
             f"{request.points:,} points in {request.seconds:.2f} s ({request.points_per_second:,.0f} points/s)"
         )
-        yield f"  {request.ended_at:%Y-%m-%d %H:%M:%S}Z  {answers}: {outcome}"
+        reason = f", {request.reason}" if request.reason else ""
+        yield f"  {request.ended_at:%Y-%m-%d %H:%M:%S}Z  {answers}: {outcome}{reason}"
 
 
 def _minute(at: datetime | None) -> str:

@@ -28,6 +28,7 @@ def verify(
     h5: options.H5 = None,
     ledger: options.LedgerUrl = None,
     vtn_url: options.VtnUrl = None,
+    wire: options.WireName = None,
     token: options.Token = None,
     as_json: options.Json = False,
 ) -> None:
@@ -55,7 +56,13 @@ def verify(
     from venclient.resources.selection import batches_of
 
     settings = Settings.load(
-        resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, bearer_token=token, report_dir=report
+        resources_db=db,
+        meter_file=h5,
+        ledger_url=ledger,
+        vtn_url=vtn_url,
+        wire=wire,
+        bearer_token=token,
+        report_dir=report,
     )
     seed = secrets.randbelow(1_000_000)
     with opened_run(settings) as run, counting_bar("Verifying", "loads") as advance:

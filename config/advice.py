@@ -44,6 +44,10 @@ ADVICE: Mapping[str, Text] = {
     "several vtns": ", name one with --vtn-url",
     "busy": ", or let BULK_UPLOAD_WHEN_BUSY=wait wait",
     # The VTN and the token server
+    "wire": ". Set VTN_WIRE, or --wire, to what it speaks: `bulk-upload doctor` finds out",
+    "no event": ". Its operator has to create it: `bulk-upload register --print-event` shows how",
+    "ven without client": ": add its row to the file that BULK_UPLOAD_VEN_CREDENTIALS names",
+    "report too large": ". See BULK_UPLOAD_MAX_BODY_BYTES",
     "vtn address": ": correct VTN_SERVER_ADDRESS",
     "vtn not there": ". Start it, or correct --vtn-url or VTN_SERVER_ADDRESS",
     "vtn moved": ": if the whole server has moved there, correct VTN_SERVER_ADDRESS",

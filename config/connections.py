@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import Event
 
+from config.reports import open_report_wire, report_layout
 from config.settings import Settings
 from venclient.errors import ConfigurationError
 from venclient.flow_control.limiter import ConcurrencyLimiter
@@ -16,9 +17,12 @@ from venclient.sources.hdf5 import MeterFile
 from venclient.sources.quality import QualityRules
 from venclient.sources.reader_process import ReaderProcess
 from venclient.sources.time_range import TimeRange
+from venclient.wires import Layout
 from venclient.wires.auth import ClientCredentials, GivenToken, TokenSource
-from venclient.wires.bulk import BulkWire
+from venclient.wires.bulk import BulkLayout, BulkWire
 from venclient.wires.compression import Compression
+from venclient.wires.connection import ConnectionOptions
+from venclient.wires.openadr3 import ReportWire
 
 
 @contextmanager
@@ -31,33 +35,44 @@ def opened_connections(settings: Settings, stopping: Event, *, is_known: bool = 
         resources = ResourceDatabase(settings.resources_db)
         stack.callback(resources.close)
         meters = stack.enter_context(open_meters(settings, stopping))
-        ledger = stack.enter_context(Ledger(settings.ledger_url, vtn_url(settings), stopping, is_known=is_known))
-        measured = ledger.measured
-        limiter = ConcurrencyLimiter(settings.concurrency, measured.limits())
-        compression = Compression(measured.takes_gzip(), measured.store_takes_gzip) if settings.gzip else None
-        wire = stack.enter_context(open_wire(settings, limiter, compression))
+        ledger = stack.enter_context(open_ledger(settings, stopping, is_known=is_known))
+        wire = open_wire(settings, ledger)
+        stack.enter_context(wire)
         yield Connections(resources, meters, ledger, wire, stopping)
 
 
-def open_wire(
-    settings: Settings,
-    limiter: ConcurrencyLimiter | None = None,
-    compression: Compression | None = None,
-) -> BulkWire:
-    """Return the wire to the VTN of these settings; no request is made yet."""
-    return BulkWire(
-        vtn_url(settings),
-        _token_source(settings),
-        timeout_s=settings.timeout_s,
-        attempts=settings.attempts,
-        retry_wait_s=settings.retry_wait_s,
-        outage_patience_s=settings.outage_patience.total_seconds(),
-        limiter=limiter or ConcurrencyLimiter(settings.concurrency),
-        batch_size=settings.batch_size,
-        compression=compression,
-        ca_file=settings.ca_file or None,
-        allow_http=settings.allow_http,
-    )
+def open_wire(settings: Settings, ledger: Ledger | None = None) -> BulkWire | ReportWire:
+    """Return the wire to the VTN of these settings; no request is made yet.
+
+    `ledger`: knows what earlier runs have measured of the VTN; needed to upload.
+    """
+    address = vtn_url(settings)
+    connection: ConnectionOptions = {
+        "timeout_s": settings.timeout_s,
+        "attempts": settings.attempts,
+        "retry_wait_s": settings.retry_wait_s,
+        "outage_patience_s": settings.outage_patience.total_seconds(),
+        "limiter": ConcurrencyLimiter(settings.concurrency, ledger.measured.limits() if ledger else None),
+        "ca_file": settings.ca_file or None,
+        "allow_http": settings.allow_http,
+    }
+    if settings.wire != "bulk":
+        return open_report_wire(settings, address, ledger, **connection)
+    compression = None
+    if ledger is not None and settings.gzip:
+        compression = Compression(ledger.measured.takes_gzip(), ledger.measured.store_takes_gzip)
+    tokens = _token_source(settings)
+    return BulkWire(address, tokens, batch_size=settings.batch_size, compression=compression, **connection)
+
+
+def layout_of(settings: Settings, ledger: Ledger) -> Layout:
+    """Return the layout of the wire of these settings, without a connection."""
+    return BulkLayout() if settings.wire == "bulk" else report_layout(settings, ledger)
+
+
+def open_ledger(settings: Settings, stopping: Event | None = None, *, is_known: bool = False) -> Ledger:
+    """Open the ledger for the VTN of these settings; parameters as in `Ledger`."""
+    return Ledger(settings.ledger_url, vtn_url(settings), stopping, wire=settings.wire, is_known=is_known)
 
 
 def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from config.advice import give_advice
 from config.settings import Settings
+from config.wire_names import WireName
 from venclient.addresses import normal_form
 from venclient.databases import has_password, shown, sqlite_path
 from venclient.errors import ConfigurationError
@@ -33,6 +34,7 @@ class RunSettings(BaseModel):
     meter_file: str | None = None
     ledger_url: DatabaseParameter = None
     vtn_url: AddressParameter = None
+    wire: WireName | None = None
 
 
 def settings_for_run(given: RunSettings) -> Settings:

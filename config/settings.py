@@ -27,11 +27,15 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config.wire_names import WireName
 from venclient.errors import ConfigurationError
 from venclient.sources.quality import QualityRules
+from venclient.wires.openadr3.form import parsed_qualities
 
 log = logging.getLogger(__name__)
 
+# How alike two names are (0 to 1) of which one is probably the other, mistyped.
+NEARLY = 0.8
 UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -86,10 +90,17 @@ def _day(given: object, parse: ValidatorFunctionWrapHandler) -> date:
     return day
 
 
+def _quality_table(text: str) -> str:
+    parsed_qualities(text)
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=128)]
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
 BaseAddress = Annotated[str, AfterValidator(_base_address)]
 BaseAddresses = Annotated[str, AfterValidator(_base_addresses)]
 QualityRulesText = Annotated[str, AfterValidator(_quality_rules)]
+QualityTableText = Annotated[str, AfterValidator(_quality_table)]
 Duration = Annotated[timedelta, WrapValidator(_duration)]
 Day = Annotated[date, WrapValidator(_day)]
 
@@ -109,6 +120,11 @@ class Settings(BaseSettings):
     vtn_url: BaseAddress | None = Field(
         None, validation_alias="VTN_SERVER_ADDRESS", description="base address of the VTN"
     )
+    wire: WireName = Field(
+        "bulk",
+        validation_alias="VTN_WIRE",
+        description="what the VTN speaks: `bulk`, or the published API in version `openadr-3.1` or `openadr-3.0.1`",
+    )
     bearer_token: SecretStr | None = Field(
         None, validation_alias="VTN_BEARER_TOKEN", description="a token given outright, in place of the three below"
     )
@@ -121,6 +137,9 @@ class Settings(BaseSettings):
     oauth_token_url: HttpAddress | None = Field(
         None, validation_alias="OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL", description="and where a token is obtained"
     )
+
+    oauth_scope: str = Field("", validation_alias="OAUTH_SCOPE", description="and the scope that is asked for, if any")
+    oauth_audience: str = Field("", validation_alias="OAUTH_AUDIENCE", description="and the audience, if any")
 
     ca_file: str = Field(
         "",
@@ -135,6 +154,23 @@ class Settings(BaseSettings):
         description="base addresses, with commas between, of other VTNs that a run's parameter `vtn_url` may name",
     )
 
+    aggregator: str = Field(
+        "", description="openadr wires: name of the one ven that holds all resources; without it, the client id"
+    )
+    ven_credentials: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
+        None,
+        description="openadr wires: CSV file with VEN, client id and secret, for a client of each VEN",
+    )
+    program_name: Name = Field("meter-history", description="openadr wires: the program that reports belong to")
+    event_name: Name = Field("meter-history", description="openadr wires: and its event")
+    report_qualities: QualityTableText = Field(
+        "", description="openadr wires: quality codes that have other names there, as `EXPORT → OK, TEST → BAD`"
+    )
+    packed_reports: bool = Field(
+        False, description="openadr wires: whether an interval has many values, where the VTN's operator agrees to it"
+    )
+    max_body_bytes: int = Field(1_000_000, ge=10_000, description="openadr wires: size of a report in bytes, at most")
+
     resources_db: str = Field("config/resources.db", description="resources database: a path or an SQLAlchemy URL")
     meter_file: Path = Field(Path("config/examplemeterdata/load_data.h5"), description="meter file (HDF5)")
     trust_meter_file: bool = Field(
@@ -142,9 +178,11 @@ class Settings(BaseSettings):
     )
     ledger_url: str = Field("config/ledger.db", description="the ledger: a path or an SQLAlchemy URL")
     report_dir: Path = Field(Path("reports"), description="folder for the reports of verifications")
-    chunk_size: int = Field(50_000, ge=1, le=50_000, description="points a request, at most")
-    batch_size: int = Field(5_000, ge=1, le=10_000, description="points that the VTN writes at a time")
-    gzip: bool = Field(False, description="whether points go compressed to a VTN that takes it, for a slow line to it")
+    chunk_size: int = Field(50_000, ge=1, le=50_000, description="new points a request, at most")
+    batch_size: int = Field(5_000, ge=1, le=10_000, description="bulk wire: points that the VTN writes at a time")
+    gzip: bool = Field(
+        False, description="bulk wire: whether points go compressed to a VTN that takes it, for a slow line"
+    )
     quality_rules: QualityRulesText = Field(
         "", description="quality codes other than GOOD, as `zero → ESTIMATED, NaN → MISSING 0`"
     )
@@ -190,7 +228,7 @@ class Settings(BaseSettings):
         for name in {*os.environ, *dotenv_values(".env")}:
             if name in known or not name.startswith(("BULK_UPLOAD_", "VTN_", "OAUTH")):
                 continue
-            for near in get_close_matches(name, known, n=1):
+            for near in get_close_matches(name, known, n=1, cutoff=NEARLY):
                 log.warning("%s is no setting; did you mean %s?", name, near)
 
 

@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
+from config.wire_names import WireName
 from flows.outcome import Summary, ended, not_run
 from tasks.dispatch import end_earlier_slices, upload_slices
 from tasks.plan import plan_upload
@@ -50,6 +51,7 @@ def bulk_upload(
     meter_file: str | None = None,
     ledger_url: DatabaseParameter = None,
     vtn_url: AddressParameter = None,
+    wire: WireName | None = None,
 ) -> State[Summary]:
     """Upload what the VTN does not have yet of the historical meter data.
 
@@ -71,6 +73,7 @@ def bulk_upload(
         meter_file: meter file (HDF5), in place of BULK_UPLOAD_METER_FILE.
         ledger_url: another SQLite file in the folder of BULK_UPLOAD_LEDGER_URL.
         vtn_url: base address of a VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
+        wire: what the VTN speaks, in place of VTN_WIRE.
     """
     given = RunSettings(
         chunk_size=chunk_size,
@@ -79,6 +82,7 @@ def bulk_upload(
         meter_file=meter_file,
         ledger_url=ledger_url,
         vtn_url=vtn_url,
+        wire=wire,
     )
     is_dispatched = dispatch == "workers" and limit_loads is None  # a few loads are not worth it
     try:
@@ -104,7 +108,7 @@ def bulk_upload(
                 if is_dispatched:
                     # The lease and the ledger's marks are for this VTN, whatever a worker's own settings name.
                     parameters = {
-                        "settings": given.model_dump() | {"vtn_url": settings.vtn_url},
+                        "settings": given.model_dump() | {"vtn_url": settings.vtn_url, "wire": settings.wire},
                         "only_failed": only_failed,
                     }
                     upload_slices(run, partition(work.vens, slices), parameters)

@@ -6,6 +6,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
+from config.wire_names import WireName
 from tasks.register import opened_registration, register_ven
 from tasks.report_errors import log_report_errors
 from tasks.run import thread_pool
@@ -20,7 +21,10 @@ FAILURES_LISTED = 100
 
 @flow(name="register-loads", task_runner=thread_pool(CONCURRENT_VENS))
 def register_loads(
-    vens: list[str] | None = None, resources_db: DatabaseParameter = None, vtn_url: AddressParameter = None
+    vens: list[str] | None = None,
+    resources_db: DatabaseParameter = None,
+    vtn_url: AddressParameter = None,
+    wire: WireName | None = None,
 ) -> State[Registration]:
     """Make VENs and their loads known to the VTN, and write its ids into the resources database.
 
@@ -31,10 +35,11 @@ def register_loads(
         vens: the VENs to register; all of them when empty.
         resources_db: resources database (the path of an SQLite file), in place of BULK_UPLOAD_RESOURCES_DB.
         vtn_url: base address of a VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
+        wire: what the VTN speaks, in place of VTN_WIRE.
     """
     try:
-        settings = settings_for_run(RunSettings(resources_db=resources_db, vtn_url=vtn_url))
-        with opened_registration(settings) as resources:
+        settings = settings_for_run(RunSettings(resources_db=resources_db, vtn_url=vtn_url, wire=wire))
+        with opened_registration(settings) as (resources, missing):
             outlines = resources.vens(vens)
             parts = register_ven.map([outline.ven for outline in outlines if outline.unregistered]).result()
     except ConfigurationError as error:
@@ -42,7 +47,7 @@ def register_loads(
     total = Registration(
         registered=sum(part.registered for part in parts),
         left_out=sum(outline.left_out for outline in outlines),
-        failures=tuple(failure for part in parts for failure in part.failures),
+        failures=(*(missing or "").splitlines(), *(failure for part in parts for failure in part.failures)),
     )
     message = str(total)
     if total.failures:

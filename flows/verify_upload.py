@@ -12,6 +12,7 @@ from pydantic import Field
 
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, report_folder, settings_for_run
 from config.settings import Settings
+from config.wire_names import WireName
 from tasks.report_errors import log_report_errors
 from tasks.run import opened_run, thread_pool
 from tasks.upload import BATCHES_AT_A_TIME
@@ -35,6 +36,7 @@ def verify_upload(
     meter_file: str | None = None,
     ledger_url: DatabaseParameter = None,
     vtn_url: AddressParameter = None,
+    wire: WireName | None = None,
 ) -> State[VerificationSummary]:
     """Read back what the VTN has, and compare count, sum and digest of every load and month with the meter file.
 
@@ -49,9 +51,12 @@ def verify_upload(
         meter_file: meter file (HDF5), in place of BULK_UPLOAD_METER_FILE.
         ledger_url: another SQLite file in the folder of BULK_UPLOAD_LEDGER_URL.
         vtn_url: base address of a VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
+        wire: what the VTN speaks, in place of VTN_WIRE.
     """
     try:
-        given = RunSettings(resources_db=resources_db, meter_file=meter_file, ledger_url=ledger_url, vtn_url=vtn_url)
+        given = RunSettings(
+            resources_db=resources_db, meter_file=meter_file, ledger_url=ledger_url, vtn_url=vtn_url, wire=wire
+        )
         settings = settings_for_run(given)
         folder = report_folder(report_dir, settings)
         with opened_run(settings) as run:

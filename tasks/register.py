@@ -18,14 +18,17 @@ _register: ContextVar[Callable[[str], Registration]] = ContextVar("register")
 
 
 @contextmanager
-def opened_registration(settings: Settings) -> Iterator[ResourceDatabase]:
-    """Open what `register_ven` needs within; raises `ConfigurationError` if any of it is missing."""
+def opened_registration(settings: Settings) -> Iterator[tuple[ResourceDatabase, str | None]]:
+    """Open what `register_ven` needs within; raises `ConfigurationError` if any of it is missing.
+
+    Yields the database, and what the VTN's operator has to do before anything can be uploaded, if anything.
+    """
     show_controls_in_logs()
     with closing(ResourceDatabase(settings.resources_db)) as resources, open_wire(settings) as wire:
-        wire.check()
+        missing = wire.prepare_registration()
         token = _register.set(lambda ven: register(resources, wire, [ven], concurrency=settings.concurrency))
         try:
-            yield resources
+            yield resources, missing
         finally:
             _register.reset(token)
 

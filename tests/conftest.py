@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # Prefect, PostgreSQL and FastAPI are imported where a test u
     from prefect.client.orchestration import SyncPrefectClient
 
     from tests.reference_vtn import ReferenceVtn
+    from tests.standard_vtn import StandardVtn
 
 os.environ["DO_NOT_TRACK"] = "1"  # Prefect's usage statistics would leave the machine
 give_advice()  # as every command and every flow does
@@ -80,6 +81,26 @@ def no_faults(vtn: "ReferenceVtn") -> Iterator["ReferenceVtn"]:
     """The shared VTN for a test that switches faults on: they are off again afterwards."""
     yield vtn
     vtn.switch()
+
+
+# The other version is among the long tests, but for those that ask for it.
+@pytest.fixture(scope="session", params=["3.1.0", pytest.param("3.0.1", marks=pytest.mark.long)])
+def shared_standard_vtn(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["StandardVtn"]:
+    """One VTN of each version of the published API, with the program and the event that uploads are for."""
+    from tests.standard_vtn import StandardVtn
+
+    with StandardVtn(tmp_path_factory.mktemp("standard-vtn") / "vtn.db", request.param) as server:
+        server.prepare()
+        yield server
+
+
+@pytest.fixture
+def standard_vtn(shared_standard_vtn: "StandardVtn") -> Iterator["StandardVtn"]:
+    """The shared one, with all switches off again afterwards."""
+    yield shared_standard_vtn
+    shared_standard_vtn.switch()
 
 
 @pytest.fixture

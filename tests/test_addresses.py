@@ -16,7 +16,7 @@ from venclient.addresses import normal_form
 from venclient.errors import BusyError
 from venclient.flow_control.limiter import Learned
 from venclient.ledger import Entry, Ledger, Writer
-from venclient.ledger.ledger import NEW
+from venclient.ledger.entries import NEW
 from venclient.models import Chunk, Load, Receipt
 from venclient.reports.status import read_statuses
 from venclient.sources.cleaning import clean
@@ -117,6 +117,7 @@ YEAR = clean(hourly(1000))  # of January and February
 WITHOUT_VERSION = [
     "DROP TABLE ledger_version",
     "DROP TABLE reports",
+    "ALTER TABLE requests DROP COLUMN reason",
     "ALTER TABLE limits RENAME TO paces",
     "ALTER TABLE gzip_support RENAME TO gzips",
     "ALTER TABLE writers RENAME COLUMN progress_json TO told",

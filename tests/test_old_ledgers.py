@@ -33,7 +33,11 @@ POINTS = 1000
 VTN_IN_THEM = "http://vtn.example/openadr3"
 # What tables and columns are called today, and what columns that came later say of the rows that were there.
 RENAMED = {"paces": "limits", "gzips": "gzip_support", "told": "progress_json"}
-ADDED = {"vtns": {"wire": "bulk"}, "writers": {"progress_json": ""}}
+ADDED: dict[str, dict[str, object]] = {
+    "vtns": {"wire": "bulk"},
+    "writers": {"progress_json": ""},
+    "requests": {"reason": None},
+}
 # A process that has ended on this machine: as it left it, a run's lease would be waited for, for 30 s.
 ENDED = f"{this_process().rsplit(' ', 2)[0]} 4194304 1"
 

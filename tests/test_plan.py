@@ -55,6 +55,10 @@ def test_each_load_has_its_reason_and_the_run_sends_just_that(vtn: ReferenceVtn,
         ledger.forget(never_sent, [202501, 202502, 202503])
 
     told = _plan(site, vtn, tmp_path)
+    assert {each["load_id"]: each["resend_reasons"] for each in told["to_send"] if each["resend_reasons"]} == {
+        corrected.load_id: {"2025-01": "corrected month"},
+        unfinished.load_id: {"2025-02": "unrecorded month"},
+    }
     assert {each["load_id"]: (each["reason"], each["points"]) for each in told["to_send"]} == {
         grown.load_id: ("grown", 24),
         corrected.load_id: ("corrected month", 16 * 24 + 16),
@@ -65,6 +69,10 @@ def test_each_load_has_its_reason_and_the_run_sends_just_that(vtn: ReferenceVtn,
     }
     assert sum(result.points_sent for result in site.upload(vtn).values()) == told["points"]
     assert _plan(site, vtn, tmp_path)["points"] == 0
+    reasons = {corrected: "2025-01 again: corrected month", unfinished: "2025-02 again: unrecorded month"}
+    for load, reason in reasons.items():
+        told_later = command("status", "--db", site.db, "--ledger", site.ledger, "--load", load.load_id, cwd=tmp_path)
+        assert told_later.stdout.rstrip().endswith(f" points/s), {reason}"), told_later.stdout
 
 
 def test_a_dry_run_says_the_same_and_sends_nothing(

@@ -10,13 +10,15 @@ import pytest
 
 from tests.sites import FIRST_START_S, Site, load_of
 from venclient.errors import BadSeriesError, RejectedError
+from venclient.ledger.entries import Entry
 from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger.ledger import Ledger
 from venclient.models import Chunk, Load, MeterSeries, Points, Receipt, Stored, UnregisteredLoad, joined
-from venclient.months import month_begins, months_of
+from venclient.months import month_begins, months_of, start_at
 from venclient.sources import Availability
 from venclient.sources.cleaning import clean
 from venclient.sync import Uploader, verify_load
+from venclient.wires import ANY_POINTS
 
 HOUR_S = 3600
 FIRST = "500.0 W, GOOD, 3600 s"  # of a sine
@@ -43,6 +45,7 @@ class MemoryWire:
     """A wire: the VTN is a dictionary, which refuses what is above its limit."""
 
     max_points = 1_000
+    layout = ANY_POINTS
 
     def __init__(self, limit_w: float = math.inf) -> None:
         self.limit_w = limit_w
@@ -60,11 +63,16 @@ class MemoryWire:
         return Receipt(len(chunk), ("taken",), 0.001)
 
     def read_back(self, load: Load, like: MeterSeries) -> Iterator[Stored]:
-        yield Stored(0, len(like), self.read_between(load, 0, 2**40))
+        yield Stored(0, len(like), self.series(load))
 
-    def read_between(self, load: Load, begin_s: int, end_s: int) -> MeterSeries:
+    def read_at(self, load: Load, like: MeterSeries, index: int) -> MeterSeries:
+        points, start_s = self.series(load).points(), start_at(like, index)
+        first, stop = np.searchsorted(points.start_s, [start_s, start_s + HOUR_S]).tolist()
+        return _series(points[first:stop])
+
+    def series(self, load: Load) -> MeterSeries:
         found = sorted((at, *each) for at, each in self.stored.get(load.vtn_resource_id, {}).items())
-        at, w, s = np.array([each for each in found if begin_s <= each[0] < end_s]).reshape(-1, 3).T
+        at, w, s = np.array(found).reshape(-1, 3).T
         return _series(Points(at.astype(np.int64), w, np.zeros(len(at), np.uint8), s.astype(np.int64)))
 
     def register_ven(self, ven: str) -> None:
@@ -115,8 +123,8 @@ def test_sync_uploads_resumes_and_verifies_over_any_source_and_wire(ledger: Ledg
 
 def test_a_point_that_the_vtn_has_twice_is_told_with_both(ledger: Ledger) -> None:
     class RepeatingWire(MemoryWire):
-        def read_between(self, load: Load, begin_s: int, end_s: int) -> MeterSeries:
-            points = super().read_between(load, begin_s, end_s).points()
+        def series(self, load: Load) -> MeterSeries:
+            points = super().series(load).points()
             return _series(joined([points[:1], points]))
 
     source, wire = SineSource(hours=100), RepeatingWire()

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import certifi
@@ -121,7 +122,7 @@ def test_a_ca_of_the_operators_own_is_enough_for_vtn_and_token_server(
         monkeypatch.setenv("BULK_UPLOAD_CA_FILE", str(authority.file))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())  # it comes besides, and not in its place
         with open_wire(Settings.load()) as wire:
-            assert wire.upload("id", b"[{}]", 1, 5_000).points == 1
+            assert cast(BulkWire, wire).upload("id", b"[{}]", 1, 5_000).points == 1
     assert b"Bearer fetched" in asked[0]
 
 

@@ -18,6 +18,7 @@ from venclient.flow_control import ConcurrencyLimiter, Learned
 from venclient.wires.auth import ClientCredentials
 from venclient.wires.bulk import BulkWire
 from venclient.wires.deadlines import TimeLimits
+from venclient.wires.token_server import IssuedToken
 
 THREADS = 8
 NOWHERE = "http://127.0.0.1:9/openadr3"
@@ -131,7 +132,7 @@ class _HeldCredentials(ClientCredentials):
         self._asking.release()
         return super().token()
 
-    def _fetch(self) -> tuple[str, float]:
+    def _fetch(self) -> IssuedToken:
         self.fetched += 1
         if self.fetched == 1:
             for _ in range(self._threads):

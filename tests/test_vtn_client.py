@@ -20,6 +20,7 @@ from venclient.sync.pending import cut, pending
 from venclient.wires.auth import ClientCredentials, GivenToken
 from venclient.wires.bulk import BulkWire
 from venclient.wires.bulk.encoding import encode
+from venclient.wires.token_server import IssuedToken
 
 POINTS = 48
 
@@ -229,6 +230,6 @@ def _token_server(*answers: Answer) -> AbstractContextManager[str]:
 class _CountedCredentials(ClientCredentials):
     fetched = 0
 
-    def _fetch(self) -> tuple[str, float]:
+    def _fetch(self) -> IssuedToken:
         self.fetched += 1
         return super()._fetch()

@@ -220,11 +220,34 @@ class RefusedPoint:
         return f"{datetime.fromtimestamp(self.start_s, UTC):%Y-%m-%dT%H:%M:%SZ} ({self.power_w} W): {self.answer}"
 
 
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The points `[begin, stop)` of a series that a VTN stores as a whole; `name`: such as `2025-01`."""
+
+    name: str
+    begin: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """What a wire keeps of the report of a period. `report_id`: empty while it is not known whether the VTN has it.
+
+    `event_id`, `form`: for which event, and a digest of how its points were written.
+    """
+
+    report_id: str
+    event_id: str
+    form: bytes
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
     """The points of a request, and the ledger marks that hold once the VTN has acknowledged it.
 
-    Arrays as in `Points`; `is_last`: whether nothing is left to send after it.
+    Arrays as in `Points`; `is_last`: whether nothing is left to send after it. `pending`: how many of the points are
+    pending, and `first_pending`: the index of the first of them. Others are sent again because the VTN stores those of
+    a `period` (its name) as a whole. `reason`: why months are sent again that were acknowledged.
     """
 
     start_s: NDArray[np.int64]
@@ -234,6 +257,10 @@ class Chunk:
     codes: tuple[str, ...]
     marks: tuple[Mark, ...]
     is_last: bool
+    pending: int
+    first_pending: int = 0
+    period: str | None = None
+    reason: str | None = None
 
     def __len__(self) -> int:
         return len(self.start_s)
@@ -252,17 +279,21 @@ class Stored:
 class Receipt:
     """The VTN's acknowledgement of a chunk.
 
+    `points`: how many pending points it has taken; `found`: how many it was found to have, so that they were not sent.
     `answers`: the outcome of each attempt, such as `("503", "no-answer", "201")`; `seconds`: the time they took.
+    `report`: what the wire wants to be kept of the report of the chunk's period, if it has one.
     """
 
     points: int
     answers: tuple[str, ...]
     seconds: float
+    found: int = 0
+    report: "StoredReport | None" = None
 
     @property
     def retries(self) -> int:
         """Attempts after the first."""
-        return len(self.answers) - 1
+        return max(len(self.answers) - 1, 0)
 
 
 @dataclass(frozen=True, slots=True)

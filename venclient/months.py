@@ -114,3 +114,8 @@ def _update(shas: Iterable["hashlib._Hash"], column: NDArray[np.generic]) -> Non
 def _month_number(months_since_1970: int) -> int:
     years, month = divmod(months_since_1970, 12)
     return (1970 + years) * 100 + month + 1
+
+
+def month_text(number: int) -> str:
+    """Return a month by its number, 202501, as text: `2025-01`."""
+    return f"{number // 100:04}-{number % 100:02}"

@@ -13,7 +13,7 @@ from threading import Lock
 
 from venclient.errors import OverloadedError, PermanentError, ThrottledError, TimedOutError, TransientError
 
-MAX_POINTS = 50_000  # per request (contracts §3)
+MAX_POINTS = 50_000  # per request (docs/interfaces.md §3)
 INITIAL_LIMIT = 4
 MIN_RESPONSES_PER_ROUND = 2
 # The limit rises while fewer requests than this are queued in the VTN, and falls beyond twice as many. The share of the

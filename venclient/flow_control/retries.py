@@ -80,19 +80,32 @@ class Retries:
         return self._breaker.waiting_for or last_reason
 
     def call(
-        self, request: Callable[[], T], resource: str = "", points: int = 1, *, max_attempts: int | None = None
+        self,
+        request: Callable[[], T],
+        resource: str = "",
+        points: int = 1,
+        *,
+        max_attempts: int | None = None,
+        before_each: Callable[[], object] = lambda: None,
+        is_divisible: bool = True,
     ) -> tuple[T, tuple[str, ...]]:
         """Return the result of the request and the statuses of its failed attempts; errors carry these as `answers`.
 
         `resource`: what the request is about, to tell the failure of one resource from an outage. `max_attempts`: a
         hard cap; attempts in an outage count as well, and none follows a Retry-After of more than a minute. A
-        `TooMuchError` is not retried if fewer points may succeed.
+        `TooMuchError` is not retried if fewer points may succeed, unless the request is not divisible. `before_each`:
+        called before each attempt, outside of all limits, as it makes calls of its own; its errors are not retried.
         """
         attempts = _Attempts()
         max_attempts = max_attempts or self._few_attempts
 
         def attempt() -> T:
             self._waits.pop(get_ident(), None)
+            try:
+                before_each()
+            except VenClientError:
+                attempts.is_over = True
+                raise
             try:
                 with self._breaker.admitted(resource, 0 if self._few_attempts else points):
                     return request()
@@ -103,7 +116,7 @@ class Retries:
                 attempts.is_over = isinstance(error, PermanentError) or (
                     max_attempts is not None and _has_long_retry_after(error)
                 )
-                if isinstance(error, TooMuchError):
+                if isinstance(error, TooMuchError) and is_divisible:
                     attempts.is_over = is_specific and error.is_worth_splitting(points)
                     self._adapt_chunk_size(points, is_too_much=attempts.is_over)
                 raise

@@ -3,8 +3,9 @@
 All writes go through `Ledger`; tables, migrations and leases are its implementation.
 """
 
+from venclient.ledger.entries import Entry
 from venclient.ledger.lease import Lease, SignOfLife, Writer
-from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger.ledger import Ledger
 from venclient.ledger.liveness import LeaseTimes, Liveness
 from venclient.ledger.process_identity import on_this_machine
 

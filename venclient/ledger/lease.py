@@ -204,7 +204,7 @@ class Lease:
         gone = {h.writer_id: h.writer.title for h in holders if h.writer.run_id != self._writer.parent_run_id}
         connection.execute(delete(WRITERS).where(WRITERS.c.writer_id.in_(gone), ~_IS_LEASED))
         for title in gone.values():
-            log.warning("%s has ended without a word: its lease is taken over", title)
+            log.warning("%s ended without releasing its lease, which is taken over", title)
 
 
 def sign_of_life(database: LedgerDatabase, run_id: str) -> SignOfLife | None:

@@ -10,14 +10,16 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from threading import Event
 from typing import Any, Self
 
 from sqlalchemy import Connection, Table, delete, select, update
 
-from venclient.errors import BusyError, MarkChangedError
+from venclient.errors import BusyError
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
+from venclient.ledger.entries import NEW, Entry, entry_after
+from venclient.ledger.kept_reports import KeptReports
 from venclient.ledger.lease import Lease, SignOfLife, Writer, sign_of_life
 from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes
 from venclient.ledger.measurements import Measurements, now_us
@@ -25,22 +27,6 @@ from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, INS
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
 from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
 from venclient.ven_names import normal_form
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the ledger knows of one load: its state, its marks by month, and the points that the VTN refused.
-
-    Marks count a refused point like one that was stored, so that the points after it can be marked.
-    """
-
-    state: LoadState = "pending"
-    error: str | None = None
-    marks: Mapping[int, Mark] = field(default_factory=dict)
-    refused: tuple[RefusedPoint, ...] = ()
-
-
-NEW = Entry()
 
 
 class Ledger:
@@ -65,6 +51,7 @@ class Ledger:
         self._lease_times = lease_times
         self._database = LedgerDatabase(path_or_url, vtn_base_url, stopped, wire=wire, is_known=is_known)
         self.measured = Measurements(self._database)
+        self.reports = KeptReports(self._database, self._leased_transaction)
         self._leases: dict[str, Lease] = {}
 
     def __enter__(self) -> Self:
@@ -113,13 +100,17 @@ class Ledger:
             uploads = self._database.rows(connection, select(UPLOADS).where(*self._matching(UPLOADS, ids)))
             marks = self._database.rows(connection, select(MARKS).where(*self._matching(MARKS, ids)))
             refused = self._database.rows(connection, select(REFUSED).where(*self._matching(REFUSED, ids)))
+            reports = self.reports.of_loads(connection, ids)
         marks_of: dict[str, dict[int, Mark]] = defaultdict(dict)
         for row in marks:
             marks_of[row.vtn_resource_id][row.month] = Mark(row.month, row.points, row.last_start_s, row.digest)
         refused_of: dict[str, tuple[RefusedPoint, ...]] = defaultdict(tuple)
         for row in refused:
             refused_of[row.vtn_resource_id] += (RefusedPoint(row.start_s, row.power_w, row.answer),)
-        return {id_: Entry(state, error, marks_of[id_], refused_of[id_]) for _, id_, state, error, _ in uploads}
+        return {
+            id_: Entry(state, error, marks_of[id_], refused_of[id_], reports.get(id_, {}))
+            for _, id_, state, error, _ in uploads
+        }
 
     @property
     def name(self) -> str:
@@ -154,6 +145,8 @@ class Ledger:
     ) -> Entry:
         """Record the marks of a chunk that the VTN stored, and the load as done if it was the last and none is refused.
 
+        What is to be kept of its report is recorded with them.
+
         `accepted`: starts (unix seconds) of points in the chunk that the VTN refused earlier; `refuses_others`: whether
         it still refuses other points of the load. `before`: the load's entry as it was read, or returned by the last
         call; a failed load stays failed until it is done. Returns the new entry. Raises `MarkChangedError`, with all
@@ -161,28 +154,31 @@ class Ledger:
         """
         with self._leased_transaction(load) as connection:
             are_marked = self._write_marks(connection, load, chunk, before.marks)
+            if receipt.report is not None and chunk.period is not None:
+                self.reports.put(connection, load, chunk.period, receipt.report)
             if accepted:
                 self._delete_refused(connection, load, accepted)
             if chunk.is_last and not refuses_others and are_marked:
                 self._write_state(connection, load, "done")
             else:
                 self._write_unfinished(connection, load, before)
-            self._write_request(connection, load, receipt)
-        return _entry_after(chunk, before, are_marked=are_marked)
+            self._write_request(connection, load, receipt, reason=chunk.reason)
+        return entry_after(chunk, before, are_marked=are_marked)
 
     @retry_while_unavailable
     def refuse(self, load: Load, chunk: Chunk, answer: str, answers: Sequence[str] = (), before: Entry = NEW) -> Entry:
-        """Record that the VTN refused the only point of this chunk, with the marks that let the load continue after it.
+        """Record that the VTN refused the only pending point of this chunk, with the marks up to it.
 
         `before`, return value and errors: as for `acknowledge`. The point is the last one in the entry's `refused`.
         """
-        point = RefusedPoint(int(chunk.start_s[0]), float(chunk.power_w[0]), answer)
+        at = chunk.first_pending
+        point = RefusedPoint(int(chunk.start_s[at]), float(chunk.power_w[at]), answer)
         with self._leased_transaction(load) as connection:
             are_marked = self._write_marks(connection, load, chunk, before.marks)
             self._database.put(connection, REFUSED, {**self._key(load), **asdict(point)})
             self._write_unfinished(connection, load, before)
-            self._write_request(connection, load, Receipt(0, tuple(answers), 0.0), answer)
-        after = _entry_after(chunk, before, are_marked=are_marked)
+            self._write_request(connection, load, Receipt(0, tuple(answers), 0.0), answer, chunk.reason)
+        after = entry_after(chunk, before, are_marked=are_marked)
         return replace(after, refused=(*(each for each in after.refused if each.start_s != point.start_s), point))
 
     @retry_while_unavailable
@@ -270,11 +266,14 @@ class Ledger:
     def _state(self, load: Load, state: LoadState, error: str | None = None) -> dict[str, object]:
         return {**self._key(load), "state": state, "error": error, "settled_at_s": int(time.time())}
 
-    def _write_request(self, connection: Connection, load: Load, receipt: Receipt, error: str | None = None) -> None:
+    def _write_request(
+        self, connection: Connection, load: Load, receipt: Receipt, error: str | None = None, reason: str | None = None
+    ) -> None:
         """Record how a request ended; `error`: also if it failed before one was sent."""
         key = self._key(load)
         outcome = {"points": receipt.points, "seconds": receipt.seconds, "answers": " ".join(receipt.answers)}
-        self._database.put(connection, REQUESTS, {**key, "ended_at_us": now_us(), **outcome, "error": error})
+        why = {"error": error, "reason": reason}
+        self._database.put(connection, REQUESTS, {**key, "ended_at_us": now_us(), **outcome, **why})
         connection.execute(DELETE_OLD_REQUESTS, key)
 
     def _key(self, load: Load) -> dict[str, object]:
@@ -282,9 +281,3 @@ class Ledger:
 
     def _matching(self, table: Table, ids: list[str]) -> tuple[Any, Any]:
         return table.c.vtn_id == self._database.vtn_id, table.c.vtn_resource_id.in_(ids)
-
-
-def _entry_after(chunk: Chunk, before: Entry, *, are_marked: bool) -> Entry:
-    if not are_marked:
-        raise MarkChangedError("The ledger says something else of a month than this run has read: start it again")
-    return replace(before, marks={**before.marks, **{mark.month: mark for mark in chunk.marks}})

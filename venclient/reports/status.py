@@ -89,7 +89,10 @@ class MonthStatus:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that ended, or a failure before one was sent. `answers`: the result of each attempt."""
+    """A request that ended, or a failure before one was sent.
+
+    `answers`: the result of each attempt. `reason`: which months it sent again, and why.
+    """
 
     ended_at: datetime
     points: int
@@ -97,6 +100,7 @@ class Request:
     points_per_second: float
     answers: list[str]
     error: str | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,7 @@ def _request(row: Row[Any]) -> Request:
         points_per_second=row.points / row.seconds if row.seconds else 0.0,
         answers=row.answers.split(),
         error=row.error,
+        reason=row.reason,
     )
 
 

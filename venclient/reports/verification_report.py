@@ -87,6 +87,9 @@ class VerificationReport:
         try:
             with meter_file.open("rb") as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            raise ConfigurationError(f"The meter file {meter_file} cannot be read: {error.strerror}") from error
+        try:
             make_private_folder(folder)
             self._part_path, self._out = _create_part(folder, f"verification-{verified_at:%Y%m%dT%H%M%SZ}")
         except OSError as error:

@@ -10,7 +10,7 @@ WATTS_PER_UNIT = {"w": 1.0, "kw": 1e3, "mw": 1e6}
 
 
 def capacities(text: str | None) -> dict[str, Any]:
-    """Parse capacities, by type in snake_case (contracts §3); raises `PermanentError` for what is not a JSON object."""
+    """Parse capacities (docs/interfaces.md §3), by type in snake_case; raises `PermanentError` for no JSON object."""
     return {_snake_case(name): value for name, value in json_object(text, "capacities").items()}
 
 

@@ -83,7 +83,7 @@ class ResourceDatabase:
         return [known[name] for name in dict.fromkeys(wanted)]
 
     def loads(self, vens: Sequence[str] | None = None) -> list[Load]:
-        """Return the registered loads of these VENs (default: all), by VEN, resource and component (contracts §1)."""
+        """Return the registered loads (docs/interfaces.md §1) of these VENs (default: all), in order."""
         return self._loads(IS_REGISTERED, self._in_vens(vens))
 
     def all_loads(self, vens: Sequence[str] | None = None) -> list[Load]:

@@ -1,4 +1,4 @@
-"""The tables of the resources database (contracts §1); older files may lack some of their columns."""
+"""The tables of the resources database (docs/interfaces.md §1); older files may lack some of their columns."""
 
 from collections.abc import Collection
 from typing import Any
@@ -30,7 +30,7 @@ REQUIRED_COLUMNS = (
     *RESOURCES.c["resource_id", "ven"],
     *LOADS.c["load_id", "resource_id", "load_component", "h5_meter_id", "vtn_resource_id"],
 )
-# An empty string in vtn_resource_id is not a registration (contracts §1).
+# An empty string in vtn_resource_id is not a registration (docs/interfaces.md §1).
 IS_REGISTERED = func.coalesce(LOADS.c.vtn_resource_id, "") != ""
 # Disabled or suspended: registration skips these. A boolean is a number, a text or its own type, depending on the
 # database.

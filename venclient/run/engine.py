@@ -184,7 +184,7 @@ class Run:
         try:
             return self.progress.as_json()
         except Exception as error:  # noqa: BLE001 - must not cost the run its lease
-            log.warning("The run's progress cannot be told: %s: %s", type(error).__name__, error)
+            log.warning("The run's progress cannot be read: %s: %s", type(error).__name__, error)
             return ""
 
     def _wind_down(self) -> None:

@@ -123,7 +123,11 @@ class RunProgress:
     def count_receipt(self, receipt: Receipt) -> None:
         """Count an acknowledged request."""
         with self._lock:
-            self._now = replace(self._now, points_sent=self._now.points_sent + receipt.points)
+            self._now = replace(
+                self._now,
+                points_to_send=self._now.points_to_send - receipt.found,
+                points_sent=self._now.points_sent + receipt.points,
+            )
 
     def count_load(self, result: LoadResult) -> None:
         """Count a load that is done or failed."""

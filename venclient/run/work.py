@@ -75,7 +75,9 @@ def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadRes
         return results
     try:
         finished = run.resources.loads_of_ids(finished_ids)
-        return results + [_done(plan) for plan in plan_loads([finished], run.uploader.source, run.ledger)]
+        return results + [
+            _done(plan) for plan in plan_loads([finished], run.uploader.source, run.ledger, run.wire.layout)
+        ]
     except (ConfigurationError, StoppedError) as error:
         log.warning("The table of %s lacks what was finished before: %s", ven, error)
         return results
@@ -100,7 +102,7 @@ def _warn_if_vtn_has_points(run: Run, new_loads: list[Load]) -> None:
     if any(has_points(load, run.uploader.source, run.wire.with_few_attempts()) for load in new_loads):
         log.warning(
             "The ledger %s is new, but the VTN has points already: was a ledger moved or deleted? All %s points are "
-            "sent again, which is harmless",
+            "sent again where the VTN does not show that it has them, which is harmless",
             ledger,
             f"{points:,}",
         )
@@ -110,7 +112,9 @@ def _warn_if_vtn_has_points(run: Run, new_loads: list[Load]) -> None:
 
 def _plans(run: Run, selection: Selection) -> Iterator[LoadPlan]:
     parts, uploader = selection.loads(run.resources), run.uploader
-    for plan in plan_loads(parts, uploader.source, run.ledger, retries_refused=uploader.retries_refused):
+    for plan in plan_loads(
+        parts, uploader.source, run.ledger, run.wire.layout, retries_refused=uploader.retries_refused
+    ):
         if run.stopping.is_set():
             raise StoppedError("Stopped before anything was sent: the next run sends it")
         yield plan

@@ -15,10 +15,18 @@ Availability = Literal["missing", "unreadable", "readable"]
 
 
 class Source(Protocol):
-    """Meter series by load; implementations are thread-safe."""
+    """Meter series by load; implementations are thread-safe.
+
+    `sources.cleaning.clean` makes a series of raw rows, with everything that is dropped, sorted, coded and dated.
+    """
 
     def series_of(self, load: Load) -> MeterSeries:
-        """Return the cleaned series of a load; raises `BadSeriesError` if it has no usable one."""
+        """Return the cleaned series of a load; raises `BadSeriesError` if it has no usable one.
+
+        Called again for the same load by a plan, the upload and a verification: what is slow to read is for the source
+        to keep. Ids of loads may hold anything, such as `../`. `ReplacedError` says that what was read has changed
+        meanwhile; the series is then asked for again, a few times at once.
+        """
         ...
 
     def availability(self, load: Load) -> Availability:

@@ -2,7 +2,7 @@
 
 A meter may change its step, for example from hours to quarters: a new stretch of the series begins, with an interval of
 its own. A step that is longer than those around it is a gap, and a shorter one an extra reading: neither begins a
-stretch (contracts §3).
+stretch (docs/interfaces.md §3).
 """
 
 from collections import Counter

@@ -2,12 +2,14 @@
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
-from venclient.models import Chunk, Mark, MeterSeries, Month, Points, joined
-from venclient.months import digest, digests, start_at
+from venclient.models import Chunk, Mark, MeterSeries, Month, Period, joined
+from venclient.months import digest, digests, month_text, start_at
+from venclient.wires import ANY_POINTS, Layout
 
 # Digests of a month's chunks are computed together in one pass, as each pass over a long series reads the file.
 DIGESTS_PER_PASS = 20
@@ -56,11 +58,27 @@ def indices_outside(series: MeterSeries, parts: Sequence[Pending], starts: Colle
 
 
 class PendingRanges:
-    """A queue of the points to send, oldest first; `again`: indices of further points, which are to be sent again."""
+    """A queue of the points to send, oldest first.
 
-    def __init__(self, series: MeterSeries, parts: Sequence[Pending], again: Sequence[int] = ()) -> None:
+    `layout`: how the wire lays them out in requests; `refused`: indices of points that the VTN has refused, which are
+    left out where others are sent again. `again`: those of them that are to be sent nevertheless. `reasons`: why months
+    are sent again, by number.
+    """
+
+    def __init__(
+        self,
+        series: MeterSeries,
+        parts: Sequence[Pending],
+        layout: Layout = ANY_POINTS,
+        refused: Collection[int] = (),
+        again: Sequence[int] = (),
+        reasons: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         self._series = series
         self._parts = parts
+        self._layout = layout
+        self._refused = set(refused)
+        self._reasons = reasons
         ranges = [(part.begin, part.month.stop) for part in parts] + [(index, index + 1) for index in again]
         self._ranges = _merge_adjacent(sorted(ranges))
         self._points = sum(stop - begin for begin, stop in self._ranges)
@@ -70,18 +88,23 @@ class PendingRanges:
         return self._points
 
     def peek(self, points: int) -> Chunk:
-        """Return the first points, across months, with the marks that hold once they are sent or refused."""
+        """Return the first points, up to the end of a period, and the marks that hold once they are sent or refused."""
+        period = self._layout.period_of(self._series, self._ranges[0][0])
         ranges = list(_first(self._ranges, points))
+        if period is not None:
+            ranges = [(begin, min(stop, period.stop)) for begin, stop in ranges if begin < period.stop]
         begin, stop = ranges[0][0], ranges[-1][1]
-        part = joined([self._series.points(*each) for each in ranges])
         reached = [part.month for part in self._parts if part.begin < stop and begin < part.month.stop]
         marks = tuple(self._mark(month, min(stop, month.stop), points) for month in reached)
-        return self._chunk(part, marks, is_last=len(part) == len(self))
+        numbers = [month.number for month in reached if month.number in self._reasons]
+        reason = "; ".join(f"{month_text(number)} again: {self._reasons[number]}" for number in numbers)
+        return replace(self._chunk(ranges, period, marks), reason=reason or None)
 
     def last(self) -> Chunk:
         """Return the last point alone. It has no marks, as those would cover the points before it."""
         stop = self._ranges[-1][1]
-        return self._chunk(self._series.points(stop - 1, stop), (), is_last=False)
+        period = self._layout.period_of(self._series, stop - 1)
+        return replace(self._chunk([(stop - 1, stop)], period, ()), is_last=False)
 
     def consume(self, points: int) -> None:
         """Remove the first points, which were sent or refused."""
@@ -91,9 +114,37 @@ class PendingRanges:
             if stop < end:
                 self._ranges.appendleft((stop, end))
 
-    def _chunk(self, part: Points, marks: tuple[Mark, ...], *, is_last: bool) -> Chunk:
-        columns = (part.start_s, part.power_w, part.quality, part.interval_s)
-        return Chunk(*columns, codes=self._series.codes, marks=marks, is_last=is_last)
+    def refuse(self) -> None:
+        """Remove the first point, which the VTN refuses."""
+        self._refused.add(self._ranges[0][0])
+        self.consume(1)
+
+    def _chunk(self, ranges: Sequence[_Range], period: Period | None, marks: tuple[Mark, ...]) -> Chunk:
+        sent = ranges if period is None else self._whole(period, ranges)
+        part = joined([self._series.points(*each) for each in sent])
+        pending = sum(stop - begin for begin, stop in ranges)
+        return Chunk(
+            *(part.start_s, part.power_w, part.quality, part.interval_s),
+            codes=self._series.codes,
+            marks=marks,
+            is_last=pending == len(self),
+            pending=pending,
+            first_pending=sum(min(stop, ranges[0][0]) - begin for begin, stop in sent if begin < ranges[0][0]),
+            period=period.name if period else None,
+        )
+
+    def _whole(self, period: Period, ranges: Sequence[_Range]) -> list[_Range]:
+        """The points of a period that the VTN is to have once these ranges are sent, as ranges."""
+        is_left_out = np.zeros(period.stop - period.begin, dtype=bool)
+        for begin, stop in self._ranges:
+            is_left_out[max(begin - period.begin, 0) : max(stop - period.begin, 0)] = True
+        for index in self._refused:
+            if period.begin <= index < period.stop:
+                is_left_out[index - period.begin] = True
+        for begin, stop in ranges:
+            is_left_out[begin - period.begin : stop - period.begin] = False
+        edges = np.flatnonzero(np.diff(is_left_out, prepend=True, append=True)) + period.begin
+        return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
     def _mark(self, month: Month, stop: int, points: int) -> Mark:
         last_start_s = month.last_start_s if stop == month.stop else start_at(self._series, stop - 1)
@@ -112,13 +163,13 @@ class PendingRanges:
         return self._digests[stop]
 
 
-def cut(series: MeterSeries, parts: Sequence[Pending], chunk_size: int) -> Iterator[Chunk]:
-    """Yield chunks of up to `chunk_size` points, across months, oldest first."""
-    ranges = PendingRanges(series, parts)
+def cut(series: MeterSeries, parts: Sequence[Pending], chunk_size: int, layout: Layout = ANY_POINTS) -> Iterator[Chunk]:
+    """Yield chunks of up to `chunk_size` pending points, oldest first."""
+    ranges = PendingRanges(series, parts, layout)
     while ranges:
         chunk = ranges.peek(chunk_size)
         yield chunk
-        ranges.consume(len(chunk))
+        ranges.consume(chunk.pending)
 
 
 def _first_unsent(series: MeterSeries, month: Month, mark: Mark | None) -> int:

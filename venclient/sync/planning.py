@@ -1,21 +1,24 @@
 """Planning: what a run would send and why, according to meter file and ledger."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from venclient.errors import PermanentError
 from venclient.ledger import Entry, Ledger
-from venclient.models import Chunk, Load, LoadState, MeterSeries
+from venclient.models import Load, LoadState, MeterSeries
+from venclient.months import month_text
 from venclient.sources import Source
 from venclient.sync.pending import Pending, cut, indices_outside, pending
+from venclient.sync.resend import ResendReason, outdated_months, resend_reasons, without_marks
+from venclient.wires import ANY_POINTS, Layout
 
 # The rate of the VTN in the bulk upload guide, used until a run was measured.
 ASSUMED_POINTS_PER_SECOND = 4_000.0
 
-# The first that applies to a load. unfinished: its last run was stopped midway, or a verification removed marks from
-# the ledger.
-Reason = Literal["new", "failed last time", "never sent", "corrected month", "unfinished", "grown"]
+# The first that applies to a load. changed form, corrected month: see `ResendReason`. unfinished: its last run was
+# stopped midway, or the ledger lacks months.
+Reason = Literal["new", "failed last time", "never sent", "changed form", "corrected month", "unfinished", "grown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class LoadPlan:
     """What a run would send of one load. `reason`: why, None if nothing is sent; `error`: why the load would fail.
 
     `state`: its state after the last run. `dropped`: number of dropped rows, by reason. `refused`: number of points
-    that the VTN refused and that would not be sent again.
+    that the VTN refused and that would not be sent again. `resend_reasons`: why months are
+    sent that are not simply the next ones, by month (`2025-01`).
     """
 
     load: Load
@@ -36,6 +40,7 @@ class LoadPlan:
     requests: int = 0
     bytes: int = 0
     months: tuple[int, ...] = ()
+    resend_reasons: Mapping[str, ResendReason] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -69,38 +74,48 @@ def plan_loads(
     parts: Iterable[Sequence[Load]],
     source: Source,
     ledger: Ledger,
+    layout: Layout = ANY_POINTS,
     sizes: "RequestSizes | None" = None,
     *,
     retries_refused: bool = False,
 ) -> Iterator[LoadPlan]:
     """Yield the plan of each load, in order; the ledger is queried once for each part.
 
-    Without `sizes`, requests and bytes are 0. `retries_refused`: see `Uploader`.
+    `layout`: of the wire. Without `sizes`, requests and bytes are 0. `retries_refused`: see `Uploader`.
     """
     for part in parts:
         entries = ledger.entries(part)
         for load in part:
             try:
-                plan = _load_plan(load, entries.get(load.vtn_resource_id), source, sizes, retries_refused)
+                entry = entries.get(load.vtn_resource_id)
+                plan = _load_plan(load, entry, source, layout, sizes, retries_refused)
             except PermanentError as error:
                 plan = LoadPlan(load, error=str(error))
             yield plan
 
 
 def _load_plan(
-    load: Load, entry: Entry | None, source: Source, sizes: "RequestSizes | None", retries_refused: bool
+    load: Load,
+    entry: Entry | None,
+    source: Source,
+    layout: Layout,
+    sizes: "RequestSizes | None",
+    retries_refused: bool,
 ) -> LoadPlan:
     if load.fault is not None:
         return LoadPlan(load, error=load.fault)
     series = source.series_of(load)
-    parts = pending(series, entry.marks if entry else {})
+    outdated = outdated_months(load, series, entry, layout) if entry else ()
+    marks = without_marks(entry, outdated).marks if entry else {}
+    parts = pending(series, marks)
     points = sum(part.points for part in parts)
     refused = len(indices_outside(series, parts, {point.start_s for point in entry.refused})) if entry else 0
     again = refused if retries_refused else 0
+    months = resend_reasons(entry, outdated, parts) if entry else {}
     requests, size = sizes.of(load, series, parts) if sizes and parts else (0, 0)
     return LoadPlan(
         load=load,
-        reason=_reason(entry, parts) if points + again else None,
+        reason=_reason(entry, months) if points + again else None,
         state=entry.state if entry else "pending",
         points=points + again,
         points_already_there=len(series) - points - refused,
@@ -109,29 +124,31 @@ def _load_plan(
         requests=requests,
         bytes=size,
         months=tuple(part.month.number for part in parts),
+        resend_reasons={month_text(number): reason for number, reason in months.items()},
     )
 
 
-def _reason(entry: Entry | None, parts: Sequence[Pending]) -> Reason:
+def _reason(entry: Entry | None, months: Mapping[int, ResendReason]) -> Reason:
     if entry is None:
         return "new"
     if entry.state == "failed":
         return "failed last time"
     if not entry.marks:
         return "never sent"
-    if any(part.begin == part.month.begin and part.month.number in entry.marks for part in parts):
-        return "corrected month"
-    return "unfinished" if entry.state == "pending" else "grown"
+    for reason in ("changed form", "corrected month"):
+        if reason in months.values():
+            return reason
+    return "unfinished" if entry.state == "pending" or months else "grown"
 
 
 class RequestSizes:
     """Counts requests and bytes of the pending part of a series, once for all loads that share a meter.
 
-    `encode`: encodes a chunk as the wire does; `chunk_size`: points per request.
+    `layout`: how the wire lays points out; `chunk_size`: points per request.
     """
 
-    def __init__(self, encode: Callable[[Chunk], Sized], chunk_size: int) -> None:
-        self._encode = encode
+    def __init__(self, layout: Layout, chunk_size: int) -> None:
+        self._layout = layout
         self._chunk_size = chunk_size
         self._cache: dict[tuple[object, ...], tuple[int, int]] = {}
 
@@ -139,6 +156,7 @@ class RequestSizes:
         """Return the number of requests and bytes for the pending parts of a load's series."""
         key = (load.h5_meter_id, load.load_component, load.capacity_w, *((p.month.number, p.begin) for p in parts))
         if key not in self._cache:
-            sizes = [len(self._encode(chunk)) for chunk in cut(series, parts, self._chunk_size)]
+            chunks = cut(series, parts, self._chunk_size, self._layout)
+            sizes = [self._layout.request_bytes(load, chunk) for chunk in chunks]
             self._cache[key] = len(sizes), sum(sizes)
         return self._cache[key]

@@ -25,7 +25,7 @@ def check_last_acknowledged(load: Load, entry: Entry, source: Source, wire: Wire
         index = _last_acknowledged(series, entry)
         if index is None:
             return "unread"
-        stored = _stored_at(load, series, index, wire)
+        stored = wire.read_at(load, series, index)
         point = series.points(index, index + 1)
     except NotFoundError:
         return "unread" if _is_listed(load, wire) else "unknown"
@@ -38,7 +38,7 @@ def has_points(load: Load, source: Source, wire: Wire) -> bool:
     """Whether the VTN has the first or last point of a load, whatever its value; False if it cannot be read."""
     try:
         series = source.series_of(load)
-        return any(len(_stored_at(load, series, index, wire)) for index in (0, len(series) - 1))
+        return any(len(wire.read_at(load, series, index)) for index in (0, len(series) - 1))
     except (PermanentError, TransientError, ConfigurationError):
         return False
 
@@ -52,13 +52,6 @@ def _last_acknowledged(series: MeterSeries, entry: Entry) -> int | None:
             if index not in refused:
                 return index
     return None
-
-
-def _stored_at(load: Load, series: MeterSeries, index: int, wire: Wire) -> MeterSeries:
-    """Return what the VTN has in the time of this point, or in its first second if that is empty."""
-    point = series.points(index, index + 1)
-    start_s, interval_s = int(point.start_s[0]), int(point.interval_s[0])
-    return wire.read_between(load, start_s, start_s + max(interval_s, 1))
 
 
 def _is_listed(load: Load, wire: Wire) -> bool:

@@ -17,10 +17,11 @@ from venclient.errors import (
 )
 from venclient.ledger import Entry, Ledger
 from venclient.models import Chunk, Load, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
-from venclient.months import month_begins
+from venclient.months import month_begins, month_text
 from venclient.sources import Source
 from venclient.sync.bisection import RejectedPointBisection
 from venclient.sync.pending import PendingRanges, indices_of, indices_outside, pending
+from venclient.sync.resend import outdated_months, resend_reasons, without_marks
 from venclient.wires import Wire
 
 log = logging.getLogger(__name__)
@@ -122,9 +123,14 @@ class _LoadUpload:
         self._dropped = series.dropped
         log.info("%s   Loaded %d data points from H5 file", self._label, len(series))
         self._refused = self._known_refused()
+        before, outdated = self._entry, self._forget_outdated()
         parts = pending(series, self._entry.marks)
+        reasons = resend_reasons(before, outdated, parts)
+        for month, reason in reasons.items():
+            log.info("%s   %s is sent again: %s", self._label, month_text(month), reason)
         refused_at = indices_outside(series, parts, self._refused)
-        self._pending = PendingRanges(series, parts, refused_at if self._uploader.retries_refused else ())
+        again = refused_at if self._uploader.retries_refused else ()
+        self._pending = PendingRanges(series, parts, self._uploader.wire.layout, refused_at, again, reasons)
         to_send = len(self._pending)
         self._points_to_send = self._points_sent + to_send
         # After a restart, the acknowledged points include those that this run has sent.
@@ -138,28 +144,36 @@ class _LoadUpload:
         there = f", {self._points_already_there} acknowledged earlier" if self._points_already_there else ""
         log.info("%s   ✓ Complete: %d points uploaded%s", self._label, self._points_sent, there)
 
+    def _forget_outdated(self) -> Collection[int]:
+        """Remove the marks of months that the wire would write in another form now, and return these months."""
+        outdated = outdated_months(self._load, self._series, self._entry, self._uploader.wire.layout)
+        if outdated:
+            self._uploader.ledger.forget(self._load, outdated)
+            self._entry = without_marks(self._entry, outdated)
+        return outdated
+
     def _send_pending(self) -> None:
         """Send requests as large as the VTN accepts, and smaller ones around the points that it refuses."""
         bisection = RejectedPointBisection()
         while self._pending:
             chunk = self._pending.peek(bisection.size(min(self._uploader.chunk_size, self._uploader.wire.max_points)))
-            log.info("%s   Uploading chunk %d: %d points...", self._label, self._chunks + 1, len(chunk))
+            log.info("%s   Uploading chunk %d: %d points...", self._label, self._chunks + 1, chunk.pending)
             try:
                 receipt = self._send(chunk)
             except TooMuchError as error:
-                if not error.is_worth_splitting(len(chunk)):
+                if not error.is_worth_splitting(chunk.pending):
                     raise
                 self._answers += error.answers
                 continue  # with fewer points, as the wire has lowered `max_points`
             except RejectedError as error:
                 self._answers += error.answers
-                if bisection.refused(len(chunk)):
+                if bisection.refused(chunk.pending):
                     self._record_refused(chunk, error)
-                    self._pending.consume(1)
+                    self._pending.refuse()
                     self._raise_if_hopeless()
                 continue
-            bisection.taken(len(chunk))
-            self._pending.consume(len(chunk))
+            bisection.taken(chunk.pending)
+            self._pending.consume(chunk.pending)
             rate = receipt.points / max(receipt.seconds, 1e-6)
             progress = (self._points_sent, self._points_to_send, rate)
             log.info("%s   ✓ Uploaded %d/%d points (%.0f pts/sec)", self._label, *progress)
@@ -191,6 +205,8 @@ class _LoadUpload:
 
     def _count(self, receipt: Receipt) -> None:
         self._points_sent += receipt.points
+        self._points_to_send -= receipt.found
+        self._points_already_there += receipt.found
         self._chunks += 1
         self._retries += receipt.retries
         self._answers = ()
@@ -252,14 +268,17 @@ def invalidate_overwritten_months(load: Load, series: MeterSeries, chunk: Chunk,
     """Remove marks that may no longer hold, because this chunk was sent after the lease was lost.
 
     It may have overwritten what the next holder sent. Months whose marks do not match this series are sent again by the
-    next run.
+    next run; so are those of a period that is stored as a whole, which may have fewer points now.
     """
     marks = ledger.entries([load]).get(load.vtn_resource_id, Entry()).marks
     try:
         differing = {part.month.number for part in pending(series, marks) if part.begin == part.month.begin}
     except BadSeriesError:  # a long series cannot be read any more
         differing = set(marks)
-    overwritten = differing & {number for number, _ in month_begins(chunk.start_s)}
+    months = {number for number, _ in month_begins(chunk.start_s)}
+    overwritten = months if chunk.period else differing & months
+    if chunk.period:
+        ledger.reports.mark_unknown(load, chunk.period)
     ledger.invalidate_marks(load, [mark for mark in marks.values() if mark.month in overwritten])
 
 

@@ -1,16 +1,61 @@
 """Wires: how each kind of VTN is spoken to, including HTTP, tokens, time limits and payload formats.
 
-`sync` depends only on the `Wire` protocol and `run` on `OpenWire`; `bulk.BulkWire` implements both. Status codes and
-the JSON of a VTN are known only in this package; all others see the errors of `venclient.errors`.
+`sync` depends only on the `Wire` protocol and `run` on `OpenWire`; `bulk.BulkWire` and `openadr3.ReportWire` implement
+both. Status codes and the JSON of a VTN are known only in this package; all others see the errors of
+`venclient.errors`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol, Self
 
-from venclient.flow_control.limiter import Learned
-from venclient.models import Chunk, Load, MeterSeries, Receipt, Stored, UnregisteredLoad
+from venclient.flow_control import Learned
+from venclient.models import Chunk, Load, MeterSeries, Period, Receipt, Stored, StoredReport, UnregisteredLoad
 
-__all__ = ["OpenWire", "Wire"]
+__all__ = ["ANY_POINTS", "Layout", "OpenWire", "Wire"]
+
+
+class Layout(Protocol):
+    """How points are laid out in requests. Needs no connection: a plan asks it, too."""
+
+    def period_of(self, series: MeterSeries, index: int) -> Period | None:
+        """Return the period of a point, if the VTN stores the points of a period as a whole; None if it does not.
+
+        Then a request has all of its points, up to the last of those that are sent. Periods lie within months.
+        """
+        ...
+
+    def outdated(
+        self, load: Load, series: MeterSeries, acknowledged: Mapping[int, int], reports: Mapping[str, StoredReport]
+    ) -> Collection[int]:
+        """Return the months that have to be sent again because their points would be written in another form now.
+
+        `acknowledged`: how many points of each month the VTN has; `reports`: what the ledger keeps of their reports.
+        """
+        ...
+
+    def request_bytes(self, load: Load, chunk: Chunk) -> int:
+        """Return the size of the request with this chunk."""
+        ...
+
+
+class AnyPoints:
+    """The `Layout` of a VTN that takes any points in a request, of a size that nobody asks for."""
+
+    def period_of(self, _series: MeterSeries, _index: int) -> None:
+        """None: no points belong together."""
+
+    def outdated(
+        self, _load: Load, _series: MeterSeries, _acknowledged: Mapping[int, int], _reports: Mapping[str, StoredReport]
+    ) -> Collection[int]:
+        """None: there is only one form."""
+        return ()
+
+    def request_bytes(self, _load: Load, _chunk: Chunk) -> int:
+        """0, as the size is not known."""
+        return 0
+
+
+ANY_POINTS = AnyPoints()
 
 
 class Wire(Protocol):
@@ -19,6 +64,11 @@ class Wire(Protocol):
     Calls are retried for as long as that may help, and then raise the last error: `TransientError`, `PermanentError`,
     `ConfigurationError` if no other load would succeed either, or `StoppedError`.
     """
+
+    @property
+    def layout(self) -> Layout:
+        """How points are laid out in requests."""
+        ...
 
     @property
     def max_points(self) -> int:
@@ -37,8 +87,11 @@ class Wire(Protocol):
         """Yield all points of a load that the VTN has, in time order, a few whole months of `like` at a time."""
         ...
 
-    def read_between(self, load: Load, begin_s: int, end_s: int) -> MeterSeries:
-        """Return the points of a load that the VTN has with a start in `[begin_s, end_s)`, in unix time."""
+    def read_at(self, load: Load, like: MeterSeries, index: int) -> MeterSeries:
+        """Return the points of a load that the VTN has with a start in the interval of this point of `like`.
+
+        In its first second, if the interval has none.
+        """
         ...
 
     def register_ven(self, ven: str) -> None:
@@ -46,11 +99,14 @@ class Wire(Protocol):
         ...
 
     def register_load(self, load: UnregisteredLoad) -> str:
-        """Register a load, unless it is registered already, and return the VTN's id of its resource."""
+        """Register a load, unless it is registered already, and return the VTN's id of its resource.
+
+        It may be called again for a load of which an earlier answer was lost: no second resource may come of it.
+        """
         ...
 
     def knows(self, load: Load) -> bool:
-        """Whether the VTN lists the resource of a load."""
+        """Whether the VTN has the resource of a load; tells a VTN without it from one that cannot be read."""
         ...
 
 
@@ -72,8 +128,18 @@ class OpenWire(Wire, Protocol):
         """How much the VTN was found to take at a time."""
         ...
 
+    def prepare_registration(self) -> str | None:
+        """Create what the VTN needs for all loads; returns what its operator has to do instead, if anything.
+
+        Raises `ConfigurationError` as `check` does, except for what its operator has to do.
+        """
+        ...
+
     def check(self) -> None:
-        """Make a small request; raises `ConfigurationError` if the VTN does not answer or refuses the token."""
+        """Make a small request; raises `ConfigurationError` if the VTN does not answer or refuses the token.
+
+        So it does if the VTN lacks what an upload needs.
+        """
         ...
 
     def with_few_attempts(self) -> Self:

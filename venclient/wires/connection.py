@@ -2,9 +2,12 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from copy import copy
 from types import TracebackType
 from typing import Self, TypedDict
+
+import requests
 
 from venclient.errors import (
     ConfigurationError,
@@ -16,7 +19,7 @@ from venclient.errors import (
 )
 from venclient.flow_control import OUTAGE_TIMES, ConcurrencyLimiter, Learned, OutageTimes, Retries
 from venclient.wires.auth import TokenSource
-from venclient.wires.http import HttpClient
+from venclient.wires.http import TRANSIENT, Call, HttpClient, require_done
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +63,10 @@ class VtnConnection(ABC):
         limiter: ConcurrencyLimiter | None = None,
         ca_file: str | None = None,
         allow_http: bool = False,
+        renew_on: Collection[int] = frozenset({401}),
     ) -> None:
         self.limiter = limiter or ConcurrencyLimiter()
-        self._http = HttpClient(base_url, tokens, ca_file=ca_file, allow_http=allow_http)
+        self._http = HttpClient(base_url, tokens, ca_file=ca_file, allow_http=allow_http, renew_on=renew_on)
         self._tokens = tokens
         self._timeout_s = timeout_s
         self._retries = Retries(
@@ -86,6 +90,10 @@ class VtnConnection(ABC):
     def _probe(self) -> None:
         """Make the smallest request that tells whether the VTN responds, without retries."""
 
+    @abstractmethod
+    def _probe_refused(self, error: PermanentError) -> None:
+        """Report that the VTN refuses the request of `_probe`."""
+
     @property
     def max_points(self) -> int:
         """See `Wire.max_points`."""
@@ -106,6 +114,11 @@ class VtnConnection(ABC):
         """How much the VTN was found to take at a time."""
         return self.limiter.learned
 
+    def prepare_registration(self) -> str | None:
+        """See `OpenWire.prepare_registration`; by default, a VTN that answers is enough."""
+        self.check()
+        return None
+
     def check(self) -> None:
         """Make a small request; raises `ConfigurationError` if the VTN is unreachable or refuses the token."""
         try:
@@ -117,8 +130,26 @@ class VtnConnection(ABC):
         except TransientError as error:
             log.warning("The VTN is there, but in trouble: %s", error)
         except PermanentError as error:
-            # Uploads do not need this call, which a VTN may lack, but a wrong base address looks the same.
-            log.warning("%s/resources is answered %s: is this the VTN's base address?", self.base_url, error)
+            self._probe_refused(error)
+
+    def require_token(self) -> None:
+        """Raise `ConfigurationError` if there is no token."""
+        try:
+            self._retries.call(self._tokens.token, max_attempts=FEW_ATTEMPTS)
+        except TokenServerError as error:
+            raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
+
+    def get_response(self, path: str) -> requests.Response:
+        """GET a path below the base address, and return the response, whose body is read; raises if there is none."""
+
+        def get() -> requests.Response:
+            response, content = self._http.exchange(Call("GET", path), self._timeout_s)
+            if response.status_code in TRANSIENT:
+                require_done(response, content)
+            return response
+
+        response, _ = self._retries.call(get, max_attempts=FEW_ATTEMPTS)
+        return response
 
     def with_few_attempts(self) -> Self:
         """The same wire for optional calls: three attempts each, and no waiting for an outage to end."""

@@ -112,6 +112,7 @@ class HttpClient:
         self.base_url = base_url.rstrip("/")
         self._tokens = tokens
         self._renew_on = renew_on
+        self._refused_fresh: set[str] = set()
         self._connect_timeout_s = limits.connect_s
         self._thread = local()
         self._sessions: list[Session] = []
@@ -184,9 +185,20 @@ class HttpClient:
     ) -> tuple[requests.Response, bytes]:
         request, tokens = self._prepare(call), call.tokens or self._tokens
         response, body = self._send(request, tokens, timeout_s, max_bytes, read)
-        if response.status_code in self._renew_on and tokens.renew(_token_in(request)):
+        if self._may_be_unknown(response.status_code, _token_in(request)) and tokens.renew(_token_in(request)):
             response, body = self._send(request, tokens, timeout_s, max_bytes, read)
+            if response.status_code in self._renew_on:
+                self._refused_fresh.add(_token_in(request))
+        if response.status_code in DONE:
+            self._refused_fresh.discard(_token_in(request))
         return response, body
+
+    def _may_be_unknown(self, status: int, token: str) -> bool:
+        """Whether a status may say that the VTN does not know a token any more.
+
+        A 403 does so at most once: of a fresh token it says that this client may not do this.
+        """
+        return status in self._renew_on and (status == 401 or token not in self._refused_fresh)
 
     def _send(
         self,

@@ -1,4 +1,4 @@
-"""Response bodies of the bulk VTN (contracts §3): read leniently, and accepted only if they match the request."""
+"""Answers of the bulk VTN (docs/interfaces.md §3): read leniently, and accepted only if they match the request."""
 
 from typing import Self
 

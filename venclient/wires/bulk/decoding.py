@@ -1,4 +1,4 @@
-"""Reading stored points back from the VTN, as series that can be compared with those of the file (contracts §3)."""
+"""Reading points back from the VTN (docs/interfaces.md §3), as series that can be compared with those of the file."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

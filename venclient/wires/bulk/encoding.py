@@ -1,4 +1,4 @@
-"""Encoding a chunk as the JSON body of the bulk endpoint (contracts §3).
+"""Encoding a chunk as the JSON body of the bulk endpoint (docs/interfaces.md §3).
 
 No Python object is created per point, as there may be billions. A body is laid out in one byte array, and the heads,
 values and tails of all points are each written to their positions by one numpy assignment (for values one for each text

@@ -1,4 +1,4 @@
-"""The body of `POST /resources` (contracts §3)."""
+"""The body of `POST /resources` (docs/interfaces.md §3)."""
 
 from typing import Any
 

@@ -1,5 +1,6 @@
-"""The calls of a bulk VTN (contracts §3)."""
+"""The calls of a bulk VTN (docs/interfaces.md §3)."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,6 +12,7 @@ import requests
 
 from venclient.errors import PermanentError, UnreadableAnswerError
 from venclient.models import Chunk, Load, MeterSeries, Receipt, Stored, UnregisteredLoad
+from venclient.wires import AnyPoints
 from venclient.wires.answers import excerpt
 from venclient.wires.auth import TokenSource
 from venclient.wires.bulk.answers import Anything, Resource, bulk_answer
@@ -22,12 +24,22 @@ from venclient.wires.connection import ConnectionOptions, VtnConnection
 from venclient.wires.http import Call, answer_of
 from venclient.wires.lenient_json import batches
 
+log = logging.getLogger(__name__)
+
 # Extends the timeout of a request by its points; no known VTN is slower.
 SLOWEST_POINTS_PER_SECOND = 500
 ITEMS = {"/report_data": "points", "/resources": "resources"}  # of the lists at these paths
 
 T = TypeVar("T")
 C = TypeVar("C")
+
+
+class BulkLayout(AnyPoints):
+    """The `Layout` of bulk requests."""
+
+    def request_bytes(self, _load: Load, chunk: Chunk) -> int:
+        """See `Layout.request_bytes`."""
+        return len(encode(chunk))
 
 
 class BulkWire(VtnConnection):
@@ -47,6 +59,7 @@ class BulkWire(VtnConnection):
         **options: Unpack[ConnectionOptions],
     ) -> None:
         super().__init__(base_url, tokens, **options)
+        self.layout = BulkLayout()
         self._batch_size = batch_size
         self._compression = compression or Compression(is_taken=False)
 
@@ -58,9 +71,11 @@ class BulkWire(VtnConnection):
         """See `Wire.read_back`."""
         return read_back(partial(self.points, load.vtn_resource_id), like)
 
-    def read_between(self, load: Load, begin_s: int, end_s: int) -> MeterSeries:
-        """See `Wire.read_between`."""
-        return read_between(partial(self.points, load.vtn_resource_id), begin_s, end_s)
+    def read_at(self, load: Load, like: MeterSeries, index: int) -> MeterSeries:
+        """See `Wire.read_at`; of an interval of 0 s, the first second."""
+        point = like.points(index, index + 1)
+        start_s, interval_s = int(point.start_s[0]), int(point.interval_s[0])
+        return read_between(partial(self.points, load.vtn_resource_id), start_s, start_s + max(interval_s, 1))
 
     def register_ven(self, ven: str) -> None:
         """See `Wire.register_ven`."""
@@ -102,7 +117,7 @@ class BulkWire(VtnConnection):
         return Receipt(points, (*failures, str(status)), time.monotonic() - started)
 
     def create_resource(self, resource: dict[str, Any]) -> str:
-        """Create a resource, unless it exists already, and return the VTN's id of it (contracts §3)."""
+        """Create a resource, unless it exists already, and return the VTN's id of it (docs/interfaces.md §3)."""
         try:
             body = orjson.dumps(resource)
         except orjson.JSONEncodeError as error:
@@ -187,6 +202,10 @@ class BulkWire(VtnConnection):
     def _probe(self) -> None:
         # No resource has this external id, so that the list is empty.
         self._get_list("/resources", {"external_resource_id": "-"}, Anything, _exhaust)
+
+    def _probe_refused(self, error: PermanentError) -> None:
+        # Uploads do not need this call, which a VTN may lack, but a wrong base address looks the same.
+        log.warning("%s/resources is answered %s: is this the VTN's base address?", self.base_url, error)
 
 
 def _exhaust(batches: Iterator[list[Anything]]) -> None:

@@ -1,0 +1,97 @@
+"""Where a ledger may be, and what is told of one that cannot be used."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.sites import load_of
+from venclient.errors import ConfigurationError
+from venclient.ledger import Ledger, Writer
+from venclient.reports.status import read_statuses
+
+VTN = "http://vtn.example/openadr3"
+LOAD = replace(load_of("meter_1", "load_0"), ven="Aalborg", vtn_resource_id="vtn-1")
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[Ledger]:
+    """The ledger of a run that may write for the load of these tests."""
+    with Ledger(url, VTN) as ledger, ledger.leased(["Aalborg"], Writer("run", "A test's run")):
+        yield ledger
+
+
+def test_a_ledger_that_cannot_be_opened_ends_the_run_and_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("this is no database, " * 100)
+    with pytest.raises(ConfigurationError, match=r"Ledger .*ledger\.db cannot be .* set the ledger right"):
+        Ledger(str(tmp_path / "ledger.db"), VTN)
+
+
+def test_a_password_in_the_address_is_never_shown() -> None:
+    with pytest.raises(ConfigurationError) as failure:
+        Ledger("postgresql+psycopg://upload:hunter2@127.0.0.1:1/ledger?connect_timeout=1", VTN)
+    assert "hunter2" not in str(failure.value)
+    assert "upload:***@127.0.0.1" in str(failure.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "nonsense://x/y", "oracle://x"], ids=str)
+def test_a_database_that_the_ledger_cannot_use_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Ledger(url, VTN)
+
+
+def test_a_path_of_any_characters_is_one_and_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "we?ird #1 %20.db"
+    with _opened(str(path)) as ledger:
+        ledger.settle(LOAD, "done")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert read_statuses(str(path), VTN)["vtn-1"].state == "done"
+
+
+@pytest.mark.parametrize(
+    "name", ["file/ledger.db", "folder", "x" * 5000, ":memory:", "sqlite://", "postgresql://a@:x/y"]
+)
+def test_a_place_where_no_ledger_can_be_is_told(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigurationError):
+        Ledger(name, VTN)
+
+
+def test_standings_need_no_address_where_there_is_one_vtn_and_make_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    assert read_statuses(str(path), None) == {}
+    assert not path.exists()
+    with _opened(str(path)) as ledger:
+        ledger.settle(LOAD, "failed", "why")
+    assert read_statuses(str(path), None)["vtn-1"].error == "why"
+    with Ledger(str(path), VTN + "/second"):
+        pass
+    with pytest.raises(ConfigurationError, match="several VTNs"):
+        read_statuses(str(path), None)
+
+
+def test_standings_without_an_address_are_of_the_only_vtn_whatever_its_wire(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger.db")
+    with Ledger(path, VTN, wire="openadr-3.1") as ledger, ledger.leased(["Aalborg"], Writer("run", "A run")):
+        ledger.settle(LOAD, "failed", "why")
+    assert read_statuses(path, None)["vtn-1"].error == "why"
+    with Ledger(path, VTN):
+        pass
+    with pytest.raises(ConfigurationError, match=rf"several VTNs.*: {VTN} \(openadr-3\.1\), {VTN}$"):
+        read_statuses(path, None)
+
+
+def test_a_ledger_that_is_being_made_knows_no_load_and_another_database_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as db:
+        for made in ("PRAGMA journal_mode=WAL", "CREATE TABLE vtns (vtn_id, base_url)"):
+            db.execute(made)
+            assert read_statuses(str(path), None) == {}
+        db.execute("CREATE TABLE of_another (x)")
+    with pytest.raises(ConfigurationError, match=r"another program's database .* of_another"):
+        read_statuses(str(path), None)

@@ -1,0 +1,59 @@
+"""A VTN that was set up anew, and gives the ids of reports to others: nothing is overwritten or mixed up."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from tests.sites import Site
+from tests.standard_site import assert_stored, registered, reports_of, upload, verified
+from tests.standard_vtn import StandardVtn
+
+NewSite = Callable[..., Site]
+
+
+def test_a_vtn_that_was_set_up_anew_and_gives_the_same_ids_again_gets_everything_and_mixes_nothing_up(
+    tmp_path: Path, new_site: NewSite
+) -> None:
+    site = new_site(loads=3, points=300)
+    with StandardVtn(tmp_path / "vtn.db") as vtn:
+        vtn.prepare()
+        registered(site, vtn)
+        upload(site, vtn)
+        reports = {report.id: report for report in reports_of(site, vtn)}
+        # As a VTN that counts from 0 again would: the ids are there, of other reports.
+        ids, others = list(reports), [*list(reports)[1:], *list(reports)[:1]]
+        for report_id, other in zip(ids, others, strict=True):
+            vtn.tamper(
+                "UPDATE objects SET name = ?, content = ? WHERE id = ? AND type = 'REPORT'",
+                reports[other].name,
+                msgspec.json.encode(reports[other].content).decode(),
+                report_id,
+            )
+        for load in site.loads:
+            site.append(load, 24)
+        upload(site, vtn)
+        assert_stored(site, vtn)
+
+
+def test_after_a_reset_of_the_vtn_ids_of_before_overwrite_nothing_in_later_runs(
+    tmp_path: Path, new_site: NewSite
+) -> None:
+    site = new_site(loads=2, points=900)
+    with StandardVtn(tmp_path / "vtn.db") as vtn:
+        vtn.prepare()
+        registered(site, vtn)
+        upload(site, vtn)
+        ids = [report.id for report in reports_of(site, vtn)]
+        for report_id in ids:
+            vtn.delete_report(report_id)
+        site.append(site.loads[0], 5)
+        upload(site, vtn)  # sends February of one load, to a VTN that has nothing
+        (february,) = reports_of(site, vtn)
+        old = next(iter(set(ids) - {february.id}))
+        # The VTN gives an id again that was January's.
+        vtn.tamper("UPDATE objects SET id = ? WHERE id = ? AND type = 'REPORT'", old, february.id)
+        verified(site, vtn, repair=True)
+        upload(site, vtn)
+        assert_stored(site, vtn)
+        assert {verdict.state for verdict in verified(site, vtn)} == {"equal"}

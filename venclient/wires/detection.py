@@ -1,0 +1,22 @@
+"""Finding out what a VTN speaks, from the calls that it has."""
+
+from collections.abc import Callable
+
+BULK_CALL = "/report_data/bulk"
+PROGRAMS = "/programs?skip=0&limit=1"
+RESOURCES = "/resources?skip=0&limit=1"  # in 3.0.1, resources are below their vens
+ABSENT = frozenset({404, 501})
+# Of a call that only takes POST.
+PRESENT = frozenset({200, 400, 405, 415, 422})
+
+
+def detected_wire(status_of: Callable[[str], int]) -> str | None:
+    """Return the name of the wire, as `VTN_WIRE` has it; None if it is none that is known.
+
+    `status_of`: GETs a path below the base address, and returns the status.
+    """
+    if status_of(BULK_CALL) in PRESENT:
+        return "bulk"
+    if status_of(PROGRAMS) != 200:
+        return None
+    return "openadr-3.0.1" if status_of(RESOURCES) in ABSENT else "openadr-3.1"

@@ -1,0 +1,138 @@
+"""The standard calls of OpenADR 3, without what they are for: paging, retries, and whose token is sent."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import orjson
+
+from venclient.errors import PermanentError, TransientError
+from venclient.wires.auth import TokenSource
+from venclient.wires.connection import VtnConnection
+from venclient.wires.http import Call, answer_of
+from venclient.wires.lenient_json import batches
+
+PAGE = 50  # the most that the published API lets a client ask for
+PAGE_TIME_S = 75.0  # more for a page of reports: of an hourly month each, at 500 points/s
+NAME_TAKEN = 409
+# A report of 1 MB comes back indented, in three times as many bytes.
+MAX_ANSWER_BYTES = 16 * 2**20
+MAX_PAGE_BYTES = 512 * 2**20
+SLOWEST_POINTS_PER_SECOND = 500
+# Statuses that a list request cannot cause.
+NOT_OF_LISTS = frozenset({400, 404, 409, 413, 415})
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Object(msgspec.Struct):
+    """An object of the VTN that has an id and perhaps a name."""
+
+    id: str | int
+
+    @property
+    def object_id(self) -> str:
+        """The VTN's id."""
+        return str(self.id)
+
+
+class StandardCalls(VtnConnection):
+    """Calls of a VTN that follows the published API, with retries."""
+
+    def write(
+        self, method: str, path: str, body: bytes | None, tokens: TokenSource, shape: Any = Any, points: int = 0
+    ) -> Any:
+        """Make one request with a body, without retries, and return its answer as a `shape` that `msgspec` knows."""
+        timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
+        call = Call(method, path, body=body, tokens=tokens)
+        return answer_of(*self._http.exchange(call, timeout_s, MAX_ANSWER_BYTES), shape)
+
+    def attempt(self, call: Callable[[], T]) -> T:
+        """Make a call that is not about points, and may be repeated, with retries."""
+        result, _ = self._retries.call(call)
+        return result
+
+    def create(
+        self, path: str, body: Mapping[str, object], tokens: TokenSource, find: Callable[[], str | None]
+    ) -> str | None:
+        """Create an object, and return the VTN's id of it; None if its name is taken by one that `find` does not find.
+
+        `find`: returns the id of the object if it exists; asked before a further attempt, as the answer to the one
+        before may have been lost.
+        """
+        try:
+            encoded = orjson.dumps(body)
+        except orjson.JSONEncodeError as error:
+            raise PermanentError(f"No JSON can say this: {error}. Correct the resources row") from error
+        found: list[str | None] = []
+
+        def look() -> None:
+            found.append(find() if found else None)
+
+        def create() -> str:
+            created: str = found[-1] or self.write("POST", path, encoded, tokens, Object).object_id
+            return created
+
+        try:
+            object_id, _ = self._retries.call(create, before_each=look)
+        except PermanentError as error:
+            if error.status != NAME_TAKEN:
+                raise
+            return find()
+        return object_id
+
+    def get(self, path: str, tokens: TokenSource, shape: Any) -> Any:
+        """Read one object, as a `shape` that `msgspec` knows."""
+        return self.attempt(lambda: self.write("GET", path, None, tokens, shape))
+
+    def pages(
+        self, path: str, params: Mapping[str, str], tokens: TokenSource, shape: type[T], keep: Callable[[T], R]
+    ) -> Iterator[R]:
+        """Yield what `keep` makes of each object of a list, page by page; `shape` has the field `id`.
+
+        A page may begin with objects of the one before, if some were added, and a VTN may ignore `skip`: the list ends
+        with a page that is not full, or that has nothing new.
+        """
+        seen: set[str] = set()
+        skip = 0
+        while True:
+            page = self._page(path, {**params, "skip": str(skip), "limit": str(PAGE)}, tokens, shape, keep)
+            new = [(object_id, kept) for object_id, kept in page if object_id not in seen]
+            yield from (kept for _, kept in new)
+            seen.update(object_id for object_id, _ in new)
+            skip += len(page)
+            if len(page) < PAGE or not new:
+                return
+
+    def _page(
+        self, path: str, params: Mapping[str, str], tokens: TokenSource, shape: type[T], keep: Callable[[T], R]
+    ) -> list[tuple[str, R]]:
+        def collect(parts: Iterator[bytes]) -> list[tuple[str, R]]:
+            try:
+                return [
+                    (str(each.id), keep(each))  # type: ignore[attr-defined]  # every shape has an id
+                    for batch in batches(parts, shape, MAX_ANSWER_BYTES)
+                    for each in batch
+                ]
+            except msgspec.ValidationError as error:
+                raise PermanentError(f"What the VTN lists at {path} cannot be read: {error}") from None
+
+        call = Call("GET", path, params, tokens=tokens)
+
+        def read() -> list[tuple[str, R]]:
+            try:
+                return self._http.read(call, self._timeout_s + PAGE_TIME_S, collect, MAX_PAGE_BYTES)
+            except PermanentError as error:
+                # Probably from a proxy.
+                if error.status in NOT_OF_LISTS:
+                    raise TransientError(str(error), error.status) from error
+                raise
+
+        return self.attempt(read)
+
+
+def segment(object_id: str) -> str:
+    """An id as a segment of a path."""
+    return quote(object_id, safe="")

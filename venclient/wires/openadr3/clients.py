@@ -1,0 +1,134 @@
+"""Who uploads: one client for all VENs, as an aggregator, or one client for each VEN."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Protocol
+
+from venclient.errors import ConfigurationError, PermanentError
+from venclient.ven_names import normal_form
+from venclient.wires.auth import TokenSource
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client of the VTN. `ven_name`: the name of its ven, if it has none yet."""
+
+    client_id: str
+    tokens: TokenSource
+    ven_name: str
+
+
+class Clients(Protocol):
+    """The clients that upload."""
+
+    @property
+    def tokens(self) -> TokenSource:
+        """Tokens for requests that belong to no VEN."""
+
+    def of(self, ven: str) -> Client:
+        """Return the client that uploads for a VEN; raises `PermanentError` if it has none."""
+
+    def cut(self) -> None:
+        """Abort fetches of tokens, and make no others."""
+
+
+class Aggregator:
+    """One client for all VENs, whose only ven object holds the resources of all of them."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def tokens(self) -> TokenSource:
+        """See `Clients.tokens`."""
+        return self._client.tokens
+
+    def of(self, _ven: str) -> Client:
+        """See `Clients.of`."""
+        return self._client
+
+    def cut(self) -> None:
+        """See `Clients.cut`."""
+        self._client.tokens.cut()
+
+
+class ClientPerVen:
+    """A client for each VEN, opened when it is first needed; `openers`: by the VEN's name, at least one."""
+
+    def __init__(self, openers: Mapping[str, Callable[[], Client]]) -> None:
+        self._openers = {normal_form(ven): opener for ven, opener in openers.items()}
+        self._opened: dict[str, Client] = {}
+        self._lock = Lock()
+        self.tokens: TokenSource = _TokensOfAny(self, list(self._openers))
+
+    def of(self, ven: str) -> Client:
+        """See `Clients.of`."""
+        name = normal_form(ven)
+        if name not in self._openers:
+            raise PermanentError(f"VEN '{ven}' has no client").advised("ven without client")
+        with self._lock:
+            if name not in self._opened:
+                client = self._openers[name]()
+                self._opened[name] = replace(client, tokens=_TokensOfOne(client.tokens))
+            return self._opened[name]
+
+    def cut(self) -> None:
+        """See `Clients.cut`."""
+        with self._lock:
+            clients = list(self._opened.values())
+        for client in clients:
+            client.tokens.cut()
+
+
+class _TokensOfOne:
+    """The tokens of one client among others: if the token server refuses it, only its VEN fails."""
+
+    def __init__(self, tokens: TokenSource) -> None:
+        self._tokens = tokens
+        self.renew, self.cut = tokens.renew, tokens.cut
+
+    def token(self) -> str:
+        """See `TokenSource.token`; raises `PermanentError` if the token server refuses the client."""
+        try:
+            return self._tokens.token()
+        except ConfigurationError as error:
+            raise PermanentError(str(error)) from error
+
+    def scopes(self) -> frozenset[str] | None:
+        """See `TokenSource.scopes`; raises as `token` does."""
+        self.token()
+        return self._tokens.scopes()
+
+
+class _TokensOfAny:
+    """The tokens of the first of several clients that gets any; `ConfigurationError` if none does."""
+
+    def __init__(self, clients: ClientPerVen, vens: Sequence[str]) -> None:
+        self._clients = clients
+        self._vens = vens
+        self.cut = clients.cut
+
+    def token(self) -> str:
+        """See `TokenSource.token`."""
+        return self._first().token()
+
+    def renew(self, refused: str) -> bool:
+        """See `TokenSource.renew`."""
+        return self._first().renew(refused)
+
+    def scopes(self) -> frozenset[str] | None:
+        """See `TokenSource.scopes`."""
+        return self._first().scopes()
+
+    def _first(self) -> TokenSource:
+        refusal = ""
+        for ven in self._vens:
+            tokens = self._clients.of(ven).tokens
+            try:
+                tokens.token()
+            except PermanentError as error:
+                refusal = refusal or str(error)
+            else:
+                return tokens
+        raise ConfigurationError(refusal)

@@ -1,0 +1,72 @@
+"""Reports that the VTN lists: looked for by name, as no call finds a report by its name, its resource or its time."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from threading import Lock
+from typing import Self
+
+from cachetools import LRUCache
+
+VENS_KEPT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A report in a list. `digest`: of its points, None if they cannot be decoded; `created`: as the VTN writes it."""
+
+    report_id: str
+    name: str
+    digest: bytes | None
+    created: str
+
+
+Listing = Mapping[str, Sequence[Listed]]  # reports by name, the oldest first
+
+
+class Listings:
+    """The latest list of each VEN's reports. Threads that need one at the same time wait for it and share it.
+
+    `fetch`: lists the reports of a VEN.
+    """
+
+    def __init__(self, fetch: Callable[[str], Sequence[Listed]]) -> None:
+        self._fetch = fetch
+        self._latest: LRUCache[str, tuple[float, Listing]] = LRUCache(VENS_KEPT)
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
+        self._lock = Lock()
+
+    def by(self, fetch: Callable[[str], Sequence[Listed]]) -> Self:
+        """Return the same with another `fetch`."""
+        other = copy(self)
+        other._fetch = fetch
+        return other
+
+    def of(self, ven: str, since: float | None = None) -> Listing:
+        """Return a list of the VEN's reports that was begun after `since` (monotonic time); None: the first of a run.
+
+        Each VEN's first list shows what was there before the run; another is only needed to learn what became of a
+        request.
+        """
+        with self._lock:
+            ven_lock = self._locks[ven]
+        with ven_lock:
+            with self._lock:
+                latest = self._latest.get(ven)
+            if latest is not None and (since is None or latest[0] > since):
+                return latest[1]
+            begun = time.monotonic()
+            listing = _by_name(self._fetch(ven))
+            with self._lock:
+                self._latest[ven] = begun, listing
+            return listing
+
+
+def _by_name(listed: Sequence[Listed]) -> Listing:
+    by_name: dict[str, list[Listed]] = defaultdict(list)
+    for each in listed:
+        by_name[each.name].append(each)
+    # Times are texts of one form, which sort by time; without any, the order of the list stays.
+    return {name: sorted(reports, key=lambda report: report.created) for name, reports in by_name.items()}

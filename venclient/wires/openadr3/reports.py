@@ -1,0 +1,288 @@
+"""The reports of a VTN: requests that write, delete, list and read them, and what is kept of them between runs."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from threading import Lock
+from typing import Annotated, Any, Protocol, Self, TypeVar
+
+import msgspec
+from cachetools import LRUCache
+
+from venclient.errors import NotFoundError, PermanentError, RejectedError, TooLargeError, TransientError
+from venclient.models import Load, StoredReport
+from venclient.wires.auth import TokenSource
+from venclient.wires.openadr3.calls import StandardCalls, segment
+from venclient.wires.openadr3.clients import Clients
+from venclient.wires.openadr3.decoding import Report
+from venclient.wires.openadr3.encoding import ReportPoints
+from venclient.wires.openadr3.events import ReportEvent
+from venclient.wires.openadr3.form import Form
+from venclient.wires.openadr3.layout import ReportLayout, client_name, report_name
+from venclient.wires.openadr3.listings import Listed, Listing, Listings
+from venclient.wires.openadr3.periods import length_of
+
+LOADS_KNOWN = 100
+TOO_LARGE, UNSUPPORTED = 413, 415
+POINTS_REFUSED = frozenset({400, 422})
+LENGTH_LIMIT = "length limit"  # in the 400 of a server whose limit the body exceeds
+
+
+T = TypeVar("T")
+Nothing = Annotated[list[Any], msgspec.Meta(max_length=0)]
+
+
+class ReportState(Protocol):
+    """What a wire keeps of reports between runs."""
+
+    def of_load(self, load: Load) -> Mapping[str, StoredReport]:
+        """Return what is kept of a load's reports, by period."""
+
+    def begin(self, load: Load, period: str, report: StoredReport) -> None:
+        """Keep this of a report that is about to be written; raises `BusyError` if this run may not any more."""
+
+    def forget(self, load: Load, period: str) -> None:
+        """Keep nothing of the report of a period any more."""
+
+    def mark_all_unknown(self) -> None:
+        """Keep of no report any more which one it is."""
+
+    def of_vtn(self, name: str) -> StoredReport | None:
+        """Return what is kept under this name of the VTN as a whole."""
+
+    def keep_of_vtn(self, name: str, report: StoredReport) -> None:
+        """Keep this under a name of the VTN as a whole."""
+
+
+class NothingKept:
+    """The `ReportState` of a wire that stores no reports."""
+
+    def of_load(self, _load: Load) -> Mapping[str, StoredReport]:
+        """Nothing."""
+        return {}
+
+    def begin(self, load: Load, period: str, report: StoredReport) -> None:
+        """Do nothing."""
+
+    def forget(self, load: Load, period: str) -> None:
+        """Do nothing."""
+
+    def mark_all_unknown(self) -> None:
+        """Do nothing."""
+
+    def of_vtn(self, _name: str) -> None:
+        """Nothing."""
+
+    def keep_of_vtn(self, name: str, report: StoredReport) -> None:
+        """Do nothing."""
+
+
+class Reports:
+    """The reports of all loads at one VTN; thread-safe."""
+
+    def __init__(
+        self,
+        calls: StandardCalls,
+        clients: Clients,
+        event: ReportEvent,
+        layout: ReportLayout,
+        state: ReportState,
+    ) -> None:
+        self._calls = calls
+        self._clients = clients
+        self._event = event
+        self._layout = layout
+        self._state = state
+        self._listings = Listings(self._fetch)
+        self._known: LRUCache[str, dict[str, StoredReport]] = LRUCache(LOADS_KNOWN)
+        self._unknown_since: dict[tuple[str, str], float] = {}
+        self._deleted: set[tuple[str, str]] = set()
+        self._trusted: dict[str, bool] = {}  # by VEN
+        self._listed_since: float | None = None  # monotonic time, before which no list counts
+        self._lock = Lock()
+
+    def by(self, calls: StandardCalls, event: ReportEvent, layout: ReportLayout) -> Self:
+        """Return the same with other calls, such as those that are attempted less often."""
+        other = copy(self)
+        other._calls, other._event, other._layout = calls, event, layout
+        other._listings = self._listings.by(other._fetch)
+        return other
+
+    def known(self, load: Load) -> Mapping[str, StoredReport]:
+        """What is known of a load's reports, by period; nobody else writes them during a run."""
+        with self._lock:
+            found = self._known.get(load.vtn_resource_id)
+        if found is None:
+            found = dict(self._state.of_load(load))
+            with self._lock:
+                found = self._known.setdefault(load.vtn_resource_id, found)
+        return dict(found)
+
+    def begin(self, load: Load, period: str, report_id: str) -> None:
+        """Keep that a report is about to be replaced or, with an empty id, created.
+
+        Until that is acknowledged, its outcome is unknown, and a report that is there has the event and form as before.
+        """
+        if report_id:
+            before = self.known(load).get(period, StoredReport("", self.event_id, b""))
+            begun = replace(before, report_id=report_id)
+        else:
+            begun = self.remember(load, period, "")
+        self._state.begin(load, period, begun)
+
+    def remember(self, load: Load, period: str, report_id: str) -> StoredReport:
+        """Know the id of a period's report from now on, and return what is to be kept of it."""
+        form = self._layout.form()
+        report = StoredReport(report_id, form.event.event_id, self._layout.digest(form, load))
+        with self._lock:
+            if load.vtn_resource_id in self._known:
+                self._known[load.vtn_resource_id][period] = report
+        return report
+
+    def forget(self, load: Load, period: str) -> None:
+        """Keep nothing of a period's report, which was deleted."""
+        self._state.forget(load, period)
+        with self._lock:
+            self._deleted.add((load.vtn_resource_id, period))
+            self._known.get(load.vtn_resource_id, {}).pop(period, None)
+
+    def unknown_since(self, load: Load, period: str) -> float | None:
+        """When (monotonic time) the outcome of a creation became unknown; None if that was before this run."""
+        with self._lock:
+            return self._unknown_since.get((load.vtn_resource_id, period))
+
+    def outcome_unknown(self, load: Load, period: str) -> float:
+        """Note that the VTN may have stored a report or not, as of now; returns the (monotonic) time."""
+        now = time.monotonic()
+        with self._lock:
+            self._unknown_since[load.vtn_resource_id, period] = now
+        return now
+
+    @property
+    def event_id(self) -> str:
+        """The event that reports are for now."""
+        return self._layout.form().event.event_id
+
+    def write(self, method: str, path: str, body: bytes, tokens: TokenSource, points: int) -> Report:
+        """Make one request with a report, without retries.
+
+        Raises `RejectedError` if the VTN may have refused a single point of it.
+        """
+        try:
+            report: Report = self._calls.write(method, path, body, tokens, Report, points)
+        except PermanentError as error:
+            if error.status == TOO_LARGE or (error.status in POINTS_REFUSED and LENGTH_LIMIT in str(error)):
+                message = f"{error}. The report has {len(body):,} bytes"
+                raise TooLargeError(message, error.status).advised("report too large") from error
+            if error.status == UNSUPPORTED:
+                raise TransientError(str(error), error.status) from error  # it is JSON, as every other
+            if error.status in POINTS_REFUSED:
+                raise RejectedError(str(error), error.status) from error
+            raise
+        return report
+
+    def delete(self, report_id: str, tokens: TokenSource) -> bool:
+        """Delete a report; returns False if this client may not."""
+        try:
+            self._calls.attempt(lambda: self._calls.write("DELETE", f"/reports/{segment(report_id)}", None, tokens))
+        except NotFoundError:
+            return True
+        except PermanentError:
+            return False
+        return True
+
+    def read(self, load: Load, period: str, report_id: str) -> ReportPoints | None:
+        """Read the report of a period; None if it does not exist, or holds nothing that can be decoded."""
+        try:
+            # Some VTNs answer for the report of another client with an empty list.
+            tokens = self._clients.of(load.ven).tokens
+            found = self._calls.get(f"/reports/{segment(report_id)}", tokens, Report | Nothing)
+        except NotFoundError:
+            found = []
+        # A VTN that was set up anew may have given the id to another report.
+        is_ours = isinstance(found, Report) and found.report_name == report_name(load, period)
+        with self._lock:
+            self._trusted.setdefault(load.ven, is_ours)
+        if not isinstance(found, Report) or not is_ours:
+            return None
+        try:
+            points: ReportPoints = found.points(self._layout.form().event.payload_type)
+        except ValueError:
+            return None
+        return points
+
+    def trusts(self, load: Load, period: str, report_id: str) -> bool:
+        """Whether the VTN still has what is known of a VEN's reports, as a first look at one of them shows.
+
+        If it does not, nothing is known any more of any report: a VTN that was set up anew may give the same ids to
+        others, which must not be overwritten.
+        """
+        with self._lock:
+            is_trusted = self._trusted.get(load.ven)
+        if is_trusted is None:
+            self.read(load, period, report_id)
+            with self._lock:
+                is_trusted = self._trusted[load.ven]
+        if not is_trusted:
+            self.distrust()
+            with self._lock:
+                self._trusted[load.ven] = True  # what is known from now on was seen in this run
+        known = self.known(load).get(period)  # another thread may have found out meanwhile
+        return known is not None and known.report_id == report_id
+
+    def distrust(self) -> None:
+        """Know nothing of any report any more: all that is needed is listed again."""
+        self._state.mark_all_unknown()
+        with self._lock:
+            self._known.clear()
+            self._listed_since = time.monotonic()
+
+    def attempt(self, call: Callable[[], T]) -> T:
+        """Make a call with retries."""
+        return self._calls.attempt(call)
+
+    def listing(self, ven: str, since: float | None = None) -> Listing:
+        """The VEN's reports at the VTN: see `Listings.of`."""
+        with self._lock:
+            if self._listed_since is not None:
+                since = max(since or 0.0, self._listed_since)
+        return self._listings.of(ven, since)
+
+    def listed_periods(self, load: Load) -> set[str]:
+        """The periods of a load's reports that the VTN had at the beginning of the run, without those deleted since."""
+        prefix = f"{load.vtn_resource_id}."
+        names = (name.removeprefix(prefix) for name in self.listing(load.ven) if name.startswith(prefix))
+        listed = {name for name in names if length_of(name) is not None}
+        with self._lock:
+            return {period for period in listed if (load.vtn_resource_id, period) not in self._deleted}
+
+    def ids_of(self, load: Load, period: str) -> Sequence[str]:
+        """The ids of all reports of a period, as they are known or listed."""
+        known = self.known(load).get(period)
+        if known is not None and known.report_id and self.trusts(load, period, known.report_id):
+            return [known.report_id]
+        return [each.report_id for each in self.listing(load.ven).get(report_name(load, period), ())]
+
+    def require_event(self, tokens: TokenSource) -> None:
+        """Raise `ConfigurationError` if the event of the reports does not exist any more."""
+        self._event.require(tokens)
+
+    def _fetch(self, ven: str) -> list[Listed]:
+        form, name = self._layout.form(), client_name(ven)
+        params = {"eventID": form.event.event_id, "clientName": name}
+        keep: Callable[[Report], Listed | None] = partial(_listed, form, name)
+        listed = self._calls.pages("/reports", params, self._clients.of(ven).tokens, Report, keep)
+        return [each for each in listed if each is not None]
+
+
+def _listed(form: Form, client_name: str, report: Report) -> Listed | None:
+    """What is needed of a report; None for one of another client or event, which a VTN may list as well."""
+    if report.client_name != client_name or str(report.event_id) != form.event.event_id or not report.report_name:
+        return None
+    try:
+        digest = report.points(form.event.payload_type).digest()
+    except ValueError:
+        digest = None
+    return Listed(report.report_id, report.report_name, digest, report.created or "")

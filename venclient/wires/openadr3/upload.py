@@ -1,0 +1,170 @@
+"""Storing one report: created once and then replaced, whatever became of earlier requests (docs/other-vtns.md)."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from venclient.errors import (
+    NotFoundError,
+    PermanentError,
+    RejectedError,
+    ThrottledError,
+    TokenServerError,
+    TransientError,
+    UnauthorizedError,
+    UnreadableAnswerError,
+)
+from venclient.models import Load, StoredReport
+from venclient.wires.auth import TokenSource
+from venclient.wires.openadr3.calls import NAME_TAKEN, segment
+from venclient.wires.openadr3.decoding import Report
+from venclient.wires.openadr3.reports import Reports
+
+# After these, the VTN has not stored anything. After any other error it may have.
+NOT_STORED = (UnauthorizedError, ThrottledError, TokenServerError)
+# A VTN that says so many times that a name is taken, and lists no report of it, or that something is missing, and has
+# the event, means it.
+TIMES_REFUSED = 5
+EVENT_MAY_BE_GONE = frozenset({400, 404, NAME_TAKEN})
+
+
+@dataclass(frozen=True, slots=True)
+class ReportBody:
+    """A report to store, and the digest of its points, by which the answer is checked."""
+
+    load: Load
+    period: str
+    name: str
+    body: bytes
+    digest: bytes
+    points: int
+
+
+class ReportUpload:
+    """Stores one report. `stored`: what is known of the report of this period, None if nothing is.
+
+    `report_id`: once it is stored; `is_stored`: whether `look` has found it there, as it is to be.
+    """
+
+    def __init__(
+        self, reports: Reports, report: ReportBody, stored: StoredReport | None, tokens: TokenSource, payload_type: str
+    ) -> None:
+        self._reports = reports
+        self._report = report
+        self._tokens = tokens
+        self._payload_type = payload_type
+        self.report_id = stored.report_id if stored else ""
+        self._is_known = bool(self.report_id) and reports.trusts(report.load, report.period, self.report_id)
+        # Of a creation whose outcome is unknown; without one, what the VTN had at the beginning of the run is enough.
+        self._unknown_since = reports.unknown_since(report.load, report.period)
+        self._is_moving = stored is not None and stored.event_id != reports.event_id
+        self._is_outdated = False  # what is there cannot be replaced: it is deleted, and created anew
+        self._may_lack_event = False
+        self._times_refused = 0
+        self.is_stored = False
+
+    def look(self) -> None:
+        """Find out what a request needs to know, with requests of its own; called before each attempt.
+
+        If the VTN has several reports of this name, the oldest stays.
+        """
+        if self._may_lack_event:
+            self._reports.require_event(self._tokens)
+            self._may_lack_event = False
+        if self._is_outdated:
+            self._delete_outdated()
+        if self._is_known:
+            return
+        found = self._reports.listing(self._report.load.ven, self._unknown_since).get(self._report.name, ())
+        self._is_known = True
+        if not found and self._times_refused >= TIMES_REFUSED:
+            raise PermanentError(f"The report name {self._report.name} is taken by another client", NAME_TAKEN)
+        for number, other in enumerate(found):
+            if number and not self._reports.delete(other.report_id, self._tokens):
+                self._reports.attempt(partial(self._put, other.report_id))  # at least it says the same
+        self.report_id = found[0].report_id if found else ""
+        if found:
+            self.is_stored = found[0].digest == self._report.digest
+
+    def send(self) -> int:
+        """Create or replace the report, and return the status, once the VTN has all of its points as they were sent."""
+        if self.is_stored:
+            return 200
+        if not self.report_id:
+            return self._post()
+        self._reports.begin(self._report.load, self._report.period, self.report_id)
+        try:
+            report = self._exchange("PUT", f"/reports/{segment(self.report_id)}")
+        except NotFoundError as error:
+            # Deleted, or the VTN was set up anew, or is in trouble: its list tells, before another is created.
+            self._reports.distrust()
+            self.report_id = ""
+            self._look_again()
+            raise TransientError(str(error), error.status) from error
+        except RejectedError as error:
+            if not self._is_moving:
+                raise
+            # Some VTNs do not let a report change its event.
+            self._is_outdated = True
+            raise TransientError(str(error), error.status) from error
+        if not report.is_described_as(self._payload_type):
+            # Some VTNs keep the descriptors that a report was created with.
+            self._is_outdated = True
+            raise UnreadableAnswerError("The answer describes the points as before", 200)
+        return 200
+
+    def require_event(self, error: PermanentError) -> None:
+        """Raise `ConfigurationError` if the error is of an event that does not exist any more."""
+        if error.status in EVENT_MAY_BE_GONE:
+            self._reports.require_event(self._tokens)
+
+    def _delete_outdated(self) -> None:
+        if not self._reports.delete(self.report_id, self._tokens):
+            raise PermanentError(
+                f"Report {self.report_id} keeps what it was created with, and this client may not delete it. Ask the "
+                "VTN's operator to"
+            )
+        self._is_outdated, self._is_moving, self.report_id = False, False, ""
+
+    def _post(self) -> int:
+        self._reports.begin(self._report.load, self._report.period, "")
+        try:
+            report = self._exchange("POST", "/reports")
+        except NOT_STORED:
+            raise
+        except NotFoundError as error:
+            self._may_lack_event = True
+            self._times_refused += 1
+            if self._times_refused > TIMES_REFUSED:
+                raise
+            raise TransientError(str(error), error.status) from error
+        except TransientError:
+            self._times_refused = 0
+            self._look_again()
+            raise
+        except PermanentError as error:
+            if error.status != NAME_TAKEN:
+                raise
+            self._times_refused += 1
+            self._may_lack_event = True
+            self._look_again()
+            raise TransientError(str(error), error.status) from error
+        self.report_id = report.report_id
+        return 201
+
+    def _look_again(self) -> None:
+        self._is_known = False
+        self._unknown_since = self._reports.outcome_unknown(self._report.load, self._report.period)
+
+    def _put(self, report_id: str) -> int:
+        self._exchange("PUT", f"/reports/{segment(report_id)}")
+        return 200
+
+    def _exchange(self, method: str, path: str) -> Report:
+        report = self._reports.write(method, path, self._report.body, self._tokens, self._report.points)
+        try:
+            is_same = report.points(self._payload_type).digest() == self._report.digest
+        except ValueError as error:
+            raise UnreadableAnswerError(f"The answer is not the report that was sent: {error}") from None
+        if not is_same:
+            raise UnreadableAnswerError("The answer has other points than the report that was sent")
+        return report

@@ -1,0 +1,240 @@
+"""The calls of a standard VTN that `sync` and `run` make."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Self, Unpack
+
+import numpy as np
+
+from venclient.errors import (
+    ConfigurationError,
+    ForbiddenError,
+    PermanentError,
+    TooLargeError,
+    TooMuchError,
+    TransientError,
+)
+from venclient.models import Chunk, Load, MeterSeries, Receipt, Stored, StoredReport, UnregisteredLoad
+from venclient.wires.connection import ConnectionOptions
+from venclient.wires.detection import ABSENT, RESOURCES
+from venclient.wires.http import Call, require_done
+from venclient.wires.openadr3.calls import MAX_ANSWER_BYTES, StandardCalls
+from venclient.wires.openadr3.clients import Clients
+from venclient.wires.openadr3.encoding import ReportPoints, as_sent
+from venclient.wires.openadr3.events import EventMissingError, EventNames, ReportEvent, bodies_for_operator
+from venclient.wires.openadr3.form import QUALITIES, Form, Version, shortened
+from venclient.wires.openadr3.layout import ReportLayout, report_name
+from venclient.wires.openadr3.periods import length_of, month_number
+from venclient.wires.openadr3.read_back import months_in_groups, stored_series
+from venclient.wires.openadr3.registration import Registrar
+from venclient.wires.openadr3.reports import Reports, ReportState
+from venclient.wires.openadr3.upload import ReportBody, ReportUpload
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """How reports are written. `qualities`, `packed`: see `Form`; `max_body_bytes`: of one request."""
+
+    version: Version
+    names: EventNames = field(default_factory=EventNames)
+    qualities: Mapping[str, str] = field(default_factory=lambda: QUALITIES)
+    packed: bool = False
+    max_body_bytes: int = 1_000_000
+
+
+class ReportWire(StandardCalls):
+    """An `OpenWire` to a VTN that follows the published API: its reports hold a month, a day or an hour of a load.
+
+    `state`: keeps what is known of reports between runs.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        clients: Clients,
+        state: ReportState,
+        options: ReportOptions,
+        **connection: Unpack[ConnectionOptions],
+    ) -> None:
+        super().__init__(base_url, clients.tokens, renew_on=frozenset({401, 403}), **connection)
+        self._clients = clients
+        self._options = options
+        self.event = ReportEvent(
+            self, options.names, options.version, lambda event: state.keep_of_vtn("event", event.as_kept())
+        )
+        self.layout = ReportLayout(self._form, options.max_body_bytes)
+        self._reports = Reports(self, clients, self.event, self.layout, state)
+        self._registrars: dict[str, Registrar] = {}
+        self._lock = Lock()
+
+    def send(self, load: Load, chunk: Chunk) -> Receipt:
+        """See `Wire.send`."""
+        started = time.monotonic()
+        form, tokens = self._form(), self._clients.of(load.ven).tokens
+        report = self._report(load, chunk, form)
+        known = self._reports.known(load)
+        self._delete_of_other_lengths(load, report.period, known)
+        upload = ReportUpload(self._reports, report, known.get(report.period), tokens, form.event.payload_type)
+        upload.look()
+        points = 0
+        answers: list[str] = []
+        if not upload.is_stored:
+            points = chunk.pending
+            try:
+                status, failures = self._retries.call(
+                    upload.send, load.vtn_resource_id, len(chunk), before_each=upload.look, is_divisible=False
+                )
+            except PermanentError as error:
+                upload.require_event(error)
+                raise
+            except TooMuchError as error:
+                raise _as_indivisible(error) from error
+            answers = [*failures, str(status)]
+        kept = self._reports.remember(load, report.period, upload.report_id)
+        return Receipt(points, tuple(answers), time.monotonic() - started, found=chunk.pending - points, report=kept)
+
+    def read_back(self, load: Load, like: MeterSeries) -> Iterator[Stored]:
+        """See `Wire.read_back`."""
+        report_ids = self._report_ids(load, like)
+
+        def read(month: int) -> list[ReportPoints]:
+            found = [self._reports.read(load, *each) for each in report_ids.items() if month_number(each[0]) == month]
+            return [points for points in found if points is not None]
+
+        others = {month_number(period) for period in report_ids} - {month.number for month in like.months}
+        return months_in_groups(like, read, sorted(others), self._form())
+
+    def read_at(self, load: Load, like: MeterSeries, index: int) -> MeterSeries:
+        """See `Wire.read_at`."""
+        period = self.layout.period_of(like, index).name
+        report_id = self._report_ids(load, like).get(period)
+        points = self._reports.read(load, period, report_id) if report_id else None
+        series = stored_series([points] if points else [], like, self._form())
+        point = like.points(index, index + 1)
+        start_s, interval_s = int(point.start_s[0]), int(point.interval_s[0])
+        first, stop = np.searchsorted(series.points().start_s, [start_s, start_s + max(interval_s, 1)]).tolist()
+        found = series.points(first, stop) if first < stop else series.points(0, 0)
+        return replace(series, edges=(0, len(found)), slice_of=lambda _: found, months=())
+
+    def prepare_registration(self) -> str | None:
+        """Find the program and the event of the reports, or create them; else return what the operator has to post."""
+        self._check_version()
+        try:
+            self.event.get_or_create(self._clients.tokens)
+        except EventMissingError as error:
+            return f"{error}\n{bodies_for_operator(self._options.names, self._options.version)}"
+        return None
+
+    def register_ven(self, ven: str) -> None:
+        """See `Wire.register_ven`."""
+        self._registrar(ven).ven_id()
+
+    def register_load(self, load: UnregisteredLoad) -> str:
+        """See `Wire.register_load`."""
+        return self._registrar(load.ven).resource_id(load)
+
+    def knows(self, load: Load) -> bool:
+        """See `Wire.knows`."""
+        found = self._registrar(load.ven).find_resource(shortened(load.external_resource_id))
+        return found == load.vtn_resource_id
+
+    def check(self) -> None:
+        """See `OpenWire.check`; it also raises for a VTN of another version, or without the event of the reports."""
+        self._check_version()
+        self._form()
+
+    def with_few_attempts(self) -> Self:
+        """See `OpenWire.with_few_attempts`."""
+        few = super().with_few_attempts()
+        few.event = self.event.by(few)
+        few.layout = ReportLayout(few._form, self._options.max_body_bytes)
+        few._reports = self._reports.by(few, few.event, few.layout)
+        few._registrars = {}
+        return few
+
+    def stop(self) -> None:
+        """As `VtnConnection.stop`, for all clients."""
+        super().stop()
+        self._clients.cut()
+
+    def _probe(self) -> None:
+        call = Call("GET", "/programs", {"skip": "0", "limit": "1"})
+        require_done(*self._http.exchange(call, self._timeout_s, MAX_ANSWER_BYTES))
+
+    def _probe_refused(self, error: PermanentError) -> None:
+        if isinstance(error, ForbiddenError):
+            raise ConfigurationError(f"The VTN refuses the token: {error}").advised("token refused") from error
+        message = f"{self.base_url}/programs is answered {error}. Is this the base address of the VTN?"
+        raise ConfigurationError(message).advised("wire") from error
+
+    def _check_version(self) -> None:
+        super().check()
+        version = self._options.version
+        try:
+            status = self.get_response(RESOURCES).status_code
+        except TransientError:  # it is in trouble, as `check` has logged
+            return
+        is_other = status in ABSENT if version == "3.1" else status == 200
+        if is_other:
+            other = "3.0.1" if version == "3.1" else "3.1"
+            raise ConfigurationError(f"The VTN speaks OpenADR {other}, and not {version}").advised("wire")
+
+    def _form(self) -> Form:
+        event = self.event.get(self._clients.tokens)
+        return Form(self._options.version, event, self._options.qualities, self._options.packed)
+
+    def _report(self, load: Load, chunk: Chunk, form: Form) -> ReportBody:
+        assert chunk.period is not None
+        points = as_sent(chunk, chunk.codes, form)
+        body = self.layout.body(load, chunk.period, points, form)
+        if len(body) > self._options.max_body_bytes:
+            message = f"The report of {chunk.period} has {len(body):,} bytes"
+            raise PermanentError(message).advised("report too large")
+        return ReportBody(load, chunk.period, report_name(load, chunk.period), body, points.digest(), len(points))
+
+    def _delete_of_other_lengths(self, load: Load, period: str, known: Mapping[str, StoredReport]) -> None:
+        """Delete reports of the same month that were of days where this one is of the month, or the like."""
+        is_known = period in known and known[period].report_id
+        for name in known if is_known else {*known, *self._reports.listed_periods(load)}:
+            if month_number(name) != month_number(period) or length_of(name) == length_of(period):
+                continue
+            for report_id in self._reports.ids_of(load, name):
+                if not self._reports.delete(report_id, self._clients.of(load.ven).tokens):
+                    raise PermanentError(
+                        f"Report {report_id} ({name}) has points that {period} is to have, and this client may not "
+                        "delete it. Ask the VTN's operator to"
+                    )
+            self._reports.forget(load, name)
+
+    def _report_ids(self, load: Load, like: MeterSeries) -> dict[str, str]:
+        """The ids of a load's reports by period, as they are known or, if some are not, as the VTN lists them."""
+        known = {period: report.report_id for period, report in sorted(self._reports.known(load).items())}
+        names = {month_number(period) for period, report_id in known.items() if report_id}
+        if names >= {month.number for month in like.months} and all(known.values()):
+            return known
+        # The name of a resource with a long id does not begin with it.
+        periods = {report_name(load, period): period for period in self.layout.periods_of(like)}
+        prefix = report_name(load, "")
+        listed = {
+            periods.get(name, name.removeprefix(prefix)): reports[0].report_id
+            for name, reports in self._reports.listing(load.ven).items()
+            if name in periods or (name.startswith(prefix) and length_of(name.removeprefix(prefix)))
+        }
+        return listed | {period: report_id for period, report_id in known.items() if report_id}
+
+    def _registrar(self, ven: str) -> Registrar:
+        client = self._clients.of(ven)
+        with self._lock:
+            if client.client_id not in self._registrars:
+                self._registrars[client.client_id] = Registrar(self, self._options.version, client)
+            return self._registrars[client.client_id]
+
+
+def _as_indivisible(error: TooMuchError) -> PermanentError | TransientError:
+    """The error of a report, of which no part can be sent alone."""
+    kind = PermanentError if isinstance(error, TooLargeError) else TransientError
+    indivisible = kind(str(error), error.status)
+    indivisible.answers = error.answers
+    return indivisible
