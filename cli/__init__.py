@@ -6,11 +6,13 @@ second, and `--help` and `status` do not need it.
 
 import os
 import sys
+from importlib.metadata import version
 from types import TracebackType
+from typing import Annotated
 
 import typer
 
-from cli import check, demo, plan, register, run, sample_data, status, up, verify, vtn, worker
+from cli import check, demo, doctor, plan, register, run, sample_data, status, up, verify, vtn, worker
 from cli.printable import echo
 from config.advice import give_advice
 from venclient.errors import ConfigurationError
@@ -23,6 +25,8 @@ First steps:
     bulk-upload demo                  everything once, on this machine
 
     bulk-upload up --demo             the same in the Prefect UI, to play with
+
+    bulk-upload doctor                what stands in the way of an upload
 
     bulk-upload check                 what an upload would find in the meter file
 
@@ -39,11 +43,19 @@ First steps:
     bulk-upload up                    a Prefect server, a worker and the nightly run, on this machine
 """
 
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"bulk-upload {version('bulk-upload')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="bulk-upload",
     help=HELP,
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
@@ -51,6 +63,7 @@ app.command("demo")(demo.demo)
 app.command("sample-data")(sample_data.sample_data)
 app.command("vtn")(vtn.vtn)
 app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
 app.command("register")(register.register)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
@@ -58,6 +71,15 @@ app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("up")(up.up)
 app.command("worker")(worker.worker)
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -170,7 +171,22 @@ def test_only_failed_loads_are_taken_up_again_when_asked_for(
 
 
 @pytest.mark.parametrize(
-    "name", ["", "demo", "sample-data", "vtn", "check", "register", "plan", "run", "status", "verify", "up", "worker"]
+    "name",
+    [
+        "",
+        "demo",
+        "sample-data",
+        "vtn",
+        "check",
+        "doctor",
+        "register",
+        "plan",
+        "run",
+        "status",
+        "verify",
+        "up",
+        "worker",
+    ],
 )
 def test_help_shows_an_example(name: str, tmp_path: Path) -> None:
     finished = command(*filter(None, [name]), "--help", cwd=tmp_path)
@@ -206,3 +222,8 @@ def test_text_of_any_characters_from_the_database_is_sent_as_it_is_and_cannot_st
     with vtn.session() as session:
         (first, _) = session.get(f"{vtn.base_url}/resources", params={"ven_name": ven}).json()
     assert first["resource_name"].startswith(ven)
+
+
+def test_it_tells_its_version_and_takes_a_short_option_for_help(tmp_path: Path) -> None:
+    assert re.fullmatch(r"bulk-upload \d+\.\d+\.\d+\n", command("--version", cwd=tmp_path).stdout)
+    assert command("plan", "-h", cwd=tmp_path).stdout == command("plan", "--help", cwd=tmp_path).stdout != ""

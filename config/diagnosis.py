@@ -1,0 +1,177 @@
+"""What stands in the way of an upload: the parts that the settings name, tried one after the other."""
+
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from pydantic import SecretStr
+
+from config.connections import open_meters, open_wire
+from config.settings import Settings, environment_name
+from venclient.databases import shown, sqlite_path
+from venclient.errors import ConfigurationError, VenClientError
+from venclient.reports.status import read_statuses
+from venclient.resources.database import ResourceDatabase
+from venclient.wires.bulk import BulkWire
+from venclient.wires.detection import detected_wire
+from venclient.wires.openadr3 import ReportWire
+
+MAX_CLOCK_DIFFERENCE_S = 60
+MIN_FREE_BYTES = 2**30
+
+State = Literal["ok", "warning", "error"]
+Source = Literal["option", "environment", ".env"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of a part. `fix`: what to do about it; empty if there is nothing to do."""
+
+    part: str
+    state: State
+    message: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenSetting:
+    """A setting that was given, and where. `value`: as it may be shown."""
+
+    name: str
+    value: str
+    source: Source
+
+
+def given_settings(settings: Settings, options: Collection[str]) -> list[GivenSetting]:
+    """Return the settings that were given, in their order; `options`: the fields that options of a command gave."""
+    given = []
+    for field in Settings.model_fields:
+        if field not in settings.model_fields_set:
+            continue
+        name, value = environment_name(field), getattr(settings, field)
+        source: Source = "option" if field in options else "environment" if os.environ.get(name) else ".env"
+        given.append(GivenSetting(name, "***" if isinstance(value, SecretStr) else shown(str(value)), source))
+    return given
+
+
+def diagnose(settings: Settings) -> Iterator[Finding]:
+    """Try each part, and yield what was found of it."""
+    for part, check in CHECKS.items():
+        try:
+            yield from check(settings)
+        except VenClientError as error:
+            yield Finding(part, "error", str(error))
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    with closing(ResourceDatabase(settings.resources_db)) as database:
+        outlines = database.vens()
+    registered, unregistered = (
+        sum(getattr(each, name) for each in outlines) for name in ("registered", "unregistered")
+    )
+    message = f"{shown(settings.resources_db)}: {len(outlines):,} VENs, {registered:,} loads registered"
+    if unregistered:
+        message = f"{message}, {unregistered:,} not registered"
+        yield Finding("database", "warning", message, "`bulk-upload register` makes them known to the VTN")
+    else:
+        yield Finding("database", "ok", message)
+
+
+def _meter_file(settings: Settings) -> Iterator[Finding]:
+    with open_meters(settings), closing(ResourceDatabase(settings.resources_db)):
+        size_mb = settings.meter_file.stat().st_size / 1e6
+    yield Finding("meter file", "ok", f"{settings.meter_file}: {size_mb:,.0f} MB; `bulk-upload check` reads all of it")
+
+
+def _ledger(settings: Settings) -> Iterator[Finding]:
+    statuses = read_statuses(settings.ledger_url, settings.vtn_url, wire=settings.wire).values()
+    done, failed = (sum(status.state == state for status in statuses) for state in ("done", "failed"))
+    message = f"{shown(settings.ledger_url)}: {done:,} loads are done, {failed:,} failed"
+    if not statuses:
+        message = f"{shown(settings.ledger_url)}: nothing was uploaded to this VTN yet"
+    fix = "`bulk-upload status` says why, and `bulk-upload run --failed` takes them up" if failed else ""
+    yield Finding("ledger", "warning" if failed else "ok", message, fix)
+
+
+def _token(settings: Settings) -> Iterator[Finding]:
+    with _opened_with_token(settings):
+        yield Finding("token", "ok", "There is one for the VTN")
+
+
+@contextmanager
+def _opened_with_token(settings: Settings) -> Iterator[BulkWire | ReportWire]:
+    """Open the wire of the settings or, if it gets no token, one that asks for it in the other ways that there are."""
+    try:
+        with open_wire(settings) as wire:
+            wire.require_token()
+    except ConfigurationError:
+        if settings.wire != "bulk" or settings.bearer_token is not None:
+            raise
+        settings = settings.model_copy(update={"wire": "openadr-3.1"})
+    with open_wire(settings) as wire:
+        wire.require_token()
+        yield wire
+
+
+def _vtn(settings: Settings) -> Iterator[Finding]:
+    with _opened_with_token(settings) as opened:
+        wire = opened.with_few_attempts()
+        dates: list[str] = []
+
+        def status_of(path: str) -> int:
+            response = wire.get_response(path)
+            dates.append(response.headers.get("Date", ""))
+            return response.status_code
+
+        found = detected_wire(status_of)
+        if found is None:
+            message = f"{wire.base_url} has neither the bulk endpoint nor the calls of the published API"
+            fix = "Correct VTN_SERVER_ADDRESS; its path matters, such as /openadr3/3.1.0"
+            yield Finding("VTN", "error", message, fix)
+            return
+        if found != settings.wire:
+            message = f"{wire.base_url} speaks {found}, and VTN_WIRE is {settings.wire}"
+            yield Finding("VTN", "error", message, f"Set VTN_WIRE={found}")
+            return
+        wire.check()
+        yield Finding("VTN", "ok", f"{wire.base_url} speaks {found} and has what an upload needs")
+        yield from _clock(dates[-1])
+
+
+def _clock(date: str) -> Iterator[Finding]:
+    try:
+        behind_s = (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):  # it does not say the time
+        return
+    if abs(behind_s) <= MAX_CLOCK_DIFFERENCE_S:
+        yield Finding("clock", "ok", "Within a minute of the VTN's")
+    else:
+        message = f"{abs(behind_s):,.0f} s {'behind' if behind_s > 0 else 'ahead of'} the VTN's"
+        yield Finding("clock", "warning", message, "Set it by NTP: points after the present are refused by it")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    places = {"the ledger": sqlite_path(settings.ledger_url), "reports": settings.report_dir / "report.html"}
+    for what, path in places.items():
+        if path is None:
+            continue
+        folder = next(each for each in path.absolute().parents if each.exists())
+        free = shutil.disk_usage(folder).free
+        message = f"{free / 1e9:,.1f} GB free for {what} in {folder}"
+        is_enough = free >= MIN_FREE_BYTES
+        yield Finding("disk", "ok" if is_enough else "warning", message, "" if is_enough else "Make room")
+
+
+CHECKS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+    "database": _database,
+    "meter file": _meter_file,
+    "ledger": _ledger,
+    "token": _token,
+    "VTN": _vtn,
+    "disk": _disk,
+}

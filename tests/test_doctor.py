@@ -1,0 +1,94 @@
+"""`bulk-upload doctor` tells what stands in the way of an upload, and what to do about it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import command, last_json
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+from tests.standard_vtn import StandardVtn
+
+NewSite = Callable[..., Site]
+
+
+def _told(site: Site, tmp_path: Path, returns: int, prefect_url: str | None = None, **settings: str) -> dict[str, Any]:
+    """What is said of each part, by part."""
+    given = {
+        "BULK_UPLOAD_RESOURCES_DB": str(site.db),
+        "BULK_UPLOAD_METER_FILE": str(site.h5),
+        "BULK_UPLOAD_LEDGER_URL": site.ledger_url,
+    }
+    finished = command("doctor", "--json", cwd=tmp_path, prefect_url=prefect_url, **given | settings)
+    assert finished.returncode == returns, finished.stderr + finished.stdout
+    told = last_json(finished)
+    return {finding["part"]: finding for finding in told["findings"]} | {"settings": told["settings"]}
+
+
+def _standard(vtn: StandardVtn, wire: str) -> dict[str, str]:
+    return {
+        "VTN_SERVER_ADDRESS": vtn.base_url,
+        "VTN_WIRE": wire,
+        "OAUTH_CLIENT_ID": vtn.client_id,
+        "OAUTH_CLIENT_SECRET": vtn.client_secret,
+        "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn.token_url,
+    }
+
+
+def test_where_all_is_well_every_part_says_so(
+    vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path, prefect_url: str
+) -> None:
+    site = new_site(loads=2, points=50, vens=2)
+    site.register(vtn)
+    site.upload(vtn)
+    (tmp_path / ".env").write_text(f"VTN_BEARER_TOKEN={vtn.token}\n")
+    told = _told(site, tmp_path, 0, prefect_url, VTN_SERVER_ADDRESS=vtn.base_url)
+    sources = {setting["name"]: (setting["value"], setting["source"]) for setting in told.pop("settings")}
+    assert sources["VTN_SERVER_ADDRESS"] == (vtn.base_url, "environment")
+    assert sources["VTN_BEARER_TOKEN"] == ("***", ".env")
+    assert {finding["state"] for finding in told.values()} == {"ok"}, told
+    assert set(told) == {"database", "meter file", "ledger", "token", "VTN", "clock", "disk", "Prefect"}
+    assert "2 VENs, 2 loads registered" in told["database"]["message"]
+    assert "2 loads are done" in told["ledger"]["message"]
+    assert "speaks bulk" in told["VTN"]["message"]
+
+
+@pytest.mark.parametrize("wire", ["bulk", "openadr-3.1", "openadr-3.0.1"])
+def test_it_finds_out_what_a_vtn_speaks(
+    standard_vtn: StandardVtn, new_site: NewSite, tmp_path: Path, wire: str
+) -> None:
+    is_right = wire == standard_vtn.wire
+    told = _told(new_site(), tmp_path, int(not is_right), **_standard(standard_vtn, wire))
+    assert f"speaks {standard_vtn.wire}" in told["VTN"]["message"]
+    assert told["VTN"]["fix"] == ("" if is_right else f"Set VTN_WIRE={standard_vtn.wire}")
+
+
+def test_a_bulk_vtn_is_told_from_a_standard_one(vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path) -> None:
+    settings = {"VTN_SERVER_ADDRESS": vtn.base_url, "VTN_BEARER_TOKEN": vtn.token, "VTN_WIRE": "openadr-3.1"}
+    assert _told(new_site(), tmp_path, 1, **settings)["VTN"]["fix"] == "Set VTN_WIRE=bulk"
+
+
+def test_each_fault_is_told_and_what_to_do_about_it(vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path) -> None:
+    site = new_site(loads=2, points=5)
+    site.h5.unlink()
+    told = _told(
+        site, tmp_path, 1, VTN_SERVER_ADDRESS=f"{vtn.base_url}/elsewhere", VTN_BEARER_TOKEN=vtn.token,
+        PREFECT_API_URL="http://127.0.0.1:9/api",
+    )  # fmt: skip
+    states = {part: finding["state"] for part, finding in told.items() if part != "settings"}
+    assert states["database"] == "warning"
+    assert "bulk-upload register" in told["database"]["fix"]
+    for part in ("meter file", "VTN", "Prefect"):
+        assert states[part] == "error", told
+    assert "--h5 or BULK_UPLOAD_METER_FILE" in told["meter file"]["message"]
+    assert "VTN_SERVER_ADDRESS" in told["VTN"]["fix"]
+
+
+def test_a_vtn_that_is_away_and_a_missing_database_are_told(new_site: NewSite, tmp_path: Path) -> None:
+    site = new_site(loads=1, points=5)
+    site.db.unlink()
+    told = _told(site, tmp_path, 1, VTN_SERVER_ADDRESS="http://127.0.0.1:9/openadr3", VTN_BEARER_TOKEN="t")
+    assert "BULK_UPLOAD_RESOURCES_DB" in told["database"]["message"]
+    assert told["VTN"]["state"] == "error"
