@@ -2,15 +2,19 @@
 
 import typer
 
+from cli import options
 
-def demo() -> None:
+
+def demo(wire: options.DemoWire = "bulk") -> None:
     """Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume.
 
     Needs nothing but this installation, and leaves your own files alone.
 
-    Example:
+    Examples:
 
         bulk-upload demo
+
+        bulk-upload demo --wire openadr-3.1
     """
     from demo.stage import new_folder
 
@@ -20,7 +24,7 @@ def demo() -> None:
 
     typer.echo(f"Everything of this demo is in {folder}. A Prefect server starts (about 10 s) …")
     with prefect_server(free_port(), whole=False) as server:
-        tour(folder, server.environment)
+        tour(folder, server.environment, wire)
     typer.secho("\nDone. Where to look next:", fg=typer.colors.GREEN)
     typer.echo(f"  all files of this demo       {folder} (may be deleted)")
     typer.echo(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import SecretStr
 
+from config.wire_names import WireName
 from venclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ POOL = "uploads"
 
 def up(
     demo: Annotated[bool, typer.Option("--demo", help="With sample data and a VTN, in a folder of their own.")] = False,
+    wire: Annotated[
+        WireName | None,
+        typer.Option("--wire", help="What the VTN speaks, the demo's too. [env: VTN_WIRE]"),
+    ] = None,
     port: Annotated[int, typer.Option(help="Port of the Prefect server.", min=1, max=65_535)] = 4200,
 ) -> None:
     """Run a Prefect server, a worker and the deployments, until Ctrl-C: uploads from the Prefect UI, and at night.
@@ -36,13 +41,15 @@ def up(
 
         bulk-upload up --demo
 
+        bulk-upload up --demo --wire openadr-3.1
+
         bulk-upload up --port 4300
     """
     from cli.worker import INTERRUPTED, run_worker, stop_on_signals
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
-        environment = stack.enter_context(_demo()) if demo else _environment()
+        environment = stack.enter_context(_demo(wire or "bulk")) if demo else _environment(wire)
         from cli.prefect_server import prefect_api
 
         # A demo's deployments must not be put on a configured server.
@@ -60,26 +67,26 @@ def up(
 
 
 @contextmanager
-def _demo() -> Iterator[dict[str, str]]:
+def _demo(wire: str) -> Iterator[dict[str, str]]:
     """Run a VTN with registered sample data; yields the environment of runs that upload it."""
     from demo.stage import Stage, new_folder
 
     folder = new_folder()
     typer.echo(f"Everything of this demo is in {folder}, which may be deleted afterwards.")
-    stage = Stage.in_folder(folder)
+    stage = Stage.in_folder(folder, wire)
     stage.environment["VTN_BEARER_TOKEN"] = token_urlsafe()  # takes precedence over the `.env` of the flows' folder
     stage.run("sample-data")
     with stage.vtn():
-        stage.run("register")
+        stage.register()
         yield stage.environment
 
 
-def _environment() -> dict[str, str]:
+def _environment(wire: str | None) -> dict[str, str]:
     """Return an environment with all settings, and absolute paths, for runs in another folder."""
     from config.settings import Settings, environment_name
     from venclient.databases import sqlite_path
 
-    settings = Settings.load()
+    settings = Settings.load(wire=wire)
     given = {field: getattr(settings, field) for field in settings.model_fields_set}
     texts = {
         field: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
@@ -89,6 +96,8 @@ def _environment() -> dict[str, str]:
     texts["report_dir"] = str(settings.report_dir.absolute())
     if settings.ca_file:
         texts["ca_file"] = str(Path(settings.ca_file).absolute())
+    if settings.ven_credentials:
+        texts["ven_credentials"] = str(settings.ven_credentials.absolute())
     for field in ("resources_db", "ledger_url"):
         path = sqlite_path(getattr(settings, field))
         if path is not None:

@@ -1,4 +1,4 @@
-"""Sample data of any size in the user's two files: the resources database and the meter file (contracts §1 and §2).
+"""Sample data of any size in the user's two files (docs/interfaces.md §1 and §2).
 
 The same arguments give the same rows and the same arrays. A series depends only on the seed, the meter's number and the
 component: more points extend it at its end, and leave the earlier ones unchanged.

@@ -16,6 +16,7 @@ from venclient.errors import ConfigurationError
 
 CLIENT_ID = "demo-client"
 CLIENT_SECRET = "demo-secret"
+BL_CLIENT_ID = "demo-operator"
 VTN_STOP_TIMEOUT_S = 20.0
 SETTING_PREFIXES = ("BULK_UPLOAD_", "VTN_", "OAUTH")
 
@@ -42,9 +43,10 @@ class Stage:
     environment: dict[str, str]
 
     @classmethod
-    def in_folder(cls, folder: Path) -> Self:
-        """A stage with all its files in this folder."""
+    def in_folder(cls, folder: Path, wire: str = "bulk") -> Self:
+        """A stage with all its files in this folder; `wire`: the interface of its VTN."""
         settings = {
+            "VTN_WIRE": wire,
             "BULK_UPLOAD_RESOURCES_DB": str(folder / "resources.db"),
             "BULK_UPLOAD_METER_FILE": str(folder / "load_data.h5"),
             "BULK_UPLOAD_LEDGER_URL": str(folder / "ledger.db"),
@@ -58,16 +60,27 @@ class Stage:
         """The ledger's path."""
         return self.environment["BULK_UPLOAD_LEDGER_URL"]
 
+    @property
+    def wire(self) -> str:
+        """The interface of its VTN."""
+        return self.environment["VTN_WIRE"]
+
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Print a command as a user would type it, and start it."""
         typer.secho(f"\n$ bulk-upload {' '.join(arguments)}", bold=True)
         command = [sys.executable, "-m", "cli", *arguments]
+        options = {"env": self.environment, **options}
         # In the folder of the demo, as a `.env` in the current one is for other runs.
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **options)
+        return subprocess.Popen(command, cwd=self.folder, text=True, **options)
 
-    def run(self, *arguments: str) -> str:
+    def register(self) -> None:
+        """Register the loads; with a standard VTN as its operator, as only that one may create what reports are for."""
+        operator = {"OAUTH_CLIENT_ID": BL_CLIENT_ID, "BULK_UPLOAD_AGGREGATOR": CLIENT_ID}
+        self.run("register", env=self.environment | ({} if self.wire == "bulk" else operator))
+
+    def run(self, *arguments: str, **options: Any) -> str:
         """Run a command, print its output and return it. Raises `ConfigurationError` if the command fails."""
-        process = self.start(*arguments, stdout=subprocess.PIPE, stderr=self.errors())
+        process = self.start(*arguments, stdout=subprocess.PIPE, stderr=self.errors(), **options)
         output, _ = process.communicate()
         typer.echo(output.strip())
         if process.returncode:
@@ -85,7 +98,11 @@ class Stage:
         """Run the reference VTN on a free port, and add its addresses to the environment of the commands."""
         store = str(self.folder / "vtn.db")
         # In a session of its own, as Ctrl-C must not end the VTN before the commands that use it.
-        process = self.start("vtn", "--port", "0", "--store", store, stdout=subprocess.PIPE, start_new_session=True)
+        kind = () if self.wire == "bulk" else ("--wire", self.wire, "--bl-client-id", BL_CLIENT_ID)
+        process = self.start(
+            "vtn", "--port", "0", "--store", store, *kind, stdout=subprocess.PIPE, start_new_session=True,
+            env=self.environment | {"VTN_BL_CLIENT_SECRET": CLIENT_SECRET},
+        )  # fmt: skip
         try:
             assert process.stdout is not None
             ready = process.stdout.readline().strip()
@@ -94,7 +111,8 @@ class Stage:
             typer.echo(ready)
             base_url = ready.split()[3]
             self.environment["VTN_SERVER_ADDRESS"] = base_url
-            self.environment["OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"] = base_url.replace("/openadr3", "/oauth/token")
+            if self.wire == "bulk":  # others say it themselves
+                self.environment["OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"] = base_url.replace("/openadr3", "/oauth/token")
             yield
         finally:
             process.terminate()

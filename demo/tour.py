@@ -16,19 +16,21 @@ from venclient.resources.database import ResourceDatabase
 from venclient.sources.hdf5 import MeterFile
 
 
-def tour(folder: Path, of_prefect: Mapping[str, str]) -> None:
-    """Run the whole tour; the files stay in `folder`. `of_prefect`: the environment variables of the Prefect server.
+def tour(folder: Path, of_prefect: Mapping[str, str], wire: str = "bulk") -> None:
+    """Run the whole tour; the files stay in `folder`.
 
-    Raises `ConfigurationError` if a command fails, or if a second run sends points again.
+    `of_prefect`: the environment variables of the Prefect server; `wire`: the interface of the VTN. Raises
+    `ConfigurationError` if a command fails, or if a second run sends points again.
     """
-    demo = Stage.in_folder(folder)
+    demo = Stage.in_folder(folder, wire)
     demo.environment.update(of_prefect)
     _say("Sample data: three VENs whose resources share meters; some resources are disabled.")
     demo.run("sample-data")
     _say("A VTN, for those who have none at hand.")
     with demo.vtn():
-        _say("The VTN gets to know the VENs and their loads, and its ids are written back.")
-        demo.run("register")
+        who = "" if wire == "bulk" else "Its operator makes the program and the event that reports are for. "
+        _say(f"{who}The VTN gets to know the VENs and their loads, and its ids are written back.")
+        demo.register()
         _say("An upload, killed with SIGKILL half-way.")
         _kill_half_way(demo)
         _say("The same command again: it goes on where it was.")
@@ -54,7 +56,7 @@ def _kill_half_way(demo: Stage) -> None:
 
 
 def _acknowledged_points(demo: Stage) -> int:
-    return sum(status.points for status in read_statuses(demo.ledger, None).values())
+    return sum(status.points for status in read_statuses(demo.ledger, None, wire=demo.wire).values())
 
 
 def _loads(demo: Stage) -> list[Load]:

@@ -19,7 +19,10 @@ from tests.running_up import below, children, running_up
 from tests.sites import Site
 
 
-def test_the_demo_is_there_with_data_a_vtn_and_prefect_and_ends_cleanly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), pytest.param(("--wire", "openadr-3.1"), marks=pytest.mark.long)])
+def test_the_demo_is_there_with_data_a_vtn_and_prefect_and_ends_cleanly(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
     # What an operator has set for real runs must not lead a demo there.
     real = {
         "PREFECT_API_URL": "http://127.0.0.1:9/api",
@@ -28,7 +31,7 @@ def test_the_demo_is_there_with_data_a_vtn_and_prefect_and_ends_cleanly(tmp_path
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path}/real.db",
     }
     (tmp_path / ".env").write_text("VTN_BEARER_TOKEN=another\nBULK_UPLOAD_CA_FILE=nowhere.pem\n")
-    with running_up(tmp_path, "--demo", TMPDIR=str(tmp_path), **real) as up:
+    with running_up(tmp_path, "--demo", *options, TMPDIR=str(tmp_path), **real) as up:
         assert "Completed" in up.start_upload("--watch", cwd=tmp_path)
         assert "Ended." in up.end()
     assert not (tmp_path / "real.db").exists()
