@@ -13,21 +13,25 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cli.prefect_server import free_port, prefect_server
-from tests.chaos_rounds import KINDS, kinds_of
+from tests.chaos_rounds import KINDS, WIRES, kinds_of, wire_of
 from tests.chaos_world import ROUNDS_TO_WARM_UP, World
 
 
 @contextmanager
-def world() -> Iterator[World]:
-    """Everything that rounds need, in a folder of its own, with a Prefect server."""
-    with tempfile.TemporaryDirectory(prefix="bulk-upload-chaos-") as folder:
+def worlds() -> Iterator[dict[str, World]]:
+    """Everything that rounds need over each wire, in a folder of its own, with a Prefect server."""
+    with tempfile.TemporaryDirectory(prefix="bulk-upload-chaos-") as folder, ExitStack() as stack:
         os.environ["PREFECT_HOME"] = f"{folder}/prefect"
-        with prefect_server(free_port(), whole=False) as server, World(Path(folder), server.api_url) as made:
-            yield made
+        bytes_at_rest: list[int] = []
+        server = stack.enter_context(prefect_server(free_port(), whole=False))
+        yield {
+            wire: stack.enter_context(World(Path(folder) / wire, server.api_url, wire, bytes_at_rest))
+            for wire in sorted(set(WIRES))
+        }
 
 
 def main() -> None:
@@ -36,32 +40,37 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=200)
     options.add_argument("--seed", type=int, default=None)
     options.add_argument("--only", type=int, default=None, help="only the round of this number")
+    options.add_argument("--first", type=int, default=0, help="the number of the first round, to go on after a mend")
     given = options.parse_args()
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
     print(f"seed {seed}", flush=True)
     os.environ |= {"DO_NOT_TRACK": "1", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
-    with world() as made:
+    with worlds() as made:
         for number, kind in enumerate(kinds_of(given.rounds, seed)):
-            if given.only not in (None, number):
+            if given.only not in (None, number) or number < given.first:
                 continue
-            print(f"round {number}: {kind}", flush=True)
+            wire = wire_of(number)
+            print(f"round {number}: {kind}, {wire}", flush=True)
             try:
-                made.play(number, kind, seed, KINDS[kind])
+                made[wire].play(number, kind, seed, KINDS[kind])
             except BaseException:
                 print(f"\nAgain: python -m tests.chaos --rounds {given.rounds} --seed {seed} --only {number}")
                 raise
         print(_table(made))
 
 
-def _table(played: World) -> str:
+def _table(played: dict[str, World]) -> str:
     lines = [
-        "| what went wrong | rounds | kills | requests | faults | points stored | lost | points sent twice |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| what went wrong | wire | rounds | kills | requests | faults | points stored | lost | points sent twice |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for kind, tally in sorted(played.tallies.items(), key=lambda each: -each[1].rounds):
-        numbers = (tally.rounds, tally.kills, tally.requests, tally.faults.total(), tally.points, tally.lost)
-        lines.append(f"| {kind} | " + " | ".join(f"{number:,}" for number in (*numbers, tally.sent_twice)) + " |")
-    at_rest = played.bytes_at_rest[ROUNDS_TO_WARM_UP:] or played.bytes_at_rest
+    for wire, world in played.items():
+        for kind, tally in sorted(world.tallies.items(), key=lambda each: -each[1].rounds):
+            numbers = (tally.rounds, tally.kills, tally.requests, tally.faults.total(), tally.points, tally.lost)
+            texts = " | ".join(f"{number:,}" for number in (*numbers, tally.sent_twice))
+            lines.append(f"| {kind} | {wire} | {texts} |")
+    everything = played["bulk"].bytes_at_rest
+    at_rest = everything[ROUNDS_TO_WARM_UP:] or everything
     first, last = (f"{each / 2**20:.0f} MiB" for each in (at_rest[0], at_rest[-1]))
     lines += ["", f"Memory at rest: {first} after {ROUNDS_TO_WARM_UP} rounds, {last} after the last."]
     return "\n".join(lines)

@@ -9,11 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from pathlib import Path
-from typing import get_args
 
 from tests.chaos_world import CONCURRENCY, Round, World
 from tests.system_postgresql import SystemPostgresql
-from vtn import faults
 
 LEASE_S = 30.0  # without a sign of life: venclient.ledger.liveness
 DISK_BYTES = 16 * 2**20
@@ -25,7 +23,7 @@ ANOTHER_MACHINE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 def _faults(world: World, round_: Round) -> None:
     """Every kind of fault, on up to 60 % of all requests."""
-    kinds = [*get_args(faults.Refusal), *get_args(faults.Unheard), *get_args(faults.Stored)]
+    kinds = list(world.kind.fault_kinds)
     some = round_.dice.sample(kinds, round_.dice.randint(1, len(kinds)))
     world.vtn.switch(rate=round_.dice.uniform(0.05, 0.6), kinds=some, seed=round_.number, stall_s=0.2, retry_after_s=0)
     world.run()
@@ -83,7 +81,7 @@ def _database_killed(world: World, round_: Round) -> None:
             world.note(round_)
             round_.seen.clear()  # this ledger knew nothing before: all was sent again
             world._converge()
-            world.site.assert_stored(world.vtn)
+            world.kind.assert_stored(world.site)
         finally:
             world.ledger = before
 
@@ -102,12 +100,12 @@ def _disk_full(world: World, round_: Round) -> None:
         assert run.returncode == 0 or "full" in told, told
         (disk / "filler").unlink()
         world.note(round_)
-        acknowledged = {(each.resource_id, each.first_start) for each in round_.seen if each.status == 201}
+        acknowledged = {world.kind.request(each) for each in round_.seen if world.kind.is_acknowledged(each)}
         round_.seen.clear()
         world._converge()
-        world.site.assert_stored(world.vtn)
+        world.kind.assert_stored(world.site)
         world.note(round_)
-        again = {(each.resource_id, each.first_start) for each in round_.seen} & acknowledged
+        again = {world.kind.request(each) for each in round_.seen} & acknowledged
         assert len(again) <= CONCURRENCY, "what was acknowledged and recorded is not sent again"
         round_.seen.clear()
     finally:
@@ -211,6 +209,15 @@ SHARES = {
     "faults": 40, "vtn killed": 12, "run killed": 10, "slow loris": 6, "disk full": 6, "repaired meanwhile": 6,
     "vtn restored": 6, "clock jumps": 4, "clocks apart": 4, "database killed": 4, "run frozen": 2,
 }  # fmt: skip
+
+
+# Of each eight rounds, one goes over each of the standard wires.
+WIRES = ("bulk", "openadr-3.1", "bulk", "bulk", "bulk", "openadr-3.0.1", "bulk", "bulk")
+
+
+def wire_of(number: int) -> str:
+    """Over which wire a round goes."""
+    return WIRES[number % len(WIRES)]
 
 
 def kinds_of(rounds: int, seed: int) -> list[str]:

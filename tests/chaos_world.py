@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,18 +19,16 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from config.settings import given_options
 from flows.bulk_upload import bulk_upload
+from tests.chaos_vtns import CHUNK_SIZE, Seen, chaos_vtn
 from tests.commands import start
-from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
-from tests.sites import Site, expected_points
+from tests.sites import Site
 from tests.slow_line import SlowLine
 from venclient.ledger.ledger import Ledger
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync.pending import pending
-from vtn.switches import Seen
 
 LOADS, POINTS, VENS = 18, 240, 3
 CONCURRENCY = 6
-CHUNK_SIZE = 100
 OF_A_RUN = ("upload", "lease", "progress", "deadline", "limit", "stop", "watchdog")
 ROUNDS_TO_WARM_UP = 10
 GROWTH_BYTES = 60 * 2**20
@@ -66,23 +64,30 @@ class Round:
 
 
 class World:
-    """An operator's site, its VTN behind a line that can be made slow, and a Prefect server."""
+    """An operator's site, its VTN behind a line that can be made slow, and a Prefect server; all over one wire.
 
-    def __init__(self, folder: Path, prefect_url: str) -> None:
+    `bytes_at_rest`: the memory of this process after each round, of other worlds as well.
+    """
+
+    def __init__(
+        self, folder: Path, prefect_url: str, wire: str = "bulk", bytes_at_rest: list[int] | None = None
+    ) -> None:
         self._stack = ExitStack()
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.prefect_url = prefect_url
-        self.vtn = ReferenceVtn(folder / "vtn.db")
+        self.kind = chaos_vtn(wire, folder)
+        self.vtn = self.kind.process
         self.site = Site(folder / "site", loads=LOADS, points=POINTS, vens=VENS)
         self.ledger = str(self.site.ledger)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
-        self.bytes_at_rest: list[int] = []
+        self.bytes_at_rest = [] if bytes_at_rest is None else bytes_at_rest
         self._noted = 0
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.vtn)
         self.line = self._stack.enter_context(SlowLine(self.vtn.port))
-        self.site.register(self.vtn)
+        self.kind.register(self.site)
         self._stack.enter_context(temporary_settings({PREFECT_API_URL: self.prefect_url}))
         return self
 
@@ -92,7 +97,7 @@ class World:
     @property
     def vtn_url(self) -> str:
         """The VTN's address on the line."""
-        return f"http://127.0.0.1:{self.line.port}/openadr3"
+        return f"http://127.0.0.1:{self.line.port}{self.kind.base_path}"
 
     def play(self, number: int, kind: str, seed: int, goes_wrong: Callable[["World", Round], None]) -> None:
         """One round; an `AssertionError` says what is not as it should be."""
@@ -119,6 +124,7 @@ class World:
         only_failed = options.pop("only_failed", False)
         given: dict[str, Any] = {
             "vtn_url": self.vtn_url,
+            "wire": self.kind.wire,
             "bearer_token": self.vtn.token,
             "resources_db": str(self.site.db),
             "meter_file": self.site.h5,
@@ -137,6 +143,7 @@ class World:
         """The same, or another command on the same site, as a process of its own."""
         site = ["--db", self.site.db, "--h5", self.site.h5, "--ledger", self.ledger, "--vtn-url", self.vtn_url]
         settings: dict[str, Any] = {
+            "VTN_WIRE": self.kind.wire,
             "VTN_BEARER_TOKEN": self.vtn.token,
             "BULK_UPLOAD_CHUNK_SIZE": str(CHUNK_SIZE),
             "BULK_UPLOAD_CONCURRENCY": str(CONCURRENCY),
@@ -187,7 +194,7 @@ class World:
         self.vtn.stop()
         with closing(sqlite3.connect(self.vtn.store)) as store, store:
             if backup is None:
-                store.execute("DELETE FROM points")
+                self.kind.forget_points(store)
             else:
                 with closing(sqlite3.connect(backup)) as kept:
                     kept.backup(store)
@@ -195,22 +202,15 @@ class World:
         self._noted = 0
 
     def damage(self, dice: random.Random) -> None:
-        """Alter or delete some of the points that the VTN has, one of each of three loads."""
+        """Alter or delete some of what the VTN has of three loads."""
         for load in dice.sample(self.site.loads, 3):
-            starts = self.vtn.points(load.vtn_resource_id).start_s.tolist()
-            if not starts:
-                continue
-            start_s = dice.choice(starts)
-            if dice.random() < 0.5:
-                self.vtn.alter_point(load.vtn_resource_id, start_s, -1.0)
-            else:
-                self.vtn.tamper(f"DELETE FROM points WHERE start = ? AND {OF_RESOURCE}", start_s, load.vtn_resource_id)
+            self.kind.damage(self.site, load, dice)
 
     def has_begun(self, dice: random.Random) -> None:
-        """Wait until some requests have come, or none will."""
-        wanted = self._noted + dice.randint(1, 2 * LOADS)
+        """Wait until some points have come, or none will."""
+        wanted = dice.randint(1, self.kind.most_before_it_goes_wrong)
         give_up_at = time.monotonic() + 20
-        while len(self.vtn.log()) < wanted and time.monotonic() < give_up_at:
+        while sum(each.points > 0 for each in self.vtn.log(self._noted)) < wanted and time.monotonic() < give_up_at:
             time.sleep(0.01)
 
     def _change_the_file(self, dice: random.Random) -> None:
@@ -229,27 +229,34 @@ class World:
         assert state.is_completed(), state.message
 
     def _assert_all_is_well(self, round_: Round) -> None:
-        self.tallies[round_.kind].lost += self._lost()
-        self.site.assert_stored(self.vtn)
-        with MeterFile(self.site.h5) as meters, Ledger(self.ledger, self.vtn_url) as ledger:
+        self.tallies[round_.kind].lost += self.kind.lost(self.site)
+        self.kind.assert_stored(self.site)
+        with MeterFile(self.site.h5) as meters, Ledger(self.ledger, self.vtn_url, wire=self.kind.wire) as ledger:
             entries = ledger.entries(self.site.loads)
             for load in self.site.loads:
                 entry = entries[load.vtn_resource_id]
                 assert (entry.state, entry.refused) == ("done", ()), load
                 assert not pending(meters.series(load.h5_meter_id, load.load_component), entry.marks), load
-        twice = _points_acknowledged_twice(seen for seen in round_.seen if seen.resource_id not in round_.repaired_ids)
+        twice = self._points_acknowledged_twice(round_)
         self.tallies[round_.kind].sent_twice += twice
-        assert twice <= round_.kills * CONCURRENCY * CHUNK_SIZE, f"{twice} points were acknowledged twice"
+        assert twice <= round_.kills * CONCURRENCY * self.kind.points_again, f"{twice} points were acknowledged twice"
         assert self.vtn.in_flight() == 0
         self._assert_at_rest()
 
-    def _lost(self) -> int:
-        """Points of the file that the VTN does not have."""
-        return sum(
-            len(set(expected_points(self.site.rows(load).tolist())[0]) - set(self.vtn.points(id_).start_s.tolist()))
-            for load in self.site.loads
-            if (id_ := load.vtn_resource_id)
+    def _points_acknowledged_twice(self, round_: Round) -> int:
+        """Points of requests that were answered with success and nothing else more than once.
+
+        By a run that took over from one that was stopped, and by a frozen one that wakes up after its deadline.
+        """
+        clean = [
+            each
+            for each in round_.seen
+            if self.kind.is_acknowledged(each) and each.fault is None and each.stored == each.points
+        ]
+        sent = Counter(
+            (self.kind.request(each), each.points) for each in clean if not self.kind.is_of(each, round_.repaired_ids)
         )
+        return sum(points for (_, points), times in sent.items() if times > 1)
 
     def _assert_at_rest(self) -> None:
         """No thread of a run is left, and memory does not grow from round to round."""
@@ -260,13 +267,3 @@ class World:
         self.bytes_at_rest.append(pages * os.sysconf("SC_PAGE_SIZE"))
         warm = self.bytes_at_rest[ROUNDS_TO_WARM_UP:]
         assert not warm or warm[-1] - warm[0] < GROWTH_BYTES, warm
-
-
-def _points_acknowledged_twice(seen: Iterable[Seen]) -> int:
-    """Points of requests that were answered 201 and nothing else more than once.
-
-    By a run that took over from one that was stopped, and by a frozen one that wakes up after its deadline.
-    """
-    clean = [each for each in seen if each.status == 201 and each.fault is None and each.stored == each.points]
-    sent = Counter((each.resource_id, each.first_start, each.points) for each in clean)
-    return sum(points for (_, _, points), times in sent.items() if times > 1)

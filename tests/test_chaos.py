@@ -35,6 +35,22 @@ def test_after_it_everything_is_as_it_should_be(world: World, kind: str) -> None
     world.play(list(KINDS).index(kind), kind, SEED, KINDS[kind])
 
 
+@pytest.fixture(scope="module", params=["openadr-3.1", pytest.param("openadr-3.0.1", marks=pytest.mark.long)])
+def standard_world(
+    request: pytest.FixtureRequest, prefect_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    with World(tmp_path_factory.mktemp("chaos"), prefect_url, request.param) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=() if kind == "faults" else pytest.mark.long) for kind in KINDS if kind != "run frozen"],
+)
+def test_after_it_everything_is_as_it_should_be_over_a_standard_wire(standard_world: World, kind: str) -> None:
+    test_after_it_everything_is_as_it_should_be(standard_world, kind)
+
+
 @pytest.mark.long
 def test_a_second_round_of_random_faults(world: World) -> None:
     world.play(100, "faults", SEED, KINDS["faults"])
