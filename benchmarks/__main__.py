@@ -1,6 +1,6 @@
 """`make bench` measures everything and writes docs/performance.md; `make bench-check` reports regressions.
 
-`python -m benchmarks floor durable` measures these sections and records nothing, as the page is of one whole run.
+`python -m benchmarks floor durable` measures these sections alone; with `--record` they take their places on the page.
 """
 
 import sys
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import memory, network, nothing_to_do, slow_vtn, steps, uploads, whole_database, whole_job
+from benchmarks import memory, network, nothing_to_do, slow_vtn, standard, steps, uploads, whole_database, whole_job
 from benchmarks.figures import Section, filled, load, machine, page, regressions, save
 from benchmarks.stand import ROOT
 
@@ -17,6 +17,7 @@ SECTIONS: dict[str, Callable[[], Section]] = {
     "steps": steps.measure,
     "floor": uploads.measure_floor,
     "durable": uploads.measure_durable,
+    "standard": standard.measure,
     "job": whole_job.measure,
     "slow": slow_vtn.measure,
     "nothing": nothing_to_do.measure,
@@ -25,7 +26,7 @@ SECTIONS: dict[str, Callable[[], Section]] = {
     "whole": whole_database.measure,
 }
 # Sections whose ratios or shares can be compared, and that take less than an hour together.
-CHECKED = ("steps", "floor", "durable", "slow", "memory", "network")
+CHECKED = ("steps", "floor", "durable", "standard", "slow", "memory", "network")
 RECORDED = ROOT / "benchmarks" / "recorded.json"
 PAGE = ROOT / "docs" / "performance.md"
 NOTHING_WORSE = "No ratio got worse by more than a fifth, and no ratio or share misses what is wanted"
@@ -37,6 +38,7 @@ ratios can be compared. `make bench-check` measures some of them again and names
 def main(
     sections: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(SECTIONS)}. All of them.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Fail for what got worse; record nothing.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Record the sections that are named.")] = False,
 ) -> None:
     """Measure, and tell what got worse since it was recorded; all of it is written to docs/performance.md.
 
@@ -60,10 +62,13 @@ def main(
     typer.echo("\n".join(worse) or NOTHING_WORSE)
     if check:
         sys.exit(int(bool(worse)))
-    if not sections:
-        save(RECORDED, measured)
-        whole_database.draw(measured["whole"], PAGE.parent / whole_database.PICTURE)
-        PAGE.write_text(f"# Performance\n\n{filled(HEAD.format(machine=machine()))}\n{page(measured)}\n")
+    if record or not sections:
+        if "whole" in measured:
+            whole_database.draw(measured["whole"], PAGE.parent / whole_database.PICTURE)
+        recorded |= measured
+        in_order = {name: recorded[name] for name in SECTIONS if name in recorded}
+        save(RECORDED, in_order)
+        PAGE.write_text(f"# Performance\n\n{filled(HEAD.format(machine=machine()))}\n{page(in_order)}\n")
     if missed := [figure.what for section in measured.values() for figure in section.figures if not figure.is_reached]:
         sys.exit(f"Missed: {'; '.join(missed)}")
 

@@ -19,6 +19,7 @@ from venclient.wires.bulk.encoding import encode
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 BATCH_SIZE = "5000"
+BULK_PATH = f"/report_data/bulk?batch_size={BATCH_SIZE}"
 TIMEOUT_S = 120
 
 
@@ -33,8 +34,10 @@ def bodies_of(loads: Sequence[Load], h5: Path) -> Iterator[tuple[str, bytes]]:
             yield load.vtn_resource_id, known[series]
 
 
-def bare_loop(vtn_url: str, posts: Sequence[tuple[str, bytes]], threads: int) -> float:
-    """Seconds to do nothing but post these bodies with `requests`."""
+def bare_loop(
+    vtn_url: str, posts: Sequence[tuple[str, bytes]], threads: int, path: str = f"{BULK_PATH}&resource_id="
+) -> float:
+    """Seconds to do nothing but post these bodies with `requests`; `posts`: what follows the path, and the body."""
     remaining, lock = iter(posts), Lock()
 
     def post_all() -> None:
@@ -44,10 +47,7 @@ def bare_loop(vtn_url: str, posts: Sequence[tuple[str, bytes]], threads: int) ->
                     post = next(remaining, None)
                 if post is None:
                     return
-                params = {"resource_id": post[0], "batch_size": BATCH_SIZE}
-                answer = session.post(
-                    f"{vtn_url}/report_data/bulk", params=params, data=post[1], headers=HEADERS, timeout=TIMEOUT_S
-                )
+                answer = session.post(f"{vtn_url}{path}{post[0]}", data=post[1], headers=HEADERS, timeout=TIMEOUT_S)
                 answer.raise_for_status()
                 answer.json()
 

@@ -148,11 +148,11 @@ class Stand:
         """
         environment = (
             self._environment
-            | settings
             | {
                 "VTN_SERVER_ADDRESS": vtn_url,
                 "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn_url.replace("/openadr3", "/oauth/token"),
             }
+            | settings
         )
         before_s, began = self._server_cpu_s(), time.perf_counter()
         # A log for each thread, as benchmarks may do several runs at a time.
@@ -188,20 +188,29 @@ class Stand:
             peak_mb=peak.result(),
         )
 
-    def first_run(self, vtn_url: str, *command: str) -> Measured:
+    def first_run(self, vtn_url: str, *command: str, **settings: str) -> Measured:
         """Like `run`, without a ledger."""
         self.forget()
-        return self.run(vtn_url, *command)
+        return self.run(vtn_url, *command, **settings)
 
     @contextmanager
     def reference_vtn(self, *options: str, store: Path | None = None) -> Iterator[str]:
         """Run a reference VTN with an empty store that has adopted the loads of this stand; yields its base address."""
-        store = store or self.store
+        with self._vtn("--adopt", str(self.db), *options, store=store or self.store) as url:
+            yield url
+
+    @contextmanager
+    def standard_vtn(self, wire: str, *options: str) -> Iterator[str]:
+        """Run a reference VTN of a standard wire with an empty store; yields its base address."""
+        with self._vtn("--wire", wire, *options, store=self.store) as url:
+            yield url
+
+    @contextmanager
+    def _vtn(self, *options: str, store: Path) -> Iterator[str]:
         for path in self.folder.glob(f"{store.name}*"):
             path.unlink()
         credentials = ("--client-id", CLIENT[0], "--client-secret", CLIENT[1], "--token", TOKEN)
-        server_options = ("--store", str(store), "--adopt", str(self.db), "--port", "0")
-        with serving("-m", "cli", "vtn", *credentials, *server_options, *options) as url:
+        with serving("-m", "cli", "vtn", *credentials, "--store", str(store), "--port", "0", *options) as url:
             yield url
 
     def _server_cpu_s_when_idle(self) -> float:

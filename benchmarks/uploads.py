@@ -48,7 +48,7 @@ def measure_floor() -> Section:
     """Against a VTN that answers at once."""
     with Stand.made(vens=FLOOR_VENS, meters=METERS) as stand, serving(*SINK) as sink:
         posts = list(bodies_of(stand.loads(), stand.h5))
-        threads = _best_threads(lambda number: bare_loop(sink, posts, number))
+        threads = best_threads(lambda number: bare_loop(sink, posts, number))
         points = YEAR * len(posts)
         few = stand.loads()[:GUIDES_LOADS]
         runs: list[Measured] = []
@@ -101,7 +101,7 @@ def measure_durable() -> Section:
     """Against the reference VTN, with Prefect's share of the time."""
     with Stand.made(vens=DURABLE_VENS, meters=METERS) as stand:
         posts = list(bodies_of(stand.loads(), stand.h5))
-        threads = _best_threads(lambda number: _durable_bare_s(stand, posts[:1_000], number))
+        threads = best_threads(lambda number: _durable_bare_s(stand, posts[:1_000], number))
         points = YEAR * len(posts)
         runs: list[Measured] = []
         alone: list[Measured] = []
@@ -134,7 +134,7 @@ def measure_durable() -> Section:
     )
 
 
-def _best_threads(seconds: Callable[[int], float]) -> int:
+def best_threads(seconds: Callable[[int], float]) -> int:
     """The number of threads that takes the fewest seconds."""
     found = medians(*(partial(seconds, number) for number in THREADS), rounds=ROUNDS_TO_CHOOSE)
     return THREADS[found.index(min(found))]
