@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from venclient.flow_control import ConcurrencyLimiter
+from venclient.ledger.entries import Entry
 from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger.ledger import Ledger
 from venclient.models import Load, LoadResult
 from venclient.resources.database import ResourceDatabase
 from venclient.sources.cleaning import ALL_GOOD

@@ -13,7 +13,7 @@ from tests.sites import Site, hourly
 from venclient.errors import ConfigurationError, MarkChangedError
 from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
 from venclient.ledger import LeaseTimes, Ledger, Writer
-from venclient.ledger.ledger import NEW
+from venclient.ledger.entries import NEW
 from venclient.ledger.tables import METADATA
 from venclient.models import Chunk, Load, Receipt
 from venclient.reports.status import read_statuses

@@ -134,11 +134,12 @@ def _append_a_day(site: Site, vtn: ReferenceVtn) -> None:
         site.append(load, 24)
 
 
-def _correct_a_value_in_march(site: Site, vtn: ReferenceVtn) -> None:
+def _correct_a_value_in_march(site: Site, vtn: ReferenceVtn) -> Load:
     load = _alone(site)
     rows = site.rows(load)
     rows[rows[:, 0] == MARCH_S, 1] += 1
     site.write_rows(load, rows)
+    return load
 
 
 def _alter_a_point(site: Site, vtn: ReferenceVtn) -> None:
@@ -156,9 +157,8 @@ def _find_the_meter(site: Site, vtn: ReferenceVtn) -> None:
 
 
 def _refuse_a_point(site: Site, vtn: ReferenceVtn) -> Load:
-    _correct_a_value_in_march(site, vtn)
     vtn.switch(refuses=["2025-03-01T00:00:00Z"])
-    return _alone(site)
+    return _correct_a_value_in_march(site, vtn)
 
 
 def _take_everything(site: Site, vtn: ReferenceVtn) -> None:

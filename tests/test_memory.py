@@ -21,7 +21,8 @@ from pathlib import Path
 from pydantic import SecretStr
 from tests.sites import Site
 from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger.entries import Entry
+from venclient.ledger.ledger import Ledger
 from venclient.sources.hdf5 import MeterFile
 from venclient.wires.auth import GivenToken
 from venclient.sync.upload import Uploader

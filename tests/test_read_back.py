@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from tests.sites import FIRST_START_S, Site, hourly
 from tests.untrusted_server import reply, saying, talking
-from venclient.ledger.ledger import Entry
+from venclient.ledger.entries import Entry
 from venclient.models import Mark
 from venclient.sources.cleaning import clean
 from venclient.sources.hdf5 import MeterFile

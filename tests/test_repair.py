@@ -13,8 +13,9 @@ from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
 from venclient.errors import BusyError
+from venclient.ledger.entries import Entry
 from venclient.ledger.lease import Writer
-from venclient.ledger.ledger import Entry, Ledger
+from venclient.ledger.ledger import Ledger
 from venclient.models import Load
 from venclient.reports.status import read_statuses
 
