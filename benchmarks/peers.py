@@ -12,7 +12,8 @@ import pandas as pd
 import requests
 
 from benchmarks.stand import TOKEN
-from venclient.models import Chunk, Load
+from venclient.loads import Load
+from venclient.models import Chunk
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync.pending import cut, pending
 from venclient.wires.bulk.encoding import encode

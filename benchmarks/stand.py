@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cli.child_process import end_with_parent
 from cli.prefect_server import PrefectServer, free_port, prefect_server
 from demo.sample_data import write_sample
-from venclient.models import Load
+from venclient.loads import Load
 from venclient.resources.database import ResourceDatabase
 
 ROOT = Path(__file__).parents[1]

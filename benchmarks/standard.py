@@ -9,7 +9,7 @@ from benchmarks.figures import ROUNDS, Figure, Section, medians
 from benchmarks.peers import bare_loop
 from benchmarks.stand import TOKEN, YEAR, Measured, Stand
 from benchmarks.uploads import best_threads
-from venclient.models import Load
+from venclient.loads import Load
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync.pending import cut, pending
 from venclient.wires.openadr3 import Event, Form, ReportLayout

@@ -16,7 +16,8 @@ from benchmarks.stand import SINK, TOKEN, YEAR, serving
 from demo.sample_data import write_sample
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
-from venclient.models import Load, Receipt
+from venclient.loads import Load
+from venclient.models import Receipt
 from venclient.resources.database import ResourceDatabase
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync.pending import cut, pending

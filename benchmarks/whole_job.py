@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.figures import Figure, Section
 from benchmarks.stand import YEAR, Stand
-from venclient.models import Load
+from venclient.loads import Load
 
 VENS = 287
 BATCH_LOADS = 500

@@ -10,7 +10,7 @@ import typer
 
 from demo.stage import Stage
 from venclient.errors import ConfigurationError
-from venclient.models import Load
+from venclient.loads import Load
 from venclient.reports.status import read_statuses
 from venclient.resources.database import ResourceDatabase
 from venclient.sources.hdf5 import MeterFile

@@ -18,7 +18,7 @@ from tasks.reports import reported_progress
 from tasks.run import begun_at, opened_run, thread_pool
 from tasks.upload import upload_batches
 from venclient.errors import ConfigurationError, StoppedError
-from venclient.models import vens_title
+from venclient.loads import vens_title
 from venclient.resources import partition
 from venclient.run import next_deadline, stopped_at, stopped_by_signals
 from venclient.untrusted_text import visible

@@ -12,7 +12,8 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from tasks.report_errors import log_report_errors
-from venclient.models import Load, LoadResult
+from venclient.loads import Load
+from venclient.models import LoadResult
 from venclient.resources import Batch
 from venclient.run import Snapshot
 from venclient.untrusted_text import visible

@@ -22,7 +22,8 @@ from slugify import slugify
 
 from tasks.events import ProgressEvents
 from tasks.report_errors import log_report_errors
-from venclient.models import LoadResult, vens_title
+from venclient.loads import vens_title
+from venclient.models import LoadResult
 from venclient.periodic import periodic
 from venclient.run import Run, RunProgress, Snapshot, Work, tell_watcher, with_finished
 from venclient.untrusted_text import markdown

@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from tasks.run import current_run
 from venclient.errors import BusyError
 from venclient.ledger import Entry, Writer, on_this_machine
-from venclient.models import Load
+from venclient.loads import Load
 from venclient.reports import VerificationReport
 from venclient.resources import Batch, Selection, found_again, select_loads
 from venclient.run import Run

@@ -12,7 +12,7 @@ from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
 from tests.sites import Site, expected_points
 from tests.standard_site import assert_stored, by_load, registered, reports_of, stored_points
 from tests.standard_vtn import StandardVtn
-from venclient.models import Load
+from venclient.loads import Load
 from vtn import faults
 from vtn.standard.switches import Kind
 from vtn.standard.switches import Seen as SeenReport

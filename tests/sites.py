@@ -24,7 +24,8 @@ from venclient.flow_control import ConcurrencyLimiter
 from venclient.ledger.entries import Entry
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
-from venclient.models import Load, LoadResult
+from venclient.loads import Load
+from venclient.models import LoadResult
 from venclient.resources.database import ResourceDatabase
 from venclient.sources.cleaning import ALL_GOOD
 from venclient.sources.hdf5 import MeterFile

@@ -15,7 +15,8 @@ from config.settings import Settings
 from tests.sites import Site, expected_points
 from tests.standard_vtn import StandardVtn, StoredReport
 from venclient.ledger import Writer
-from venclient.models import Load, LoadResult
+from venclient.loads import Load
+from venclient.models import LoadResult
 from venclient.resources import ResourceDatabase
 from venclient.run.engine import Options, Run
 from venclient.sync import register

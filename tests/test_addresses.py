@@ -17,7 +17,8 @@ from venclient.errors import BusyError
 from venclient.flow_control.limiter import Learned
 from venclient.ledger import Entry, Ledger, Writer
 from venclient.ledger.entries import NEW
-from venclient.models import Chunk, Load, Receipt
+from venclient.loads import Load
+from venclient.models import Chunk, Receipt
 from venclient.reports.status import read_statuses
 from venclient.sources.cleaning import clean
 from venclient.sync.pending import cut, pending

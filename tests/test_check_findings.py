@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.commands import command, last_json
 from tests.sites import Site, hourly
-from venclient.models import Load
+from venclient.loads import Load
 from venclient.reports.series_facts import implausible_from_w
 from venclient.resources.database import ResourceDatabase
 

@@ -15,7 +15,8 @@ from venclient.flow_control.limiter import ConcurrencyLimiter, Learned
 from venclient.ledger import LeaseTimes, Ledger, Writer
 from venclient.ledger.entries import NEW
 from venclient.ledger.tables import METADATA
-from venclient.models import Chunk, Load, Receipt
+from venclient.loads import Load
+from venclient.models import Chunk, Receipt
 from venclient.reports.status import read_statuses
 from venclient.sources.cleaning import clean
 from venclient.sync.pending import cut, pending

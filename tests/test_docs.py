@@ -13,7 +13,7 @@ import pytest
 from tests.reference_vtn import ROOT, ReferenceVtn
 from tests.sites import Site
 from venclient.ledger.ledger import Ledger
-from venclient.models import Load
+from venclient.loads import Load
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path.stem for path in DOCS.glob("*.md"))

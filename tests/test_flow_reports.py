@@ -31,7 +31,7 @@ from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
 from tests.sites import Site
 from tests.waiting import until
-from venclient.models import Load
+from venclient.loads import Load
 
 
 @pytest.fixture

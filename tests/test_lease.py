@@ -20,7 +20,8 @@ from venclient.errors import BusyError, StoppedError
 from venclient.ledger import Lease, LeaseTimes, Ledger, SignOfLife, Writer
 from venclient.ledger.database import LedgerDatabase
 from venclient.ledger.tables import LEASES, WRITERS
-from venclient.models import Chunk, Load, Receipt
+from venclient.loads import Load
+from venclient.models import Chunk, Receipt
 from venclient.sources.cleaning import clean
 from venclient.sync.pending import cut, pending
 from venclient.sync.upload import invalidate_overwritten_months

@@ -23,7 +23,8 @@ from venclient.ledger import Entry, LeaseTimes, Ledger, Writer
 from venclient.ledger.entries import NEW
 from venclient.ledger.statements import REQUESTS_KEPT
 from venclient.ledger.tables import REQUESTS, VTNS
-from venclient.models import Chunk, Load, Receipt
+from venclient.loads import Load
+from venclient.models import Chunk, Receipt
 from venclient.reports.status import load_history, read_statuses
 from venclient.resources.database import ResourceDatabase
 from venclient.sources.cleaning import clean

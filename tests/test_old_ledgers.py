@@ -24,7 +24,7 @@ from venclient.flow_control.limiter import Learned
 from venclient.ledger import Ledger, Writer
 from venclient.ledger.process_identity import this_process
 from venclient.ledger.tables import METADATA
-from venclient.models import Load
+from venclient.loads import Load
 from venclient.reports.status import LedgerStatus, read_statuses
 
 LEDGERS = Path(__file__).parent / "ledgers"

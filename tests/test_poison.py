@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
-from venclient.models import Load
+from venclient.loads import Load
 from venclient.sync.bisection import RejectedPointBisection
 
 POINTS = 2_000

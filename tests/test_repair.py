@@ -16,7 +16,7 @@ from venclient.errors import BusyError
 from venclient.ledger.entries import Entry
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
-from venclient.models import Load
+from venclient.loads import Load
 from venclient.reports.status import read_statuses
 
 HOURS = 400  # all of one month

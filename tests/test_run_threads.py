@@ -21,7 +21,8 @@ from venclient.errors import StoppedError
 from venclient.flow_control.limiter import Learned
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
-from venclient.models import Load, MeterSeries
+from venclient.loads import Load
+from venclient.models import MeterSeries
 from venclient.resources.database import ResourceDatabase
 from venclient.run import Connections, Options, Run
 from venclient.sources import Availability

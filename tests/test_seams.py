@@ -13,7 +13,8 @@ from venclient.errors import BadSeriesError, RejectedError
 from venclient.ledger.entries import Entry
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
-from venclient.models import Chunk, Load, MeterSeries, Points, Receipt, Stored, UnregisteredLoad, joined
+from venclient.loads import Load, UnregisteredLoad
+from venclient.models import Chunk, MeterSeries, Points, Receipt, Stored, joined
 from venclient.months import month_begins, months_of, start_at
 from venclient.sources import Availability
 from venclient.sources.cleaning import clean

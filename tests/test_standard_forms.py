@@ -20,7 +20,7 @@ from tests.standard_site import (
     verified,
 )
 from tests.standard_vtn import StandardVtn
-from venclient.models import Load
+from venclient.loads import Load
 
 NewSite = Callable[..., Site]
 

@@ -16,7 +16,7 @@ from tests.commands import command, last_json, start
 from tests.sites import Site
 from tests.standard_site import assert_stored, by_load, reports_of, requests_since, stored_points
 from tests.standard_vtn import StandardVtn
-from venclient.models import Load
+from venclient.loads import Load
 
 pytestmark = pytest.mark.long
 

@@ -21,7 +21,7 @@ from tests.sites import FIRST_START_S, Site, client, hourly, load_of
 from tests.small_server import answering
 from venclient.errors import PermanentError
 from venclient.ledger.ledger import Ledger
-from venclient.models import Load
+from venclient.loads import Load
 from venclient.sources.cleaning import clean
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync import LoadVerdict, sampled, verify_load

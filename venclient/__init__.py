@@ -2,7 +2,8 @@
 
 from venclient.errors import ConfigurationError, PermanentError, TransientError, VenClientError
 from venclient.ledger.ledger import Ledger
-from venclient.models import Load, LoadResult, MeterSeries
+from venclient.loads import Load
+from venclient.models import LoadResult, MeterSeries
 from venclient.resources.database import ResourceDatabase
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync.upload import Uploader

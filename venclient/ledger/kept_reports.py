@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.tables import REPORTS
-from venclient.models import Load, StoredReport
+from venclient.loads import Load
+from venclient.models import StoredReport
 
 # What is kept of the VTN as a whole has no load.
 NO_LOAD = ""

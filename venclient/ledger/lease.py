@@ -20,7 +20,7 @@ from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes, Liveness
 from venclient.ledger.process_identity import this_process
 from venclient.ledger.tables import LEASES, WRITERS
-from venclient.models import vens_title
+from venclient.loads import vens_title
 from venclient.periodic import periodic
 from venclient.ven_names import normal_form
 

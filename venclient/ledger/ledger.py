@@ -25,7 +25,8 @@ from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes
 from venclient.ledger.measurements import Measurements, now_us
 from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, INSERT_MARK, UPDATE_MARK
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
-from venclient.models import Chunk, Load, LoadState, Mark, Receipt, RefusedPoint
+from venclient.loads import Load
+from venclient.models import Chunk, LoadState, Mark, Receipt, RefusedPoint
 from venclient.ven_names import normal_form
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from math import ceil, floor, isfinite
 
 from venclient.errors import BadSeriesError
-from venclient.models import Load, MeterSeries
+from venclient.loads import Load
+from venclient.models import MeterSeries
 from venclient.reports.series_facts import Days, SeriesFacts, count_above, days_of, facts_of, implausible_from_w
 from venclient.sources import Availability, Source
 

@@ -15,7 +15,8 @@ from venclient.databases import is_there, open_read_only, require_sqlite, shown,
 from venclient.errors import ConfigurationError
 from venclient.ledger.schema import at_present_version
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS, VTNS, rows_of, translate_db_errors
-from venclient.models import Load, LoadState
+from venclient.loads import Load
+from venclient.models import LoadState
 from venclient.resources.database import ResourceDatabase, VenOutline
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from venclient.databases import is_there, masked, open_engine, open_read_only, shown, sqlite_path
 from venclient.errors import ConfigurationError, PermanentError
-from venclient.models import Load, UnregisteredLoad
+from venclient.loads import Load, UnregisteredLoad
 from venclient.resources.capacities import capacities, capacity_w, json_object
 from venclient.resources.column_text import shown_text
 from venclient.resources.snapshot import TextCopy, has_other_ids

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from venclient.errors import ConfigurationError
-from venclient.models import Load, vens_title
+from venclient.loads import Load, vens_title
 from venclient.resources.database import ResourceDatabase, VenOutline
 from venclient.untrusted_text import visible
 

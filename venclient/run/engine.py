@@ -12,7 +12,8 @@ from typing import Self, TypeVar
 
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.ledger import Entry, Ledger, Writer
-from venclient.models import Load, LoadResult
+from venclient.loads import Load
+from venclient.models import LoadResult
 from venclient.resources import ResourceDatabase
 from venclient.run.progress import RunProgress, VenResults
 from venclient.run.spot_checks import SpotChecks

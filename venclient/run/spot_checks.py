@@ -9,7 +9,7 @@ from threading import Event
 
 from venclient.advice import advice
 from venclient.errors import StoppedError
-from venclient.models import Load, vens_title
+from venclient.loads import Load, vens_title
 from venclient.sync import SpotCheck
 
 Submit = Callable[[Callable[[], SpotCheck]], Future[SpotCheck]]

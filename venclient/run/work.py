@@ -8,7 +8,8 @@ from itertools import groupby
 
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.ledger import Entry
-from venclient.models import Load, LoadResult
+from venclient.loads import Load
+from venclient.models import LoadResult
 from venclient.resources import Batch, Selection, VenWork, batches_of
 from venclient.run.engine import Run
 from venclient.run.spot_checks import SpotChecks, check_loads

@@ -6,7 +6,8 @@ as `hdf5.MeterFile`.
 
 from typing import Literal, Protocol
 
-from venclient.models import Load, MeterSeries
+from venclient.loads import Load
+from venclient.models import MeterSeries
 
 __all__ = ["Availability", "Source"]
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from venclient.databases import is_there
 from venclient.errors import BadSeriesError, ConfigurationError, ReaderKilledError
-from venclient.models import NO_POINTS, Load, MeterSeries, Points
+from venclient.loads import Load
+from venclient.models import NO_POINTS, MeterSeries, Points
 from venclient.sources import Availability
 from venclient.sources.cache import Read, RecentlyRead
 from venclient.sources.changing_file import (

@@ -6,7 +6,8 @@ from typing import Literal
 
 from venclient.errors import PermanentError
 from venclient.ledger import Entry, Ledger
-from venclient.models import Load, LoadState, MeterSeries
+from venclient.loads import Load
+from venclient.models import LoadState, MeterSeries
 from venclient.months import month_text
 from venclient.sources import Source
 from venclient.sync.pending import Pending, cut, indices_outside, pending

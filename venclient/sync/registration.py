@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from venclient.errors import PermanentError, TransientError
-from venclient.models import UnregisteredLoad
+from venclient.loads import UnregisteredLoad
 from venclient.resources import ResourceDatabase
 from venclient.wires import Wire
 

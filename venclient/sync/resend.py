@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Literal
 
 from venclient.ledger import Entry
-from venclient.models import Load, MeterSeries
+from venclient.loads import Load
+from venclient.models import MeterSeries
 from venclient.sync.pending import Pending
 from venclient.wires import Layout
 

@@ -4,7 +4,8 @@ from typing import Literal
 
 from venclient.errors import ConfigurationError, NotFoundError, PermanentError, TransientError
 from venclient.ledger import Entry
-from venclient.models import Load, MeterSeries
+from venclient.loads import Load
+from venclient.models import MeterSeries
 from venclient.sources import Source
 from venclient.sync.comparison import stored_mask
 from venclient.sync.pending import indices_of, pending

@@ -16,7 +16,8 @@ from venclient.errors import (
     TransientError,
 )
 from venclient.ledger import Entry, Ledger
-from venclient.models import Chunk, Load, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
+from venclient.loads import Load
+from venclient.models import Chunk, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
 from venclient.months import month_begins, month_text
 from venclient.sources import Source
 from venclient.sync.bisection import RejectedPointBisection

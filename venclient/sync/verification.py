@@ -21,7 +21,8 @@ from venclient.errors import (
     UnreadableAnswerError,
 )
 from venclient.ledger import Entry
-from venclient.models import NO_POINTS, Load, MeterSeries, Month, Stored
+from venclient.loads import Load
+from venclient.models import NO_POINTS, MeterSeries, Month, Stored
 from venclient.sources import Source
 from venclient.sync.comparison import Difference, differences, extra_starts, stored_mask
 from venclient.sync.pending import indices_outside, pending

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol, Self
 
 from venclient.flow_control import Learned
-from venclient.models import Chunk, Load, MeterSeries, Period, Receipt, Stored, StoredReport, UnregisteredLoad
+from venclient.loads import Load, UnregisteredLoad
+from venclient.models import Chunk, MeterSeries, Period, Receipt, Stored, StoredReport
 
 __all__ = ["ANY_POINTS", "Layout", "OpenWire", "Wire"]
 

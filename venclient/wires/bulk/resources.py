@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from venclient.models import UnregisteredLoad
+from venclient.loads import UnregisteredLoad
 
 
 def resource_body(load: UnregisteredLoad) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import orjson
 import requests
 
 from venclient.errors import PermanentError, UnreadableAnswerError
-from venclient.models import Chunk, Load, MeterSeries, Receipt, Stored, UnregisteredLoad
+from venclient.loads import Load, UnregisteredLoad
+from venclient.models import Chunk, MeterSeries, Receipt, Stored
 from venclient.wires import AnyPoints
 from venclient.wires.answers import excerpt
 from venclient.wires.auth import TokenSource

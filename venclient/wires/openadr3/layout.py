@@ -5,7 +5,8 @@ from threading import Lock
 
 from cachetools import LRUCache
 
-from venclient.models import Chunk, Load, MeterSeries, Month, Period, StoredReport
+from venclient.loads import Load
+from venclient.models import Chunk, MeterSeries, Month, Period, StoredReport
 from venclient.months import month_start_s
 from venclient.wires.openadr3 import periods
 from venclient.wires.openadr3.encoding import ReportPoints, as_sent, encode

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from venclient.errors import PermanentError
-from venclient.models import UnregisteredLoad
+from venclient.loads import UnregisteredLoad
 from venclient.wires.openadr3.calls import Object, StandardCalls, segment
 from venclient.wires.openadr3.clients import Client
 from venclient.wires.openadr3.form import Version, shortened

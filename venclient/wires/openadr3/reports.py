@@ -12,7 +12,8 @@ import msgspec
 from cachetools import LRUCache
 
 from venclient.errors import NotFoundError, PermanentError, RejectedError, TooLargeError, TransientError
-from venclient.models import Load, StoredReport
+from venclient.loads import Load
+from venclient.models import StoredReport
 from venclient.wires.auth import TokenSource
 from venclient.wires.openadr3.calls import StandardCalls, segment
 from venclient.wires.openadr3.clients import Clients

@@ -13,7 +13,8 @@ from venclient.errors import (
     UnauthorizedError,
     UnreadableAnswerError,
 )
-from venclient.models import Load, StoredReport
+from venclient.loads import Load
+from venclient.models import StoredReport
 from venclient.wires.auth import TokenSource
 from venclient.wires.openadr3.calls import NAME_TAKEN, segment
 from venclient.wires.openadr3.decoding import Report

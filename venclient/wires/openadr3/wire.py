@@ -16,7 +16,8 @@ from venclient.errors import (
     TooMuchError,
     TransientError,
 )
-from venclient.models import Chunk, Load, MeterSeries, Receipt, Stored, StoredReport, UnregisteredLoad
+from venclient.loads import Load, UnregisteredLoad
+from venclient.models import Chunk, MeterSeries, Receipt, Stored, StoredReport
 from venclient.wires.connection import ConnectionOptions
 from venclient.wires.detection import ABSENT, RESOURCES
 from venclient.wires.http import Call, require_done
