@@ -77,9 +77,14 @@ class Tab:
         assert "exceptionDetails" not in ran, ran
         return ran["result"].get("value")
 
-    def text(self, *, until_there: str) -> str:
-        """The HTML of the page, once it has this in it."""
-        return until(lambda: _if_in(until_there, str(self.run("document.documentElement.outerHTML"))))
+    def text(self, *until_there: str) -> str:
+        """The HTML of the page, once it has all of these in it: a page is built piece by piece."""
+
+        def html() -> str:
+            found = str(self.run("document.documentElement.outerHTML"))
+            return found if all(wanted in found for wanted in until_there) else ""
+
+        return until(html)
 
     def picture(self, file: Path) -> None:
         """Write a PNG of what is to be seen."""
@@ -111,7 +116,3 @@ def tab(*flags: str, height: int = 2000) -> Iterator[Tab]:
 def _pages(port: str) -> list[str]:
     tabs = httpx.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
     return [each["webSocketDebuggerUrl"] for each in tabs if each["type"] == "page"]
-
-
-def _if_in(wanted: str, text: str) -> str:
-    return text if wanted in text else ""

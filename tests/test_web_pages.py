@@ -154,9 +154,9 @@ def test_a_page_of_another_origin_reads_and_starts_nothing(
 def test_the_operator_logs_in_to_the_ui_and_sees_the_deployments(up: Up, tmp_path: Path, name: str) -> None:
     with tab(height=1000) as opened:
         opened.open(f"http://{name}:{up.port}/deployments")
-        opened.text(until_there='type="password"')
+        opened.text('type="password"')
         _type(opened, up.auth_string)
-        opened.text(until_there="all-vens")
+        opened.text("all-vens")
         opened.picture(Path(os.environ.get("KEEP_PICTURES", tmp_path)) / f"logged-in-{name}.png")
 
 
