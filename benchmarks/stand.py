@@ -209,8 +209,8 @@ class Stand:
     def _vtn(self, *options: str, store: Path) -> Iterator[str]:
         for path in self.folder.glob(f"{store.name}*"):
             path.unlink()
-        credentials = ("--client-id", CLIENT[0], "--client-secret", CLIENT[1], "--token", TOKEN)
-        with serving("-m", "cli", "vtn", *credentials, "--store", str(store), "--port", "0", *options) as url:
+        command = ("-m", "cli", "vtn", "--client-id", CLIENT[0], "--store", str(store), "--port", "0", *options)
+        with serving(*command, OAUTH_CLIENT_SECRET=CLIENT[1], VTN_BEARER_TOKEN=TOKEN) as url:
             yield url
 
     def _server_cpu_s_when_idle(self) -> float:
@@ -245,10 +245,15 @@ def _read_text(path: Path) -> str:
 
 
 @contextmanager
-def serving(*command: str, within: Sequence[str] = ()) -> Iterator[str]:
+def serving(*command: str, within: Sequence[str] = (), **environment: str) -> Iterator[str]:
     """Run a VTN in a process of its own; yields the base address that it prints."""
     process = subprocess.Popen(
-        [*within, sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent
+        [*within, sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=end_with_parent,
     )
     try:
         assert process.stdout is not None

@@ -81,7 +81,7 @@ def _bare_s(stand: Stand, loads: Sequence[Load], threads: int, *habits: str, at_
 
 def _prepared(stack: ExitStack, stand: Stand, habits: Sequence[str]) -> tuple[str, Event]:
     """The address of a new VTN, and the event that reports are for."""
-    url = stack.enter_context(stand.standard_vtn(WIRE, "--switches"))
+    url = stack.enter_context(stand.standard_vtn(WIRE, *(["--switches"] if habits else [])))
     if habits:
         origin = url.partition("/openadr3")[0]
         requests.put(f"{origin}/switches", json={"habits": habits}, timeout=10).raise_for_status()

@@ -11,12 +11,12 @@ import typer
 from cli import options
 from cli.printable import echo, echo_json
 from venclient.errors import ConfigurationError
-from venclient.reports.check import CheckedSeries, LoadCheck, step, watts
-from venclient.reports.check_summary import Failures, Findings, failures_by_cause, findings_by_kind
-from venclient.reports.series_facts import SeriesFacts
 
 if TYPE_CHECKING:
     from cli.terminal import Terminal
+    from venclient.reports.check import CheckedSeries, LoadCheck
+    from venclient.reports.check_summary import Failures, Findings
+    from venclient.reports.series_facts import SeriesFacts
 
 MAX_LISTED = 100
 EXAMPLES = 3
@@ -78,7 +78,7 @@ def check(
     sys.exit(1 if failing else 0)
 
 
-def _write_page(folder: Path, checked: list[CheckedSeries], meter_file: Path) -> None:
+def _write_page(folder: Path, checked: "list[CheckedSeries]", meter_file: Path) -> None:
     from cli.progress_bar import counting_bar
     from venclient.private_files import make_private_folder, replace_private
     from venclient.reports.coverage_page import coverage_page
@@ -92,12 +92,13 @@ def _write_page(folder: Path, checked: list[CheckedSeries], meter_file: Path) ->
         raise ConfigurationError(f"The page cannot be written to {folder}: {error}") from error
 
 
-def _as_json(check: LoadCheck) -> dict[str, object]:
+def _as_json(check: "LoadCheck") -> dict[str, object]:
     return {**asdict(check), "findings": check.findings}
 
 
-def _print(checks: list[LoadCheck]) -> None:
+def _print(checks: "list[LoadCheck]") -> None:
     from cli.terminal import Terminal
+    from venclient.reports.check_summary import failures_by_cause, findings_by_kind
 
     _print_failures(failures_by_cause(checks))
     terminal = Terminal()
@@ -114,7 +115,7 @@ def _print(checks: list[LoadCheck]) -> None:
         _print_rest([check.series for check in usable if check.series and not check.findings], terminal)
 
 
-def _print_failures(groups: list[Failures]) -> None:
+def _print_failures(groups: "list[Failures]") -> None:
     for group in groups:
         heading = f"{_loads(len(group.checks))} cannot be uploaded{', such as' if len(group.checks) > 1 else ''}"
         echo(f"{heading}: {group.error}")
@@ -124,7 +125,7 @@ def _print_failures(groups: list[Failures]) -> None:
             echo(f"  and {len(group.checks) - EXAMPLES:,} more: all of them are in --json and on --plot's page")
 
 
-def _print_table(checks: list[LoadCheck], terminal: "Terminal") -> None:
+def _print_table(checks: "list[LoadCheck]", terminal: "Terminal") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # to fit into 80 columns
@@ -138,7 +139,7 @@ def _print_table(checks: list[LoadCheck], terminal: "Terminal") -> None:
     terminal.print(table)
 
 
-def _print_findings(kinds: list[Findings], terminal: "Terminal") -> None:
+def _print_findings(kinds: "list[Findings]", terminal: "Terminal") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -152,7 +153,9 @@ def _print_findings(kinds: list[Findings], terminal: "Terminal") -> None:
         terminal.print(table)
 
 
-def _print_rest(series: list[SeriesFacts], terminal: "Terminal") -> None:
+def _print_rest(series: "list[SeriesFacts]", terminal: "Terminal") -> None:
+    from venclient.reports.check import step
+
     if not series:
         return
     fewest, most = min(each.points for each in series), max(each.points for each in series)
@@ -168,7 +171,9 @@ def _loads(count: int) -> str:
     return "1 load" if count == 1 else f"{count:,} loads"
 
 
-def _cells(facts: SeriesFacts) -> tuple[str, ...]:
+def _cells(facts: "SeriesFacts") -> tuple[str, ...]:
+    from venclient.reports.check import step, watts
+
     return (
         f"{facts.rows:,}",
         f"{facts.first:%Y-%m-%d}",

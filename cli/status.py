@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
 from cli import options
 from cli.printable import echo, echo_json
-from venclient.reports.status import LoadHistory, UploadStatus
+
+if TYPE_CHECKING:
+    from venclient.reports.status import LoadHistory, UploadStatus
 
 FAILURES_SHOWN = 10
 
@@ -57,13 +59,13 @@ def _echo_json(answer: dict[str, object]) -> None:
     echo_json(answer, orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS)
 
 
-def _as_json(status: UploadStatus) -> dict[str, object]:
+def _as_json(status: "UploadStatus") -> dict[str, object]:
     vens = [{name: value for name, value in asdict(ven).items() if name != "unregistered"} for ven in status.vens]
     unregistered = sum(ven.unregistered for ven in status.vens)
     return {"vens": vens, "loads": [asdict(load) for load in status.loads], "unregistered": unregistered}
 
 
-def _print(status: UploadStatus) -> None:
+def _print(status: "UploadStatus") -> None:
     from rich.table import Table
 
     from cli.terminal import Terminal
@@ -91,12 +93,12 @@ def _print(status: UploadStatus) -> None:
         console.print("`bulk-upload run --failed` takes up only these")
 
 
-def _print_history(history: LoadHistory) -> None:
+def _print_history(history: "LoadHistory") -> None:
     for line in _history_lines(history):
         echo(line)
 
 
-def _history_lines(history: LoadHistory) -> Iterator[str]:
+def _history_lines(history: "LoadHistory") -> Iterator[str]:
     load, status = history.load, history.standing
     yield f"{load.name} ({load.load_id})"
     yield f"  VEN {load.ven}, H5 meter '{load.h5_meter_id}', {load.load_component}"

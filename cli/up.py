@@ -12,7 +12,6 @@ from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import SecretStr
 
 from config.wire_names import WireName
 from venclient.errors import ConfigurationError
@@ -83,6 +82,8 @@ def _demo(wire: str) -> Iterator[dict[str, str]]:
 
 def _environment(wire: str | None) -> dict[str, str]:
     """Return an environment with all settings, and absolute paths, for runs in another folder."""
+    from pydantic import SecretStr
+
     from config.settings import Settings, environment_name
     from venclient.databases import sqlite_path
 

@@ -39,6 +39,17 @@ def test_help_and_status_bring_no_prefect(arguments: list[str], new_site: Callab
     assert _python(code, cwd=site.db.parent, BULK_UPLOAD_RESOURCES_DB=str(site.db)).endswith("Prefect: False")
 
 
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_what_needs_no_data_brings_nothing_that_takes_time(argument: str) -> None:
+    slow = ("numpy", "sqlalchemy", "authlib", "requests", "h5py", "pydantic")
+    code = (
+        "import atexit, sys; from cli import main; "
+        f"atexit.register(lambda: print('Brought:', sorted(sys.modules.keys() & {set(slow)}))); "
+        f"sys.argv[1:] = ['{argument}']; main()"
+    )
+    assert _python(code).endswith("Brought: []")
+
+
 @pytest.mark.long
 def test_importing_leaves_no_file(tmp_path: Path) -> None:
     packages = ("venclient", "config", "tasks", "flows", "vtn", "demo", "cli")

@@ -89,3 +89,13 @@ def test_a_digest_is_of_every_column() -> None:
         columns[column][0] = value
         assert as_sent(Points(**columns), ("GOOD",), form).digest() != first
     assert as_sent(points, ("BAD",), form).digest() != first
+
+
+@pytest.mark.parametrize("length", ["P1M", "PT", "-PT1H", "PT0.5S", "P99999999999999W"])
+def test_an_answer_with_a_length_that_is_none_cannot_be_decoded(length: str) -> None:
+    period = {"start": "2025-01-01T00:00:00Z", "duration": length}
+    interval = {"id": 0, "payloads": [{"type": "USAGE", "values": [1.0]}]}
+    resource = {"resourceName": "meter_1", "intervalPeriod": period, "intervals": [interval]}
+    answer = msgspec.convert({"id": "1", "resources": [resource]}, Report)
+    with pytest.raises(ValueError, match="not a duration"):
+        answer.points("USAGE")

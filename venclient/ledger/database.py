@@ -32,7 +32,7 @@ from venclient.databases import (
 )
 from venclient.errors import ConfigurationError, LedgerUnavailableError
 from venclient.ledger.schema import is_current, migrate, version_of
-from venclient.ledger.statements import upsert
+from venclient.ledger.statements import execute, upsert
 from venclient.ledger.tables import INSERTS, VTNS, rows_of, translate_db_errors
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class LedgerDatabase:
         self, connection: Connection, table: Table, rows: Mapping[str, object] | Sequence[Mapping[str, object]]
     ) -> None:
         """Insert whole rows, overwriting those with the same primary key."""
-        connection.execute(upsert(table), rows)
+        execute(connection, upsert(table), rows)
 
     def _open(self, vtn: Mapping[str, str], is_migrated: bool) -> int:
         """Create or migrate the tables if needed, and return the VTN's key."""
@@ -151,7 +151,10 @@ def retry_while_unavailable(
 
     @wraps(method)
     def wrapper(self: _Self, /, *args: _Params.args, **kwargs: _Params.kwargs) -> _Result:
-        return self._database.retrying(method, self, *args, **kwargs)
+        try:
+            return method(self, *args, **kwargs)
+        except LedgerUnavailableError:
+            return self._database.retrying(method, self, *args, **kwargs)
 
     return wrapper
 

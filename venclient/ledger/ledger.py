@@ -23,7 +23,7 @@ from venclient.ledger.kept_reports import KeptReports
 from venclient.ledger.lease import Lease, SignOfLife, Writer, sign_of_life
 from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes
 from venclient.ledger.measurements import Measurements, now_us
-from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, INSERT_MARK, UPDATE_MARK
+from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, INSERT_MARK, UPDATE_MARK, execute
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
 from venclient.loads import Load
 from venclient.models import Chunk, LoadState, Mark, Receipt, RefusedPoint
@@ -247,14 +247,14 @@ class Ledger:
         inserts = [row for month, row in rows.items() if month not in read]
         updates = [row | {"read_digest": read[month].digest} for month, row in rows.items() if month in read]
         written = [
-            connection.execute(statement, values).rowcount
+            execute(connection, statement, values)
             for statement, values in ((INSERT_MARK, inserts), (UPDATE_MARK, updates))
             if values
         ]
         return sum(written) == len(chunk.marks)
 
     def _delete_refused(self, connection: Connection, load: Load, starts: Collection[int]) -> None:
-        connection.execute(DELETE_REFUSED, [{**self._key(load), "start_s": start_s} for start_s in starts])
+        execute(connection, DELETE_REFUSED, [{**self._key(load), "start_s": start_s} for start_s in starts])
 
     def _write_unfinished(self, connection: Connection, load: Load, before: Entry) -> None:
         """Keep a failed load failed, with its error; any other is pending."""
@@ -275,7 +275,7 @@ class Ledger:
         outcome = {"points": receipt.points, "seconds": receipt.seconds, "answers": " ".join(receipt.answers)}
         why = {"error": error, "reason": reason}
         self._database.put(connection, REQUESTS, {**key, "ended_at_us": now_us(), **outcome, **why})
-        connection.execute(DELETE_OLD_REQUESTS, key)
+        execute(connection, DELETE_OLD_REQUESTS, key)
 
     def _key(self, load: Load) -> dict[str, object]:
         return {"vtn_id": self._database.vtn_id, "vtn_resource_id": load.vtn_resource_id}

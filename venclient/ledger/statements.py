@@ -1,33 +1,47 @@
 """SQL that the ledger executes for each request, in a form that both databases take."""
 
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
 
-from sqlalchemy import BindParameter, Table, TextClause, bindparam, text
+from sqlalchemy import Connection, Dialect, Table, TextClause, text
 
-from venclient.ledger.tables import MARKS, REFUSED, REQUESTS
+from venclient.ledger.tables import MARKS, storable
 
 REQUESTS_KEPT = 30  # of each load
+
+Parameters = Mapping[str, object]
+
+
+def execute(connection: Connection, statement: TextClause, rows: Parameters | Sequence[Parameters]) -> int:
+    """Execute a statement once, or once for each of several rows; returns how many rows of the table it changed.
+
+    The driver gets the parameters as they are: SQLAlchemy takes longer to prepare them than SQLite to execute.
+    """
+    parameters = _prepared(rows) if isinstance(rows, Mapping) else [_prepared(row) for row in rows]
+    return connection.exec_driver_sql(_in_dialect(statement, connection.dialect), parameters).rowcount
+
+
+def _prepared(row: Parameters) -> dict[str, object]:
+    return {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+@cache
+def _in_dialect(statement: TextClause, dialect: Dialect) -> str:
+    return statement.text if dialect.name == "sqlite" else str(statement.compile(dialect=dialect))
 
 
 @cache
 def upsert(table: Table, condition: str = "") -> TextClause:
     """Return an insert of whole rows that overwrites those with the same primary key, if they meet the condition.
 
-    It is text because SQLAlchemy compiles `on_conflict_do_update` anew for each execution: an acknowledgement would
-    take three times as long.
+    It is text because SQLAlchemy compiles `on_conflict_do_update` anew for each execution.
     """
     key = ", ".join(column.name for column in table.primary_key)
     names = [column.name for column in table.c]
     values = ", ".join(f":{name}" for name in names)
     updates = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.c if not column.primary_key)
     sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) ON CONFLICT ({key}) DO UPDATE SET {updates}"
-    return text(f"{sql} WHERE {condition}" if condition else sql).bindparams(*_parameters(table, *names))
-
-
-def _parameters(table: Table, *names: str) -> list[BindParameter[Any]]:
-    """Parameters with the names and types of these columns."""
-    return [bindparam(name, type_=table.c[name].type) for name in names]
+    return text(f"{sql} WHERE {condition}" if condition else sql)
 
 
 # An existing mark with the new digest counts as written: this very write was committed, and is retried because the
@@ -37,12 +51,10 @@ UPDATE_MARK = text(
     "UPDATE marks SET points = :points, last_start_s = :last_start_s, digest = :digest"
     " WHERE vtn_id = :vtn_id AND vtn_resource_id = :vtn_resource_id AND month = :month"
     " AND digest IN (:read_digest, :digest)"
-).bindparams(*_parameters(MARKS, *MARKS.c.keys()), bindparam("read_digest", type_=MARKS.c.digest.type))
-_OF_LOAD = "vtn_id = :vtn_id AND vtn_resource_id = :vtn_resource_id"
-DELETE_REFUSED = text(f"DELETE FROM refused WHERE {_OF_LOAD} AND start_s = :start_s").bindparams(
-    *_parameters(REFUSED, "vtn_id", "vtn_resource_id", "start_s")
 )
+_OF_LOAD = "vtn_id = :vtn_id AND vtn_resource_id = :vtn_resource_id"
+DELETE_REFUSED = text(f"DELETE FROM refused WHERE {_OF_LOAD} AND start_s = :start_s")
 DELETE_OLD_REQUESTS = text(
     f"DELETE FROM requests WHERE {_OF_LOAD} AND ended_at_us <= (SELECT ended_at_us FROM requests WHERE {_OF_LOAD}"
     f" ORDER BY ended_at_us DESC LIMIT 1 OFFSET {REQUESTS_KEPT})"
-).bindparams(*_parameters(REQUESTS, "vtn_id", "vtn_resource_id"))
+)

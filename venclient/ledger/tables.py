@@ -31,8 +31,13 @@ Insert = sqlite.Insert | postgresql.Insert
 INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
+def storable(value: str) -> str:
+    """Replace NUL, which PostgreSQL cannot store, by its symbol (U+2400)."""
+    return value.replace("\0", "\N{SYMBOL FOR NULL}")
+
+
 class AnyText(TypeDecorator[str]):
-    """Text from outside, such as a VEN's name. NUL, which PostgreSQL cannot store, becomes its symbol (U+2400)."""
+    """Text from outside, such as a VEN's name, in its `storable` form."""
 
     impl = Text
     cache_ok = True
@@ -40,7 +45,7 @@ class AnyText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
         """Convert the text to what is stored."""
-        return value.replace("\0", "\N{SYMBOL FOR NULL}") if value else value
+        return storable(value) if value else value
 
 
 # The tables as queries need to know them; `migrations` makes them.

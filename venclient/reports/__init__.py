@@ -4,33 +4,7 @@ Nothing here changes a ledger or a VTN. `coverage_page` is imported from its own
 second.
 """
 
-from venclient.reports.check import CheckedSeries, Finding, LoadCheck, check_loads, compared, step, watts
-from venclient.reports.check_summary import Failures, Findings, failures_by_cause, findings_by_kind
-from venclient.reports.series_facts import SeriesFacts
-from venclient.reports.status import LedgerStatus, LoadHistory, UploadStatus, load_history, read_statuses, upload_status
-from venclient.reports.verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
+from lazy_loader import attach_stub
 
-__all__ = [
-    "CheckedSeries",
-    "Failures",
-    "Finding",
-    "Findings",
-    "LedgerStatus",
-    "LoadCheck",
-    "LoadHistory",
-    "SeriesFacts",
-    "UploadStatus",
-    "VerificationReport",
-    "VerificationSummary",
-    "check_loads",
-    "compared",
-    "failures_by_cause",
-    "findings_by_kind",
-    "in_words",
-    "load_history",
-    "read_statuses",
-    "scope_in_words",
-    "step",
-    "upload_status",
-    "watts",
-]
+# Each name is imported where it is first used: `status` needs no numpy, and `check` no SQL.
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -4,13 +4,7 @@ A report holds a month of a load, or a day or an hour of it; it is created once,
 `encoding` and `decoding` convert points to and from reports.
 """
 
-from venclient.wires.openadr3.clients import Aggregator, Client, ClientPerVen, Clients
-from venclient.wires.openadr3.events import EventNames, bodies_for_operator
-from venclient.wires.openadr3.form import QUALITIES, Event, Form, Version
-from venclient.wires.openadr3.layout import ReportLayout
-from venclient.wires.openadr3.wire import ReportOptions, ReportWire
+from lazy_loader import attach_stub
 
-__all__ = [
-    "QUALITIES", "Aggregator", "Client", "ClientPerVen", "Clients", "Event", "EventNames", "Form", "ReportLayout",
-    "ReportOptions", "ReportWire", "Version", "bodies_for_operator",
-]  # fmt: skip
+# Each name is imported where it is first used: settings need one name of it, and nothing of HTTP and tokens.
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -19,6 +19,7 @@ _DURATION = re.compile(
     r"(?P<sign>[+-]?)P(?:0+Y)?(?:0+M)?(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?"
     r"(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?"
 )
+_LONGEST_S = 100 * 366 * 86_400
 _UNIT_S = {"weeks": 604_800, "days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
 
 
@@ -124,6 +125,10 @@ def _times(resource: ReportResource) -> tuple[NDArray[np.int64], NDArray[np.int6
     default = resource.interval_period or IntervalPeriod()
     next_s = None if default.start is None else _unix_s(default.start)
     default_s = None if default.duration is None else _seconds(default.duration)
+    follow_each_other = all(interval.interval_period is None for interval in resource.intervals)
+    if follow_each_other and next_s is not None and default_s is not None:
+        count = len(resource.intervals)
+        return next_s + default_s * np.arange(count), np.full(count, default_s)
     starts: list[int] = []
     lengths: list[int] = []
     for interval in resource.intervals:
@@ -170,6 +175,6 @@ def _seconds(text: str) -> int:
     if found is None or text.endswith(("P", "T")):
         raise ValueError(f"not a duration: {text}")
     seconds = math.fsum(float(found[unit] or 0) * length_s for unit, length_s in _UNIT_S.items())
-    if found["sign"] == "-" or not seconds.is_integer():
-        raise ValueError(f"not a duration of whole seconds: {text}")
+    if found["sign"] == "-" or not seconds.is_integer() or seconds > _LONGEST_S:
+        raise ValueError(f"not a duration of whole seconds, of a century at most: {text}")
     return int(seconds)
