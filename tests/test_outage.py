@@ -209,6 +209,36 @@ def _pass(breaker: CircuitBreaker) -> None:
         pass
 
 
+def test_while_an_answer_is_read_the_vtn_gets_the_next_request(stopped: Event) -> None:
+    breaker = CircuitBreaker(ConcurrencyLimiter(1), stopped, patience_s=61, first_wait_s=0)
+    with ThreadPoolExecutor(1) as pool, breaker.admitted("a", 1):
+        waiting = pool.submit(_pass, breaker)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        breaker.answered()
+        waiting.result(timeout=10)
+
+
+def test_an_answer_that_cannot_be_read_is_no_success_of_a_vtn_in_an_outage(breaker: CircuitBreaker) -> None:
+    _fail_for(breaker, 1, UnreachableError("no connection"), "a")
+    with ThreadPoolExecutor(1) as pool:
+
+        def read_no_json() -> None:
+            with breaker.admitted("a", 1):
+                breaker.answered()
+                waiting.append(pool.submit(_pass, breaker))
+                with pytest.raises(TimeoutError):
+                    waiting[0].result(timeout=0.5)
+                raise TransientError("no JSON", 200)
+
+        waiting: list[Future[None]] = []
+        with pytest.raises(TransientError):
+            read_no_json()
+        assert breaker.is_open
+        waiting[0].result(timeout=10)
+    assert not breaker.is_open
+
+
 @pytest.mark.parametrize("asked", ["86400", "9" * 400, "Fri, 01 Jan 2100 00:00:00 GMT"], ids=["day", "ages", "date"])
 @pytest.mark.parametrize("whose", ["vtn", "token server"])
 def test_a_retry_after_never_outlasts_the_patience(asked: str, whose: str) -> None:

@@ -65,10 +65,12 @@ class OutageTimes:
 OUTAGE_TIMES = OutageTimes()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Turn:
     round: Round
     is_probe: bool
+    started: float  # monotonic time
+    seconds: float | None = None  # that the VTN took to answer
 
 
 class CircuitBreaker:
@@ -94,6 +96,7 @@ class CircuitBreaker:
         self._times = times
         self._changed = Condition()
         self._queue: deque[int] = deque()
+        self._turns: dict[int, _Turn] = {}  # by thread id
         self._suspended_until = 0.0
         self._reason = ""
         # Since the last success:
@@ -131,8 +134,7 @@ class CircuitBreaker:
         How the block is left, with or without an error, is what breaker and limiter learn from. Raises `StoppedError`
         if the run stops before the turn comes, and `ConfigurationError` once an outage has outlasted the patience.
         """
-        turn = self._wait()
-        started = time.monotonic()
+        turn = self._turns[get_ident()] = self._wait()
         try:
             yield
         except (TransientError, PermanentError) as error:
@@ -143,9 +145,22 @@ class CircuitBreaker:
                 self._record_failure(error, resource, is_probe=turn.is_probe)
             raise
         else:
-            self._limiter.answered(turn.round, points, time.monotonic() - started)
+            seconds = time.monotonic() - turn.started if turn.seconds is None else turn.seconds
+            self._limiter.answered(turn.round, points, seconds)
             self.close("takes something again")
         finally:
+            del self._turns[get_ident()]
+            if turn.seconds is None:
+                self._leave(turn)
+
+    def answered(self) -> None:
+        """Let others have the turn of this thread: the VTN has answered, and the answer is still to be read.
+
+        A probe keeps its turn, as its answer tells whether there are others.
+        """
+        turn = self._turns.get(get_ident())
+        if turn is not None and turn.seconds is None and not turn.is_probe:
+            turn.seconds = time.monotonic() - turn.started
             self._leave(turn)
 
     def close(self, what_it_does: str) -> None:
@@ -176,7 +191,7 @@ class CircuitBreaker:
                     wait_s = self._remaining_wait_s(thread_id)
                     if wait_s <= 0 and (begun_in := self._limiter.enter()):
                         self._is_probing |= self.is_open
-                        return _Turn(begun_in, self.is_open)
+                        return _Turn(begun_in, self.is_open, time.monotonic())
                     # Nothing notifies this condition when `stopped` is set, so it is checked at short intervals.
                     self._changed.wait(min(wait_s, LOOK_EVERY_S) if wait_s > 0 else LOOK_EVERY_S)
             finally:

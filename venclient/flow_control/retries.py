@@ -79,6 +79,13 @@ class Retries:
         last_reason = None if self._limiter.in_flight else next(reversed(self._waits.copy().values()), None)
         return self._breaker.waiting_for or last_reason
 
+    def answered(self) -> None:
+        """Say, within a request, that the VTN has answered it, and that only its answer is still to be read.
+
+        From now on the request does not count as in flight; how it ends counts as before.
+        """
+        self._breaker.answered()
+
     def call(
         self,
         request: Callable[[], T],

@@ -10,7 +10,7 @@ import orjson
 from venclient.errors import PermanentError, TransientError
 from venclient.wires.auth import TokenSource
 from venclient.wires.connection import VtnConnection
-from venclient.wires.http import Call, answer_of
+from venclient.wires.http import Call, answer_of, require_done
 from venclient.wires.lenient_json import batches
 
 PAGE = 50  # the most that the published API lets a client ask for
@@ -47,7 +47,10 @@ class StandardCalls(VtnConnection):
         """Make one request with a body, without retries, and return its answer as a `shape` that `msgspec` knows."""
         timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
         call = Call(method, path, body=body, tokens=tokens)
-        return answer_of(*self._http.exchange(call, timeout_s, MAX_ANSWER_BYTES), shape)
+        response, content = self._http.exchange(call, timeout_s, MAX_ANSWER_BYTES)
+        require_done(response, content)
+        self._retries.answered()
+        return answer_of(response, content, shape)
 
     def attempt(self, call: Callable[[], T]) -> T:
         """Make a call that is not about points, and may be repeated, with retries."""

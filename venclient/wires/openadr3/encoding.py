@@ -106,17 +106,17 @@ def _in_units(points: Points | Chunk, form: Form) -> NDArray[np.float64]:
 
 def _intervals(points: ReportPoints, form: Form, begin_s: int) -> list[str]:
     payload = f'"payloads":[{{"type":"{form.event.payload_type}","values":['
-    numbers, values = _numbers(points, begin_s), points.values.tolist()
+    numbers, values = _numbers(points, begin_s), _texts(points.values)
     usual = _quality_payload(OK, form)
     intervals = [
-        f'{{"id":{number},{payload}{value!r}]}}{usual}]}}' for number, value in zip(numbers, values, strict=True)
+        f'{{"id":{number},{payload}{value}]}}{usual}]}}' for number, value in zip(numbers, values, strict=True)
     ]
     own_from = _first_irregular(points)
     for index, quality in enumerate(points.qualities):
         if index >= own_from or quality != OK:
             own = _own_period(points, index, int(points.interval_s[index])) if index >= own_from else ""
             tail = _quality_payload(quality, form)
-            intervals[index] = f'{{"id":{numbers[index]},{own}{payload}{values[index]!r}]}}{tail}]}}'
+            intervals[index] = f'{{"id":{numbers[index]},{own}{payload}{values[index]}]}}{tail}]}}'
     return intervals
 
 
@@ -131,11 +131,16 @@ def _packed_intervals(points: ReportPoints, form: Form, begin_s: int) -> Iterato
     begins = np.flatnonzero(is_first).tolist()
     for begin, stop in zip(begins, [*begins[1:], len(points)], strict=True):
         own = _own_period(points, begin, int(ends_s[stop - 1] - points.start_s[begin]))
-        values = ",".join(map(repr, points.values[begin:stop].tolist()))
+        values = ",".join(_texts(points.values[begin:stop]))
         tail = _quality_payload(points.qualities[begin], form)
         yield (
             f'{{"id":{numbers[begin]},{own}"payloads":[{{"type":"{form.event.payload_type}","values":[{values}]}}{tail}]}}'
         )
+
+
+def _texts(values: NDArray[np.float64]) -> list[str]:
+    """Each value as the shortest JSON number that is read as the same float64."""
+    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()[1:-1].split(",")
 
 
 def _numbers(points: ReportPoints, begin_s: int) -> list[int]:
