@@ -1,6 +1,6 @@
 """`make bench` measures everything and writes docs/performance.md; `make bench-check` reports regressions.
 
-`python -m benchmarks floor durable` measures these sections alone; with `--record` they take their places on the page.
+`python -m benchmarks floor durable` measures these sections alone; `--record` writes them to the page as well.
 """
 
 import sys

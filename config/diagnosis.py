@@ -156,8 +156,8 @@ def _clock(date: str) -> Iterator[Finding]:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    places = {"the ledger": sqlite_path(settings.ledger_url), "reports": settings.report_dir / "report.html"}
-    for what, path in places.items():
+    paths = {"the ledger": sqlite_path(settings.ledger_url), "reports": settings.report_dir / "report.html"}
+    for what, path in paths.items():
         if path is None:
             continue
         folder = next(each for each in path.absolute().parents if each.exists())

@@ -1,4 +1,4 @@
-"""`bulk-upload doctor` tells what stands in the way of an upload, and what to do about it."""
+"""`bulk-upload doctor` reports what stands in the way of an upload, and what to do about it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,9 @@ from tests.standard_vtn import StandardVtn
 NewSite = Callable[..., Site]
 
 
-def _told(site: Site, tmp_path: Path, returns: int, prefect_url: str | None = None, **settings: str) -> dict[str, Any]:
+def _doctor(
+    site: Site, tmp_path: Path, returns: int, prefect_url: str | None = None, **settings: str
+) -> dict[str, Any]:
     """What is said of each part, by part."""
     given = {
         "BULK_UPLOAD_RESOURCES_DB": str(site.db),
@@ -23,8 +25,8 @@ def _told(site: Site, tmp_path: Path, returns: int, prefect_url: str | None = No
     }
     finished = command("doctor", "--json", cwd=tmp_path, prefect_url=prefect_url, **given | settings)
     assert finished.returncode == returns, finished.stderr + finished.stdout
-    told = last_json(finished)
-    return {finding["part"]: finding for finding in told["findings"]} | {"settings": told["settings"]}
+    report = last_json(finished)
+    return {finding["part"]: finding for finding in report["findings"]} | {"settings": report["settings"]}
 
 
 def _standard(vtn: StandardVtn, wire: str) -> dict[str, str]:
@@ -44,15 +46,15 @@ def test_where_all_is_well_every_part_says_so(
     site.register(vtn)
     site.upload(vtn)
     (tmp_path / ".env").write_text(f"VTN_BEARER_TOKEN={vtn.token}\n")
-    told = _told(site, tmp_path, 0, prefect_url, VTN_SERVER_ADDRESS=vtn.base_url)
-    sources = {setting["name"]: (setting["value"], setting["source"]) for setting in told.pop("settings")}
+    report = _doctor(site, tmp_path, 0, prefect_url, VTN_SERVER_ADDRESS=vtn.base_url)
+    sources = {setting["name"]: (setting["value"], setting["source"]) for setting in report.pop("settings")}
     assert sources["VTN_SERVER_ADDRESS"] == (vtn.base_url, "environment")
     assert sources["VTN_BEARER_TOKEN"] == ("***", ".env")
-    assert {finding["state"] for finding in told.values()} == {"ok"}, told
-    assert set(told) == {"database", "meter file", "ledger", "token", "VTN", "clock", "disk", "Prefect"}
-    assert "2 VENs, 2 loads registered" in told["database"]["message"]
-    assert "2 loads are done" in told["ledger"]["message"]
-    assert "speaks bulk" in told["VTN"]["message"]
+    assert {finding["state"] for finding in report.values()} == {"ok"}, report
+    assert set(report) == {"database", "meter file", "ledger", "token", "VTN", "clock", "disk", "Prefect"}
+    assert "2 VENs, 2 loads registered" in report["database"]["message"]
+    assert "2 loads are done" in report["ledger"]["message"]
+    assert "speaks bulk" in report["VTN"]["message"]
 
 
 @pytest.mark.parametrize("wire", ["bulk", "openadr-3.1", "openadr-3.0.1"])
@@ -60,35 +62,35 @@ def test_it_finds_out_what_a_vtn_speaks(
     standard_vtn: StandardVtn, new_site: NewSite, tmp_path: Path, wire: str
 ) -> None:
     is_right = wire == standard_vtn.wire
-    told = _told(new_site(), tmp_path, int(not is_right), **_standard(standard_vtn, wire))
-    assert f"speaks {standard_vtn.wire}" in told["VTN"]["message"]
-    assert told["VTN"]["fix"] == ("" if is_right else f"Set VTN_WIRE={standard_vtn.wire}")
+    report = _doctor(new_site(), tmp_path, int(not is_right), **_standard(standard_vtn, wire))
+    assert f"speaks {standard_vtn.wire}" in report["VTN"]["message"]
+    assert report["VTN"]["fix"] == ("" if is_right else f"Set VTN_WIRE={standard_vtn.wire}")
 
 
 def test_a_bulk_vtn_is_told_from_a_standard_one(vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path) -> None:
     settings = {"VTN_SERVER_ADDRESS": vtn.base_url, "VTN_BEARER_TOKEN": vtn.token, "VTN_WIRE": "openadr-3.1"}
-    assert _told(new_site(), tmp_path, 1, **settings)["VTN"]["fix"] == "Set VTN_WIRE=bulk"
+    assert _doctor(new_site(), tmp_path, 1, **settings)["VTN"]["fix"] == "Set VTN_WIRE=bulk"
 
 
 def test_each_fault_is_told_and_what_to_do_about_it(vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path) -> None:
     site = new_site(loads=2, points=5)
     site.h5.unlink()
-    told = _told(
+    report = _doctor(
         site, tmp_path, 1, VTN_SERVER_ADDRESS=f"{vtn.base_url}/elsewhere", VTN_BEARER_TOKEN=vtn.token,
         PREFECT_API_URL="http://127.0.0.1:9/api",
     )  # fmt: skip
-    states = {part: finding["state"] for part, finding in told.items() if part != "settings"}
+    states = {part: finding["state"] for part, finding in report.items() if part != "settings"}
     assert states["database"] == "warning"
-    assert "bulk-upload register" in told["database"]["fix"]
+    assert "bulk-upload register" in report["database"]["fix"]
     for part in ("meter file", "VTN", "Prefect"):
-        assert states[part] == "error", told
-    assert "--h5 or BULK_UPLOAD_METER_FILE" in told["meter file"]["message"]
-    assert "VTN_SERVER_ADDRESS" in told["VTN"]["fix"]
+        assert states[part] == "error", report
+    assert "--h5 or BULK_UPLOAD_METER_FILE" in report["meter file"]["message"]
+    assert "VTN_SERVER_ADDRESS" in report["VTN"]["fix"]
 
 
 def test_a_vtn_that_is_away_and_a_missing_database_are_told(new_site: NewSite, tmp_path: Path) -> None:
     site = new_site(loads=1, points=5)
     site.db.unlink()
-    told = _told(site, tmp_path, 1, VTN_SERVER_ADDRESS="http://127.0.0.1:9/openadr3", VTN_BEARER_TOKEN="t")
-    assert "BULK_UPLOAD_RESOURCES_DB" in told["database"]["message"]
-    assert told["VTN"]["state"] == "error"
+    report = _doctor(site, tmp_path, 1, VTN_SERVER_ADDRESS="http://127.0.0.1:9/openadr3", VTN_BEARER_TOKEN="t")
+    assert "BULK_UPLOAD_RESOURCES_DB" in report["database"]["message"]
+    assert report["VTN"]["state"] == "error"

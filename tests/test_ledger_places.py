@@ -1,4 +1,4 @@
-"""Where a ledger may be, and what is told of one that cannot be used."""
+"""Where a ledger may be, and what is said of one that cannot be used."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -31,11 +31,11 @@ def _plan(site: Site, vtn: ReferenceVtn, folder: Path, *more: str) -> dict[str, 
 def test_before_the_first_run_everything_is_new_at_the_guides_rate(
     vtn: ReferenceVtn, site: Site, tmp_path: Path
 ) -> None:
-    told = _plan(site, vtn, tmp_path, "--chunk-size", "1000")
-    assert (told["loads"], told["loads_to_send"], told["points"], told["requests"]) == (6, 6, 9000, 12)
-    assert told["loads_by_reason"] == {"new": 6}
-    assert 110 <= told["bytes"] / told["points"] <= 125
-    assert (told["points_per_second"], told["rate_is_measured"], told["seconds"]) == (4000, False, 9000 / 4000)
+    plan = _plan(site, vtn, tmp_path, "--chunk-size", "1000")
+    assert (plan["loads"], plan["loads_to_send"], plan["points"], plan["requests"]) == (6, 6, 9000, 12)
+    assert plan["loads_by_reason"] == {"new": 6}
+    assert 110 <= plan["bytes"] / plan["points"] <= 125
+    assert (plan["points_per_second"], plan["rate_is_measured"], plan["seconds"]) == (4000, False, 9000 / 4000)
 
 
 def test_each_load_has_its_reason_and_the_run_sends_just_that(vtn: ReferenceVtn, site: Site, tmp_path: Path) -> None:
@@ -54,12 +54,12 @@ def test_each_load_has_its_reason_and_the_run_sends_just_that(vtn: ReferenceVtn,
         ledger.forget(unfinished, [202502])
         ledger.forget(never_sent, [202501, 202502, 202503])
 
-    told = _plan(site, vtn, tmp_path)
-    assert {each["load_id"]: each["resend_reasons"] for each in told["to_send"] if each["resend_reasons"]} == {
+    plan = _plan(site, vtn, tmp_path)
+    assert {each["load_id"]: each["resend_reasons"] for each in plan["to_send"] if each["resend_reasons"]} == {
         corrected.load_id: {"2025-01": "corrected month"},
         unfinished.load_id: {"2025-02": "unrecorded month"},
     }
-    assert {each["load_id"]: (each["reason"], each["points"]) for each in told["to_send"]} == {
+    assert {each["load_id"]: (each["reason"], each["points"]) for each in plan["to_send"]} == {
         grown.load_id: ("grown", 24),
         corrected.load_id: ("corrected month", 16 * 24 + 16),
         failed.load_id: ("failed last time", 1500),
@@ -67,7 +67,7 @@ def test_each_load_has_its_reason_and_the_run_sends_just_that(vtn: ReferenceVtn,
         never_sent.load_id: ("never sent", 1500),
         new.load_id: ("new", 1500),
     }
-    assert sum(result.points_sent for result in site.upload(vtn).values()) == told["points"]
+    assert sum(result.points_sent for result in site.upload(vtn).values()) == plan["points"]
     assert _plan(site, vtn, tmp_path)["points"] == 0
     reasons = {corrected: "2025-01 again: corrected month", unfinished: "2025-02 again: unrecorded month"}
     for load, reason in reasons.items():
@@ -89,9 +89,9 @@ def test_a_dry_run_says_the_same_and_sends_nothing(
 
 def test_the_rate_is_that_of_earlier_runs(vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str) -> None:
     ran = last_json(command("run", *run_options(site, vtn), "--json", cwd=tmp_path, prefect_url=prefect_url))
-    told = _plan(site, vtn, tmp_path)
-    assert told["rate_is_measured"]
-    assert told["points_per_second"] == pytest.approx(ran["points_per_second"], rel=0.01)
+    plan = _plan(site, vtn, tmp_path)
+    assert plan["rate_is_measured"]
+    assert plan["points_per_second"] == pytest.approx(ran["points_per_second"], rel=0.01)
 
 
 def test_a_load_that_would_fail_is_told_and_the_others_are_planned(
@@ -99,8 +99,8 @@ def test_a_load_that_would_fail_is_told_and_the_others_are_planned(
 ) -> None:
     (lost, *_) = site.loads
     site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
-    told = _plan(site, vtn, tmp_path)
-    assert (told["loads_failing"], told["loads_to_send"]) == (1, 5)
-    (failing,) = [each for each in told["to_send"] if each["error"]]
+    plan = _plan(site, vtn, tmp_path)
+    assert (plan["loads_failing"], plan["loads_to_send"]) == (1, 5)
+    (failing,) = [each for each in plan["to_send"] if each["error"]]
     assert failing["load_id"] == lost.load_id
     assert "H5 meter 'meter_404' not found" in failing["error"]

@@ -163,14 +163,14 @@ def test_each_ven_has_a_client_of_its_own(vtn_of_many: StandardVtn, new_site: Ne
 
 
 @pytest.mark.parametrize(
-    ("last_row", "told"),
+    ("last_row", "expected"),
     [
         ([], "has no client: add its row to the file that BULK_UPLOAD_VEN_CREDENTIALS names"),
         (["wrong"], "gives no token"),
     ],
 )
 def test_a_ven_without_a_client_that_may_in_fails_alone(
-    vtn_of_many: StandardVtn, new_site: NewSite, tmp_path: Path, last_row: list[str], told: str
+    vtn_of_many: StandardVtn, new_site: NewSite, tmp_path: Path, last_row: list[str], expected: str
 ) -> None:
     site = new_site(loads=4, points=50, vens=2)
     first, last = (outline.ven for outline in ResourceDatabase(str(site.db)).vens())
@@ -181,17 +181,17 @@ def test_a_ven_without_a_client_that_may_in_fails_alone(
         registration = register(ResourceDatabase(str(site.db)), wire)
     assert registration.registered == 2
     assert len(registration.failures) >= 1
-    assert all(told in failure for failure in registration.failures), registration.failures
+    assert all(expected in failure for failure in registration.failures), registration.failures
     everyone = _file(tmp_path, [f"{last},ven-3,secret-3", f"{first},ven-0,secret-0"])
     registered(site, vtn_of_many, **settings | {"ven_credentials": everyone})
     file = _file(tmp_path, [*(f"{last},ven-3,{secret}" for secret in last_row), f"{first},ven-0,secret-0"])
     by_ven = {result.load.ven: result for result in upload(site, vtn_of_many, **settings).values()}
     assert (by_ven[first].state, by_ven[last].state) == ("done", "failed")
-    assert told in (by_ven[last].error or "")
+    assert expected in (by_ven[last].error or "")
 
 
 @pytest.mark.parametrize(
-    ("rows", "mode", "told"),
+    ("rows", "mode", "expected"),
     [
         (["Aalborg,a,s"], 0o644, "chmod 600"),
         (["Aalborg,a"], 0o600, "row 1"),
@@ -200,10 +200,10 @@ def test_a_ven_without_a_client_that_may_in_fails_alone(
     ],
 )
 def test_a_file_of_clients_that_cannot_be_used_is_told(
-    vtn_of_many: StandardVtn, new_site: NewSite, tmp_path: Path, rows: list[str], mode: int, told: str
+    vtn_of_many: StandardVtn, new_site: NewSite, tmp_path: Path, rows: list[str], mode: int, expected: str
 ) -> None:
     file = _file(tmp_path, rows, mode)
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=expected):
         open_wire(settings_of(new_site(), vtn_of_many, ven_credentials=file))
 
 

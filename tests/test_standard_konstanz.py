@@ -41,7 +41,7 @@ class Operator:
             "BULK_UPLOAD_CONCURRENCY": str(CONCURRENCY),
         }
 
-    def told(self, *arguments: str, returns: int = 0) -> dict[str, Any]:
+    def output_of(self, *arguments: str, returns: int = 0) -> dict[str, Any]:
         """What a command prints as JSON."""
         finished = command(*arguments, "--json", cwd=self.cwd, prefect_url=self.prefect_url, **self.settings)
         assert finished.returncode == returns, finished.stderr
@@ -70,18 +70,18 @@ def operator(request: pytest.FixtureRequest, konstanz: Path, prefect_url: str, t
 
 def test_the_whole_job(operator: Operator) -> None:
     site, vtn = operator.site, operator.vtn
-    assert operator.told("register") == {"registered": LOADS, "left_out": 0, "failures": []}
-    plan = operator.told("plan")
+    assert operator.output_of("register") == {"registered": LOADS, "left_out": 0, "failures": []}
+    plan = operator.output_of("plan")
     assert (plan["points"], plan["requests"], plan["loads_to_send"]) == (POINTS, REPORTS, LOADS)
     before = len(vtn.log())
-    assert operator.told("run")["total_points_uploaded"] == POINTS
+    assert operator.output_of("run")["total_points_uploaded"] == POINTS
     assert requests_since(vtn, before) == {"POST": REPORTS, "GET": VENS}, "a list of each VEN, which is empty"
     assert_stored(site, vtn)
     _assert_an_independent_reader_reads(site, vtn)
 
     Path(site.ledger).unlink()
     before = len(vtn.log())
-    ran = operator.told("run")
+    ran = operator.output_of("run")
     assert (ran["total_points_uploaded"], ran["points_already_there"]) == (0, POINTS)
     lists = sum(-(-len(reports) // 50) for reports in _by_ven(site, vtn).values())
     seen = vtn.log(after=before)
@@ -97,18 +97,18 @@ def test_the_whole_job(operator: Operator) -> None:
     vtn.delete_report(deleted.id)
     altered.content["resources"][0]["intervals"][7]["payloads"][0]["values"] = [99.5]
     vtn.alter_report(altered.id, altered.content)
-    plan = operator.told("plan")
+    plan = operator.output_of("plan")
     assert plan["loads_by_reason"] == {"corrected month": len(corrected), "grown": len(grown)}
-    verified = operator.told("verify", "--repair", returns=1)
+    verified = operator.output_of("verify", "--repair", returns=1)
     assert not verified["passed"]
     before = len(vtn.log())
-    assert operator.told("run")["success"]
+    assert operator.output_of("run")["success"]
     stored = [seen for seen in vtn.log(after=before) if seen.stored]
     assert len(stored) == len(corrected) + len(grown) + 2
     assert_stored(site, vtn)
-    verified = operator.told("verify")
+    verified = operator.output_of("verify")
     assert (verified["passed"], verified["points_in_vtn"]) == (True, POINTS + 24 * len(grown))
-    status = operator.told("status")
+    status = operator.output_of("status")
     assert sum(ven["done"] for ven in status["vens"]) == LOADS
 
 
@@ -117,14 +117,14 @@ def test_killed_at_any_moment_no_report_is_there_twice_and_only_what_was_in_flig
     operator: Operator, kills: int
 ) -> None:
     site, vtn = operator.site, operator.vtn
-    operator.told("register")
+    operator.output_of("register")
     vtn.switch(points_per_second=40_000)
     before = len(vtn.log())
     dice = random.Random(20250115)
     for _ in range(kills):
         operator.kill(dice)
     vtn.switch()
-    ran = operator.told("run")
+    ran = operator.output_of("run")
     assert ran["total_points_uploaded"] + ran["points_already_there"] == POINTS
     assert_stored(site, vtn)
     sent = Counter((seen.report_name, seen.points) for seen in vtn.log(after=before) if seen.method in ("POST", "PUT"))

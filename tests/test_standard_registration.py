@@ -82,10 +82,10 @@ def test_a_client_that_may_not_make_the_event_is_told_what_its_operator_has_to_p
 ) -> None:
     site = new_site(loads=1, points=3)
     with open_wire(settings_of(site, new_vtn)) as wire:
-        told = wire.prepare_registration() or ""
+        instructions = wire.prepare_registration() or ""
         with pytest.raises(ConfigurationError, match="--print-event"):
             wire.check()
-    sentence, program, event = told.splitlines()
+    sentence, program, event = instructions.splitlines()
     assert sentence.startswith(
         "The VTN has no event 'meter-history' of program 'meter-history', and it cannot be created"
     )

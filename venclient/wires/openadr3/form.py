@@ -1,4 +1,4 @@
-"""What a report says besides its points: for which event, as which payload, and with which quality codes."""
+"""What a report says apart from its points: for which event, as which payload, and with which quality codes."""
 
 import hashlib
 import re
@@ -67,7 +67,7 @@ class Form:
         return self.qualities.get(code, code)
 
     def digest(self, client_name: str, max_body_bytes: int) -> bytes:
-        """Return a digest of all that shapes the reports of a client besides their points; 16 bytes."""
+        """Return a digest of all that shapes the reports of a client, except their points; 16 bytes."""
         shape = [
             self.version, self.event.payload_type, self.event.quality_everywhere, sorted(self.qualities.items()),
             self.packed, client_name, max_body_bytes,

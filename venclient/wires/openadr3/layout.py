@@ -81,7 +81,7 @@ class ReportLayout:
         )
 
     def digest(self, form: Form, load: Load) -> bytes:
-        """Return a digest of all that shapes a load's reports besides their points."""
+        """Return a digest of all that shapes a load's reports, except their points."""
         return form.digest(client_name(load.ven), self._max_body_bytes)
 
     def _periods_of(self, series: MeterSeries, month: Month) -> Sequence[Period]:
