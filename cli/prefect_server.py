@@ -91,7 +91,12 @@ def prefect_api(port: int | None = None, *, own: bool = False) -> Iterator[Prefe
     With a port, a complete server is started, otherwise one with only what a single run needs. `own`: start one even if
     another is configured.
     """
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
 
     configured = None if own else named_server()
     with ExitStack() as stack:
@@ -104,8 +109,14 @@ def prefect_api(port: int | None = None, *, own: bool = False) -> Iterator[Prefe
             server = stack.enter_context(_running_server(port, whole=port is not None))
         if is_this_machine(server.api_url):
             set_aside(os.environ)  # before Prefect creates an HTTP client, which reads the proxies
-        auth_string = server.environment.get("PREFECT_API_AUTH_STRING")
-        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_API_AUTH_STRING: auth_string}):
+        settings = {
+            PREFECT_API_URL: server.api_url,
+            PREFECT_API_AUTH_STRING: server.environment.get("PREFECT_API_AUTH_STRING"),
+        }
+        if not configured and port is None:
+            # No automation of such a server misses them, and each run would end up to a second later.
+            settings[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
+        with temporary_settings(settings):
             if configured:
                 require_admission(server.api_url)
             yield server

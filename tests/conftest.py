@@ -13,7 +13,7 @@ import pytest
 
 from config.advice import give_advice
 from config.settings import Settings, environment_name
-from tests.prefect_homes import prefect_home
+from tests.prefect_homes import first_certificate, prefect_home
 from tests.sites import Site
 
 if TYPE_CHECKING:  # Prefect, PostgreSQL and FastAPI are imported where a test uses them
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # Prefect, PostgreSQL and FastAPI are imported where a test u
     from tests.standard_vtn import StandardVtn
 
 os.environ["DO_NOT_TRACK"] = "1"  # Prefect's usage statistics would leave the machine
+os.environ["SSL_CERT_FILE"] = os.environ["PREFECT_API_SSL_CERT_FILE"] = str(first_certificate())
 give_advice()  # as every command and every flow does
 # A shell that runs the tests in the background has Ctrl-C ignored, in every process below as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -186,7 +187,9 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def prefect(prefect_url: str) -> Iterator["SyncPrefectClient"]:
     """Flows within run against the tests' Prefect server; a client to ask it what it was told."""
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: prefect_url}), get_client(sync_client=True) as api:
+    # At its end, each run would wait up to a second for the thread that sends its heartbeats.
+    settings = {PREFECT_API_URL: prefect_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(settings), get_client(sync_client=True) as api:
         yield api
