@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass
 from threading import Event
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes, Liveness
 from venclient.ledger.process_identity import this_process
+from venclient.ledger.statements import HOLDER_OF_VEN, execute
 from venclient.ledger.tables import LEASES, WRITERS
 from venclient.loads import vens_title
 from venclient.periodic import periodic
@@ -135,7 +136,7 @@ class Lease:
     def require(self, connection: Connection, ven: str) -> None:
         """Lock the VEN's lease until the end of the transaction; raises `BusyError` if this run does not hold it."""
         of_ven = {"vtn_id": self._database.vtn_id, "ven": normal_form(ven)}
-        holder = connection.execute(_HOLDER_OF_VEN, of_ven).scalar()
+        holder = execute(connection, HOLDER_OF_VEN[connection.dialect.name], of_ven).scalar()
         if holder != self.token:
             raise BusyError(
                 f"Another run (writer {holder or 'unknown'}) has taken over the VEN '{ven}' from this one "
@@ -215,9 +216,6 @@ def sign_of_life(database: LedgerDatabase, run_id: str) -> SignOfLife | None:
     return SignOfLife(rows[0].writer_id, rows[0].beat, rows[0].process, rows[0].progress_json) if rows else None
 
 
-_OF_VEN = [LEASES.c.vtn_id == bindparam("vtn_id"), LEASES.c.ven == bindparam("ven")]
-# FOR SHARE: threads of this run check the lease at the same time, and no other run can take it over meanwhile.
-_HOLDER_OF_VEN = select(LEASES.c.writer_id).where(*_OF_VEN).with_for_update(read=True)
 _IS_LEASED = select(LEASES.c.ven).where(LEASES.c.writer_id == WRITERS.c.writer_id).exists()
 # Holds a lease whose row in `writers` is missing.
 UNKNOWN_WRITER = Writer("", "A run that left nothing behind")

@@ -247,7 +247,7 @@ class Ledger:
         inserts = [row for month, row in rows.items() if month not in read]
         updates = [row | {"read_digest": read[month].digest} for month, row in rows.items() if month in read]
         written = [
-            execute(connection, statement, values)
+            execute(connection, statement, values).rowcount
             for statement, values in ((INSERT_MARK, inserts), (UPDATE_MARK, updates))
             if values
         ]

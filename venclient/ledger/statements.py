@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table, TextClause, text
+from sqlalchemy import Connection, CursorResult, Dialect, Table, TextClause, text
 
 from venclient.ledger.tables import MARKS, storable
 
@@ -12,13 +13,15 @@ REQUESTS_KEPT = 30  # of each load
 Parameters = Mapping[str, object]
 
 
-def execute(connection: Connection, statement: TextClause, rows: Parameters | Sequence[Parameters]) -> int:
-    """Execute a statement once, or once for each of several rows; returns how many rows of the table it changed.
+def execute(
+    connection: Connection, statement: TextClause, rows: Parameters | Sequence[Parameters]
+) -> CursorResult[Any]:
+    """Execute a statement once, or once for each of several rows.
 
     The driver gets the parameters as they are: SQLAlchemy takes longer to prepare them than SQLite to execute.
     """
     parameters = _prepared(rows) if isinstance(rows, Mapping) else [_prepared(row) for row in rows]
-    return connection.exec_driver_sql(_in_dialect(statement, connection.dialect), parameters).rowcount
+    return connection.exec_driver_sql(_in_dialect(statement, connection.dialect), parameters)
 
 
 def _prepared(row: Parameters) -> dict[str, object]:
@@ -58,3 +61,6 @@ DELETE_OLD_REQUESTS = text(
     f"DELETE FROM requests WHERE {_OF_LOAD} AND ended_at_us <= (SELECT ended_at_us FROM requests WHERE {_OF_LOAD}"
     f" ORDER BY ended_at_us DESC LIMIT 1 OFFSET {REQUESTS_KEPT})"
 )
+_HOLDER_OF_VEN = "SELECT writer_id FROM leases WHERE vtn_id = :vtn_id AND ven = :ven"
+# FOR SHARE: threads of a run check its lease at the same time, and no other run can take it over meanwhile.
+HOLDER_OF_VEN = {"sqlite": text(_HOLDER_OF_VEN), "postgresql": text(f"{_HOLDER_OF_VEN} FOR SHARE")}

@@ -135,6 +135,8 @@ class PendingRanges:
 
     def _whole(self, period: Period, ranges: Sequence[_Range]) -> list[_Range]:
         """The points of a period that the VTN is to have once these ranges are sent, as ranges."""
+        if list(ranges) == [(period.begin, period.stop)]:
+            return list(ranges)
         is_left_out = np.zeros(period.stop - period.begin, dtype=bool)
         for begin, stop in self._ranges:
             is_left_out[max(begin - period.begin, 0) : max(stop - period.begin, 0)] = True
