@@ -22,7 +22,8 @@ def main() -> None:
         connections.wire.check()
         selection = select_loads(connections.resources)
         run.lease(tuple(selection.load_ids), Writer("bench", "A benchmark"))
-        gc.freeze()  # as a run does
+        gc.freeze()  # as a run does, and the next line, too
+        gc.set_threshold(5_000)
         began = time.perf_counter()  # where the seconds of a run begin, too
         work_of(run, selection, settings.loads_per_task)
         results = run.upload([load for part in selection.loads(connections.resources) for load in part])

@@ -28,6 +28,9 @@ LOST_AT_MOST = 3
 # Messages of the states with which it restarts a run.
 STARTED_AGAIN = ("Its worker or machine was gone", "Its worker did not begin it", "Its process died")
 
+# New objects that lead to a collection: 700 by default, which is less than one answer with a month of points has.
+GARBAGE_MAX = 5_000
+
 _current: ContextVar[Run] = ContextVar("run")
 
 
@@ -53,6 +56,8 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
     with ExitStack() as stack:
         gc.freeze()  # keeps full collections from scanning all imported modules each time
         stack.callback(gc.unfreeze)  # garbage that an earlier run in this process left was frozen as well
+        stack.callback(gc.set_threshold, *gc.get_threshold())
+        gc.set_threshold(GARBAGE_MAX)
         connections = stack.enter_context(opened_connections(settings, Event(), is_known=is_unattended))
         if not is_unattended or (connections.ledger.measured.limits() is None and part_of is None):
             connections.wire.check()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from threading import Event, Lock
@@ -80,13 +80,17 @@ class LedgerDatabase:
         if dialect not in INSERTS:
             raise ConfigurationError(f"Ledger {self.name}: use SQLite or PostgreSQL, not {dialect}")
         self.insert = INSERTS[dialect]
-        # SQLite has one writer at a time; waiting threads queue here instead of polling for its lock.
-        self._write_lock = Lock() if dialect == "sqlite" else nullcontext()
+        # SQLite has one writer at a time. Waiting threads queue here instead of polling for its lock, and share a
+        # connection: to fetch one for each transaction would take as long as what most of them write.
+        self._write_lock = Lock() if dialect == "sqlite" else None
+        self._writer: Connection | None = None
         vtn = {"wire": wire, "base_url": normal_form(vtn_base_url)}
         self.vtn_id = self.retrying(self._open, vtn, is_migrated) if is_known else self._open(vtn, is_migrated)
 
     def close(self) -> None:
         """Close every connection."""
+        if self._writer is not None:
+            self._writer.close()
         self._engine.dispose()
 
     @contextmanager
@@ -98,8 +102,15 @@ class LedgerDatabase:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction: committed at the end, rolled back on an error."""
-        with translate_db_errors(self.name, "written"), self._write_lock, self._engine.begin() as connection:
-            yield connection
+        with translate_db_errors(self.name, "written"):
+            if self._write_lock is None:
+                with self._engine.begin() as connection:
+                    yield connection
+                return
+            with self._write_lock:
+                self._writer = self._writer or self._engine.connect()
+                with self._writer.begin():
+                    yield self._writer
 
     def rows(self, connection: Connection, query: Select[Any]) -> list[SelectedRow[Any]]:
         """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type."""

@@ -99,7 +99,9 @@ class RunProgress:
         self._lock = Lock()
         self._started = time.monotonic()
         self._waiting_for = waiting_for
-        self._now = Snapshot()
+        self._now = Snapshot()  # without what the receipts say
+        self._points_sent = 0
+        self._points_found = 0
         self._loads_left: Counter[str] = Counter()
         self._slices: dict[int, Snapshot] = {}
         self.throughput = Throughput(pause_after_s)
@@ -123,11 +125,8 @@ class RunProgress:
     def count_receipt(self, receipt: Receipt) -> None:
         """Count an acknowledged request."""
         with self._lock:
-            self._now = replace(
-                self._now,
-                points_to_send=self._now.points_to_send - receipt.found,
-                points_sent=self._now.points_sent + receipt.points,
-            )
+            self._points_sent += receipt.points
+            self._points_found += receipt.found
 
     def count_load(self, result: LoadResult) -> None:
         """Count a load that is done or failed."""
@@ -178,7 +177,12 @@ class RunProgress:
     def snapshot(self) -> Snapshot:
         """Return the current numbers."""
         with self._lock:
-            now, seconds, slices = self._now, time.monotonic() - self._started, list(self._slices.values())
+            seconds, slices = time.monotonic() - self._started, list(self._slices.values())
+            now = replace(
+                self._now,
+                points_to_send=self._now.points_to_send - self._points_found,
+                points_sent=self._now.points_sent + self._points_sent,
+            )
         for part in slices:
             now = now.plus(part)
         reason = self._waiting_for() or _waiting_for_all(slices)

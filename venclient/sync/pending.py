@@ -98,7 +98,7 @@ class PendingRanges:
         marks = tuple(self._mark(month, min(stop, month.stop), points) for month in reached)
         numbers = [month.number for month in reached if month.number in self._reasons]
         reason = "; ".join(f"{month_text(number)} again: {self._reasons[number]}" for number in numbers)
-        return replace(self._chunk(ranges, period, marks), reason=reason or None)
+        return self._chunk(ranges, period, marks, reason or None)
 
     def last(self) -> Chunk:
         """Return the last point alone. It has no marks, as those would cover the points before it."""
@@ -119,7 +119,9 @@ class PendingRanges:
         self._refused.add(self._ranges[0][0])
         self.consume(1)
 
-    def _chunk(self, ranges: Sequence[_Range], period: Period | None, marks: tuple[Mark, ...]) -> Chunk:
+    def _chunk(
+        self, ranges: Sequence[_Range], period: Period | None, marks: tuple[Mark, ...], reason: str | None = None
+    ) -> Chunk:
         sent = ranges if period is None else self._whole(period, ranges)
         part = joined([self._series.points(*each) for each in sent])
         pending = sum(stop - begin for begin, stop in ranges)
@@ -131,6 +133,7 @@ class PendingRanges:
             pending=pending,
             first_pending=sum(min(stop, ranges[0][0]) - begin for begin, stop in sent if begin < ranges[0][0]),
             period=period.name if period else None,
+            reason=reason,
         )
 
     def _whole(self, period: Period, ranges: Sequence[_Range]) -> list[_Range]:
