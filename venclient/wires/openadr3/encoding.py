@@ -47,7 +47,7 @@ def as_sent(points: Points | Chunk, codes: tuple[str, ...], form: Form) -> Repor
         points.start_s,
         points.interval_s,
         rounded(_in_units(points, form)),
-        tuple(qualities[code] for code in points.quality.tolist()),
+        tuple(map(qualities.__getitem__, points.quality.tolist())),
     )
 
 
