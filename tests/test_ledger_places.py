@@ -51,6 +51,15 @@ def test_a_path_of_any_characters_is_one_and_the_same_file(tmp_path: Path) -> No
     assert read_statuses(str(path), VTN)["vtn-1"].state == "done"
 
 
+def test_a_thread_that_is_late_can_still_write_after_its_run_has_closed_the_ledger(tmp_path: Path) -> None:
+    """One whose request was in flight when a second Ctrl-C ended the wait for it takes back the marks it overwrote."""
+    with Ledger(str(tmp_path / "ledger.db"), VTN) as ledger:
+        ledger.measured.store_takes_gzip(False)
+    ledger.measured.store_takes_gzip(True)
+    with Ledger(str(tmp_path / "ledger.db"), VTN) as again:
+        assert again.measured.takes_gzip()
+
+
 @pytest.mark.parametrize(
     "name", ["file/ledger.db", "folder", "x" * 5000, ":memory:", "sqlite://", "postgresql://a@:x/y"]
 )

@@ -80,17 +80,16 @@ class LedgerDatabase:
         if dialect not in INSERTS:
             raise ConfigurationError(f"Ledger {self.name}: use SQLite or PostgreSQL, not {dialect}")
         self.insert = INSERTS[dialect]
-        # SQLite has one writer at a time. Waiting threads queue here instead of polling for its lock, and share a
-        # connection: to fetch one for each transaction would take as long as what most of them write.
-        self._write_lock = Lock() if dialect == "sqlite" else None
+        self._begin = self._begin_alone if dialect == "sqlite" else self._engine.begin
+        self._write_lock = Lock()
         self._writer: Connection | None = None
         vtn = {"wire": wire, "base_url": normal_form(vtn_base_url)}
         self.vtn_id = self.retrying(self._open, vtn, is_migrated) if is_known else self._open(vtn, is_migrated)
 
     def close(self) -> None:
-        """Close every connection."""
-        if self._writer is not None:
-            self._writer.close()
+        """Close every connection. Threads that are late open new ones."""
+        with self._write_lock:
+            self._close_writer()
         self._engine.dispose()
 
     @contextmanager
@@ -102,15 +101,8 @@ class LedgerDatabase:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction: committed at the end, rolled back on an error."""
-        with translate_db_errors(self.name, "written"):
-            if self._write_lock is None:
-                with self._engine.begin() as connection:
-                    yield connection
-                return
-            with self._write_lock:
-                self._writer = self._writer or self._engine.connect()
-                with self._writer.begin():
-                    yield self._writer
+        with translate_db_errors(self.name, "written"), self._begin() as connection:
+            yield connection
 
     def rows(self, connection: Connection, query: Select[Any]) -> list[SelectedRow[Any]]:
         """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type."""
@@ -121,6 +113,27 @@ class LedgerDatabase:
     ) -> None:
         """Insert whole rows, overwriting those with the same primary key."""
         execute(connection, upsert(table), rows)
+
+    @contextmanager
+    def _begin_alone(self) -> Iterator[Connection]:
+        """Open a transaction of the only writer, as SQLite has one at a time.
+
+        Waiting threads queue here instead of polling for SQLite's lock, and share a connection: to fetch one for each
+        transaction would take as long as what most of them write.
+        """
+        with self._write_lock:
+            self._writer = self._writer or self._engine.connect()
+            try:
+                with self._writer.begin():
+                    yield self._writer
+            except BaseException:
+                self._close_writer()  # which also undoes a commit that has failed
+                raise
+
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def _open(self, vtn: Mapping[str, str], is_migrated: bool) -> int:
         """Create or migrate the tables if needed, and return the VTN's key."""
