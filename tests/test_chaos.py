@@ -16,7 +16,7 @@ from tests.system_postgresql import SERVERS
 
 SEED = 20250115
 # A run that is frozen for longer than its lease takes 40 s: tests/test_lease.py has it in short.
-ALWAYS = ("faults", "run killed")
+ALWAYS = ("run killed",)
 SHORT = [pytest.param(kind, marks=() if kind in ALWAYS else pytest.mark.long) for kind in KINDS if kind != "run frozen"]
 
 

@@ -49,7 +49,7 @@ def test_after_a_first_error_no_thread_uploads_any_more(own_vtn: ReferenceVtn, s
     losing.join()
 
 
-@pytest.mark.parametrize("times", [1, 3], ids=["once", "again and again"])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.long), 3], ids=["once", "again and again"])
 def test_a_call_that_is_cancelled_ends_with_its_threads(own_vtn: ReferenceVtn, site: Site, times: int) -> None:
     async def cancel() -> None:
         call = asyncio.create_task(_upload(own_vtn, site))

@@ -88,8 +88,12 @@ def _read(path: Path, where: str, loads: int = 1) -> tuple[list[str], float]:
     [
         pytest.param(FIRST_START_S, 99, 1, "f8", "more than 600,000 rows apart: sort them by time", id="one time"),
         pytest.param(5, 99, 1, "f8", "points would start before", id="a fill value"),
-        pytest.param(-1, 40, 1, "g", "No usable rows: 40000000 bad timestamp", id="long double"),
-        pytest.param(0, 99, 1, "i1", "No usable rows: 99000000 bad timestamp", id="zeros of a byte"),
+        pytest.param(
+            -1, 40, 1, "g", "No usable rows: 40000000 bad timestamp", id="long double", marks=pytest.mark.long
+        ),
+        pytest.param(
+            0, 99, 1, "i1", "No usable rows: 99000000 bad timestamp", id="zeros of a byte", marks=pytest.mark.long
+        ),
         pytest.param(5, 1, 87, "f8", "is cut into chunks of 1,392,000,000 bytes", id="one chunk"),
     ],
 )

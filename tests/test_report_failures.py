@@ -54,7 +54,13 @@ def _drawn_meanwhile(throughput: Throughput) -> str:
 
 
 @pytest.mark.parametrize(
-    "answer", [(500, b'{"detail": "no"}'), (200, b"<html>Sign in</html>"), (200, b"[]")], ids=["500", "HTML", "a list"]
+    "answer",
+    [
+        (500, b'{"detail": "no"}'),
+        pytest.param((200, b"<html>Sign in</html>"), marks=pytest.mark.long),
+        pytest.param((200, b"[]"), marks=pytest.mark.long),
+    ],
+    ids=["500", "HTML", "a list"],
 )
 @pytest.mark.usefixtures("prefect")
 def test_artifacts_that_prefect_does_not_take_do_not_decide_how_a_run_ends(

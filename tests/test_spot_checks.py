@@ -95,10 +95,16 @@ def test_a_vtn_that_was_set_up_anew_is_told(vtn: ReferenceVtn, site: Site) -> No
 
 @pytest.mark.parametrize(
     ("answer", "asked", "is_warned"),
-    [((405, {}), 1, False), ((501, {}), 1, False), ((403, {}), 1, False), ((500, {}), 3, False), ((200, {}), 1, False),
-     ((200, []), 3, True)],
+    [
+        ((405, {}), 1, False),
+        pytest.param((501, {}), 1, False, marks=pytest.mark.long),
+        pytest.param((403, {}), 1, False, marks=pytest.mark.long),
+        ((500, {}), 3, False),
+        pytest.param((200, {}), 1, False, marks=pytest.mark.long),
+        ((200, []), 3, True),
+    ],
     ids=["405", "501", "403", "500", "no list", "nothing there"],
-)  # fmt: skip
+)
 def test_where_the_vtn_cannot_be_read_it_is_asked_once_and_nothing_is_said_to_be_there(
     new_site: Callable[..., Site], vtn: ReferenceVtn, answer: Answer, asked: int, is_warned: bool
 ) -> None:

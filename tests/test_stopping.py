@@ -103,7 +103,9 @@ def _stopped_by_a_deadline() -> State[Any]:
 
 
 @pytest.mark.usefixtures("prefect", "settings")
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "ending", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"]
+)
 def test_a_signal_ends_a_run_as_cancelled(slow_vtn: ReferenceVtn, site: Site, ending: signal.Signals) -> None:
     def signal_once(now: Snapshot) -> None:
         if now.points_sent and not told:

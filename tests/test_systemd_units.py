@@ -67,6 +67,7 @@ def server(whole_postgresql_url: str | None, tmp_path_factory: pytest.TempPathFa
         assert process.wait(timeout=30) in (0, -signal.SIGTERM), "systemd takes both for a clean end"
 
 
+@pytest.mark.long
 def test_the_server_of_the_unit_answers_nobody_without_its_auth_string_and_no_page_of_another_origin(
     server: str,
 ) -> None:
@@ -94,10 +95,12 @@ def test_the_first_start_of_the_unit_makes_an_auth_string_for_root_only_and_the_
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.mark.long
 def test_the_server_of_the_unit_has_its_pages_where_it_may_write(server: str) -> None:
     assert "<html" in httpx.get(server.removesuffix("/api"), follow_redirects=True).text
 
 
+@pytest.mark.long
 def test_the_server_of_the_unit_has_its_tables_on_postgresql(server: str, whole_postgresql_url: str | None) -> None:
     if whole_postgresql_url is None:
         pytest.skip("there is no PostgreSQL with pg_trgm here")
@@ -105,6 +108,7 @@ def test_the_server_of_the_unit_has_its_tables_on_postgresql(server: str, whole_
         assert database.execute("SELECT count(*) FROM alembic_version").fetchall() == [(1,)]
 
 
+@pytest.mark.long
 @pytest.mark.long
 def test_the_worker_of_the_unit_runs_a_flow_and_is_stopped_softly(
     server: str, no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
@@ -139,6 +143,7 @@ def test_the_worker_of_the_unit_runs_a_flow_and_is_stopped_softly(
     site.assert_stored(no_faults)
 
 
+@pytest.mark.long
 @pytest.mark.long
 def test_the_job_template_is_taken_by_a_server_and_the_deployments_by_its_pool(server: str, tmp_path: Path) -> None:
     environment = os.environ | {"PREFECT_API_URL": server, "PREFECT_HOME": str(tmp_path)}

@@ -249,6 +249,7 @@ def test_two_loads_with_one_id_do_not_overwrite_each_other(vtn: ReferenceVtn, ne
     site.assert_stored(vtn, others)
 
 
+@pytest.mark.long
 def test_measured_data_arrives_whole_and_exactly(konstanz: Path, tmp_path: Path) -> None:
     with ReferenceVtn(tmp_path / "vtn.db", adopt=konstanz / "resources.db") as vtn:
         site = Site.of_folder(konstanz)

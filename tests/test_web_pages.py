@@ -150,7 +150,7 @@ def test_a_page_of_another_origin_reads_and_starts_nothing(
     assert prefect.request("POST", "/events/filter", json=of_page).json()["events"] == []
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("name", ["127.0.0.1", pytest.param("localhost", marks=pytest.mark.long)])
 def test_the_operator_logs_in_to_the_ui_and_sees_the_deployments(up: Up, tmp_path: Path, name: str) -> None:
     with tab(height=1000) as opened:
         opened.open(f"http://{name}:{up.port}/deployments")
