@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import check, demo, doctor, plan, register, run, sample_data, status, up, verify, vtn, worker
+from cli import check, demo, doctor, init, plan, register, run, sample_data, status, up, verify, vtn, worker
 from cli.printable import echo
 from config.advice import give_advice
 from venclient.errors import ConfigurationError
@@ -25,6 +25,8 @@ First steps:
     bulk-upload demo                  everything once, on this machine
 
     bulk-upload up --demo             the same in the Prefect UI, to play with
+
+    bulk-upload init                  a folder to start in: .env, and places for your files
 
     bulk-upload doctor                what stands in the way of an upload
 
@@ -62,6 +64,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("sample-data")(sample_data.sample_data)
 app.command("vtn")(vtn.vtn)
+app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
 app.command("register")(register.register)

@@ -1,0 +1,37 @@
+"""Promises of `bulk-upload init`: a folder in which every other command finds its place, and nothing that is lost."""
+
+import stat
+from pathlib import Path
+
+from config.settings import Settings, environment_name
+from tests.commands import command
+
+
+def test_it_makes_a_folder_in_which_other_commands_know_what_is_missing(tmp_path: Path) -> None:
+    made = command("init", "uploads", cwd=tmp_path)
+    assert (made.returncode, made.stderr) == (0, "")
+    folder = tmp_path / "uploads"
+    env = folder / ".env"
+    assert stat.S_IMODE(env.stat().st_mode) == 0o600
+    assert "Put resources.db into uploads/config and load_data.h5 into uploads/config/examplemeterdata" in made.stdout
+    assert (folder / "config" / "examplemeterdata").is_dir()
+    assert not [field for field in Settings.model_fields if environment_name(field) not in env.read_text()]
+    checked = command("check", cwd=folder)
+    assert checked.returncode == 2
+    assert "config/resources.db" in checked.stderr
+
+
+def test_what_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("VTN_SERVER_ADDRESS=http://127.0.0.1:9/mine\n")
+    again = command("init", cwd=tmp_path)
+    assert again.returncode == 0
+    assert ".env is there already, and stays as it is" in again.stdout
+    assert (tmp_path / ".env").read_text() == "VTN_SERVER_ADDRESS=http://127.0.0.1:9/mine\n"
+
+
+def test_a_place_where_nothing_can_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    refused = command("init", "taken", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "cannot be made: " in refused.stderr
+    assert "Traceback" not in refused.stderr
