@@ -1,4 +1,4 @@
-"""Promises of the guide: its examples run as they are written there, but for where `ResourceDatabase` comes from."""
+"""Promises of the guide: its examples run as they are written there."""
 
 import asyncio
 import logging
@@ -42,12 +42,12 @@ def site(guides_vtn: ReferenceVtn, tmp_path: Path) -> Site:
 
 
 def _example(heading: str, vtn: ReferenceVtn) -> str:
-    """The code below a heading of the guide, with the VTN's address and the package of `ResourceDatabase`."""
+    """The code below a heading of the guide, with the VTN's address."""
     if not GUIDE.is_file():
         pytest.skip("../shared/bulk-upload-guide.md is not here")
     found = re.search(rf"### {heading}.*?```\w+\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     assert found, heading
-    return found[1].replace(GUIDES_ADDRESS, vtn.origin).replace("from resource_db import", "from venclient import")
+    return found[1].replace(GUIDES_ADDRESS, vtn.origin)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,16 @@ def test_the_guides_scripts_run(
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     assert said in finished.stdout
+
+
+@pytest.mark.parametrize("script", ["test_bulk_upload.py", "test_meter_data_loading.py"])
+def test_a_python_without_the_packages_says_which_one_has_them(tmp_path: Path, script: str) -> None:
+    command = [sys.executable, "-S", str(ROOT / script), "--limit", "3"]  # -S: without what is installed
+    finished = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert finished.returncode == 1
+    python = ROOT / ".venv" / "bin" / "python"
+    assert f"`make setup` makes one that has it: {python} {ROOT / script} --limit 3" in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
 def test_example_2_uploads_one_ven(guides_vtn: ReferenceVtn, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
