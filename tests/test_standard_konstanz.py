@@ -48,8 +48,9 @@ class Operator:
         return last_json(finished)
 
     def kill(self, dice: random.Random) -> None:
-        """Start a run and kill it at some moment."""
-        wanted = len(self.vtn.log()) + dice.randint(1, 2 * REPORTS // 10)
+        """Start a run and kill it at some moment, when it has sent a fifth of what is left at most."""
+        left = REPORTS - len(self.vtn.reports())
+        wanted = len(self.vtn.log()) + dice.randint(1, max(left // 5, 1))
         run = start("run", cwd=self.cwd, prefect_url=self.prefect_url, **self.settings)
         while len(self.vtn.log()) < wanted:
             assert run.poll() is None, run.communicate()
