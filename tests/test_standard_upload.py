@@ -126,6 +126,20 @@ def test_with_faults_on_a_fifth_of_all_requests_all_is_there_and_no_report_twice
     assert_stored(site, vtn)
 
 
+def test_a_409_to_a_replacement_is_tried_again(vtn: StandardVtn, new_site: NewSite) -> None:
+    site = registered(new_site(loads=4, points=48), vtn)
+    upload(site, vtn)
+    for load in site.loads:
+        site.append(load, 24)
+    vtn.switch(rate=0.4, kinds=["409"], seed=3)
+    before = len(vtn.log())
+    results = upload(site, vtn)
+    vtn.switch()
+    assert any(seen.fault for seen in vtn.log(after=before) if seen.method == "PUT")
+    assert {result.state for result in results.values()} == {"done"}
+    assert_stored(site, vtn)
+
+
 HABITS = {
     "B": ["unique_report_names", "newest_first", "body_2mib_400", "own_times", "short_numbers", "drops_descriptors"],
     "A": ["body_credentials_only", "unknown_token_403", "one_ven_a_client", "empty_409", "one_at_a_time"],

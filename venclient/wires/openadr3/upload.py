@@ -107,6 +107,12 @@ class ReportUpload:
             # Some VTNs do not let a report change its event.
             self._is_outdated = True
             raise TransientError(str(error), error.status) from error
+        except PermanentError as error:
+            self._times_refused += 1
+            if error.status != NAME_TAKEN or self._times_refused > TIMES_REFUSED:
+                raise
+            self._may_lack_event = True
+            raise TransientError(str(error), error.status) from error
         if not report.is_described_as(self._payload_type):
             # Some VTNs keep the descriptors that a report was created with.
             self._is_outdated = True
