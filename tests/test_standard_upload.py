@@ -140,6 +140,18 @@ def test_a_409_to_a_replacement_is_tried_again(vtn: StandardVtn, new_site: NewSi
     assert_stored(site, vtn)
 
 
+def test_a_409_to_a_read_is_tried_again(vtn: StandardVtn, new_site: NewSite) -> None:
+    """No VTN has a reason for it, but a proxy may."""
+    site = registered(new_site(loads=4, points=48), vtn)
+    upload(site, vtn)
+    vtn.switch(rate=0.4, kinds=["409"], seed=3, faults_on_reads=True)
+    before = len(vtn.log())
+    verdicts = verified(site, vtn)
+    vtn.switch()
+    assert any(seen.fault for seen in vtn.log(after=before) if seen.report_id)
+    assert {verdict.state for verdict in verdicts} == {"equal"}
+
+
 HABITS = {
     "B": ["unique_report_names", "newest_first", "body_2mib_400", "own_times", "short_numbers", "drops_descriptors"],
     "A": ["body_credentials_only", "unknown_token_403", "one_ven_a_client", "empty_409", "one_at_a_time"],

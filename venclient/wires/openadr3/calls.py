@@ -1,6 +1,7 @@
 """The standard calls of OpenADR 3, without what they are for: paging, retries, and whose token is sent."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -20,8 +21,9 @@ NAME_TAKEN = 409
 MAX_ANSWER_BYTES = 16 * 2**20
 MAX_PAGE_BYTES = 512 * 2**20
 SLOWEST_POINTS_PER_SECOND = 500
-# Statuses that a list request cannot cause.
-NOT_OF_LISTS = frozenset({400, 404, 409, 413, 415})
+# Statuses that reading an object, or a list, cannot cause: they are probably from a proxy.
+NOT_OF_READS = frozenset({400, 409, 413, 415})
+NOT_OF_LISTS = NOT_OF_READS | {404}
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -88,7 +90,12 @@ class StandardCalls(VtnConnection):
 
     def get(self, path: str, tokens: TokenSource, shape: Any) -> Any:
         """Read one object, as a `shape` that `msgspec` knows."""
-        return self.attempt(lambda: self.write("GET", path, None, tokens, shape))
+
+        def read() -> Any:
+            with _transient(NOT_OF_READS):
+                return self.write("GET", path, None, tokens, shape)
+
+        return self.attempt(read)
 
     def pages(
         self, path: str, params: Mapping[str, str], tokens: TokenSource, shape: type[T], keep: Callable[[T], R]
@@ -125,13 +132,8 @@ class StandardCalls(VtnConnection):
         call = Call("GET", path, params, tokens=tokens)
 
         def read() -> list[tuple[str, R]]:
-            try:
+            with _transient(NOT_OF_LISTS):
                 return self._http.read(call, self._timeout_s + PAGE_TIME_S, collect, MAX_PAGE_BYTES)
-            except PermanentError as error:
-                # Probably from a proxy.
-                if error.status in NOT_OF_LISTS:
-                    raise TransientError(str(error), error.status) from error
-                raise
 
         return self.attempt(read)
 
@@ -139,3 +141,14 @@ class StandardCalls(VtnConnection):
 def segment(object_id: str) -> str:
     """An id as a segment of a path."""
     return quote(object_id, safe="")
+
+
+@contextmanager
+def _transient(statuses: Collection[int]) -> Iterator[None]:
+    """Within, a refusal with one of these statuses counts as transient."""
+    try:
+        yield
+    except PermanentError as error:
+        if error.status in statuses:
+            raise TransientError(str(error), error.status) from error
+        raise

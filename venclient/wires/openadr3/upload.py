@@ -108,11 +108,9 @@ class ReportUpload:
             self._is_outdated = True
             raise TransientError(str(error), error.status) from error
         except PermanentError as error:
-            self._times_refused += 1
-            if error.status != NAME_TAKEN or self._times_refused > TIMES_REFUSED:
+            if error.status != NAME_TAKEN:
                 raise
-            self._may_lack_event = True
-            raise TransientError(str(error), error.status) from error
+            raise self._refused_for_event(error) from error
         if not report.is_described_as(self._payload_type):
             # Some VTNs keep the descriptors that a report was created with.
             self._is_outdated = True
@@ -139,11 +137,7 @@ class ReportUpload:
         except NOT_STORED:
             raise
         except NotFoundError as error:
-            self._may_lack_event = True
-            self._times_refused += 1
-            if self._times_refused > TIMES_REFUSED:
-                raise
-            raise TransientError(str(error), error.status) from error
+            raise self._refused_for_event(error) from error
         except TransientError:
             self._times_refused = 0
             self._look_again()
@@ -157,6 +151,14 @@ class ReportUpload:
             raise TransientError(str(error), error.status) from error
         self.report_id = report.report_id
         return 201
+
+    def _refused_for_event(self, error: PermanentError) -> TransientError:
+        """The same error, to be tried again once the event was looked for; raises it if it comes too often."""
+        self._times_refused += 1
+        if self._times_refused > TIMES_REFUSED:
+            raise error
+        self._may_lack_event = True
+        return TransientError(str(error), error.status)
 
     def _look_again(self) -> None:
         self._is_known = False
