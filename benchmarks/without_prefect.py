@@ -1,6 +1,5 @@
 """An upload of all loads without Prefect: the same plan, threads, ledger, VTN client and log lines as `run --json`."""
 
-import gc
 import json
 import time
 from threading import Event
@@ -11,6 +10,7 @@ from config.settings import Settings
 from venclient.ledger.lease import Writer
 from venclient.resources.selection import select_loads
 from venclient.run.engine import Options, Run
+from venclient.run.garbage import fewer_collections
 from venclient.run.work import work_of
 
 
@@ -18,12 +18,15 @@ def main() -> None:
     """Upload all loads, and print a summary as JSON."""
     settings = Settings.load()
     options = Options(settings.concurrency, settings.chunk_size)
-    with shown_progress(), opened_connections(settings, Event()) as connections, Run(connections, options) as run:
+    with (
+        shown_progress(),
+        fewer_collections(),
+        opened_connections(settings, Event()) as connections,
+        Run(connections, options) as run,
+    ):
         connections.wire.check()
         selection = select_loads(connections.resources)
         run.lease(tuple(selection.load_ids), Writer("bench", "A benchmark"))
-        gc.freeze()  # as a run does, and the next line, too
-        gc.set_threshold(5_000)
         began = time.perf_counter()  # where the seconds of a run begin, too
         work_of(run, selection, settings.loads_per_task)
         results = run.upload([load for part in selection.loads(connections.resources) for load in part])

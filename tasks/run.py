@@ -1,6 +1,5 @@
 """The run of a flow in this process. Tasks take it from their context, so that Prefect never has to serialise it."""
 
-import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -19,7 +18,7 @@ from config.connections import opened_connections
 from config.settings import Settings
 from tasks.events import load_failed, load_paused
 from venclient.errors import ConfigurationError
-from venclient.run import Listener, Options, Run
+from venclient.run import Listener, Options, Run, fewer_collections
 from venclient.untrusted_text import show_controls_in_logs
 
 # The state that deployments/automations.yaml sets for a run that no longer sends heartbeats.
@@ -27,9 +26,6 @@ LOST = "Lost"
 LOST_AT_MOST = 3
 # Messages of the states with which it restarts a run.
 STARTED_AGAIN = ("Its worker or machine was gone", "Its worker did not begin it", "Its process died")
-
-# New objects that lead to a collection: 700 by default, which is less than one answer with a month of points has.
-GARBAGE_MAX = 5_000
 
 _current: ContextVar[Run] = ContextVar("run")
 
@@ -54,10 +50,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
     # An unattended run waits for a ledger and a VTN that were available before, instead of failing at once.
     is_unattended = part_of is not None or deployment.id is not None
     with ExitStack() as stack:
-        gc.freeze()  # keeps full collections from scanning all imported modules each time
-        stack.callback(gc.unfreeze)  # garbage that an earlier run in this process left was frozen as well
-        stack.callback(gc.set_threshold, *gc.get_threshold())
-        gc.set_threshold(GARBAGE_MAX)
+        stack.enter_context(fewer_collections())
         connections = stack.enter_context(opened_connections(settings, Event(), is_known=is_unattended))
         if not is_unattended or (connections.ledger.measured.limits() is None and part_of is None):
             connections.wire.check()

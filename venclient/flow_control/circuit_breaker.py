@@ -154,9 +154,9 @@ class CircuitBreaker:
                 self._leave(turn)
 
     def answered(self) -> None:
-        """Let others have the turn of this thread: the VTN has answered, and the answer is still to be read.
+        """Count this thread's request as not in flight any more: the VTN has answered it, though nobody has read that.
 
-        A probe keeps its turn, as its answer tells whether there are others.
+        A probe stays in flight until its outcome is known, which decides whether the breaker closes.
         """
         turn = self._turns.get(get_ident())
         if turn is not None and turn.seconds is None and not turn.is_probe:

@@ -4,6 +4,7 @@ The flows, the commands and `VENManager` are all built on `Run`.
 """
 
 from venclient.run.engine import GRACE_S, Connections, Listener, Options, Run
+from venclient.run.garbage import fewer_collections
 from venclient.run.progress import RunProgress, Snapshot, VenResults, tell_watcher, watched_by
 from venclient.run.spot_checks import SpotChecks, earlier_points_label
 from venclient.run.stopping import next_deadline, stopped_at, stopped_by_signals
@@ -23,6 +24,7 @@ __all__ = [
     "VenResults",
     "Work",
     "earlier_points_label",
+    "fewer_collections",
     "next_deadline",
     "stopped_at",
     "stopped_by_signals",
