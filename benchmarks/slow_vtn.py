@@ -16,9 +16,9 @@ BARE_LOADS = 80
 
 TEXT = """The reference VTN with the guide's speed switched on: {rate:,} points a second for each request, {at_a_time}
 at a time, the next answered 429 with a Retry-After of 1 s; it can take {capacity:,} points a second. {loads} loads,
-{points:,} points, no setting changed. "First night": the ledger is empty, and how many requests the VTN bears is found
-out on the way. "Next night": the same points again, with what the first night learned. The bare loop knows: eight
-threads. Medians of {rounds}, all at the same time, each with a VTN and a ledger of its own: no core is short."""
+{points:,} points, no setting changed. "First night": the ledger is empty, and the limit adapts to the VTN on the way.
+"Next night": the same points again, with what the first night learned. The bare loop knows: eight threads. Medians of
+{rounds}, all at the same time, each with a VTN and a ledger of its own: no core is short."""
 
 
 def measure() -> Section:
