@@ -26,7 +26,7 @@ First steps:
 
     bulk-upload up --demo             the same in the Prefect UI, to play with
 
-    bulk-upload init                  a folder to start in: .env, and places for your files
+    bulk-upload init                  .env, and folders for your files
 
     bulk-upload doctor                what stands in the way of an upload
 

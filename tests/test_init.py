@@ -13,7 +13,9 @@ def test_it_makes_a_folder_in_which_other_commands_know_what_is_missing(tmp_path
     folder = tmp_path / "uploads"
     env = folder / ".env"
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
-    assert "Put resources.db into uploads/config and load_data.h5 into uploads/config/examplemeterdata" in made.stdout
+    assert (
+        "uploads/config/resources.db and uploads/config/examplemeterdata/load_data.h5, or name them in" in made.stdout
+    )
     assert (folder / "config" / "examplemeterdata").is_dir()
     assert not [field for field in Settings.model_fields if environment_name(field) not in env.read_text()]
     checked = command("check", cwd=folder)

@@ -129,7 +129,6 @@ def test_a_vtn_that_refuses_all_of_a_load_costs_a_few_small_requests(site: Site,
     assert len(no_faults.log()) - seen < 2 * 60
 
 
-@pytest.mark.long
 def test_status_shows_what_is_refused_and_run_failed_takes_it_up(
     site: Site, no_faults: ReferenceVtn, tmp_path: Path, prefect_url: str
 ) -> None:

@@ -129,7 +129,6 @@ def test_a_lease_holds_for_a_ven_in_either_unicode_form(tmp_path: Path) -> None:
     assert read_statuses(str(tmp_path / "ledger.db"), None)["vtn-1"].state == "done"
 
 
-@pytest.mark.long
 def test_two_repairs_at_once_both_end_and_what_they_forgot_is_sent_again(
     vtn: ReferenceVtn, site: Site, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """Promises of a run's parameters: they lead no secret to another address, and no file to another folder."""
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,20 @@ START_WITH_VTN: dict[str, Start] = {
     "register-loads": lambda url: register_loads(vtn_url=url, return_state=True),
     "upload-slice": lambda url: upload_slice(**OF_A_SLICE, settings={"vtn_url": url}, return_state=True),
 }
-START_WITH_LEDGER: tuple[Start, ...] = (
-    lambda url: bulk_upload(ledger_url=url, return_state=True),
-    lambda url: verify_upload(ledger_url=url, return_state=True),
-    lambda url: upload_slice(**OF_A_SLICE, settings={"ledger_url": url}, return_state=True),
-)
+START_WITH_LEDGER: dict[str, Start] = {
+    "bulk-upload": lambda url: bulk_upload(ledger_url=url, return_state=True),
+    "verify-upload": lambda url: verify_upload(ledger_url=url, return_state=True),
+    "upload-slice": lambda url: upload_slice(**OF_A_SLICE, settings={"ledger_url": url}, return_state=True),
+}
+
+
+def _with_one_of_each(starts: Iterable[str], values: Sequence[str]) -> list[Any]:
+    """Each flow with each value: all flows with the first value, and the first flow with all; others are long."""
+    return [
+        pytest.param(start, value, marks=pytest.mark.long if number and value != values[0] else ())
+        for value in values
+        for number, start in enumerate(starts)
+    ]
 
 
 @pytest.fixture
@@ -61,21 +70,19 @@ def foreign() -> Iterator[tuple[str, list[str]]]:
         yield f"{url}/openadr3", asked
 
 
-@pytest.mark.parametrize("start", START_WITH_VTN.values(), ids=START_WITH_VTN)
+@pytest.mark.parametrize(
+    ("start", "spelling"), _with_one_of_each(START_WITH_VTN, ["as it is", "in capitals", "localhost"])
+)
 @pytest.mark.usefixtures("site")
-def test_a_vtn_that_no_setting_names_gets_no_request(foreign: tuple[str, list[str]], start: Start) -> None:
+def test_a_vtn_that_no_setting_names_gets_no_request(foreign: tuple[str, list[str]], start: str, spelling: str) -> None:
     url, asked = foreign
-    state = start(url)
+    if spelling == "in capitals":
+        url = url.upper().replace("OPENADR3", "openadr3")
+    if spelling == "localhost":
+        url = url.replace("127.0.0.1", "localhost")
+    state = START_WITH_VTN[start](url)
     assert state.is_failed()
     assert "VTN_SERVER_ADDRESS or BULK_UPLOAD_ALLOWED_VTNS" in str(state.message)
-    assert asked == []
-
-
-@pytest.mark.usefixtures("site")
-def test_it_gets_none_under_another_spelling(foreign: tuple[str, list[str]]) -> None:
-    url, asked = foreign
-    for spelling in (url.upper().replace("OPENADR3", "openadr3"), url.replace("127.0.0.1", "localhost")):
-        assert bulk_upload(vtn_url=spelling, return_state=True).is_failed()
     assert asked == []
 
 
@@ -148,34 +155,25 @@ def test_the_settings_of_a_slice_may_be_those_that_its_run_was_given(
 
 
 @pytest.mark.parametrize(
-    ("elsewhere", "starts"),
-    [
-        ("{tmp}/outside/ledger.db", START_WITH_LEDGER),
-        ("postgresql://127.0.0.1:{port}/x", START_WITH_LEDGER),
-        # All flows take these settings in the same way.
-        ("{site}/../outside/ledger.db", START_WITH_LEDGER[:1]),
-        ("{site}/link/ledger.db", START_WITH_LEDGER[:1]),
-        ("sqlite:///{tmp}/outside/x.db", START_WITH_LEDGER[:1]),
-        ("{site}/link.db", START_WITH_LEDGER[:1]),
-        ("outside/ledger.db", START_WITH_LEDGER[:1]),
-        ("postgresql://me@127.0.0.1:{port}/x", START_WITH_LEDGER[:1]),
-    ],
-)
-def test_a_ledger_elsewhere_is_neither_made_nor_asked(
-    tmp_path: Path, site: Site, elsewhere: str, starts: Sequence[Start]
-) -> None:
+    ("start", "elsewhere"),
+    _with_one_of_each(
+        START_WITH_LEDGER,
+        ["{tmp}/outside/ledger.db", "{site}/../outside/ledger.db", "{site}/link/ledger.db",
+         "sqlite:///{tmp}/outside/x.db", "{site}/link.db", "outside/ledger.db", "postgresql://127.0.0.1:{port}/x",
+         "postgresql://me@127.0.0.1:{port}/x"],
+    ),
+)  # fmt: skip
+def test_a_ledger_elsewhere_is_neither_made_nor_asked(tmp_path: Path, site: Site, start: str, elsewhere: str) -> None:
     folder, outside = site.ledger.parent, tmp_path / "outside"
     (folder / "link").symlink_to(outside)
     (folder / "link.db").symlink_to(outside / "ledger.db")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.5)
-        ledger_url = elsewhere.format(tmp=tmp_path, site=folder, port=listener.getsockname()[1])
-        states = [start(ledger_url) for start in starts]
+        state = START_WITH_LEDGER[start](elsewhere.format(tmp=tmp_path, site=folder, port=listener.getsockname()[1]))
         with pytest.raises(TimeoutError):
             listener.accept()
-    for state in states:
-        assert state.is_failed()
-        assert "Set BULK_UPLOAD_LEDGER_URL in the worker's environment" in str(state.message)
+    assert state.is_failed()
+    assert "Set BULK_UPLOAD_LEDGER_URL in the worker's environment" in str(state.message)
     assert not outside.exists()
 
 
