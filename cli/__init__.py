@@ -4,8 +4,10 @@ Each module holds one command, and imports what it needs inside the command's fu
 second, and `--help` and `status` do not need it.
 """
 
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from types import TracebackType
 from typing import Annotated
@@ -18,32 +20,43 @@ from config.advice import give_advice
 from venclient.errors import ConfigurationError
 from venclient.untrusted_text import show_controls_in_logs, visible_traceback
 
-HELP = """Upload historical meter data of OpenADR VENs to a VTN: resumable to the point, exact, unattended.
+HELP = """Upload historical meter data of OpenADR VENs to a VTN.
 
-First steps:
+    Resumable to the point, exact, unattended. First steps:
 
-    bulk-upload demo                  everything once, on this machine
+        bulk-upload demo           everything once, on this machine
+        bulk-upload up --demo      the same in the Prefect UI, to play with
+        bulk-upload init           .env, and folders for your files
+        bulk-upload doctor         what stands in the way of an upload
+        bulk-upload check          what an upload would find in the meter file
+        bulk-upload register       make the loads known to the VTN
+        bulk-upload plan           what a run would send, and how long it takes
+        bulk-upload run --limit 3  try three loads
+        bulk-upload run            upload all; stopped or killed, run it again
+        bulk-upload verify         read everything back and compare
+        bulk-upload up             Prefect, a worker and the nightly run
+    """
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "sample-data": sample_data.sample_data,
+    "vtn": vtn.vtn,
+    "init": init.init,
+    "check": check.check,
+    "doctor": doctor.doctor,
+    "register": register.register,
+    "plan": plan.plan,
+    "run": run.run,
+    "status": status.status,
+    "verify": verify.verify,
+    "up": up.up,
+    "worker": worker.worker,
+}
 
-    bulk-upload up --demo             the same in the Prefect UI, to play with
 
-    bulk-upload init                  .env, and folders for your files
-
-    bulk-upload doctor                what stands in the way of an upload
-
-    bulk-upload check                 what an upload would find in the meter file
-
-    bulk-upload register              make the loads known to the VTN
-
-    bulk-upload plan                  what a run would send, and how long it would take
-
-    bulk-upload run --limit 3         try three loads
-
-    bulk-upload run                   upload all; stopped or killed, run it again
-
-    bulk-upload verify                read everything back and compare it with the file
-
-    bulk-upload up                    a Prefect server, a worker and the nightly run, on this machine
-"""
+def _page(docstring: str | None) -> str:
+    """A docstring as the help of a command; indented paragraphs, such as examples, keep their lines."""
+    paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
+    return "\n\n".join(f"\b\n{text}" if text.startswith("    ") else text for text in paragraphs)
 
 
 def _print_version(is_asked: bool) -> None:
@@ -54,26 +67,14 @@ def _print_version(is_asked: bool) -> None:
 
 app = typer.Typer(
     name="bulk-upload",
-    help=HELP,
+    help=_page(HELP),
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.command("sample-data")(sample_data.sample_data)
-app.command("vtn")(vtn.vtn)
-app.command("init")(init.init)
-app.command("check")(check.check)
-app.command("doctor")(doctor.doctor)
-app.command("register")(register.register)
-app.command("plan")(plan.plan)
-app.command("run")(run.run)
-app.command("status")(status.status)
-app.command("verify")(verify.verify)
-app.command("up")(up.up)
-app.command("worker")(worker.worker)
+for _name, _command in COMMANDS.items():
+    app.command(_name, help=_page(_command.__doc__))(_command)
 
 
 @app.callback()

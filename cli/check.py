@@ -33,17 +33,16 @@ def check(
     h5: options.H5 = None,
     as_json: options.Json = False,
 ) -> None:
-    """Read every series once and tell what an upload would find; no VTN is needed.
+    """Tell what an upload would find in the meter file.
 
-    For each load: whether its dataset is there and readable, rows, first and last time, interval, gaps, what would be
-    left out, and whether its values fit the resource's capacity. Exit code 1 when something would not upload.
+    Every series is read once; no VTN is needed. For each load: whether its dataset is there and readable, rows, first
+    and last time, interval, gaps, what would be left out, and whether its values fit the resource's capacity. Exit code
+    1 when something would not upload.
 
     Examples:
 
         bulk-upload check
-
         bulk-upload check --ven Aalborg --plot pictures
-
         bulk-upload check --limit 10 --json
     """
     from cli.progress_bar import counting_bar

@@ -6,14 +6,14 @@ from cli import options
 
 
 def demo(wire: options.DemoWire = "bulk") -> None:
-    """Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume.
+    """Try everything once, on this machine.
 
-    Needs nothing but this installation, and leaves your own files alone.
+    Sample data, a VTN, an upload, a kill, a resume. Needs nothing but this installation, and leaves your own files
+    alone.
 
     Examples:
 
         bulk-upload demo
-
         bulk-upload demo --wire openadr-3.1
     """
     from demo.stage import new_folder

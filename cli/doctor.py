@@ -23,7 +23,7 @@ def doctor(
     token: options.Token = None,
     as_json: options.Json = False,
 ) -> None:
-    """Find out what stands in the way of an upload, and what to do about it.
+    """Find out what stands in the way of an upload.
 
     Tells which settings were given and where, and tries database, meter file, ledger, token, VTN (and which interface
     it has), clock, disk and Prefect. Nothing is changed. Exit code 1 where something has to be mended.
@@ -31,7 +31,6 @@ def doctor(
     Examples:
 
         bulk-upload doctor
-
         bulk-upload doctor --vtn-url https://vtn.example/openadr3/3.1.0 --json
     """
     from config.diagnosis import diagnose, given_settings

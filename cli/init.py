@@ -13,14 +13,13 @@ EXAMPLE = Path(__file__).parents[1] / "config" / ".env.example"
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to start; it is made if it is missing.")] = Path(),
 ) -> None:
-    """Make a folder to start in: `.env` with every setting, and the folders of your files.
+    """Make a folder to start in.
 
-    What is there stays as it is, so that it can be run again.
+    `.env` with every setting, and the folders of your files. What is there stays as it is, so that it can be run again.
 
     Examples:
 
         bulk-upload init
-
         bulk-upload init uploads
     """
     from config.settings import Settings

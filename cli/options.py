@@ -33,7 +33,10 @@ def _has_password(address: str) -> bool:
     return has_password(address)
 
 
-Vens = Annotated[list[str] | None, typer.Option("--ven", help="A VEN by its name; repeat it for more. Default: all.")]
+Vens = Annotated[
+    list[str] | None,
+    typer.Option("--ven", metavar="<name>", help="A VEN by its name; repeat it for more. Default: all."),
+]
 Db = Annotated[
     str | None,
     typer.Option(

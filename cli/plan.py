@@ -30,16 +30,15 @@ def plan(
     chunk_size: options.ChunkSize = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what a run would send and why, and how long it would take; nothing is sent, and no VTN asked.
+    """Tell what a run would send and why, and how long it takes.
 
-    A load is new, was never sent, failed last time, was left unfinished, has grown, had a month corrected, or is
-    written in another form now. `--json` names the months that are sent again, and why. The time is reckoned at the
-    rate of earlier runs to this VTN, or at 4,000 points/s before the first.
+    Nothing is sent, and no VTN asked. A load is new, was never sent, failed last time, was left unfinished, has grown,
+    had a month corrected, or is written in another form now. `--json` names the months that are sent again, and why.
+    The time is reckoned at the rate of earlier runs to this VTN, or at 4,000 points/s before the first.
 
     Examples:
 
         bulk-upload plan
-
         bulk-upload plan --ven Aalborg --json
     """
     from config.settings import Settings

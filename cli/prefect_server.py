@@ -85,11 +85,11 @@ class PrefectServer:
 
 
 @contextmanager
-def prefect_api(port: int | None = None, *, own: bool = False) -> Iterator[PrefectServer]:
+def prefect_api(port: int | None = None, *, own: bool = False, quiet: bool = False) -> Iterator[PrefectServer]:
     """Run the flows within against the configured Prefect server, or start one if none is configured.
 
     With a port, a complete server is started, otherwise one with only what a single run needs. `own`: start one even if
-    another is configured.
+    another is configured; `quiet`: do not say that it starts.
     """
     from prefect.settings import (
         PREFECT_API_AUTH_STRING,
@@ -104,8 +104,9 @@ def prefect_api(port: int | None = None, *, own: bool = False) -> Iterator[Prefe
             server = configured
             require_healthy(server.api_url)
         else:
-            reason = "PREFECT_API_URL is not used" if own else "PREFECT_API_URL names one that is there"
-            sys.stderr.write(f"Starting a Prefect server (about 10 s; {reason}) …\n")
+            hint = "PREFECT_API_URL is not used" if own else "set PREFECT_API_URL to use one that runs already"
+            if not quiet:
+                sys.stderr.write(f"Starting a Prefect server, about 10 s ({hint}) …\n")
             server = stack.enter_context(_running_server(port, whole=port is not None))
         if is_this_machine(server.api_url):
             set_aside(os.environ)  # before Prefect creates an HTTP client, which reads the proxies

@@ -2,35 +2,57 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from logging.handlers import QueueHandler, QueueListener
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from cli.printable import printable
+from cli.amounts import counted, short
+from cli.printable import echo, printable
+from venclient.errors import ConfigurationError
 from venclient.run.progress import Snapshot, watched_by
 
-WAIT_WIDTH = 60
 POLL_INTERVAL_S = 0.1
 OUR_LOGGERS = ("venclient", "tasks", "flows")
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How much of a run is shown. `stats_s`: seconds between lines of progress without a terminal; 0 for none.
+
+    `quiet`: only warnings and errors; `verbose`: a line for each request on a terminal, too; `log_file`: gets every
+    line, with its time.
+    """
+
+    stats_s: float = 30.0
+    quiet: bool = False
+    verbose: bool = False
+    log_file: Path | None = None
+
+
 @contextmanager
-def shown_progress() -> Iterator[None]:
-    """Show the progress of every run within."""
+def shown_progress(shown: Shown = Shown()) -> Iterator[None]:
+    """Show the progress of every run within; raises `ConfigurationError` if the log file cannot be written."""
     console = Console(stderr=True)
-    if console.is_terminal:
-        with _logged(RichHandler(console=console, show_path=False, show_time=False), logging.WARNING), _bar(console):
-            yield
-    else:
-        with _logged(logging.StreamHandler(), logging.INFO):
-            yield
+    with ExitStack() as stack:
+        lines = RichHandler(console=console, show_path=False, show_time=False) if console.is_terminal else None
+        handler: logging.Handler = lines or logging.StreamHandler()
+        handler.setLevel(logging.INFO if shown.verbose or not (shown.quiet or lines) else logging.WARNING)
+        handlers = [handler, *([_log_file(shown.log_file)] if shown.log_file else [])]
+        stack.enter_context(_logged(handlers))
+        if console.is_terminal and not shown.quiet:
+            stack.enter_context(_bar(console))
+        elif shown.stats_s and not shown.quiet:
+            stack.enter_context(watched_by(_StatsLines(shown.stats_s)))
+        yield
 
 
 @contextmanager
@@ -43,27 +65,90 @@ def counting_bar(verb: str, things: str) -> Iterator[Callable[[int, int], None]]
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+class _RunBar(Progress):
+    """A bar with its percentage and the time left, above lines of numbers that are wrapped and never cut."""
+
+    def __init__(self, console: Console) -> None:
+        self._lines: list[str] = []
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[left]}"))
+        super().__init__(*columns, console=console, expand=True)
+        self._task: TaskID = self.add_task("Starting Prefect", total=None, left="")
+
+    def show(self, now: Snapshot) -> None:
+        """Show the progress of a run."""
+        if not now.is_planned:
+            planned = f"Planning {now.total_loads:,} of {counted(now.selected_loads, 'load')}"
+            self.update(self._task, description=planned, completed=now.total_loads, total=now.selected_loads, left="")
+            return
+        time = f"in {_time(now.seconds)}" if now.is_through else f"{_time(now.seconds_left)} left"
+        self._lines = [" · ".join(facts(now))]
+        if now.waiting_for:
+            self._lines.append(f"Waiting: {printable(now.waiting_for)}")
+        self.update(
+            self._task, description="Uploading", completed=now.share, total=1.0, left=f"{percentage(now)}  {time}"
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, and the lines below it."""
+        yield from super().get_renderables()
+        for line in self._lines:
+            yield Text(line)
+
+
 @contextmanager
 def _bar(console: Console) -> Iterator[None]:
-    columns = (
-        TextColumn("Uploading"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[loads]} loads · {task.fields[points]} points · {task.fields[rate]}/s · "),
-        TextColumn("{task.fields[left]} left{task.fields[wait]}", markup=False),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("upload", total=1.0, loads="0", points="0", rate="0", left="-:--:--", wait="")
-
-        with watched_by(partial(_advance, bar, task)):
-            yield
+    with _RunBar(console) as bar, watched_by(bar.show):
+        yield
 
 
-def _advance(bar: Progress, task: TaskID, now: Snapshot) -> None:
-    loads = f"{now.successful + now.failed:,}/{now.total_loads:,}"
-    points, rate = f"{now.points_sent:,} of {now.points_to_send:,}", f"{now.points_per_second_now:,.0f}"
-    left = "-:--:--" if now.seconds_left is None else f"{timedelta(seconds=round(now.seconds_left))}"
-    wait = f" · waiting: {printable(now.waiting_for)[:WAIT_WIDTH]}" if now.waiting_for else ""
-    bar.update(task, completed=now.share, loads=loads, points=points, rate=rate, left=left, wait=wait)
+class _StatsLines:
+    """Prints a line of progress every so many seconds."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._next_at = time.monotonic() + every_s
+
+    def __call__(self, now: Snapshot) -> None:
+        if time.monotonic() < self._next_at:
+            return
+        self._next_at = time.monotonic() + self._every_s
+        if not now.is_planned:
+            echo(f"Planning: {now.total_loads:,} of {counted(now.selected_loads, 'load')}", err=True)
+            return
+        waits = [f"waiting: {now.waiting_for}"] if now.waiting_for else []
+        line = [percentage(now), *facts(now), f"{_time(now.seconds_left)} left", *waits]
+        echo(f"Uploading: {', '.join(line)}", err=True)
+
+
+def percentage(now: Snapshot) -> str:
+    """How much of a run is done, as `31 %`; 100 only when all is."""
+    return f"{int(100 * now.share)} %"
+
+
+def facts(now: Snapshot) -> list[str]:
+    """The numbers of a run, failures first."""
+    return [
+        *([f"{now.failed:,} failed"] if now.failed else []),
+        f"{short(now.points_with_vtn)} of {short(now.points_in_all)} points",
+        f"{short(now.points_per_second_now)} points/s",
+        f"{now.successful + now.failed:,} of {counted(now.total_loads, 'load')}",
+    ]
+
+
+def _time(seconds: float | None) -> str:
+    return "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _log_file(path: Path) -> logging.Handler:
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"The log file {path} cannot be written: {error.strerror}") from error
+    form = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    form.converter = time.gmtime
+    handler.setFormatter(form)
+    handler.setLevel(logging.INFO)
+    return handler
 
 
 class _UnpreparedQueueHandler(QueueHandler):
@@ -83,16 +168,18 @@ class _PollingListener(QueueListener):
 
 
 @contextmanager
-def _logged(handler: logging.Handler, level: int) -> Iterator[None]:
+def _logged(handlers: list[logging.Handler]) -> Iterator[None]:
     """Write log records in a separate thread, so that uploading threads do not wait for each other's output."""
     records: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    listener = _PollingListener(records, handler)
+    listener = _PollingListener(records, *handlers, respect_handler_level=True)
     listener.start()
     try:
-        with _logging_to(_UnpreparedQueueHandler(records), level):
+        with _logging_to(_UnpreparedQueueHandler(records), min(handler.level for handler in handlers)):
             yield
     finally:
         listener.stop()
+        for handler in handlers:
+            handler.close()
 
 
 @contextmanager

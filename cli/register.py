@@ -23,14 +23,14 @@ def register(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make VENs and their loads known to the VTN, and write its ids into the resources database.
+    """Make VENs and their loads known to the VTN.
 
-    Loads that have an id are left alone, so a second call does only the rest. Exit code 1 when the VTN refused a load.
+    The ids that it gives them go into the resources database. Loads that have an id are left alone, so a second call
+    does only the rest. Exit code 1 when the VTN refused a load.
 
     Examples:
 
         bulk-upload register
-
         bulk-upload register --ven Aalborg --ven 'Nykøbing Falster'
     """
     from cli.progress_bar import counting_bar

@@ -3,7 +3,10 @@
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -42,6 +45,14 @@ def run(
         bool, typer.Option("--dry-run", help="Tell what would be sent, and send nothing: `bulk-upload plan`.")
     ] = False,
     as_json: options.Json = False,
+    stats: Annotated[
+        str, typer.Option("--stats", help="Without a terminal, how often a line tells the progress; 0 for never.")
+    ] = "30s",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings, errors and the last line.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="On a terminal, too, a line each request.")] = False,
+    log_file: Annotated[
+        Path | None, typer.Option("--log-file", help="A file that gets every line, with its time, too.")
+    ] = None,
 ) -> None:
     """Upload what the VTN does not have yet.
 
@@ -51,24 +62,24 @@ def run(
     Examples:
 
         bulk-upload run --limit 3
-
         bulk-upload run --ven Aalborg --ven Odense
-
         bulk-upload run --failed
-
         bulk-upload run --vtn-url http://127.0.0.1:8444/openadr3 --json
+        bulk-upload run --stats 5min --log-file upload.log
     """
+    began = time.monotonic()
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # The run logs and prints its own messages.
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")  # By default, it would retry for minutes.
     from cli.plan import print_plan
     from cli.prefect_server import end_without_prefect
-    from cli.progress_bar import shown_progress
+    from cli.progress_bar import Shown, shown_progress
     from config.settings import Settings, given_options
     from tasks.run import opened_run
     from venclient.resources.selection import select_loads
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    shown = Shown(_seconds(stats), quiet, verbose, log_file)
     paths = {
         "resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "wire": wire,
         "bearer_token": token,
@@ -81,9 +92,10 @@ def run(
                 return
             with opened_run(settings) as opened:  # Report what is missing before Prefect starts.
                 select_loads(opened.resources, ven, limit)
-            with shown_progress():
+            with shown_progress(shown):
                 # Paths, addresses and the token are not passed as parameters, which Prefect shows.
                 state, is_prefect_available = _run_flow(
+                    quiet=quiet,
                     vens=ven,
                     limit_loads=limit,
                     only_failed=failed,
@@ -93,11 +105,23 @@ def run(
     except KeyboardInterrupt:
         echo(STOPPED, err=True)
         sys.exit(INTERRUPTED)
-    exit_code = _print_outcome(state, as_json=as_json)
+    exit_code = _print_outcome(state, timedelta(seconds=time.monotonic() - began), as_json=as_json)
     if not is_prefect_available:
         echo("Prefect is gone: it does not know how this run ended. The ledger does.", err=True)
         end_without_prefect(exit_code)
     sys.exit(exit_code)
+
+
+def _seconds(stats: str) -> float:
+    from pydantic import TypeAdapter, ValidationError
+
+    from config.settings import Duration
+
+    try:
+        every: timedelta = TypeAdapter(Duration).validate_python(stats)
+    except ValidationError:
+        raise typer.BadParameter("give seconds, or a time such as 5 min; 0 for never", param_hint="--stats") from None
+    return every.total_seconds()
 
 
 def _stop(_signal: int, _frame: object) -> None:
@@ -105,7 +129,7 @@ def _stop(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run_flow(**parameters: object) -> tuple["State[Summary]", bool]:
+def _run_flow(*, quiet: bool, **parameters: object) -> tuple["State[Summary]", bool]:
     """Run the flow; returns its final state, and whether Prefect was available to record it."""
     import httpx
 
@@ -114,7 +138,7 @@ def _run_flow(**parameters: object) -> tuple["State[Summary]", bool]:
     from flows.outcome import outcomes
 
     given = {name: value for name, value in parameters.items() if value is not None}
-    with prefect_api(), outcomes() as states:
+    with prefect_api(quiet=quiet), outcomes() as states:
         try:
             state = bulk_upload(**given, return_state=True)
             return cast("State[Summary]", state), True  # typed as a State of the flow's State
@@ -126,8 +150,8 @@ def _run_flow(**parameters: object) -> tuple["State[Summary]", bool]:
             return states[-1], False
 
 
-def _print_outcome(state: "State[Summary]", *, as_json: bool) -> int:
-    """Print the outcome of the run and return the exit code."""
+def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool) -> int:
+    """Print the outcome of the run and return the exit code. `elapsed`: since the command began."""
     from flows.outcome import IncompleteError, Summary
 
     outcome: object = state.result(raise_on_failure=False)
@@ -148,7 +172,7 @@ def _print_outcome(state: "State[Summary]", *, as_json: bool) -> int:
     if as_json:
         echo_json(_as_json(outcome))
     else:
-        echo(_totals(outcome))
+        echo(_totals(outcome, elapsed))
     return INTERRUPTED if state.is_cancelled() else int(not outcome.success)
 
 
@@ -158,7 +182,7 @@ def _as_json(summary: "Summary") -> dict[str, object]:
     return {"success": summary.success, **fields}
 
 
-def _totals(summary: "Summary") -> str:
+def _totals(summary: "Summary", elapsed: timedelta) -> str:
     if not summary.total_loads:
         return "No failed loads: nothing to do"
     return (
@@ -166,5 +190,5 @@ def _totals(summary: "Summary") -> str:
         f"{summary.total_points_uploaded:,} points uploaded, {summary.points_already_there:,} "
         f"{summary.earlier_points_label}, "
         f"{summary.points_dropped:,} rows dropped, in {summary.seconds:,.1f} s "
-        f"({summary.points_per_second:,.0f} points/s)"
+        f"({summary.points_per_second:,.0f} points/s); {elapsed.total_seconds():,.1f} s with its start and end"
     )

@@ -25,15 +25,14 @@ def sample_data(
     h5: Annotated[Path | None, typer.Option(help="Meter file to write (HDF5). [env: BULK_UPLOAD_METER_FILE]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
-    """Write a sample of the two files that everything else reads: made up, and the same each time.
+    """Write a sample of the database and the meter file.
 
-    More points lengthen each series at its end and change nothing before. One resource in 20 is disabled or suspended,
-    so that its loads stay unregistered.
+    Made up, and the same each time. More points lengthen each series at its end and change nothing before. One resource
+    in 20 is disabled or suspended, so that its loads stay unregistered.
 
     Examples:
 
         bulk-upload sample-data
-
         bulk-upload sample-data --vens 287 --meters 153 --db /tmp/resources.db --h5 /tmp/load_data.h5
     """
     from cli.progress_bar import counting_bar

@@ -28,7 +28,7 @@ def status(
     wire: options.WireName = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell how the upload stands: per VEN, what is done, failed and pending, and since when.
+    """Tell what is done, failed and pending of each VEN.
 
     From the ledger and the resources database alone; no VTN is asked, and no meter file read. With --load, one load's
     story: its months, and each of its last requests with what the VTN answered.
@@ -36,9 +36,7 @@ def status(
     Examples:
 
         bulk-upload status
-
         bulk-upload status --ven Aalborg --json
-
         bulk-upload status --load ed6bd02b-cb5c-5cac-9241-2069ceb95024
     """
     from config.settings import Settings

@@ -31,17 +31,16 @@ def up(
     ] = None,
     port: Annotated[int, typer.Option(help="Port of the Prefect server.", min=1, max=65_535)] = 4200,
 ) -> None:
-    """Run a Prefect server, a worker and the deployments, until Ctrl-C: uploads from the Prefect UI, and at night.
+    """Run a Prefect server and a worker, until Ctrl-C.
 
-    Where PREFECT_API_URL names a server, that one is used; a demo has its own. Ctrl-C lets a run finish its requests in
-    flight, a second one ends it at once; what is left waits for the next.
+    With the deployments, for uploads from the Prefect UI, and at night. Where PREFECT_API_URL names a server, that one
+    is used; a demo has its own. Ctrl-C lets a run finish its requests in flight, a second one ends it at once; what is
+    left waits for the next.
 
     Examples:
 
         bulk-upload up --demo
-
         bulk-upload up --demo --wire openadr-3.1
-
         bulk-upload up --port 4300
     """
     from cli.worker import INTERRUPTED, run_worker, stop_on_signals

@@ -32,10 +32,10 @@ def verify(
     token: options.Token = None,
     as_json: options.Json = False,
 ) -> None:
-    """Read back what the VTN has and compare it with the meter file, load by load and month by month.
+    """Read everything back and compare it with the meter file.
 
-    Writes a report: a record with count, sum and digest of every month (JSON) and a page for people (HTML). Exit code 0
-    when all is equal, 1 when something is not, 2 when it could not be verified.
+    Load by load and month by month. Writes a report: a record with count, sum and digest of every month (JSON) and a
+    page for people (HTML). Exit code 0 when all is equal, 1 when something is not, 2 when it could not be verified.
 
     What differs of a VEN for which a run is sending is not repaired, and the report says so; with
     BULK_UPLOAD_WHEN_BUSY=wait the repair waits for the run to end.
@@ -43,9 +43,7 @@ def verify(
     Examples:
 
         bulk-upload verify
-
         bulk-upload verify --ven Aalborg --sample 5
-
         bulk-upload verify --repair; bulk-upload run
     """
     from cli.progress_bar import counting_bar

@@ -68,12 +68,13 @@ def vtn(
     switches: Annotated[bool, typer.Option("--switches", hidden=True)] = False,
     record: Annotated[Path | None, typer.Option("--record", hidden=True)] = None,
 ) -> None:
-    """Run a VTN on this machine: every call of the interface, tokens, and one SQLite file behind it.
+    """Run a VTN on this machine, to try things out.
+
+    It has every call of the interface, tokens, and one SQLite file behind it.
 
     Example:
 
         bulk-upload vtn --adopt config/resources.db
-
         bulk-upload vtn --wire openadr-3.1
     """
     from vtn.errors import CannotStart

@@ -37,10 +37,10 @@ def worker(
     name: Annotated[str | None, typer.Option(help="What the worker is called in Prefect.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Runs at a time, at most.")] = None,
 ) -> None:
-    """Run what Prefect's deployments start on this machine, until Ctrl-C or SIGTERM.
+    """Run what Prefect's deployments start on this machine.
 
-    As `prefect worker start`, but told to stop it lets its runs finish their requests in flight and say how they ended,
-    in 30 s at most; Prefect's own kills them. A second Ctrl-C ends it and them at once.
+    Until Ctrl-C or SIGTERM. As `prefect worker start`, but told to stop it lets its runs finish their requests in
+    flight and say how they ended, in 30 s at most; Prefect's own kills them. A second Ctrl-C ends it and them at once.
 
     Example:
 

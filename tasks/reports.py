@@ -58,7 +58,7 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
         tell_watcher(progress.snapshot())
 
     with (
-        periodic(log_report_errors()(watch), WATCH_EVERY_S, name="watcher", last_call_s=LAST_CALL_S),
+        periodic(watch, WATCH_EVERY_S, name="watcher", last_call_s=LAST_CALL_S),
         periodic(log_report_errors()(update), UPDATE_EVERY_S, name="progress", last_call_s=LAST_CALL_S),
     ):
         yield

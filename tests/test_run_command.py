@@ -1,16 +1,13 @@
 """Promises of `bulk-upload run`: exit codes, one sentence that says what to do, JSON for programs."""
 
-import os
-import pty
 import re
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.commands import command, last_json, run_options, start
+from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, hourly
 
@@ -53,21 +50,6 @@ def test_run_uploads_all_and_tells_programs_and_people(
     again = command("run", *run_options(site, vtn), cwd=tmp_path, prefect_url=prefect_url)
     assert again.returncode == 0
     assert again.stdout.startswith("5 of 5 loads done, 0 failed: 0 points uploaded, 500 already there, 0 rows dropped")
-
-
-def test_a_terminal_shows_a_bar_and_no_log_lines(
-    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
-) -> None:
-    ours, theirs = pty.openpty()
-    run = start("run", *run_options(site, vtn), cwd=tmp_path, prefect_url=prefect_url, stderr=theirs, TERM="xterm")
-    os.close(theirs)
-    shown = _read_all(ours)
-    output, _ = run.communicate(timeout=120)
-    assert run.returncode == 0, shown
-    assert "5/5" in shown
-    assert "points" in shown
-    assert "Uploading chunk" not in shown
-    assert output.startswith("5 of 5 loads done")
 
 
 @pytest.mark.parametrize(
@@ -193,14 +175,6 @@ def test_help_shows_an_example(name: str, tmp_path: Path) -> None:
     assert finished.returncode == 0
     assert "bulk-upload" in finished.stdout
     assert not name or f"bulk-upload {name}" in finished.stdout.replace("Usage: bulk-upload", "")
-
-
-def _read_all(terminal: int) -> str:
-    shown = b""
-    with suppress(OSError):  # what Linux says when the other side has closed the terminal
-        while part := os.read(terminal, 65_536):
-            shown += part
-    return shown.decode()
 
 
 def test_text_of_any_characters_from_the_database_is_sent_as_it_is_and_cannot_steer_the_terminal(

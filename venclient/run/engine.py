@@ -137,7 +137,7 @@ class Run:
         with suppress(StoppedError):
             for number, load in enumerate(loads, start=first):
                 entry = entries.get(load.vtn_resource_id, Entry())
-                label = f"[{number}/{of or len(loads)}]"
+                label = f"{load.ven} [{number}/{of or len(loads)}]"
                 futures.append(self.submit(partial(self._upload, load, entry, label)))
         for future in futures:
             with suppress(StoppedError, CancelledError, ConfigurationError):  # the last is in `ended_by`

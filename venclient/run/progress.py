@@ -1,5 +1,6 @@
 """Progress of a run: counted by all of its threads, shown in Prefect artifacts and the progress bar."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +17,8 @@ from venclient.run.throughput import PAUSE_AFTER_S, Throughput
 from venclient.sync import LoadPlan
 from venclient.untrusted_text import visible
 
+log = logging.getLogger(__name__)
+
 MAX_FAILURES = 5  # listed in a snapshot
 
 
@@ -23,18 +26,21 @@ MAX_FAILURES = 5  # listed in a snapshot
 class Snapshot:
     """The numbers of a run at one moment.
 
-    `is_planned`: whether the totals are final. `points_to_send`: as planned before the first request;
+    `is_planned`: whether the totals are final; until then, `total_loads` of the `selected_loads` are planned.
+    `points_acknowledged`: those that the VTN had before; `points_to_send`: as planned before the first request;
     `points_given_up`: those of them that failed loads did not send. `points_per_second_now`: over the last two minutes,
     without pauses. `waiting_for`: what all threads are waiting for.
     """
 
     is_planned: bool = False
+    selected_loads: int = 0
     total_loads: int = 0
     successful: int = 0
     failed: int = 0
     total_vens: int = 0
     vens_done: int = 0
     vens_failed: tuple[str, ...] = ()
+    points_acknowledged: int = 0
     points_to_send: int = 0
     points_sent: int = 0
     points_given_up: int = 0
@@ -51,11 +57,22 @@ class Snapshot:
         return self.successful + self.failed == self.total_loads
 
     @property
+    def points_with_vtn(self) -> int:
+        """The points that the VTN has: those of earlier runs and of this one."""
+        return self.points_acknowledged + self.points_sent
+
+    @property
+    def points_in_all(self) -> int:
+        """The points that the VTN has once everything is sent."""
+        return self.points_acknowledged + self.points_to_send
+
+    @property
     def share(self) -> float:
-        """The share of the points to send that are sent or given up, 0 to 1; 1 once all loads are done or failed."""
+        """The share of all points that the VTN has or that are given up, 0 to 1; 1 once no load is left."""
         if self.is_through:
             return 1.0 if self.total_loads else 0.0
-        return min(1.0, (self.points_sent + self.points_given_up) / self.points_to_send) if self.points_to_send else 0.0
+        finished = self.points_with_vtn + self.points_given_up
+        return min(1.0, finished / self.points_in_all) if self.points_in_all else 0.0
 
     @property
     def points_per_second(self) -> float:
@@ -106,16 +123,24 @@ class RunProgress:
         self._slices: dict[int, Snapshot] = {}
         self.throughput = Throughput(pause_after_s)
 
+    def expect_loads(self, number: int) -> None:
+        """Set how many loads are going to be planned."""
+        with self._lock:
+            self._now = replace(self._now, selected_loads=number)
+
     def expect(self, plans: Sequence[LoadPlan]) -> None:
-        """Add the plans of all loads of a VEN to the totals."""
+        """Add the plans of all loads of a VEN to the totals, and pass these to the run's watcher."""
         with self._lock:
             self._loads_left.update(plan.load.ven for plan in plans)
             self._now = replace(
                 self._now,
                 total_loads=self._now.total_loads + len(plans),
                 total_vens=len(self._loads_left),
+                points_acknowledged=self._now.points_acknowledged + sum(plan.points_already_there for plan in plans),
                 points_to_send=self._now.points_to_send + sum(plan.points for plan in plans),
             )
+            now = self._now
+        tell_watcher(now)
 
     def expect_no_more(self) -> None:
         """Mark the totals as final."""
@@ -180,6 +205,7 @@ class RunProgress:
             seconds, slices = time.monotonic() - self._started, list(self._slices.values())
             now = replace(
                 self._now,
+                points_acknowledged=self._now.points_acknowledged + self._points_found,
                 points_to_send=self._now.points_to_send - self._points_found,
                 points_sent=self._now.points_sent + self._points_sent,
             )
@@ -212,8 +238,11 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
 
 
 def tell_watcher(snapshot: Snapshot) -> None:
-    """Pass a snapshot to the watcher of this run, if it has one."""
-    _watcher.get()(snapshot)
+    """Pass a snapshot to the watcher of this run, if it has one; an error of it is logged."""
+    try:
+        _watcher.get()(snapshot)
+    except Exception as error:  # noqa: BLE001 - must not cost the run anything
+        log.warning("Progress is not shown: %s: %s", type(error).__name__, error)
 
 
 class VenResults:

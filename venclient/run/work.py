@@ -45,6 +45,7 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
     acknowledged: list[Load] = []  # of each VEN, one that has points in the VTN according to the ledger
     is_new = run.part_of is None and run.ledger.is_new()
     new_loads: list[Load] = []
+    run.progress.expect_loads(len(selection))
     for ven, of_ven in groupby(_plans(run, selection), key=lambda plan: plan.load.ven):
         plans = list(of_ven)
         run.progress.expect(plans)

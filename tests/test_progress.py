@@ -1,0 +1,116 @@
+"""Promises of what `bulk-upload run` shows: nothing that matters vanishes at 80 columns, and logs have all of it."""
+
+import os
+import pty
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.commands import command, run_options, start
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site
+
+COLUMNS = 80
+CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture
+def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
+    """A VEN of six loads, of which the VTN has two already and one has no data."""
+    site = new_site(loads=6, points=500)
+    site.register(vtn)
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", site.loads[-1].load_id)
+    return site
+
+
+@pytest.fixture
+def slow_vtn(vtn: ReferenceVtn) -> Iterator[ReferenceVtn]:
+    """A VTN that takes 2 s for a load, one at a time."""
+    vtn.switch(points_per_second=250, max_in_flight=1)
+    yield vtn
+    vtn.switch()
+
+
+def test_at_80_columns_percentage_time_points_and_failures_are_all_there(
+    vtn: ReferenceVtn, slow_vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    vtn.switch()
+    assert command("run", *run_options(site, vtn), "--limit", 2, cwd=tmp_path, prefect_url=prefect_url).returncode == 0
+    slow_vtn.switch(points_per_second=250, max_in_flight=1)
+    ended, output, shown = _in_a_terminal(*run_options(site, vtn), cwd=tmp_path, prefect_url=prefect_url)
+    assert ended == 1
+    lines = [line.rstrip() for line in CONTROLS.sub("", shown).replace("\r", "\n").split("\n")]
+    bars = [
+        line for line in lines if re.fullmatch(r"Uploading [━╸╺]{20,} +\d+ %  (\d:\d\d:\d\d left|-:--:-- left)", line)
+    ]
+    assert bars, lines
+    assert max(map(len, bars)) <= COLUMNS
+    # What the VTN had before counts in the bar as it does in the numbers.
+    assert int(re.findall(r"(\d+) %", bars[0])[0]) >= 40, bars[0]
+    assert any(
+        re.fullmatch(r"1 failed · 1\.0 k of 2\.5 k points · .* points/s · \d of 6 loads", line) for line in lines
+    )
+    assert any(line.startswith("Starting Prefect ━") for line in lines)
+    assert any(re.match(r"Uploading ━+ 100 %  in 0:00:\d\d$", line) for line in lines), lines
+    assert "Uploading chunk" not in shown
+    assert re.search(r" in [\d.]+ s \(\d+ points/s\); [\d.]+ s with its start and end$", output.strip())
+
+
+def test_a_verbose_run_shows_each_request_on_a_terminal_too(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    _, _, shown = _in_a_terminal(*run_options(site, vtn), "-v", cwd=tmp_path, prefect_url=prefect_url)
+    assert "Uploading chunk" in shown
+
+
+def test_without_a_terminal_a_line_tells_the_progress_now_and_then_and_each_line_its_ven(
+    slow_vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    options = [*run_options(site, slow_vtn), "--stats", "1s", "--log-file", "all.log"]
+    errors = command("run", *options, cwd=tmp_path, prefect_url=prefect_url).stderr
+    progress = re.findall(r"^Uploading: (\d+) %, 1 failed, .* of 2\.5 k points, .* of 6 loads, .* left", errors, re.M)
+    assert len(progress) >= 3, errors
+    assert progress == sorted(progress, key=int)
+    ven = site.loads[0].ven
+    requests = [line for line in errors.splitlines() if "Uploading chunk" in line]
+    assert requests
+    assert all(line.startswith(f"{ven} [") for line in requests)
+    kept = (tmp_path / "all.log").read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (INFO|WARNING|ERROR) ", line) for line in kept)
+    assert {line.split(" ", 2)[2] for line in kept} >= set(requests)
+
+    quiet = command("run", *options, "-q", cwd=tmp_path, prefect_url=prefect_url)
+    assert "Uploading" not in quiet.stderr
+    assert "meter_404" in quiet.stderr
+    assert quiet.stdout.startswith("5 of 6 loads done, 1 failed")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--stats", "often"], "--stats"), (["--log-file", "nowhere/all.log"], "nowhere/all.log cannot be written")],
+    ids=["stats", "log file"],
+)
+def test_what_cannot_be_shown_is_told_before_anything_is_sent(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str, options: list[str], words: str
+) -> None:
+    seen = len(vtn.log())
+    finished = command("run", *run_options(site, vtn), *options, cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 2
+    assert words in finished.stderr
+    assert len(vtn.log()) == seen
+
+
+def _in_a_terminal(*options: object, cwd: Path, prefect_url: str) -> tuple[int, str, str]:
+    """Exit code and standard output of a run whose standard error is a terminal, and what that has shown."""
+    ours, theirs = pty.openpty()
+    run = start("run", *options, cwd=cwd, prefect_url=prefect_url, stderr=theirs, TERM="xterm", COLUMNS=f"{COLUMNS}")
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # what Linux says when the other side has closed the terminal
+        while part := os.read(ours, 65_536):
+            shown += part
+    output, _ = run.communicate(timeout=120)
+    return run.returncode, output, shown.decode()
