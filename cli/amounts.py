@@ -3,11 +3,6 @@
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def counted(number: int, noun: str) -> str:
-    """A number of things: `1 load`, `13,202 loads`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def short(number: float) -> str:
     """A number in few characters: `912`, `8.7 k`, `115 M`."""
     for size, unit in UNITS:

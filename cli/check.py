@@ -27,7 +27,7 @@ PAGE_NAME = "coverage.html"
 
 def check(
     ven: options.Vens = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many loads.")] = None,
+    limit: options.Limit = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Folder for a page of pictures: coverage.html.")] = None,
     db: options.Db = None,
     h5: options.H5 = None,

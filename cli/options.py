@@ -37,6 +37,17 @@ Vens = Annotated[
     list[str] | None,
     typer.Option("--ven", metavar="<name>", help="A VEN by its name; repeat it for more. Default: all."),
 ]
+ExcludedVens = Annotated[
+    list[str] | None, typer.Option("--exclude-ven", metavar="<name>", help="A VEN to leave out; repeat it for more.")
+]
+Loads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--load", metavar="<id>", help="Only this load, by its load_id or vtn_resource_id; repeat it for more."
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many loads.")]
+OnlyFailed = Annotated[bool, typer.Option("--failed", help="Only loads that their last run left failed.")]
 Db = Annotated[
     str | None,
     typer.Option(

@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from cli import options
 from cli.printable import echo, echo_json
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from venclient.resources import Choice
     from venclient.sync.planning import LoadPlan, Plan
 
 FAILURES_SHOWN = 5
@@ -20,8 +19,10 @@ FAILURES_SHOWN = 5
 
 def plan(
     ven: options.Vens = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many loads.")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Only loads that their last run left failed.")] = False,
+    exclude_ven: options.ExcludedVens = None,
+    load: options.Loads = None,
+    limit: options.Limit = None,
+    failed: options.OnlyFailed = False,
     db: options.Db = None,
     h5: options.H5 = None,
     ledger: options.LedgerUrl = None,
@@ -42,16 +43,16 @@ def plan(
         bulk-upload plan --ven Aalborg --json
     """
     from config.settings import Settings
+    from venclient.resources import Choice
 
     settings = Settings.load(
         resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, wire=wire, chunk_size=chunk_size
     )
-    print_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
+    choice = Choice(ven or (), exclude_ven or (), load or (), limit)
+    print_plan(settings, choice, only_failed=failed, as_json=as_json)
 
 
-def print_plan(
-    settings: "Settings", *, vens: Sequence[str] | None, limit: int | None, only_failed: bool, as_json: bool
-) -> None:
+def print_plan(settings: "Settings", choice: "Choice", *, only_failed: bool, as_json: bool) -> None:
     """Compute the plan and print it."""
     from cli.progress_bar import counting_bar
     from config.connections import layout_of, open_ledger, open_meters
@@ -61,7 +62,7 @@ def print_plan(
 
     database = ResourceDatabase(settings.resources_db)
     with open_meters(settings) as meters, open_ledger(settings) as ledger:
-        selection = select_loads(database, vens, limit, ledger.failed() if only_failed else None)
+        selection = select_loads(database, choice, ledger.failed() if only_failed else None)
         layout = layout_of(settings, ledger)
         sizes = RequestSizes(layout, settings.chunk_size)
         planning = plan_loads(selection.loads(database), meters, ledger, layout, sizes, retries_refused=only_failed)

@@ -15,9 +15,10 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cli.amounts import counted, short
+from cli.amounts import short
 from cli.printable import echo, printable
 from venclient.errors import ConfigurationError
+from venclient.loads import counted
 from venclient.run.progress import Snapshot, watched_by
 
 POLL_INTERVAL_S = 0.1

@@ -26,8 +26,10 @@ STOPPED = "Stopped. What the VTN acknowledged is recorded: run it again to go on
 
 def run(
     ven: options.Vens = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many loads.")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Only loads that their last run left failed.")] = False,
+    exclude_ven: options.ExcludedVens = None,
+    load: options.Loads = None,
+    limit: options.Limit = None,
+    failed: options.OnlyFailed = False,
     db: options.Db = None,
     h5: options.H5 = None,
     ledger: options.LedgerUrl = None,
@@ -63,6 +65,8 @@ def run(
 
         bulk-upload run --limit 3
         bulk-upload run --ven Aalborg --ven Odense
+        bulk-upload run --exclude-ven Aalborg
+        bulk-upload run --load ed6bd02b-cb5c-5cac-9241-2069ceb95024
         bulk-upload run --failed
         bulk-upload run --vtn-url http://127.0.0.1:8444/openadr3 --json
         bulk-upload run --stats 5min --log-file upload.log
@@ -75,10 +79,11 @@ def run(
     from cli.progress_bar import Shown, shown_progress
     from config.settings import Settings, given_options
     from tasks.run import opened_run
-    from venclient.resources.selection import select_loads
+    from venclient.resources import Choice, select_loads
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    choice = Choice(ven or (), exclude_ven or (), load or (), limit)
     shown = Shown(_seconds(stats), quiet, verbose, log_file)
     paths = {
         "resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "wire": wire,
@@ -88,15 +93,17 @@ def run(
         with given_options(**paths, chunk_size=chunk_size, batch_size=batch_size):
             settings = Settings.load()
             if dry_run:
-                print_plan(settings, vens=ven, limit=limit, only_failed=failed, as_json=as_json)
+                print_plan(settings, choice, only_failed=failed, as_json=as_json)
                 return
             with opened_run(settings) as opened:  # Report what is missing before Prefect starts.
-                select_loads(opened.resources, ven, limit)
+                select_loads(opened.resources, choice)
             with shown_progress(shown):
                 # Paths, addresses and the token are not passed as parameters, which Prefect shows.
                 state, is_prefect_available = _run_flow(
                     quiet=quiet,
                     vens=ven,
+                    exclude_vens=exclude_ven,
+                    loads=load,
                     limit_loads=limit,
                     only_failed=failed,
                     chunk_size=settings.chunk_size,

@@ -18,8 +18,8 @@ from tasks.reports import reported_progress
 from tasks.run import begun_at, opened_run, thread_pool
 from tasks.upload import upload_batches
 from venclient.errors import ConfigurationError, StoppedError
-from venclient.loads import vens_title
-from venclient.resources import partition
+from venclient.loads import counted, vens_title
+from venclient.resources import Choice, partition
 from venclient.run import next_deadline, stopped_at, stopped_by_signals
 from venclient.untrusted_text import visible
 
@@ -32,6 +32,8 @@ def _run_name() -> str:
     """Return a name for the list of runs: `Aalborg, Odense and 10 more, until 06:00 Europe/Copenhagen`."""
     given = flow_run.parameters
     name = vens_title(given["vens"]) if given["vens"] else "All VENs"
+    name += f" without {vens_title(given['exclude_vens'])}" if given["exclude_vens"] else ""
+    name += f", {counted(len(given['loads']), 'load')}" if given["loads"] else ""
     name += ", failed loads only" if given["only_failed"] else ""
     name += f", first {given['limit_loads']} loads" if given["limit_loads"] else ""
     return visible(name + (f", until {given['deadline']}" if given["deadline"] else ""))
@@ -40,6 +42,8 @@ def _run_name() -> str:
 @flow(name="bulk-upload", flow_run_name=_run_name, task_runner=thread_pool(SLICES_MAX))
 def bulk_upload(
     vens: list[str] | None = None,
+    exclude_vens: list[str] | None = None,
+    loads: list[str] | None = None,
     limit_loads: Annotated[int, Field(ge=1)] | None = None,
     only_failed: bool = False,
     deadline: str | None = None,
@@ -61,6 +65,8 @@ def bulk_upload(
 
     Args:
         vens: the VENs to upload; all of them when empty.
+        exclude_vens: VENs to leave out.
+        loads: only these loads, by `load_id` or `vtn_resource_id`.
         limit_loads: only the first so many loads, to try things out.
         only_failed: only loads that their last run left failed.
         deadline: when to stop, as `06:00 Europe/Copenhagen`: the first such time after the scheduled start, or a retry.
@@ -84,7 +90,8 @@ def bulk_upload(
         vtn_url=vtn_url,
         wire=wire,
     )
-    is_dispatched = dispatch == "workers" and limit_loads is None  # a few loads are not worth it
+    is_dispatched = dispatch == "workers" and limit_loads is None and not loads  # a few are not worth it
+    choice = Choice(vens or (), exclude_vens or (), loads or (), limit_loads)
     try:
         settings = settings_for_run(given)
         begun = begun_at()
@@ -95,9 +102,7 @@ def bulk_upload(
             stack.enter_context(stopped_at(stops_at, run.stop))
             end_earlier_slices(run)
             waits = settings.when_busy == "wait"
-            planned = plan_upload(
-                vens, limit_loads, only_failed, settings.loads_per_task, waits=waits, whole_vens=is_dispatched
-            )
+            planned = plan_upload(choice, only_failed, settings.loads_per_task, waits=waits, whole_vens=is_dispatched)
             work = planned.result()
             if work.unregistered:
                 log.warning(

@@ -11,6 +11,7 @@ from tasks.plan import plan_upload
 from tasks.run import opened_run, thread_pool
 from tasks.upload import BATCHES_AT_A_TIME, upload_batches
 from venclient.errors import ConfigurationError, StoppedError
+from venclient.resources import Choice
 from venclient.run import stopped_by_signals
 
 
@@ -32,7 +33,7 @@ def upload_slice(
             run = stack.enter_context(opened_run(given, part_of, retries_refused=only_failed))
             stack.enter_context(stopped_by_signals(run.stop))
             # The only run that may still hold the lease of one of these VENs is an earlier start of the same slice.
-            planned = plan_upload(vens, None, only_failed, given.loads_per_task, waits=True, whole_vens=False)
+            planned = plan_upload(Choice(vens), only_failed, given.loads_per_task, waits=True, whole_vens=False)
             work = planned.result()
             upload_batches(run, work.batches)
             return ended(run, work)

@@ -11,21 +11,20 @@ from prefect.states import Cancelled, Completed, Failed
 from tasks.run import current_run
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.ledger import Writer, on_this_machine
-from venclient.resources import select_loads
+from venclient.resources import Choice, select_loads
 from venclient.run import Work, work_of
 
 
 @task(task_run_name="Plan", cache_policy=NO_CACHE)
 def plan_upload(
-    vens: list[str] | None,
-    limit_loads: int | None,
+    choice: Choice,
     only_failed: bool,
     loads_per_task: int,
     *,
     waits: bool,
     whole_vens: bool,
 ) -> State[Work]:
-    """Determine what is pending of the registered loads of these VENs, or of all; loads without any count as done.
+    """Determine what is pending of the registered loads that are chosen; loads without any count as done.
 
     It also takes the lease: from here on no other run writes for these VENs. `waits`: as in `Run.lease`; `whole_vens`:
     as in `work_of`. An error that keeps the run from starting becomes the task's final state, and its result raises it.
@@ -33,7 +32,7 @@ def plan_upload(
     run = current_run()
     try:
         only = run.ledger.failed() if only_failed else None
-        selection = select_loads(run.resources, vens, limit_loads, only)
+        selection = select_loads(run.resources, choice, only)
         writer = Writer(str(flow_run.id), on_this_machine(f"Flow run '{flow_run.name}'"), run.part_of)
         run.lease(tuple(selection.load_ids), writer, waits=waits)
         work = work_of(run, selection, loads_per_task, whole_vens=whole_vens)

@@ -17,7 +17,7 @@ from venclient.errors import BusyError
 from venclient.ledger import Entry, Writer, on_this_machine
 from venclient.loads import Load
 from venclient.reports import VerificationReport
-from venclient.resources import Batch, Selection, found_again, select_loads
+from venclient.resources import Batch, Choice, Selection, found_again, select_loads
 from venclient.run import Run
 from venclient.sync import LoadVerdict, sampled, verify_load
 
@@ -67,7 +67,7 @@ def select_sample(run: Run, vens: list[str] | None, percent: float, seed: int) -
     only = None
     if percent < 100:
         only = {load.vtn_resource_id for load in sampled(run.resources.loads(vens), percent, seed)}
-    return select_loads(run.resources, vens, None, only)
+    return select_loads(run.resources, Choice(vens or ()), only)
 
 
 def _verify(run: Run, load: Load, entries: dict[str, Entry]) -> LoadVerdict:

@@ -15,7 +15,7 @@ from venclient.errors import BusyError, ConfigurationError
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
 from venclient.resources.database import ResourceDatabase
-from venclient.resources.selection import select_loads
+from venclient.resources.selection import Choice, select_loads
 
 COMPOSED = "Åbenrå på Østerø"
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
@@ -32,7 +32,7 @@ def test_a_ven_is_found_in_either_form_and_stays_as_the_database_spells_it(
     assert {load.ven for load in database.unregistered([given])} == {spelled}
     site.register(vtn)
     assert {load.ven for load in database.loads([given])} == {spelled}
-    assert list(select_loads(database, [given]).load_ids) == [spelled]
+    assert list(select_loads(database, Choice([given])).load_ids) == [spelled]
     options = ["--db", site.db, "--ledger", site.ledger, "--json"]
     told = last_json(command("status", "--ven", given, *options, cwd=tmp_path))
     assert [ven["ven"] for ven in told["vens"]] == [spelled]

@@ -18,6 +18,11 @@ def _external_resource_id(resource_id: str, load_component: str) -> str:
     return f"{resource_id}_{load_component}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: `1 load`, `13,202 loads`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def vens_title(vens: Sequence[str]) -> str:
     """List the first VENs by name and count the rest: `Aalborg, Aarhus, Odense and 9 more`."""
     named = visible(", ".join(vens[:MAX_VENS_NAMED]))

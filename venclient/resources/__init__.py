@@ -7,6 +7,7 @@ batches, is decided here, and nowhere else.
 from venclient.resources.database import ResourceDatabase, VenOutline
 from venclient.resources.selection import (
     Batch,
+    Choice,
     Selection,
     Slice,
     VenWork,
@@ -18,6 +19,7 @@ from venclient.resources.selection import (
 
 __all__ = [
     "Batch",
+    "Choice",
     "ResourceDatabase",
     "Selection",
     "Slice",

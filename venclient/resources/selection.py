@@ -49,6 +49,19 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """Which registered loads a run takes: those of `vens`, or of all, without those of `excluded_vens`.
+
+    `loads`: only these, by `load_id` or `vtn_resource_id`; `limit`: only the first so many.
+    """
+
+    vens: Sequence[str] = ()
+    excluded_vens: Sequence[str] = ()
+    loads: Sequence[str] = ()
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The loads that a run takes, as `load_ids` by VEN, in order: a hundred thousand `Load`s would take 100 MB.
 
@@ -71,25 +84,35 @@ class Selection:
 
 
 def select_loads(
-    database: ResourceDatabase,
-    vens: Sequence[str] | None = None,
-    limit_loads: int | None = None,
-    only: Collection[str] | None = None,
+    database: ResourceDatabase, choice: Choice = Choice(), only: Collection[str] | None = None
 ) -> Selection:
-    """Select the registered loads of these VENs (default: all), up to `limit_loads`.
+    """Select the registered loads that are chosen.
 
-    `only`: the `vtn_resource_id`s to select from. Raises `ConfigurationError` for an unknown VEN, and if no load is
-    registered.
+    `only`: the `vtn_resource_id`s to select from. Raises `ConfigurationError` for an unknown VEN or load, and if no
+    chosen load is registered.
     """
-    chosen = database.vens(vens)
+    if choice.limit is not None and choice.limit < 1:
+        raise ConfigurationError(f"limit_loads is {choice.limit}: give 1 or more, or leave it out")
+    excluded = {each.ven for each in database.vens(choice.excluded_vens)} if choice.excluded_vens else set()
+    chosen = [each for each in database.vens(choice.vens) if each.ven not in excluded]
+    if excluded and not chosen:
+        raise ConfigurationError("The VENs that are left out leave nothing to choose from")
     if not any(ven.registered for ven in chosen):
-        raise _nothing_registered(chosen, vens)
-    if limit_loads is not None and limit_loads < 1:
-        raise ConfigurationError(f"limit_loads is {limit_loads}: give 1 or more, or leave it out")
-    candidates = (each for each in database.registered_ids(vens) if only is None or each[2] in only)
+        raise _nothing_registered(chosen, choice.vens)
+    wanted = {database.load(given).load_id for given in choice.loads}
+    candidates = (
+        (ven, load_id)
+        for ven, load_id, vtn_resource_id in database.registered_ids(choice.vens)
+        if ven not in excluded and (not wanted or load_id in wanted) and (only is None or vtn_resource_id in only)
+    )
     load_ids: dict[str, list[str]] = {}
-    for ven, load_id, _ in islice(candidates, limit_loads):
+    for ven, load_id in islice(candidates, choice.limit):
         load_ids.setdefault(ven, []).append(load_id)
+    if wanted and only is None and not load_ids:
+        raise ConfigurationError(
+            f"Of the loads that were named ({', '.join(choice.loads)}), none is registered with the VTN and in a VEN "
+            "that was chosen"
+        )
     return Selection(load_ids, sum(ven.unregistered for ven in chosen), sum(ven.left_out for ven in chosen))
 
 
@@ -127,7 +150,7 @@ def partition(vens: Iterable[VenWork], slices: int) -> list[Slice]:
     ]
 
 
-def _nothing_registered(chosen: list[VenOutline], vens: Sequence[str] | None) -> ConfigurationError:
+def _nothing_registered(chosen: list[VenOutline], vens: Sequence[str]) -> ConfigurationError:
     """The message is that of the bulk upload guide."""
     whose = ", ".join(f"VEN '{outline.ven}'" for outline in chosen) if vens else "any VEN"
     error = ConfigurationError(f"No loads with VTN resource IDs found for {whose}")
