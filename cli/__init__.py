@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from cli import check, demo, doctor, init, plan, register, run, sample_data, status, up, verify, vtn, worker
+from cli import check, demo, doctor, init, plan, register, run, runs, sample_data, status, up, verify, vtn, worker
 from cli.printable import echo
 from config.advice import give_advice
 from venclient.errors import ConfigurationError
@@ -47,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan.plan,
     "run": run.run,
     "status": status.status,
+    "runs": runs.runs,
     "verify": verify.verify,
     "up": up.up,
     "worker": worker.worker,

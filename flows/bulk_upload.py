@@ -35,7 +35,7 @@ def _run_name() -> str:
     name += f" without {vens_title(given['exclude_vens'])}" if given["exclude_vens"] else ""
     name += f", {counted(len(given['loads']), 'load')}" if given["loads"] else ""
     name += ", failed loads only" if given["only_failed"] else ""
-    name += f", first {given['limit_loads']} loads" if given["limit_loads"] else ""
+    name += f", first {counted(given['limit_loads'], 'load')}" if given["limit_loads"] else ""
     return visible(name + (f", until {given['deadline']}" if given["deadline"] else ""))
 
 

@@ -16,6 +16,7 @@ from tasks.plan import not_begun
 from tasks.report_errors import log_report_errors
 from tasks.reports import publish_summary, publish_unfinished
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
+from venclient.ledger import Outcome, RunEnd
 from venclient.run import Run, Snapshot, SpotChecks, Work, earlier_points_label
 
 REASONS_SHOWN = 3
@@ -89,21 +90,35 @@ def ended(run: Run, work: Work) -> State[Summary]:
 def _final_state(run: Run, work: Work) -> State[Summary]:
     publish_unfinished(run)
     snapshot = run.progress.snapshot()
-    if run.part_of is None:  # a slice is summed up by the run that it is part of
-        if snapshot.points_sent and not run.ended_by:
-            with log_report_errors():
-                run.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
-        publish_summary(run, work, snapshot)
     summary = _summary(snapshot, work, run.spot_checks)
     message = _done_message(summary) if summary.success else _incomplete_message(summary, run)
     if summary.warning:
         message += f". {summary.warning}"
+    if run.part_of is None:  # a slice is summed up by the run that it is part of
+        _record(run, snapshot, summary, message)
+        publish_summary(run, work, snapshot)
     if not summary.success:
         is_stopped = run.stopped_by and not run.ended_by
         return (Cancelled if is_stopped else Failed)(message=message, data=IncompleteError(message, summary))
     if run.stopped_by and _is_cancelled():  # Prefect accepts no other final state then
         return Cancelled(message=f"{message}; it was cancelled at its very end", data=IncompleteError(message, summary))
     return Completed(message=message, data=summary)
+
+
+def _record(run: Run, snapshot: Snapshot, summary: Summary, message: str) -> None:
+    end = RunEnd(_outcome(summary, run), summary.successful, summary.failed, snapshot.points_sent, message)
+    with log_report_errors():
+        run.ledger.history.end(str(flow_run.id), end)
+        if snapshot.points_sent and not run.ended_by:
+            run.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
+
+
+def _outcome(summary: Summary, run: Run) -> Outcome:
+    if summary.success:
+        return "done"
+    if run.ended_by:
+        return "ended early"
+    return "stopped" if run.stopped_by else "failed"
 
 
 def not_run(error: ConfigurationError | StoppedError) -> State[Summary]:

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
+from tasks.report_errors import log_report_errors
 from tasks.run import current_run
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.ledger import Writer, on_this_machine
@@ -36,6 +37,9 @@ def plan_upload(
         writer = Writer(str(flow_run.id), on_this_machine(f"Flow run '{flow_run.name}'"), run.part_of)
         run.lease(tuple(selection.load_ids), writer, waits=waits)
         work = work_of(run, selection, loads_per_task, whole_vens=whole_vens)
+        if run.part_of is None:
+            with log_report_errors():
+                run.ledger.history.begin(writer.run_id, str(flow_run.name), len(selection))
     except StoppedError as error:
         return not_begun(error)
     except ConfigurationError as error:  # perhaps because a stopped run does not wait for its ledger

@@ -4,9 +4,21 @@ All writes go through `Ledger`; tables, migrations and leases are its implementa
 """
 
 from venclient.ledger.entries import Entry
+from venclient.ledger.history import Outcome, RunEnd
 from venclient.ledger.lease import Lease, SignOfLife, Writer
 from venclient.ledger.ledger import Ledger
 from venclient.ledger.liveness import LeaseTimes, Liveness
 from venclient.ledger.process_identity import on_this_machine
 
-__all__ = ["Entry", "Lease", "LeaseTimes", "Ledger", "Liveness", "SignOfLife", "Writer", "on_this_machine"]
+__all__ = [
+    "Entry",
+    "Lease",
+    "LeaseTimes",
+    "Ledger",
+    "Liveness",
+    "Outcome",
+    "RunEnd",
+    "SignOfLife",
+    "Writer",
+    "on_this_machine",
+]

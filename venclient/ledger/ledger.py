@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Table, delete, select, update
 from venclient.errors import BusyError
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.entries import NEW, Entry, entry_after
+from venclient.ledger.history import RunHistory
 from venclient.ledger.kept_reports import KeptReports
 from venclient.ledger.lease import Lease, SignOfLife, Writer, sign_of_life
 from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes
@@ -52,6 +53,7 @@ class Ledger:
         self._lease_times = lease_times
         self._database = LedgerDatabase(path_or_url, vtn_base_url, stopped, wire=wire, is_known=is_known)
         self.measured = Measurements(self._database)
+        self.history = RunHistory(self._database)
         self.reports = KeptReports(self._database, self._leased_transaction)
         self._leases: dict[str, Lease] = {}
 

@@ -107,6 +107,23 @@ RUNS = Table(
     Column("points", BigInteger, nullable=False),
     Column("seconds", Float, nullable=False),
 )
+# The last runs that began, for people: what, when, and how each ended; `outcome` is NULL until it has.
+HISTORY = Table(
+    "history",
+    METADATA,
+    Column("vtn_id", Integer, primary_key=True),
+    Column("began_at_us", BigInteger, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("title", AnyText, nullable=False),
+    Column("loads", Integer, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("ended_at_us", BigInteger),
+    Column("done", Integer),
+    Column("failed", Integer),
+    Column("points", BigInteger),
+    Column("outcome", Text),
+    Column("message", AnyText),
+)
 # The limits that the last run found for the VTN: the next run starts with them.
 LIMITS = Table(
     "limits",

@@ -1,5 +1,6 @@
 from .check import CheckedSeries, Finding, LoadCheck, check_loads, compared, step, watts
 from .check_summary import Failures, Findings, failures_by_cause, findings_by_kind
+from .runs import PastRun, read_runs
 from .series_facts import SeriesFacts
 from .status import LedgerStatus, LoadHistory, UploadStatus, load_history, read_statuses, upload_status
 from .verification_report import VerificationReport, VerificationSummary, in_words, scope_in_words
@@ -12,6 +13,7 @@ __all__ = [
     "LedgerStatus",
     "LoadCheck",
     "LoadHistory",
+    "PastRun",
     "SeriesFacts",
     "UploadStatus",
     "VerificationReport",
@@ -22,6 +24,7 @@ __all__ = [
     "findings_by_kind",
     "in_words",
     "load_history",
+    "read_runs",
     "read_statuses",
     "scope_in_words",
     "step",

@@ -1,22 +1,18 @@
 """The status of an upload, read from the ledger and the resources database; neither is changed."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, Select, func, select
+from sqlalchemy import BigInteger, Row, Select, func, select
 
-from venclient.addresses import normal_form
-from venclient.advice import advice
-from venclient.databases import is_there, open_read_only, require_sqlite, shown, sqlite_path
 from venclient.errors import ConfigurationError
-from venclient.ledger.schema import at_present_version
-from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS, VTNS, rows_of, translate_db_errors
+from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
 from venclient.loads import Load
 from venclient.models import LoadState
+from venclient.reports.read_ledger import ReadLedger, read_ledger
 from venclient.resources.database import ResourceDatabase, VenOutline
 
 
@@ -135,8 +131,8 @@ def read_statuses(path_or_url: str, vtn_base_url: str | None, *, wire: str = "bu
     Without an address, of the only VTN in the ledger, whatever its wire; raises `ConfigurationError` if there are
     several.
     """
-    with _open_ledger(path_or_url, vtn_base_url, wire) as ledger:
-        return ledger.statuses() if ledger else {}
+    with read_ledger(path_or_url, vtn_base_url, wire) as ledger:
+        return _statuses(ledger) if ledger else {}
 
 
 def load_history(
@@ -147,7 +143,7 @@ def load_history(
     Raises `ConfigurationError` if the load is not in the database.
     """
     load = database.load(load_id)
-    with _open_ledger(path_or_url, vtn_base_url, wire) as ledger:
+    with read_ledger(path_or_url, vtn_base_url, wire) as ledger:
         if ledger is None:
             return LoadHistory(load, UNKNOWN, [], [])
         of_load = {"vtn_id": ledger.vtn_id, "vtn_resource_id": load.vtn_resource_id}
@@ -155,7 +151,7 @@ def load_history(
         requests = ledger.rows(select(REQUESTS).filter_by(**of_load).order_by(REQUESTS.c.ended_at_us))
         return LoadHistory(
             load,
-            ledger.statuses().get(load.vtn_resource_id, UNKNOWN),
+            _statuses(ledger).get(load.vtn_resource_id, UNKNOWN),
             [MonthStatus(row.month, row.points, _time(row.last_start_s)) for row in months],
             [_request(row) for row in requests],
         )
@@ -188,63 +184,16 @@ def _ven_status(outline: VenOutline, loads: list[LedgerStatus]) -> VenStatus:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _OpenLedger:
-    """A ledger to read from. `vtn_id`: its key of the VTN, None if it does not know that VTN."""
-
-    connection: Connection
-    name: str
-    vtn_id: int | None
-
-    def rows(self, query: Select[Any]) -> list[Row[Any]]:
-        return rows_of(self.connection, query, self.name)
-
-    def statuses(self) -> dict[str, LedgerStatus]:
-        """Return the status of every load of the VTN, by `vtn_resource_id`."""
-        refused: dict[str, list[Refusal]] = defaultdict(list)
-        for row in self.rows(select(REFUSED).filter_by(vtn_id=self.vtn_id).order_by(REFUSED.c.start_s)):
-            refused[row.vtn_resource_id].append(Refusal(_time(row.start_s), row.power_w, row.answer))
-        statuses = {}
-        for id_, state, error, points, settled_at_s in self.rows(_statuses_query(self.vtn_id)):
-            stored = points - len(refused[id_])  # marks count refused points as well
-            statuses[id_] = LedgerStatus(state, error, stored, _time(settled_at_s), tuple(refused[id_]))
-        return statuses
-
-
-@contextmanager
-def _open_ledger(path_or_url: str, vtn_base_url: str | None, wire: str) -> Iterator[_OpenLedger | None]:
-    """Open the ledger of this VTN for reading; None if there is none yet. It is not migrated on disk."""
-    path, name = sqlite_path(path_or_url), shown(path_or_url)
-    if path is not None:
-        if not is_there(path, "Ledger"):
-            yield None
-            return
-        require_sqlite(path)
-    engine = open_read_only(path_or_url)
-    try:
-        with (
-            translate_db_errors(name, "read"),
-            engine.connect() as original,
-            at_present_version(original, name) as connection,
-        ):
-            if connection is None:
-                yield None  # a run is about to create its tables
-            else:
-                vtns = rows_of(connection, select(VTNS), name)
-                yield _OpenLedger(connection, name, _vtn_id(vtns, vtn_base_url, wire))
-    finally:
-        engine.dispose()
-
-
-def _vtn_id(vtns: Sequence[Row[Any]], vtn_base_url: str | None, wire: str) -> int | None:
-    """Return the key of the VTN with this wire and address, or without an address of the only one; None if unknown."""
-    if vtn_base_url is not None:
-        identity = (wire, normal_form(vtn_base_url))
-        return next((row.vtn_id for row in vtns if (row.wire, row.base_url) == identity), None)
-    if len(vtns) > 1:
-        names = [row.base_url if row.wire == wire else f"{row.base_url} ({row.wire})" for row in vtns]
-        raise ConfigurationError(f"The ledger knows several VTNs{advice('several vtns')}: {', '.join(names)}")
-    return vtns[0].vtn_id if vtns else None
+def _statuses(ledger: ReadLedger) -> dict[str, LedgerStatus]:
+    """Return the status of every load of the VTN, by `vtn_resource_id`."""
+    refused: dict[str, list[Refusal]] = defaultdict(list)
+    for row in ledger.rows(select(REFUSED).filter_by(vtn_id=ledger.vtn_id).order_by(REFUSED.c.start_s)):
+        refused[row.vtn_resource_id].append(Refusal(_time(row.start_s), row.power_w, row.answer))
+    statuses = {}
+    for id_, state, error, points, settled_at_s in ledger.rows(_statuses_query(ledger.vtn_id)):
+        stored = points - len(refused[id_])  # marks count refused points as well
+        statuses[id_] = LedgerStatus(state, error, stored, _time(settled_at_s), tuple(refused[id_]))
+    return statuses
 
 
 def _statuses_query(vtn_id: int | None) -> Select[Any]:

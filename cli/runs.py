@@ -1,0 +1,70 @@
+"""The command `bulk-upload runs`."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from cli import options
+from cli.printable import echo, echo_json
+
+if TYPE_CHECKING:
+    from venclient.reports.runs import PastRun
+
+
+def runs(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Only the last so many runs.")] = 20,
+    ledger: options.LedgerUrl = None,
+    vtn_url: options.VtnUrl = None,
+    wire: options.WireName = None,
+    as_json: options.Json = False,
+) -> None:
+    """Tell which runs there were, and how each ended.
+
+    The latest first, from the ledger alone: when a run began to send, how long it took, its loads, the points that it
+    sent, and how it ended: done, failed (some loads did), stopped (by somebody, or at its deadline), ended early (by an
+    error that no load would get past), running, or killed (it left without a word).
+
+    Examples:
+
+        bulk-upload runs
+        bulk-upload runs --limit 1 --json
+    """
+    from config.settings import Settings
+    from venclient.reports.runs import read_runs
+
+    settings = Settings.load(ledger_url=ledger, vtn_url=vtn_url, wire=wire)
+    past = read_runs(settings.ledger_url, settings.vtn_url, wire=settings.wire, limit=limit)
+    if as_json:
+        echo_json({"runs": [asdict(run) for run in past]}, orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS)
+    elif past:
+        _print(past)
+    else:
+        echo("No run to this VTN is in the ledger")
+
+
+def _print(past: "list[PastRun]") -> None:
+    from rich.table import Table
+
+    from cli.amounts import short
+    from cli.terminal import Terminal
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("began", no_wrap=True)
+    table.add_column("took", justify="right", no_wrap=True)
+    table.add_column("ended", no_wrap=True)
+    for name in ("done", "failed", "left", "points"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for run in past:
+        took = str(timedelta(seconds=round((run.ended_at - run.began_at).total_seconds()))) if run.ended_at else ""
+        done, failed = run.done or 0, run.failed or 0
+        numbers = [f"{done:,}", f"{failed:,}", f"{run.loads - done - failed:,}", short(run.points or 0)]
+        shown = numbers if run.ended_at else [""] * len(numbers)
+        table.add_row(f"{run.began_at:%Y-%m-%d %H:%M}Z", took, run.outcome, *shown, run.title)
+    Terminal().print(table)
+    latest = past[0]
+    if latest.outcome != "done" and latest.message:
+        echo(f"The latest: {latest.message}")
