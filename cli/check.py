@@ -11,6 +11,7 @@ import typer
 from cli import options
 from cli.printable import echo, echo_json
 from venclient.errors import ConfigurationError
+from venclient.loads import counted
 
 if TYPE_CHECKING:
     from cli.terminal import Terminal
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 MAX_LISTED = 100
 EXAMPLES = 3
 STEPS_SHOWN = 3
-WIDTH_IN_FILES = 120
 PAGE_NAME = "coverage.html"
 
 
@@ -69,8 +69,8 @@ def check(
     else:
         _print(checks)
         echo(
-            f"{len(checks):,} loads with {len(checked):,} series: {len(checks) - len(failing):,} can be uploaded, "
-            f"{len(failing):,} cannot"
+            f"{counted(len(checks), 'load')} with {len(checked):,} series: "
+            f"{len(checks) - len(failing):,} can be uploaded, {len(failing):,} cannot"
         )
         if plot is not None:
             echo(f"Pictures: {plot / PAGE_NAME}")
@@ -101,8 +101,6 @@ def _print(checks: "list[LoadCheck]") -> None:
 
     _print_failures(failures_by_cause(checks))
     terminal = Terminal()
-    if not terminal.is_terminal:
-        terminal.width = WIDTH_IN_FILES
     usable = [check for check in checks if not check.error]
     with_findings = [check for check in usable if check.findings]
     is_short = len(checks) <= MAX_LISTED
@@ -116,7 +114,9 @@ def _print(checks: "list[LoadCheck]") -> None:
 
 def _print_failures(groups: "list[Failures]") -> None:
     for group in groups:
-        heading = f"{_loads(len(group.checks))} cannot be uploaded{', such as' if len(group.checks) > 1 else ''}"
+        heading = (
+            f"{counted(len(group.checks), 'load')} cannot be uploaded{', such as' if len(group.checks) > 1 else ''}"
+        )
         echo(f"{heading}: {group.error}")
         for check in group.checks[:EXAMPLES]:
             echo(f"  {check.name} ({check.ven}, load {check.load_id})")
@@ -162,12 +162,8 @@ def _print_rest(series: "list[SeriesFacts]", terminal: "Terminal") -> None:
     steps = ", ".join(map(step, sorted({each.interval_s for each in series})[:STEPS_SHOWN]))
     first, last = min(each.first for each in series), max(each.last for each in series)
     terminal.print(
-        f"{_loads(len(series))} without findings: {points} each, {first:%Y-%m-%d} to {last:%Y-%m-%d}, {steps}"
+        f"{counted(len(series), 'load')} without findings: {points} each, {first:%Y-%m-%d} to {last:%Y-%m-%d}, {steps}"
     )
-
-
-def _loads(count: int) -> str:
-    return "1 load" if count == 1 else f"{count:,} loads"
 
 
 def _cells(facts: "SeriesFacts") -> tuple[str, ...]:

@@ -10,8 +10,12 @@ import typer
 
 from cli import options
 from cli.printable import echo, echo_json
+from venclient.loads import counted
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from venclient.reports.runs import PastRun
     from venclient.reports.status import LoadHistory, UploadStatus
 
 FAILURES_SHOWN = 10
@@ -30,8 +34,9 @@ def status(
 ) -> None:
     """Tell what is done, failed and pending of each VEN.
 
-    From the ledger and the resources database alone; no VTN is asked, and no meter file read. With --load, one load's
-    story: its months, and each of its last requests with what the VTN answered.
+    VENs with failed loads come first, and a run in progress is named. From the ledger and the resources database alone;
+    no VTN is asked, and no meter file read. With --load, one load's story: its months, and each of its last requests
+    with what the VTN answered.
 
     Examples:
 
@@ -40,6 +45,7 @@ def status(
         bulk-upload status --load ed6bd02b-cb5c-5cac-9241-2069ceb95024
     """
     from config.settings import Settings
+    from venclient.reports.runs import read_runs
     from venclient.reports.status import load_history, read_statuses, upload_status
     from venclient.resources.database import ResourceDatabase
 
@@ -50,45 +56,64 @@ def status(
         _echo_json(asdict(history)) if as_json else _print_history(history)
         return
     status = upload_status(database, read_statuses(settings.ledger_url, settings.vtn_url, wire=settings.wire), ven)
-    _echo_json(_as_json(status)) if as_json else _print(status)
+    latest = read_runs(settings.ledger_url, settings.vtn_url, wire=settings.wire, limit=1)
+    running = next((run for run in latest if run.outcome == "running"), None)
+    _echo_json(_as_json(status, running)) if as_json else _print(status, running)
 
 
 def _echo_json(answer: dict[str, object]) -> None:
     echo_json(answer, orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS)
 
 
-def _as_json(status: "UploadStatus") -> dict[str, object]:
+def _as_json(status: "UploadStatus", running: "PastRun | None") -> dict[str, object]:
     vens = [{name: value for name, value in asdict(ven).items() if name != "unregistered"} for ven in status.vens]
     unregistered = sum(ven.unregistered for ven in status.vens)
-    return {"vens": vens, "loads": [asdict(load) for load in status.loads], "unregistered": unregistered}
+    return {
+        "vens": vens,
+        "loads": [asdict(load) for load in status.loads],
+        "unregistered": unregistered,
+        "running": running and {"title": running.title, "began_at": running.began_at},
+    }
 
 
-def _print(status: "UploadStatus") -> None:
-    from rich.table import Table
-
+def _print(status: "UploadStatus", running: "PastRun | None") -> None:
     from cli.terminal import Terminal
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("VEN")
-    names = ["loads", "done", "failed", "pending", "points", "unregistered"]
-    if any(ven.refused for ven in status.vens):
-        names.insert(-1, "refused")
-    for name in names:
-        table.add_column(name, justify="right")
-    table.add_column("last change", no_wrap=True)
-    for ven in status.vens:
-        numbers = (getattr(ven, name) for name in names)
-        last_at = f"{ven.last_at:%d %b %H:%M}Z" if ven.last_at else ""
-        table.add_row(ven.ven, *(f"{number:,}" for number in numbers), last_at)
     console = Terminal()
-    console.print(table)
+    if running is not None:
+        echo(f"A run is in progress since {_minute(running.began_at)}: {running.title}")
     failed = [load for load in status.loads if load.error]
     for load in failed[:FAILURES_SHOWN]:
-        console.print(f"Load {load.load_id} ({load.ven}): {load.error}")
+        console.print(f"Load {load.load_id} ({load.ven}): {load.error}", style="red")
     if len(failed) > FAILURES_SHOWN:
         console.print(f"… and {len(failed) - FAILURES_SHOWN:,} more that failed: --json has them all")
     if failed:
         console.print("`bulk-upload run --failed` takes up only these")
+    console.print(_table(status))
+    done, pending = (sum(getattr(ven, name) for ven in status.vens) for name in ("done", "pending"))
+    points = sum(ven.points for ven in status.vens)
+    echo(
+        f"{done:,} of {counted(len(status.loads), 'load')} done, {len(failed):,} failed, {pending:,} pending: "
+        f"{points:,} points with the VTN"
+    )
+
+
+def _table(status: "UploadStatus") -> "Table":
+    """A row for each VEN, those with failed loads first."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("VEN")
+    names = ["loads", "done", "failed", "pending", "points"]
+    names += [name for name in ("refused", "unregistered") if any(getattr(ven, name) for ven in status.vens)]
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("last change", no_wrap=True)
+    for ven in sorted(status.vens, key=lambda ven: not ven.failed):
+        numbers = (f"{getattr(ven, name):,}" for name in names)
+        style = "red" if ven.failed else "green" if ven.done == ven.loads else None
+        table.add_row(ven.ven, *numbers, _minute(ven.last_at), style=style)
+    return table
 
 
 def _print_history(history: "LoadHistory") -> None:

@@ -57,8 +57,7 @@ def test_each_run_is_there_with_what_it_did_and_how_it_ended(
     assert "left for the next run" in left["message"]
     assert done["began_at"] <= done["ended_at"] <= failed["began_at"]
 
-    shown = command("runs", *_options(vtn, site), cwd=tmp_path, COLUMNS="80").stdout
-    assert max(map(len, shown.splitlines()[:3])) <= 80
+    shown = command("runs", *_options(vtn, site), cwd=tmp_path).stdout
     assert "stopped" in shown.splitlines()[1]
     assert f"The latest: {left['message']}" in shown
     assert [run["title"] for run in _runs(vtn, site, tmp_path, "--limit", "1")] == [ven]

@@ -91,3 +91,22 @@ def test_a_load_that_nobody_knows_is_told(site: Site, tmp_path: Path) -> None:
     finished = command("status", "--db", site.db, "--ledger", site.ledger, "--load", "4711", cwd=tmp_path)
     assert finished.returncode == 2
     assert "No load '4711'" in finished.stderr
+
+
+def test_status_puts_failures_first_counts_all_and_cuts_nothing_in_a_pipe(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    first, second = (ven.split("|")[0] for ven in sorted({load.ven for load in site.loads}))
+    long_name = f"{second} {'of a very long name ' * 20}end"
+    site.execute("UPDATE resources SET ven = ? WHERE ven = ?", long_name, second)
+    site.execute(
+        "UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?",
+        next(load.load_id for load in site.loads if load.ven == long_name),
+    )
+    assert command("run", *run_options(site, vtn), cwd=tmp_path, prefect_url=prefect_url).returncode == 1
+    shown = command("status", "--db", site.db, "--ledger", site.ledger, cwd=tmp_path).stdout.splitlines()
+    assert shown[0].startswith("Load ")
+    assert shown[0].endswith("Correct the loads row, or deliver the data")
+    names = [line.split("  ")[0] for line in shown]
+    assert names.index(long_name) < names.index(first)
+    assert shown[-1] == "4 of 5 loads done, 1 failed, 0 pending: 400 points with the VTN"
