@@ -15,6 +15,7 @@ from config.connections import open_meters, open_wire
 from config.settings import Settings, environment_name
 from venclient.databases import shown, sqlite_path
 from venclient.errors import ConfigurationError, VenClientError
+from venclient.loads import counted
 from venclient.reports.status import read_statuses
 from venclient.resources.database import ResourceDatabase
 from venclient.wires.bulk import BulkWire
@@ -74,7 +75,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
     registered, unregistered = (
         sum(getattr(each, name) for each in outlines) for name in ("registered", "unregistered")
     )
-    message = f"{shown(settings.resources_db)}: {len(outlines):,} VENs, {registered:,} loads registered"
+    message = (
+        f"{shown(settings.resources_db)}: {counted(len(outlines), 'VEN')}, {counted(registered, 'load')} registered"
+    )
     if unregistered:
         message = f"{message}, {unregistered:,} not registered"
         yield Finding("database", "warning", message, "`bulk-upload register` makes them known to the VTN")
@@ -91,7 +94,7 @@ def _meter_file(settings: Settings) -> Iterator[Finding]:
 def _ledger(settings: Settings) -> Iterator[Finding]:
     statuses = read_statuses(settings.ledger_url, settings.vtn_url, wire=settings.wire).values()
     done, failed = (sum(status.state == state for status in statuses) for state in ("done", "failed"))
-    message = f"{shown(settings.ledger_url)}: {done:,} loads are done, {failed:,} failed"
+    message = f"{shown(settings.ledger_url)}: {counted(done, 'load')} done, {failed:,} failed"
     if not statuses:
         message = f"{shown(settings.ledger_url)}: nothing was uploaded to this VTN yet"
     fix = "`bulk-upload status` says why, and `bulk-upload run --failed` takes them up" if failed else ""

@@ -106,8 +106,8 @@ def bulk_upload(
             work = planned.result()
             if work.unregistered:
                 log.warning(
-                    "%d loads are not registered with the VTN and are left out: `bulk-upload register` registers them",
-                    work.unregistered,
+                    "Left out, as not registered with the VTN: %s. `bulk-upload register` registers them",
+                    counted(work.unregistered, "load"),
                 )
             with reported_progress(run.progress):
                 if is_dispatched:

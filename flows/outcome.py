@@ -17,6 +17,7 @@ from tasks.report_errors import log_report_errors
 from tasks.reports import publish_summary, publish_unfinished
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
 from venclient.ledger import Outcome, RunEnd
+from venclient.loads import counted
 from venclient.run import Run, Snapshot, SpotChecks, Work, earlier_points_label
 
 REASONS_SHOWN = 3
@@ -145,7 +146,7 @@ def _hide_traceback() -> None:
 
 def _done_message(summary: Summary) -> str:
     return (
-        f"{summary.successful} loads done: {summary.total_points_uploaded:,} points uploaded, "
+        f"{counted(summary.successful, 'load')} done: {summary.total_points_uploaded:,} points uploaded, "
         f"{summary.points_already_there:,} {summary.earlier_points_label}"
     )
 

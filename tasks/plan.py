@@ -12,6 +12,7 @@ from tasks.report_errors import log_report_errors
 from tasks.run import current_run
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.ledger import Writer, on_this_machine
+from venclient.loads import counted
 from venclient.resources import Choice, select_loads
 from venclient.run import Work, work_of
 
@@ -46,7 +47,8 @@ def plan_upload(
         is_stopped = run.stopping.is_set()
         return not_begun(StoppedError(f"Stopped before anything was sent. {error}") if is_stopped else error)
     now = run.progress.snapshot()
-    message = f"{now.total_loads:,} loads of {now.total_vens:,} VENs: {now.points_to_send:,} points to send"
+    whose = f"{counted(now.total_loads, 'load')} of {counted(now.total_vens, 'VEN')}"
+    message = f"{whose}: {counted(now.points_to_send, 'point')} to send"
     return Completed(message=message, data=work)
 
 

@@ -160,7 +160,7 @@ def test_the_log_of_a_run_has_what_came_of_each_batch_and_what_is_wrong(
     told = "\n".join(log.message for log in _logs_of_last_run(prefect))
     assert "2 done, 1 failed, 0 left, 400 points sent" in told or "1 done, 1 failed, 0 left, 200 points sent" in told
     assert "H5 meter 'meter_404' not found" in told
-    assert "1 loads are not registered with the VTN and are left out" in told
+    assert "Left out, as not registered with the VTN: 1 load." in told
     assert "TypeError" not in told
     assert vtn.client_secret not in told
 

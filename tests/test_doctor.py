@@ -53,7 +53,7 @@ def test_where_all_is_well_every_part_says_so(
     assert {finding["state"] for finding in report.values()} == {"ok"}, report
     assert set(report) == {"database", "meter file", "ledger", "token", "VTN", "clock", "disk", "Prefect"}
     assert "2 VENs, 2 loads registered" in report["database"]["message"]
-    assert "2 loads are done" in report["ledger"]["message"]
+    assert "2 loads done" in report["ledger"]["message"]
     assert "speaks bulk" in report["VTN"]["message"]
 
 

@@ -35,7 +35,7 @@ def test_run_uploads_all_and_tells_programs_and_people(
     assert list(summary) == RUN_KEYS
     told = {"success": True, "total_loads": 5, "successful": 5, "failed": 0, "total_points_uploaded": 500}
     assert told.items() <= summary.items()
-    assert "1 loads are not registered with the VTN and are left out" in finished.stderr
+    assert "Left out, as not registered with the VTN: 1 load." in finished.stderr
     for line in (
         "[1/3] Uploading House 0 - Base Load",
         "[1/3]   Loaded 100 data points from H5 file",

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from venclient.errors import PermanentError, TransientError
-from venclient.loads import UnregisteredLoad
+from venclient.loads import UnregisteredLoad, counted
 from venclient.resources import ResourceDatabase
 from venclient.wires import Wire
 
@@ -26,7 +26,7 @@ class Registration:
 
     def __str__(self) -> str:
         return (
-            f"{self.registered:,} loads registered, {len(self.failures):,} failed, {self.left_out:,} left out "
+            f"{counted(self.registered, 'load')} registered, {len(self.failures):,} failed, {self.left_out:,} left out "
             "(their resources are disabled or suspended)"
         )
 
