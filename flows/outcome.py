@@ -178,7 +178,7 @@ def _summary(snapshot: Snapshot, work: Work, checks: SpotChecks) -> Summary:
         seconds=round(snapshot.seconds, 3),
         points_per_second=round(snapshot.points_per_second, 1),
         unregistered=work.unregistered,
-        failures=snapshot.failures,
+        failures=tuple(map(str, snapshot.failures)),
         already_there_confirmed=checks.are_all_there,
         warning=checks.warning,
     )

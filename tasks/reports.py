@@ -96,7 +96,7 @@ def publish_unfinished(run: Run) -> None:
 
 @log_report_errors()
 def publish_summary(run: Run, work: Work, snapshot: Snapshot) -> None:
-    """Publish the summary artifact of the run: its totals, the first failures, and a chart of points per second."""
+    """Publish the summary artifact of the run: its totals, failures by cause, and a chart of points per second."""
     checks = run.spot_checks
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items()) or "0"
     facts = {
@@ -114,7 +114,7 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot) -> None:
     if checks.warning:
         lines += ["", f"**Warning**: {markdown(checks.warning)}"]
     if snapshot.failures:
-        lines += ["", "First failures:", "", *(f"- {markdown(failure)}" for failure in snapshot.failures)]
+        lines += ["", "Failures by cause:", "", *(f"- {markdown(str(failure))}" for failure in snapshot.failures)]
     if snapshot.points_sent:
         chart = b64encode(run.progress.throughput.svg().encode()).decode()
         lines += ["", f"![points a second over time](data:image/svg+xml;base64,{chart})"]

@@ -17,7 +17,7 @@ from prefect.exceptions import ParameterTypeError
 from flows.bulk_upload import bulk_upload
 from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
-from tests.sites import Site
+from tests.sites import Site, hourly
 from venclient.errors import ConfigurationError
 from venclient.run import Snapshot, watched_by
 
@@ -86,6 +86,17 @@ def test_a_failed_load_fails_the_run_with_its_reason_and_a_second_run_does_only_
     seen = len(vtn.log())
     assert bulk_upload(return_state=True).is_completed()
     assert [request.resource_id for request in vtn.log(after=seen)] == [lost.vtn_resource_id]
+
+
+def test_failures_are_told_by_cause_with_how_many_there_are_of_each(site: Site) -> None:
+    *lost, empty = site.loads[:4]
+    for number, load in enumerate(lost):
+        site.execute("UPDATE loads SET h5_meter_id = ? WHERE load_id = ?", f"meter_40{number}", load.load_id)
+    site.write_rows(empty, hourly(0))
+    message = bulk_upload(return_state=True).message or ""
+    assert message.startswith("4 of 10 loads failed: Load ")
+    assert re.search(r"H5 meter 'meter_40\d' not found .* \(and 2 more like it\); Load [-\w]+ \(.*\): ", message)
+    assert message.count("Load ") == 2
 
 
 def test_only_the_vens_and_loads_asked_for_are_uploaded(vtn: ReferenceVtn, site: Site) -> None:

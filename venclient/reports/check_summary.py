@@ -1,14 +1,10 @@
 """Summarize checks: failures grouped by cause, findings grouped by kind."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from venclient.causes import cause_of
 from venclient.reports.check import KINDS, Finding, LoadCheck
-from venclient.untrusted_text import visible
-
-# The parts in which messages of the same cause differ: quoted names, and numbers.
-_NAMES_AND_NUMBERS = re.compile(r"'[^']*'|\d[\d,.]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +28,8 @@ def failures_by_cause(checks: Iterable[LoadCheck]) -> list[Failures]:
     groups: dict[str, list[LoadCheck]] = {}
     for check in checks:
         if check.error:
-            groups.setdefault(_cause(check, check.error), []).append(check)
+            cause = cause_of(check.error, check.load_id, check.h5_meter_id, check.load_component)
+            groups.setdefault(cause, []).append(check)
     most_first = sorted(groups.values(), key=len, reverse=True)
     return [Failures(group[0].error or "", tuple(group)) for group in most_first]
 
@@ -44,9 +41,3 @@ def findings_by_kind(checks: Iterable[LoadCheck]) -> list[Findings]:
         for finding in check.found:
             groups.setdefault(finding.kind, []).append((check, finding))
     return [Findings(kind, tuple(groups[kind])) for kind in KINDS if kind in groups]
-
-
-def _cause(check: LoadCheck, error: str) -> str:
-    for name in filter(None, (check.load_id, check.h5_meter_id, check.load_component)):
-        error = error.replace(f"'{visible(name)}'", "")  # a name may contain quotes itself
-    return _NAMES_AND_NUMBERS.sub("", error)

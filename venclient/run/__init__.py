@@ -5,10 +5,11 @@ The flows, the commands and `VENManager` are all built on `Run`.
 
 from venclient.run.engine import GRACE_S, Connections, Listener, Options, Run
 from venclient.run.garbage import fewer_collections
-from venclient.run.progress import RunProgress, Snapshot, VenResults, tell_watcher, watched_by
+from venclient.run.progress import RunProgress, Snapshot, tell_watcher, watched_by
 from venclient.run.spot_checks import SpotChecks, earlier_points_label
 from venclient.run.stopping import next_deadline, stopped_at, stopped_by_signals
 from venclient.run.throughput import Throughput
+from venclient.run.ven_results import VenResults
 from venclient.run.work import Work, with_finished, work_of
 
 __all__ = [

@@ -15,8 +15,9 @@ from venclient.ledger import Entry, Ledger, Writer
 from venclient.loads import Load
 from venclient.models import LoadResult
 from venclient.resources import ResourceDatabase
-from venclient.run.progress import RunProgress, VenResults
+from venclient.run.progress import RunProgress
 from venclient.run.spot_checks import SpotChecks
+from venclient.run.ven_results import VenResults
 from venclient.sources import Source
 from venclient.sync import Uploader
 from venclient.wires import OpenWire

@@ -11,6 +11,7 @@ from threading import Lock
 
 from pydantic import TypeAdapter
 
+from venclient.causes import cause_of
 from venclient.models import LoadResult, Receipt
 from venclient.resources import Slice
 from venclient.run.throughput import PAUSE_AFTER_S, Throughput
@@ -19,7 +20,20 @@ from venclient.untrusted_text import visible
 
 log = logging.getLogger(__name__)
 
-MAX_FAILURES = 5  # listed in a snapshot
+MAX_CAUSES = 20  # of failures, in a snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Loads that failed for the same cause: how many, and the first of them with its message."""
+
+    cause: str
+    first: str
+    loads: int = 1
+
+    def __str__(self) -> str:
+        more = self.loads - 1
+        return f"{self.first} (and {more:,} more like it)" if more else self.first
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ class Snapshot:
     points_given_up: int = 0
     points_already_there: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    failures: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
     seconds: float = 0.0
     points_per_second_now: float = 0.0
     waiting_for: str | None = None
@@ -97,11 +111,26 @@ class Snapshot:
             points_given_up=self.points_given_up + part.points_given_up,
             points_already_there=self.points_already_there + part.points_already_there,
             dropped=self.dropped + part.dropped,
-            failures=(*self.failures, *part.failures)[:MAX_FAILURES],
+            failures=_grouped((*self.failures, *part.failures)),
         )
 
 
 SNAPSHOTS = TypeAdapter(Snapshot)
+
+
+def _grouped(failures: Iterable[Failure]) -> tuple[Failure, ...]:
+    """One for each cause, the most frequent first."""
+    by_cause: dict[str, Failure] = {}
+    for each in failures:
+        known = by_cause.get(each.cause)
+        by_cause[each.cause] = replace(known, loads=known.loads + each.loads) if known else each
+    return tuple(sorted(by_cause.values(), key=lambda each: -each.loads)[:MAX_CAUSES])
+
+
+def _failure(result: LoadResult) -> Failure:
+    load, error = result.load, result.error or ""
+    cause = cause_of(error, load.load_id, load.h5_meter_id, load.load_component)
+    return Failure(cause, visible(f"Load {load.load_id} ({load.name}): {error}"))
 
 
 class RunProgress:
@@ -167,7 +196,7 @@ class RunProgress:
                 points_given_up=result.points_given_up,
                 points_already_there=result.points_already_there,
                 dropped=Counter(result.dropped),
-                failures=(visible(f"Load {load.load_id} ({load.name}): {result.error}"),) if failed else (),
+                failures=(_failure(result),) if failed else (),
             )
             self._now = self._now.plus(part)
 
@@ -243,35 +272,3 @@ def tell_watcher(snapshot: Snapshot) -> None:
         _watcher.get()(snapshot)
     except Exception as error:  # noqa: BLE001 - must not cost the run anything
         log.warning("Progress is not shown: %s: %s", type(error).__name__, error)
-
-
-class VenResults:
-    """Collects the results of each VEN's loads until they are complete."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._left: dict[str, int] = {}
-        self._finished_ids: dict[str, list[str]] = {}
-        self._results: dict[str, list[LoadResult]] = {}
-
-    def expect(self, ven: str, left: int, finished_ids: list[str]) -> None:
-        """Expect `left` results of a VEN; `finished_ids`: `load_id`s of its loads that needed no upload."""
-        with self._lock:
-            self._left[ven] = left
-            self._finished_ids[ven] = finished_ids
-
-    def finished_ids(self, ven: str) -> list[str]:
-        """The `load_id`s of a VEN's loads that needed no upload."""
-        return self._finished_ids[ven]
-
-    def add(self, ven: str, results: list[LoadResult]) -> list[LoadResult] | None:
-        """Add results; with the last ones of a VEN, remove and return all of them."""
-        with self._lock:
-            collected = self._results.setdefault(ven, [])
-            collected.extend(results)
-            return self._results.pop(ven) if len(collected) >= self._left[ven] else None
-
-    def unfinished(self) -> dict[str, list[LoadResult]]:
-        """The results of VENs that have some, but not all; at the end of a run, the others are not coming."""
-        with self._lock:
-            return {ven: results for ven, results in self._results.items() if results}
