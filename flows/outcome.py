@@ -97,7 +97,7 @@ def _final_state(run: Run, work: Work) -> State[Summary]:
         message += f". {summary.warning}"
     if run.part_of is None:  # a slice is summed up by the run that it is part of
         _record(run, snapshot, summary, message)
-        publish_summary(run, work, snapshot)
+        publish_summary(run, work, snapshot, message)
     if not summary.success:
         is_stopped = run.stopped_by and not run.ended_by
         return (Cancelled if is_stopped else Failed)(message=message, data=IncompleteError(message, summary))
@@ -161,10 +161,19 @@ def _incomplete_message(summary: Summary, run: Run) -> str:
     if run.ended_by:
         message = f"Ended early, {message}: {run.ended_by[0]}"
     elif run.stopped_by:
-        message = f"Stopped by {run.stopped_by[0]}: {message}"
+        message = f"{_what_stopped(run)}: {message}"
     else:
         message = f"Ended early, {message}: their tasks tell why, or the loads table no longer has them"
     return f"{message}. {failed}" if summary.failed else message
+
+
+def _what_stopped(run: Run) -> str:
+    # A worker ends a run that is cancelled in Prefect by this signal.
+    return (
+        "Cancelled in Prefect"
+        if run.stopped_by[0] == "SIGTERM" and _is_cancelled()
+        else f"Stopped by {run.stopped_by[0]}"
+    )
 
 
 def _summary(snapshot: Snapshot, work: Work, checks: SpotChecks) -> Summary:

@@ -95,22 +95,25 @@ def publish_unfinished(run: Run) -> None:
 
 
 @log_report_errors()
-def publish_summary(run: Run, work: Work, snapshot: Snapshot) -> None:
-    """Publish the summary artifact of the run: its totals, failures by cause, and a chart of points per second."""
+def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str) -> None:
+    """Publish the summary artifact of the run: how it ended, its totals, failures by cause, and a chart of its rate."""
     checks = run.spot_checks
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items()) or "0"
     facts = {
         "Loads done": f"{snapshot.successful:,} of {snapshot.total_loads:,}",
         "Loads failed": f"{snapshot.failed:,}",
+        "Loads left for the next run": f"{snapshot.total_loads - snapshot.successful - snapshot.failed:,}",
         "Loads not registered": f"{work.unregistered:,}",
         "Loads disabled or suspended": f"{work.left_out:,}",
         "Points uploaded": f"{snapshot.points_sent:,}",
         f"Points {checks.earlier_points_label}": f"{snapshot.points_already_there:,}",
         "Rows dropped": dropped,
-        "Seconds": f"{snapshot.seconds:,.1f}",
+        "Time (h:mm:ss)": f"{timedelta(seconds=round(snapshot.seconds))}",
         "Points a second": f"{snapshot.points_per_second:,.0f}",
+        "VTN": run.wire.base_url,
+        "Ledger": run.ledger.name,
     }
-    lines = _table(flow_run.name, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", facts)
+    lines = [f"**{markdown(message)}**", "", *_table(flow_run.name, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", facts)]
     if checks.warning:
         lines += ["", f"**Warning**: {markdown(checks.warning)}"]
     if snapshot.failures:

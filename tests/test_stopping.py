@@ -13,11 +13,17 @@ from uuid import UUID
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed, Paused, Running, Scheduled
+from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Failed, Paused, Running, Scheduled
 
 from config.settings import Settings
 from flows.bulk_upload import bulk_upload
@@ -124,6 +130,33 @@ def test_a_signal_ends_a_run_as_cancelled(slow_vtn: ReferenceVtn, site: Site, en
     acknowledged = sum(request.stored for request in slow_vtn.log(after=seen))
     assert (bulk_upload(return_state=True).message or "").endswith(f" {acknowledged:,} already there")
     site.assert_stored(slow_vtn)
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_run_that_is_cancelled_in_prefect_says_so_and_what_is_left(
+    slow_vtn: ReferenceVtn, site: Site, prefect: SyncPrefectClient, tmp_path: Path
+) -> None:
+    def cancel_once(now: Snapshot) -> None:
+        if now.points_sent and not cancelled:
+            cancelled.append(now)
+            (run,) = prefect.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+            prefect.set_flow_run_state(run.id, Cancelling())  # as the UI does, and its worker then
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    cancelled: list[Snapshot] = []
+    with watched_by(cancel_once):
+        state = bulk_upload(return_state=True)
+    assert state.is_cancelled()
+    told = re.match(r"Cancelled in Prefect: (\d+) of 60 loads are left for the next run", state.message or "")
+    assert told, state.message
+    # The worker has its own last word as the state's message: the summary keeps what is left.
+    of_run = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(str(state.state_details.flow_run_id))]),
+        key=ArtifactFilterKey(any_=["bulk-upload-summary"]),
+    )
+    (summary,) = prefect.read_artifacts(artifact_filter=of_run)
+    assert f"**{told[0]}" in str(summary.data).replace("\\", "")
+    assert f"| Loads left for the next run | {told[1]} |" in str(summary.data)
 
 
 def test_a_stopped_run_has_no_table_of_vens_that_it_did_not_begin() -> None:
