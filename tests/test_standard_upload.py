@@ -152,6 +152,19 @@ def test_a_409_to_a_read_is_tried_again(vtn: StandardVtn, new_site: NewSite) -> 
     assert {verdict.state for verdict in verdicts} == {"equal"}
 
 
+def test_an_event_that_the_vtn_lists_is_there_though_a_request_for_it_says_no(
+    vtn: StandardVtn, new_site: NewSite
+) -> None:
+    site = registered(new_site(loads=4, points=48), vtn)
+    vtn.switch(rate=0.4, kinds=["404"], seed=3, habits=["event_404"])
+    before = len(vtn.log())
+    results = upload(site, vtn)
+    vtn.switch()
+    assert any(seen.fault for seen in vtn.log(after=before) if seen.method == "POST")
+    assert {result.state for result in results.values()} == {"done"}
+    assert_stored(site, vtn)
+
+
 HABITS = {
     "B": ["unique_report_names", "newest_first", "body_2mib_400", "own_times", "short_numbers", "drops_descriptors"],
     "A": ["body_credentials_only", "unknown_token_403", "one_ven_a_client", "empty_409", "one_at_a_time"],

@@ -280,5 +280,11 @@ def test_unknown_event_409(vtn: StandardVtn, ven: requests.Session, post: Post) 
     assert post(ven, eventID="none").status_code == 409
 
 
+def test_event_404(vtn: StandardVtn, prepared: Prepared, ven: requests.Session) -> None:
+    vtn.switch(habits=["event_404"])
+    assert ven.get(f"/events/{prepared.event_id}").status_code == 404
+    assert prepared.event_id in {event["id"] for event in ven.get("/events").json()}
+
+
 def test_every_habit_has_a_test() -> None:
     assert {f"test_{habit}" for habit in get_args(Habit)} <= globals().keys()

@@ -145,6 +145,8 @@ class Collection(ABC, Generic[BodyT]):
         caller = self._caller(request)
         caller.require(*self._read_scopes)
         found = self._find(request, caller)
+        if self.type == "EVENT" and "event_404" in self.vtn.habits:
+            return self.missing()
         return self.missing() if found is None else self._answer(200, found)
 
     async def _replace(self, request: Request) -> Response:

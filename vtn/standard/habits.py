@@ -29,6 +29,7 @@ Habit = Literal[
     "put_keeps_descriptors",  # PUT leaves payloadDescriptors as they were, and fields that are absent or null
     "missing_is_empty_200",  # a report that there is not, or that is another client's: 200 and []
     "unknown_event_409",  # in place of 400
+    "event_404",  # an event that is read by its id: 404, as from a proxy that knows no such path
 ]
 HABITS = get_args(Habit)
 

@@ -119,7 +119,9 @@ class ReportEvent:
         try:
             self._calls.get(f"/events/{segment(event.event_id)}", tokens, Object)
         except NotFoundError as error:
-            raise self._missing(f" any more: the reports are of event {event.event_id}") from error
+            # It may be the 404 of a proxy, or of an address that the VTN does not have: what it lists is there.
+            if self._find(tokens) != event:
+                raise self._missing(f" any more: the reports are of event {event.event_id}") from error
 
     def _keep(self, event: Event | None) -> None:
         if event is not None:
