@@ -56,7 +56,7 @@ def test_all_wait_for_the_first_answer_and_nothing_goes_plain_that_need_not(vtn:
     assert _compressed(_sent(site, vtn, threads=4)) == FEW
 
 
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("threads", [1, pytest.param(4, marks=pytest.mark.long)])
 @pytest.mark.parametrize("fault", ["400", "403", "413", "415", "422", "redirect", "short"])
 def test_a_vtn_that_says_no_is_asked_once_and_never_again(
     vtn: ReferenceVtn, site: Site, fault: str, threads: int

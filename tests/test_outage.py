@@ -69,7 +69,10 @@ def test_a_vtn_that_is_killed_and_comes_back_gets_everything_and_no_load_fails(
     assert re.search(r"The VTN takes something again, after 0:00:\d\d ", caplog.text)
 
 
-@pytest.mark.parametrize("fault", ["500", "503-bare", "429", "html_before", "reset_before"])
+@pytest.mark.parametrize(
+    "fault",
+    ["500", "429", *(pytest.param(f, marks=pytest.mark.long) for f in ("503-bare", "html_before", "reset_before"))],
+)
 def test_while_the_vtn_takes_nothing_one_request_probes_and_no_load_fails(
     no_faults: ReferenceVtn, new_site: NewSite, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:

@@ -1,16 +1,15 @@
 """Who may do what at a standard VTN: tokens, scopes, forms, and the targets of version 3.1."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
+from tests.commands import command
 from tests.openadr3_schema import Version
 from tests.standard_bodies import Prepared, event_body, report_body
-from tests.standard_vtn import ROOT, StandardVtn
+from tests.standard_vtn import StandardVtn
 
 VEN_SCOPES = {
     "3.1.0": "read_targets read_ven_objects write_reports write_vens",
@@ -181,11 +180,6 @@ def test_in_3_0_1_targets_have_types_and_an_operators_ven_is_for_all(tmp_path: P
         assert ven.post(f"/vens/{made['id']}/resources", json={"resourceName": "load_0"}).status_code == 201
 
 
-def run_vtn(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli", "vtn", "--port", "0", "--store", str(tmp_path / "vtn.db"), *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
-
-
 WIRE = ("--wire", "openadr-3.1")
 SECRET = ("--host", "0.0.0.0", "--client-secret", "of my own")
 BL_SECRET = ("--bl-client-secret", "of my own")
@@ -213,7 +207,7 @@ BL_SECRET = ("--bl-client-secret", "of my own")
 )  # fmt: skip
 def test_a_vtn_that_cannot_be_as_told_says_why(tmp_path: Path, options: tuple[str, ...], csv: str, told: str) -> None:
     (tmp_path / "vens.csv").write_text(csv)
-    ended = run_vtn(tmp_path, *(str(tmp_path / each) if each == "vens.csv" else each for each in options))
+    ended = command("vtn", "--port", 0, *options, cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert told in ended.stderr
 
@@ -222,6 +216,6 @@ def test_a_vtn_that_cannot_be_as_told_says_why(tmp_path: Path, options: tuple[st
 def test_a_store_is_of_one_wire(tmp_path: Path, version: Version, other: str) -> None:
     with StandardVtn(tmp_path / "vtn.db", version):
         pass
-    ended = run_vtn(tmp_path, "--wire", other)
+    ended = command("vtn", "--port", 0, "--wire", other, cwd=tmp_path)
     assert ended.returncode == 2
-    assert f"in {tmp_path / 'vtn.db'}: it is" in ended.stderr
+    assert "in vtn.db: it is" in ended.stderr
