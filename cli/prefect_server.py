@@ -193,6 +193,8 @@ def _start_process(home: Path, port: int, *, whole: bool) -> PrefectServer:
     }
     address = ["--host", "127.0.0.1", "--port", str(port)]
     if whole:
+        # By default, only events are deleted after a time, and each night adds runs, logs and artifacts.
+        environment["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] = "events,flow_runs"
         command = ["prefect", "server", "start", *address]
     else:  # as Prefect's SubprocessASGIServer starts its temporary server
         environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}

@@ -69,6 +69,12 @@ def test_a_server_that_is_started_by_hand_keeps_who_has_which_place_too() -> Non
     assert f"export {setting}\n" in commands
 
 
+def test_every_server_forgets_old_runs() -> None:
+    setting = "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs"
+    for file in ("README.md", "docker/Dockerfile", "systemd/prefect-server.service"):
+        assert setting in (ROOT / "deployments" / file).read_text()
+
+
 @pytest.fixture
 def environment(prefect_url: str, vtn: ReferenceVtn, site: Site, tmp_path: Path) -> dict[str, str]:
     """What an operator sets before the worker starts."""
