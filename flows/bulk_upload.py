@@ -11,6 +11,7 @@ from pydantic import Field
 
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
 from config.wire_names import WireName
+from flows.names import dated, whose
 from flows.outcome import Summary, ended, not_run
 from tasks.dispatch import end_earlier_slices, upload_slices
 from tasks.plan import plan_upload
@@ -21,7 +22,6 @@ from venclient.errors import ConfigurationError, StoppedError
 from venclient.loads import counted, vens_title
 from venclient.resources import Choice, partition
 from venclient.run import next_deadline, stopped_at, stopped_by_signals
-from venclient.untrusted_text import visible
 
 log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name
 
@@ -29,14 +29,15 @@ SLICES_MAX = 64
 
 
 def _run_name() -> str:
-    """Return a name for the list of runs: `Aalborg, Odense and 10 more, until 06:00 Europe/Copenhagen`."""
+    """Return a name for the list of runs: `Aalborg, Odense and 10 more, until 06:00 UTC, 2026-11-29 02:00 UTC`."""
     given = flow_run.parameters
-    name = vens_title(given["vens"]) if given["vens"] else "All VENs"
+    name = whose(given["vens"])
     name += f" without {vens_title(given['exclude_vens'])}" if given["exclude_vens"] else ""
     name += f", {counted(len(given['loads']), 'load')}" if given["loads"] else ""
     name += ", failed loads only" if given["only_failed"] else ""
     name += f", first {counted(given['limit_loads'], 'load')}" if given["limit_loads"] else ""
-    return visible(name + (f", until {given['deadline']}" if given["deadline"] else ""))
+    name += f", until {given['deadline']}" if given["deadline"] else ""
+    return dated(name)
 
 
 @flow(name="bulk-upload", flow_run_name=_run_name, task_runner=thread_pool(SLICES_MAX))

@@ -7,6 +7,7 @@ from prefect.states import Completed, Failed
 
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
 from config.wire_names import WireName
+from flows.names import registration_name
 from tasks.register import opened_registration, register_ven
 from tasks.report_errors import log_report_errors
 from tasks.run import thread_pool
@@ -19,7 +20,7 @@ FAILURES_SHOWN = 3
 FAILURES_LISTED = 100
 
 
-@flow(name="register-loads", task_runner=thread_pool(CONCURRENT_VENS))
+@flow(name="register-loads", flow_run_name=registration_name, task_runner=thread_pool(CONCURRENT_VENS))
 def register_loads(
     vens: list[str] | None = None,
     resources_db: DatabaseParameter = None,

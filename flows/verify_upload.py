@@ -13,6 +13,7 @@ from pydantic import Field
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, report_folder, settings_for_run
 from config.settings import Settings
 from config.wire_names import WireName
+from flows.names import verification_name
 from tasks.report_errors import log_report_errors
 from tasks.run import opened_run, thread_pool
 from tasks.upload import BATCHES_AT_A_TIME
@@ -26,7 +27,7 @@ from venclient.untrusted_text import markdown
 LOADS_SHOWN = 20
 
 
-@flow(name="verify-upload", task_runner=thread_pool(BATCHES_AT_A_TIME))
+@flow(name="verify-upload", flow_run_name=verification_name, task_runner=thread_pool(BATCHES_AT_A_TIME))
 def verify_upload(
     vens: list[str] | None = None,
     sample: Annotated[float, Field(gt=0, le=100)] = 100.0,

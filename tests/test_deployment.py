@@ -146,7 +146,7 @@ def test_a_nightly_run_is_skipped_while_the_full_one_runs(
     assert "Cancelled" in skipped
     state = prefect.read_flow_run(_last_run(prefect)).state
     assert state
-    assert re.search(r"Flow run 'All VENs' on .* is uploading them. Start again when it has ended", state.message or "")
+    assert re.search(r"Flow run 'All VENs, .* UTC' on .* is uploading them\. Start again", state.message or "")
     no_faults.switch()
     until(lambda: (state := prefect.read_flow_run(full).state) and state.is_completed(), within_s=200)
     site.assert_stored(no_faults)

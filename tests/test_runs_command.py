@@ -1,6 +1,7 @@
 """Promises of `bulk-upload runs`: which runs there were, and how each ended, also if nobody was there to say so."""
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -48,19 +49,21 @@ def test_each_run_is_there_with_what_it_did_and_how_it_ended(
         with watched_by(stop_once):
             bulk_upload(vens=[ven], chunk_size=50, return_state=True)
     left, failed, done = _runs(vtn, site, tmp_path)
-    assert (done["title"], done["outcome"], done["loads"], done["done"], done["points"]) == (
-        "All VENs, first 1 load", "done", 1, 1, 300,
+    for run, title in ((done, "All VENs, first 1 load"), (failed, "All VENs, 1 load"), (left, ven)):
+        assert re.fullmatch(rf"{re.escape(title)}, \d{{4}}-\d\d-\d\d \d\d:\d\d UTC", run["title"])
+    assert (done["outcome"], done["loads"], done["done"], done["points"]) == (
+        "done", 1, 1, 300,
     )  # fmt: skip
-    assert (failed["title"], failed["outcome"], failed["failed"]) == ("All VENs, 1 load", "failed", 1)
+    assert (failed["outcome"], failed["failed"]) == ("failed", 1)
     assert "meter_404" in failed["message"]
-    assert (left["title"], left["outcome"]) == (ven, "stopped")
+    assert left["outcome"] == "stopped"
     assert "left for the next run" in left["message"]
     assert done["began_at"] <= done["ended_at"] <= failed["began_at"]
 
     shown = command("runs", *_options(vtn, site), cwd=tmp_path).stdout
     assert "stopped" in shown.splitlines()[1]
     assert f"The latest: {left['message']}" in shown
-    assert [run["title"] for run in _runs(vtn, site, tmp_path, "--limit", "1")] == [ven]
+    assert _runs(vtn, site, tmp_path, "--limit", "1") == [left]
 
 
 def test_a_run_that_was_killed_is_told_from_one_that_runs(
