@@ -60,9 +60,9 @@ def bulk_upload(
 ) -> State[Summary]:
     """Upload what the VTN does not have yet of the historical meter data.
 
-    Stopped or killed, start it again: it goes on where it was. It ends Completed when every load is done, Failed when
-    one is not, though every load that could be done is, and Cancelled when it was stopped, or when another run uploads
-    the same VENs; what is left waits for the next run.
+    Stopped or killed, start it again: it goes on where it was. It ends Completed when every load is done,
+    Completed with failures (of type Failed) when some failed and all others are done, and Cancelled when it was
+    stopped, or when another run uploads the same VENs; what is left waits for the next run.
 
     Args:
         vens: the VENs to upload; all of them when empty.
@@ -119,7 +119,7 @@ def bulk_upload(
                     }
                     upload_slices(run, partition(work.vens, slices), parameters)
                 else:
-                    upload_batches(run, work.batches)
+                    upload_batches(run, work.batches, planned)
             return ended(run, work)
     except (ConfigurationError, StoppedError) as error:
         return not_run(error)

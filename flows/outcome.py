@@ -15,6 +15,7 @@ from prefect.states import Cancelled, Completed, Failed
 from tasks.plan import not_begun
 from tasks.report_errors import log_report_errors
 from tasks.reports import publish_summary, publish_unfinished
+from tasks.run import WITH_FAILURES
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
 from venclient.ledger import Outcome, RunEnd
 from venclient.loads import counted
@@ -99,8 +100,11 @@ def _final_state(run: Run, work: Work) -> State[Summary]:
         _record(run, snapshot, summary, message)
         publish_summary(run, work, snapshot, message)
     if not summary.success:
-        is_stopped = run.stopped_by and not run.ended_by
-        return (Cancelled if is_stopped else Failed)(message=message, data=IncompleteError(message, summary))
+        error = IncompleteError(message, summary)
+        if run.stopped_by and not run.ended_by:
+            return Cancelled(message=message, data=error)
+        is_through = summary.successful + summary.failed == summary.total_loads
+        return Failed(name=WITH_FAILURES if is_through else "Failed", message=message, data=error)
     if run.stopped_by and _is_cancelled():  # Prefect accepts no other final state then
         return Cancelled(message=f"{message}; it was cancelled at its very end", data=IncompleteError(message, summary))
     return Completed(message=message, data=summary)

@@ -55,5 +55,5 @@ def register_loads(
         message += visible(f": {'; '.join(total.failures[:FAILURES_SHOWN])}")
     with log_report_errors():
         lines = [f"**{total}**", "", *(f"- {markdown(failure)}" for failure in total.failures[:FAILURES_LISTED])]
-        create_markdown_artifact("\n".join(lines), key="register-loads-summary")
+        create_markdown_artifact("\n".join(lines), key="register-loads-summary", description=str(total))
     return Failed(message=message) if total.failures else Completed(message=message, data=total)

@@ -35,7 +35,7 @@ def upload_slice(
             # The only run that may still hold the lease of one of these VENs is an earlier start of the same slice.
             planned = plan_upload(Choice(vens), only_failed, given.loads_per_task, waits=True, whole_vens=False)
             work = planned.result()
-            upload_batches(run, work.batches)
+            upload_batches(run, work.batches, planned)
             return ended(run, work)
     except (ConfigurationError, StoppedError) as error:
         return not_run(error)

@@ -66,7 +66,7 @@ def verify_upload(
         return Failed(message=str(error), data=error)
     message = in_words(summary)
     with log_report_errors():
-        create_markdown_artifact(_markdown(summary, message), key="verify-upload-summary")
+        create_markdown_artifact(_markdown(summary, message), "verify-upload-summary", description=markdown(message))
     return Completed(message=message, data=summary) if summary.passed else Failed(message=message)
 
 

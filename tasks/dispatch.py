@@ -36,6 +36,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from tasks.names import named_after
 from tasks.report_errors import few_retries
 from tasks.run import current_run
 from venclient.errors import ConfigurationError
@@ -84,7 +85,7 @@ def end_earlier_slices(run: Run) -> None:
             log.warning("%s, begun before this run was taken up again, has ended: %s", child.title, child.wait())
 
 
-@task(task_run_name="{part}", cache_policy=NO_CACHE)
+@task(task_run_name=named_after("part"), cache_policy=NO_CACHE)
 def upload_slice_elsewhere(part: Slice, key: str, parameters: dict[str, Any]) -> State[None]:
     """Upload this slice in a child run, and start another, up to `MAX_STARTS` in all, if its worker is lost."""
     run = current_run()
@@ -103,7 +104,7 @@ def upload_slice_elsewhere(part: Slice, key: str, parameters: dict[str, Any]) ->
         run.ended_by.append(ConfigurationError(f"{part}: {state.message}"))
     message = f"{part}: {now.successful} done, {now.failed} failed, {part.loads - now.successful - now.failed} left"
     if now.is_through:
-        return (Failed if now.failed else Completed)(message=message)
+        return Completed(message=message)
     return (Cancelled if state.is_cancelled() else Failed)(message=f"{message}. {state.message}")
 
 

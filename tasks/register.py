@@ -6,13 +6,13 @@ from contextvars import ContextVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import task_run
 
 from config.connections import open_wire
 from config.settings import Settings
+from tasks.names import named_after
 from venclient.resources import ResourceDatabase
 from venclient.sync import Registration, register
-from venclient.untrusted_text import show_controls_in_logs, visible
+from venclient.untrusted_text import show_controls_in_logs
 
 _register: ContextVar[Callable[[str], Registration]] = ContextVar("register")
 
@@ -33,11 +33,7 @@ def opened_registration(settings: Settings) -> Iterator[tuple[ResourceDatabase, 
             _register.reset(token)
 
 
-def _task_run_name() -> str:
-    return visible(task_run.parameters["ven"])
-
-
-@task(task_run_name=_task_run_name, cache_policy=NO_CACHE)
+@task(task_run_name=named_after("ven"), cache_policy=NO_CACHE)
 def register_ven(ven: str) -> Registration:
     """Register the loads of this VEN that have no id yet; raises `ConfigurationError` if no load would get past it."""
     return _register.get()(ven)

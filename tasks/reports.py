@@ -34,6 +34,7 @@ WATCH_EVERY_S = 0.5
 UPDATE_EVERY_S = 3.0
 LAST_CALL_S = 10.0
 LAST_TABLES_S = 3.0
+LIVE = "The run as it stands, a few seconds old at most while it lasts"
 
 
 @contextmanager
@@ -121,24 +122,24 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str) -> N
     if snapshot.points_sent:
         chart = b64encode(run.progress.throughput.svg().encode()).decode()
         lines += ["", f"![points a second over time](data:image/svg+xml;base64,{chart})"]
-    create_markdown_artifact("\n".join(lines), key="bulk-upload-summary")
+    create_markdown_artifact("\n".join(lines), key="bulk-upload-summary", description=markdown(message))
 
 
 def _progress_markdown(now: Snapshot) -> str:
     finished = now.successful + now.failed
-    vens_left = now.total_vens - now.vens_done - len(now.vens_failed)
+    with_failures = f" ({vens_title(now.vens_failed)})" if now.vens_failed else ""
     facts = {
-        "VENs done": f"{now.vens_done:,} of {now.total_vens:,}",
-        "VENs with failed loads": f"{len(now.vens_failed):,}"
-        + (f" ({vens_title(now.vens_failed)})" if now.vens_failed else ""),
-        "VENs pending": f"{vens_left:,}",
+        "Done": f"{100 * now.share:.1f} %",
+        "Time left": _time_left(now),
+        "Waiting for": now.waiting_for or "nothing",
+        "VENs finished": f"{now.vens_done + len(now.vens_failed):,} of {now.total_vens:,}",
+        "of these with failures": f"{len(now.vens_failed):,}{with_failures}",
         "Loads done": f"{now.successful:,} of {now.total_loads:,}",
         "Loads failed": f"{now.failed:,}",
         "Loads pending": f"{now.total_loads - finished:,}",
-        "Points sent": f"{now.points_sent:,} of {now.points_to_send:,} ({100 * now.share:.1f} %)",
+        "Points sent": f"{now.points_sent:,} of {now.points_to_send:,}",
+        "Points that the VTN had before": f"{now.points_acknowledged:,}",
         "Points a second now": f"{now.points_per_second_now:,.0f}",
-        "Time left": _time_left(now),
-        "Waiting for": now.waiting_for or "nothing",
     }
     return "\n".join(_table(flow_run.name, f"{datetime.now(UTC):%H:%M:%S} UTC", facts))
 
@@ -170,7 +171,7 @@ def _row(result: LoadResult, earlier: str) -> dict[str, object]:
 def _create_artifacts(now: Snapshot) -> tuple[UUID, UUID] | None:
     with log_report_errors():
         bar = create_progress_artifact(100 * now.share, key="bulk-upload-progress", description=_progress_text(now))
-        page = create_markdown_artifact(_progress_markdown(now), key="bulk-upload-live")
+        page = create_markdown_artifact(_progress_markdown(now), key="bulk-upload-live", description=LIVE)
         return cast(UUID, bar), cast(UUID, page)  # Prefect types them for async callers as well
     return None
 
@@ -187,6 +188,7 @@ def _update(artifacts: tuple[UUID, UUID], now: Snapshot) -> None:
 
 def _progress_text(now: Snapshot) -> str:
     return (
+        f"{100 * now.share:.0f} %, time left: {_time_left(now)}; "
         f"{now.successful + now.failed:,} of {now.total_loads:,} loads, {now.failed:,} failed; "
         f"{now.points_sent:,} of {now.points_to_send:,} points sent, {now.points_per_second_now:,.0f} a second"
     )

@@ -24,6 +24,8 @@ from venclient.untrusted_text import show_controls_in_logs
 # The state that deployments/automations.yaml sets for a run that no longer sends heartbeats.
 LOST = "Lost"
 LOST_AT_MOST = 3
+# The state, of type Failed, of a run that has sent all that could be sent. Automations know it by this name.
+WITH_FAILURES = "Completed with failures"
 # Messages of the states with which it restarts a run.
 STARTED_AGAIN = ("Its worker or machine was gone", "Its worker did not begin it", "Its process died")
 

@@ -11,6 +11,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 
 from tasks.events import loads_done
+from tasks.names import named_after
 from tasks.reports import publish_ven_table
 from tasks.run import current_run
 from venclient.errors import ConfigurationError
@@ -21,26 +22,30 @@ from venclient.run import Run
 BATCHES_AT_A_TIME = 8
 
 
-def upload_batches(run: Run, batches: deque[Batch]) -> None:
-    """Remove and start each batch as a slot becomes free, so that a stopped run has not started the remaining ones."""
+def upload_batches(run: Run, batches: deque[Batch], planned: State[Any]) -> None:
+    """Remove and start each batch as a slot becomes free, so that a stopped run has not started the remaining ones.
+
+    `planned`: the state of the task that they follow in the run's graph.
+    """
     slots = BoundedSemaphore(BATCHES_AT_A_TIME)
     active: set[PrefectFuture[Any]] = set()  # without futures that have ended: each takes 20 kB
     while batches:
         slots.acquire()
         if run.stopping.is_set():
             break
-        future = upload_batch.submit(batches.popleft())
+        future = upload_batch.submit(batches.popleft(), wait_for=[planned], return_state=False)
         active.add(future)
         future.add_done_callback(active.discard)
         future.add_done_callback(lambda _future: slots.release())
     wait(list(active.copy()))  # copied at once: callbacks of other threads change it
 
 
-@task(task_run_name="{batch}", cache_policy=NO_CACHE)
+@task(task_run_name=named_after("batch"), cache_policy=NO_CACHE)
 def upload_batch(batch: Batch) -> State[None]:
     """Upload the loads of this batch in the run's worker threads, and publish the VEN's table after its last batch.
 
-    Failed if loads failed, or are left though the run was not stopped; Cancelled if loads are left because it was.
+    Completed also if loads failed, which its message and the run's say; Failed if loads are left though the run was not
+    stopped, and Cancelled if they are because it was.
     """
     run = current_run()
     try:
@@ -56,6 +61,6 @@ def upload_batch(batch: Batch) -> State[None]:
     failed, left = len(results) - len(done), len(batch.load_ids) - len(results)
     points = sum(result.points_sent for result in results)
     message = f"{batch}: {len(done)} done, {failed} failed, {left} left, {points:,} points sent"
-    if failed or (left and not run.stopped_by):
-        return Failed(message=message)
-    return Cancelled(message=message) if left else Completed(message=message)
+    if not left:
+        return Completed(message=message)
+    return (Cancelled if run.stopped_by else Failed)(message=message)

@@ -12,6 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
+from tasks.names import named_after
 from tasks.run import current_run
 from venclient.errors import BusyError
 from venclient.ledger import Entry, Writer, on_this_machine
@@ -36,7 +37,7 @@ def reported_to(report: VerificationReport) -> Iterator[None]:
         _report.reset(before)
 
 
-@task(task_run_name="{batch}", cache_policy=NO_CACHE)
+@task(task_run_name=named_after("batch"), cache_policy=NO_CACHE)
 def verify_batch(batch: Batch, repair: bool, waits: bool) -> None:
     """Compare the loads of this batch with the VTN; with `repair`, let the next run send what differs again.
 

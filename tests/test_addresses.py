@@ -118,6 +118,7 @@ YEAR = clean(hourly(1000))  # of January and February
 WITHOUT_VERSION = [
     "DROP TABLE ledger_version",
     "DROP TABLE reports",
+    "DROP TABLE history",
     "ALTER TABLE requests DROP COLUMN reason",
     "ALTER TABLE limits RENAME TO paces",
     "ALTER TABLE gzip_support RENAME TO gzips",

@@ -15,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ParameterTypeError
 
 from flows.bulk_upload import bulk_upload
+from tasks.run import WITH_FAILURES
 from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
 from tests.sites import Site, hourly
@@ -80,6 +81,7 @@ def test_a_failed_load_fails_the_run_with_its_reason_and_a_second_run_does_only_
     site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
     state = bulk_upload(return_state=True)
     assert state.is_failed()
+    assert state.name == WITH_FAILURES
     assert (state.message or "").startswith(f"1 of 10 loads failed: Load {lost.load_id} ({lost.name}): H5 meter")
 
     site.execute("UPDATE loads SET h5_meter_id = ? WHERE load_id = ?", lost.h5_meter_id, lost.load_id)

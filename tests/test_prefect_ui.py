@@ -78,7 +78,7 @@ def test_a_run_its_progress_its_tables_and_its_summary_can_be_read(
     browser.open(pages["bulk-upload-progress"])
     browser.text("12 of 12 loads, 1 failed; 5,500 of 5,500 points sent")
     browser.open(pages["bulk-upload-live"])
-    browser.text("VENs done", "1 of 2", f"1 ({lost.ven})", "Loads failed", "5,500 of 5,500 (100.0 %)", "Waiting for")
+    browser.text("VENs finished", "2 of 2", f"1 ({lost.ven})", "Loads failed", "5,500 of 5,500", "Waiting for")
     browser.open(pages[artifact_key(lost.ven)])
     table = browser.text("meter_404", *(load.load_id for load in others if load.ven == lost.ven))
     assert table.index("meter_404") < table.index(others[0].load_id), "what failed comes first, with its reason"
