@@ -18,7 +18,7 @@ from tests.standard_site import assert_stored, by_load, reports_of, requests_sin
 from tests.standard_vtn import StandardVtn
 from venclient.loads import Load
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1_800)]
 
 POINTS, LOADS, VENS = 506_922, 58, 3
 REPORTS = LOADS * 13
