@@ -29,6 +29,7 @@ give_advice()  # as every command and every flow does
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.register_profile("some", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("fast", deadline=None, max_examples=25)
 # Files of tests that mostly wait, for minutes: they begin first, while others have the processors.
 LONGEST = (
@@ -48,7 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    hypothesis.settings.load_profile("fast" if config.option.fast else "unhurried")
+    some = "some" if config.option.markexpr == "not long" else "unhurried"
+    hypothesis.settings.load_profile("fast" if config.option.fast else some)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
