@@ -39,7 +39,7 @@ def worker(
 ) -> None:
     """Run what Prefect's deployments start on this machine.
 
-    Until Ctrl-C or SIGTERM. As `prefect worker start`, but told to stop it lets its runs finish their requests in
+    Until Ctrl-C or SIGTERM. As `prefect worker start`, but on a stop it lets its runs finish their requests in
     flight and say how they ended, in 30 s at most; Prefect's own kills them. A second Ctrl-C ends it and them at once.
 
     Example:

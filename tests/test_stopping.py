@@ -147,16 +147,16 @@ def test_a_run_that_is_cancelled_in_prefect_says_so_and_what_is_left(
     with watched_by(cancel_once):
         state = bulk_upload(return_state=True)
     assert state.is_cancelled()
-    told = re.match(r"Cancelled in Prefect: (\d+) of 60 loads are left for the next run", state.message or "")
-    assert told, state.message
+    said = re.match(r"Cancelled in Prefect: (\d+) of 60 loads are left for the next run", state.message or "")
+    assert said, state.message
     # The worker has its own last word as the state's message: the summary keeps what is left.
     of_run = ArtifactFilter(
         flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(str(state.state_details.flow_run_id))]),
         key=ArtifactFilterKey(any_=["bulk-upload-summary"]),
     )
     (summary,) = prefect.read_artifacts(artifact_filter=of_run)
-    assert f"**{told[0]}" in str(summary.data).replace("\\", "")
-    assert f"| Loads left for the next run | {told[1]} |" in str(summary.data)
+    assert f"**{said[0]}" in str(summary.data).replace("\\", "")
+    assert f"| Loads left for the next run | {said[1]} |" in str(summary.data)
 
 
 def test_a_stopped_run_has_no_table_of_vens_that_it_did_not_begin() -> None:
