@@ -3,7 +3,9 @@
 import os
 import re
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests.run_settings import run_settings
 from tests.sites import Site
 from tests.waiting import until
 from venclient.ledger.history import RUNS_KEPT, RunEnd
+from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
 from venclient.reports.runs import read_runs
 from venclient.run import Snapshot, watched_by
@@ -96,6 +99,27 @@ def test_the_history_does_not_grow_for_ever(vtn: ReferenceVtn, site: Site) -> No
     kept = read_runs(site.ledger_url, vtn.base_url, limit=2 * RUNS_KEPT)
     assert len(kept) == RUNS_KEPT
     assert (kept[0].title, kept[0].outcome, kept[0].points) == (f"Run {number}", "done", 7)
+
+
+@pytest.mark.parametrize("began_at_us", [2**63 - 1, -(2**63)])
+def test_a_time_that_is_none_is_a_damaged_ledger(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, began_at_us: int
+) -> None:
+    with Ledger(site.ledger_url, vtn.base_url) as ledger:
+        ledger.history.begin("run-1", "A run", 1)
+    with closing(sqlite3.connect(site.ledger)) as db, db:
+        db.execute("UPDATE history SET began_at_us = ?", (began_at_us,))
+    finished = command("runs", *_options(vtn, site), cwd=tmp_path)
+    assert finished.returncode == 2, finished.stderr
+    assert "is no time. Restore it from a back-up" in finished.stderr
+
+
+def test_only_the_latest_start_of_a_run_may_be_running(vtn: ReferenceVtn, site: Site) -> None:
+    with Ledger(site.ledger_url, vtn.base_url) as ledger, ledger.leased(["Aalborg"], Writer("run-1", "A run")):
+        ledger.history.begin("run-1", "A run", 1)
+        ledger.history.begin("run-1", "A run", 1)
+        outcomes = [run.outcome for run in read_runs(site.ledger_url, vtn.base_url)]
+    assert outcomes == ["running", "killed"]
 
 
 def _options(vtn: ReferenceVtn, site: Site) -> list[object]:

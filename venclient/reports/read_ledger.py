@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
@@ -66,3 +67,10 @@ def _vtn_id(vtns: Sequence[Row[Any]], vtn_base_url: str | None, wire: str) -> in
         names = [row.base_url if row.wire == wire else f"{row.base_url} ({row.wire})" for row in vtns]
         raise ConfigurationError(f"The ledger knows several VTNs{advice('several vtns')}: {', '.join(names)}")
     return vtns[0].vtn_id if vtns else None
+
+
+def time_of(unix_s: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(unix_s, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigurationError(f"The ledger is damaged: {unix_s} is no time. Restore it from a back-up") from error

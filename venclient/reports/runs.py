@@ -1,13 +1,14 @@
 """The runs of a ledger, for people: what, when, and how each ended."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from venclient.ledger.process_identity import has_ended
 from venclient.ledger.tables import HISTORY, WRITERS
-from venclient.reports.read_ledger import read_ledger
+from venclient.reports.read_ledger import read_ledger, time_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +35,23 @@ def read_runs(path_or_url: str, vtn_base_url: str | None, *, wire: str = "bulk",
         if ledger is None:
             return []
         latest = select(HISTORY).filter_by(vtn_id=ledger.vtn_id).order_by(HISTORY.c.began_at_us.desc()).limit(limit)
-        writers = {row.run_id for row in ledger.rows(select(WRITERS))}
-        return [
-            PastRun(
-                began_at=_time(row.began_at_us),
-                ended_at=_time(row.ended_at_us) if row.ended_at_us else None,
-                title=row.title,
-                outcome=row.outcome or _unfinished(row.process, is_writing=row.run_id in writers),
-                loads=row.loads,
-                done=row.done,
-                failed=row.failed,
-                points=row.points,
-                message=row.message,
-            )
-            for row in ledger.rows(latest)
-        ]
+        rows = ledger.rows(latest)
+        writing = {row.run_id for row in ledger.rows(select(WRITERS))}
+    started_at_us = {row.run_id: row.began_at_us for row in reversed(rows)}  # the latest start of each run
+    running = {each for each in started_at_us.items() if each[0] in writing}
+    return [_past_run(row, is_writing=(row.run_id, row.began_at_us) in running) for row in rows]
 
 
-def _unfinished(process: str, *, is_writing: bool) -> str:
-    return "running" if is_writing and not has_ended(process) else "killed"
-
-
-def _time(at_us: int) -> datetime:
-    return datetime.fromtimestamp(at_us / 1e6, UTC)
+def _past_run(row: Row[Any], *, is_writing: bool) -> PastRun:
+    is_running = is_writing and not has_ended(row.process)
+    return PastRun(
+        began_at=time_of(row.began_at_us / 1e6),
+        ended_at=time_of(row.ended_at_us / 1e6) if row.ended_at_us else None,
+        title=row.title,
+        outcome=row.outcome or ("running" if is_running else "killed"),
+        loads=row.loads,
+        done=row.done,
+        failed=row.failed,
+        points=row.points,
+        message=row.message,
+    )

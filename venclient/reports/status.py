@@ -3,16 +3,15 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Row, Select, func, select
 
-from venclient.errors import ConfigurationError
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
 from venclient.loads import Load
 from venclient.models import LoadState
-from venclient.reports.read_ledger import ReadLedger, read_ledger
+from venclient.reports.read_ledger import ReadLedger, read_ledger, time_of
 from venclient.resources.database import ResourceDatabase, VenOutline
 
 
@@ -152,14 +151,14 @@ def load_history(
         return LoadHistory(
             load,
             _statuses(ledger).get(load.vtn_resource_id, UNKNOWN),
-            [MonthStatus(row.month, row.points, _time(row.last_start_s)) for row in months],
+            [MonthStatus(row.month, row.points, time_of(row.last_start_s)) for row in months],
             [_request(row) for row in requests],
         )
 
 
 def _request(row: Row[Any]) -> Request:
     return Request(
-        ended_at=_time(row.ended_at_us / 1e6),
+        ended_at=time_of(row.ended_at_us / 1e6),
         points=row.points,
         seconds=row.seconds,
         points_per_second=row.points / row.seconds if row.seconds else 0.0,
@@ -188,11 +187,11 @@ def _statuses(ledger: ReadLedger) -> dict[str, LedgerStatus]:
     """Return the status of every load of the VTN, by `vtn_resource_id`."""
     refused: dict[str, list[Refusal]] = defaultdict(list)
     for row in ledger.rows(select(REFUSED).filter_by(vtn_id=ledger.vtn_id).order_by(REFUSED.c.start_s)):
-        refused[row.vtn_resource_id].append(Refusal(_time(row.start_s), row.power_w, row.answer))
+        refused[row.vtn_resource_id].append(Refusal(time_of(row.start_s), row.power_w, row.answer))
     statuses = {}
     for id_, state, error, points, settled_at_s in ledger.rows(_statuses_query(ledger.vtn_id)):
         stored = points - len(refused[id_])  # marks count refused points as well
-        statuses[id_] = LedgerStatus(state, error, stored, _time(settled_at_s), tuple(refused[id_]))
+        statuses[id_] = LedgerStatus(state, error, stored, time_of(settled_at_s), tuple(refused[id_]))
     return statuses
 
 
@@ -208,10 +207,3 @@ def _statuses_query(vtn_id: int | None) -> Select[Any]:
         .where(UPLOADS.c.vtn_id == vtn_id)
         .group_by(*columns, UPLOADS.c.settled_at_s)
     )
-
-
-def _time(unix_s: float) -> datetime:
-    try:
-        return datetime.fromtimestamp(unix_s, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise ConfigurationError(f"The ledger is damaged: {unix_s} is no time. Restore it from a back-up") from error
