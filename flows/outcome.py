@@ -93,37 +93,36 @@ def _final_state(run: Run, work: Work) -> State[Summary]:
     publish_unfinished(run)
     snapshot = run.progress.snapshot()
     summary = _summary(snapshot, work, run.spot_checks)
+    outcome = _outcome(summary, run)
     message = _done_message(summary) if summary.success else _incomplete_message(summary, run)
     if summary.warning:
         message += f". {summary.warning}"
     if run.part_of is None:  # a slice is summed up by the run that it is part of
-        _record(run, snapshot, summary, message)
+        _record(run, snapshot, RunEnd(outcome, summary.successful, summary.failed, snapshot.points_sent, message))
         publish_summary(run, work, snapshot, message)
-    if not summary.success:
+    if outcome != "done":
         error = IncompleteError(message, summary)
-        if run.stopped_by and not run.ended_by:
+        if outcome == "stopped":
             return Cancelled(message=message, data=error)
-        is_through = summary.successful + summary.failed == summary.total_loads
-        return Failed(name=WITH_FAILURES if is_through else "Failed", message=message, data=error)
+        return Failed(name=WITH_FAILURES if outcome == "failed" else "Failed", message=message, data=error)
     if run.stopped_by and _is_cancelled():  # Prefect accepts no other final state then
         return Cancelled(message=f"{message}; it was cancelled at its very end", data=IncompleteError(message, summary))
     return Completed(message=message, data=summary)
 
 
-def _record(run: Run, snapshot: Snapshot, summary: Summary, message: str) -> None:
-    end = RunEnd(_outcome(summary, run), summary.successful, summary.failed, snapshot.points_sent, message)
-    with log_report_errors():
-        run.ledger.history.end(str(flow_run.id), end)
-        if snapshot.points_sent and not run.ended_by:
-            run.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
-
-
 def _outcome(summary: Summary, run: Run) -> Outcome:
     if summary.success:
         return "done"
-    if run.ended_by:
-        return "ended early"
-    return "stopped" if run.stopped_by else "failed"
+    if run.stopped_by and not run.ended_by:
+        return "stopped"
+    return "failed" if summary.successful + summary.failed == summary.total_loads else "ended early"
+
+
+def _record(run: Run, snapshot: Snapshot, end: RunEnd) -> None:
+    with log_report_errors():
+        if snapshot.points_sent and not run.ended_by:
+            run.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
+        run.ledger.history.end(str(flow_run.id), end)
 
 
 def not_run(error: ConfigurationError | StoppedError) -> State[Summary]:
@@ -172,12 +171,9 @@ def _incomplete_message(summary: Summary, run: Run) -> str:
 
 
 def _what_stopped(run: Run) -> str:
-    # A worker ends a run that is cancelled in Prefect by this signal.
-    return (
-        "Cancelled in Prefect"
-        if run.stopped_by[0] == "SIGTERM" and _is_cancelled()
-        else f"Stopped by {run.stopped_by[0]}"
-    )
+    by = run.stopped_by[0]
+    # By this signal a worker ends a run that is cancelled in Prefect.
+    return "Cancelled in Prefect" if by == "SIGTERM" and _is_cancelled() else f"Stopped by {by}"
 
 
 def _summary(snapshot: Snapshot, work: Work, checks: SpotChecks) -> Summary:
