@@ -22,20 +22,20 @@ from venclient.untrusted_text import show_controls_in_logs, visible_traceback
 
 HELP = """Upload historical meter data of OpenADR VENs to a VTN.
 
-    Resumable to the point, exact, unattended. First steps:
+Resumable to the point, exact, unattended. First steps:
 
-        bulk-upload demo           everything once, on this machine
-        bulk-upload up --demo      the same in the Prefect UI, to play with
-        bulk-upload init           .env, and folders for your files
-        bulk-upload doctor         what stands in the way of an upload
-        bulk-upload check          what an upload would find in the meter file
-        bulk-upload register       make the loads known to the VTN
-        bulk-upload plan           what a run would send, and how long it takes
-        bulk-upload run --limit 3  try three loads
-        bulk-upload run            upload all; stopped or killed, run it again
-        bulk-upload verify         read everything back and compare
-        bulk-upload up             Prefect, a worker and the nightly run
-    """
+    bulk-upload demo           everything once, on this machine
+    bulk-upload up --demo      the same in the Prefect UI, to play with
+    bulk-upload init           .env, and folders for your files
+    bulk-upload doctor         what stands in the way of an upload
+    bulk-upload check          what an upload would find in the meter file
+    bulk-upload register       make the loads known to the VTN
+    bulk-upload plan           what a run would send, and how long it takes
+    bulk-upload run --limit 3  try three loads
+    bulk-upload run            upload all; stopped or killed, run it again
+    bulk-upload verify         read everything back and compare
+    bulk-upload up             Prefect, a worker and the nightly run
+"""
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "sample-data": sample_data.sample_data,

@@ -48,7 +48,7 @@ def run(
     ] = False,
     as_json: options.Json = False,
     stats: Annotated[
-        str, typer.Option("--stats", help="Without a terminal, how often a line tells the progress; 0 for never.")
+        str, typer.Option("--stats", help="Without a terminal, how often a line shows the progress; 0 for never.")
     ] = "30s",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings, errors and the last line.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="On a terminal, too, a line each request.")] = False,

@@ -21,7 +21,7 @@ def runs(
     wire: options.WireName = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell which runs there were, and how each ended.
+    """List the runs, and how each ended.
 
     The latest first, from the ledger alone: when a run began to send, how long it took, its loads, the points that it
     sent, and how it ended: done, failed (some loads did), stopped (by somebody, or at its deadline), ended early (by an

@@ -6,12 +6,11 @@ from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
 from pydantic import Field
 
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
 from config.wire_names import WireName
-from flows.names import dated, whose
+from flows.names import upload_name
 from flows.outcome import Summary, ended, not_run
 from tasks.dispatch import end_earlier_slices, upload_slices
 from tasks.plan import plan_upload
@@ -19,7 +18,7 @@ from tasks.reports import reported_progress
 from tasks.run import begun_at, opened_run, thread_pool
 from tasks.upload import upload_batches
 from venclient.errors import ConfigurationError, StoppedError
-from venclient.loads import counted, vens_title
+from venclient.loads import counted
 from venclient.resources import Choice, partition
 from venclient.run import next_deadline, stopped_at, stopped_by_signals
 
@@ -28,19 +27,7 @@ log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under an
 SLICES_MAX = 64
 
 
-def _run_name() -> str:
-    """Return a name for the list of runs: `Aalborg, Odense and 10 more, until 06:00 UTC, 2026-11-29 02:00 UTC`."""
-    given = flow_run.parameters
-    name = whose(given["vens"])
-    name += f" without {vens_title(given['exclude_vens'])}" if given["exclude_vens"] else ""
-    name += f", {counted(len(given['loads']), 'load')}" if given["loads"] else ""
-    name += ", failed loads only" if given["only_failed"] else ""
-    name += f", first {counted(given['limit_loads'], 'load')}" if given["limit_loads"] else ""
-    name += f", until {given['deadline']}" if given["deadline"] else ""
-    return dated(name)
-
-
-@flow(name="bulk-upload", flow_run_name=_run_name, task_runner=thread_pool(SLICES_MAX))
+@flow(name="bulk-upload", flow_run_name=upload_name, task_runner=thread_pool(SLICES_MAX))
 def bulk_upload(
     vens: list[str] | None = None,
     exclude_vens: list[str] | None = None,

@@ -28,7 +28,7 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Failed
 from config.settings import Settings
 from flows.bulk_upload import bulk_upload
 from tasks.reports import publish_unfinished
-from tasks.run import STARTED_AGAIN, WITH_FAILURES, begun_at, opened_run
+from tasks.run import STARTED_AGAIN, begun_at, opened_run
 from tests.commands import ROOT, command, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
@@ -267,12 +267,6 @@ def test_what_starts_a_run_again_by_itself_says_so_as_the_run_expects() -> None:
     automations = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())["automations"]
     actions = [action for automation in automations for action in automation["actions"]]
     assert {each["message"] for each in actions if each.get("name") == "AwaitingRetry"} == set(STARTED_AGAIN)
-
-
-def test_automations_know_a_run_that_is_completed_with_failures() -> None:
-    automations = (ROOT / "deployments" / "automations.yaml").read_text()
-    failed, with_failures = (automations.count(f"prefect.flow-run.{name}") for name in ("Failed", WITH_FAILURES))
-    assert failed == with_failures > 0
 
 
 def test_a_run_that_was_lost_three_times_gives_up_until_somebody_retries_it(begun: Callable[..., datetime]) -> None:
