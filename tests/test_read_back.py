@@ -89,6 +89,17 @@ def test_what_says_the_same_in_other_ways_is_equal(site: Site, encoding: str) ->
     assert _verdict(site, json.dumps(told, ensure_ascii=False).encode(encoding)).state == "equal"
 
 
+def test_a_time_in_another_zone_or_with_a_fraction_is_the_same_time(site: Site) -> None:
+    told = [point | {"interval_end": point["interval_end"].replace("Z", ".000-00:00")} for point in _told()]
+    assert _verdict(site, json.dumps(told).encode()).state == "equal"
+
+
+def test_no_time_of_any_length_is_kept_in_memory(site: Site) -> None:
+    told = [point | {"interval_end": point["interval_end"].replace("Z", f".{'0' * 100_000}Z")} for point in _told()]
+    verdict = _verdict(site, json.dumps(told).encode())
+    assert (verdict.state, verdict.causes) == ("unread", ("answer",))
+
+
 def test_a_vtn_that_has_far_more_points_than_the_file_is_told_as_that(site: Site) -> None:
     verdict = _verdict(site, b"[" + b",".join([b'{"interval_start": "2025-01-15T08:00:00Z"}'] * 200_001) + b"]")
     assert verdict.state == "unread"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -27,37 +27,19 @@ NO_CODE = "no quality code"
 END_OF_NANOSECONDS_S = 9_214_646_400  # 2262-01-01T00:00Z
 
 
+_TimeText = Annotated[str, msgspec.Meta(max_length=64)]  # a fraction of a second may have any number of digits
+
+
 class Point(msgspec.Struct, gc=False):
     """A point in a response. A missing or invalid value or code is no error: it just differs from the file's."""
 
-    interval_start: Annotated[datetime, msgspec.Meta(tz=True)]
-    interval_end: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    interval_start: _TimeText
+    interval_end: _TimeText | None = None
     value: float | str | None = None
     quality_code: str | None = None
 
-    @property
-    def start_s(self) -> float:
-        return self.interval_start.timestamp()
 
-    @property
-    def end_s(self) -> float:
-        """The start if there is no end."""
-        return (self.interval_end or self.interval_start).timestamp()
-
-    @property
-    def power_w(self) -> float:
-        """NaN if the value is not a finite number."""
-        try:
-            value = math.nan if self.value is None else float(self.value)
-        except ValueError:
-            return math.nan
-        return value if math.isfinite(value) else math.nan
-
-    @property
-    def code(self) -> str:
-        return NO_CODE if self.quality_code is None else self.quality_code[:MAX_SHOWN]
-
-
+_Time = Annotated[datetime, msgspec.Meta(tz=True)]
 _Columns = list[tuple[NDArray[Any], ...]]
 Fetch = Callable[[str, str, Callable[[Iterator[list[Point]]], _Columns]], _Columns]
 
@@ -97,7 +79,7 @@ def _month_groups(months: Sequence[Month]) -> Iterator[Sequence[Month]]:
 def _read(fetch: Fetch, edges: Sequence[int]) -> MeterSeries:
     """The points from the first edge up to the last, with one request from each edge to the next."""
     code_indices: dict[str, int] = {}
-    columns = [_columns([], code_indices)]
+    columns = _collect(0, 0, code_indices, iter([[]]))
     for begin_s, end_s in pairwise(edges):
         collect = partial(_collect, begin_s, end_s, code_indices)
         columns += fetch(_iso(begin_s), _iso(end_s), collect)
@@ -112,10 +94,10 @@ def _collect(begin_s: int, end_s: int, code_indices: dict[str, int], batches: It
     """The columns of each batch of points that start in `[begin_s, end_s)`."""
     columns, count = [], 0
     for batch in batches:
-        # Some VTNs include points that start at the end.
-        points = [point for point in batch if begin_s <= point.start_s < end_s]
-        columns.append(_columns(points, code_indices))
-        count += len(points)
+        start_s, *others = _columns(batch, code_indices)
+        is_asked_for = (start_s >= begin_s) & (start_s < end_s)  # some VTNs include points that start at the end
+        columns.append((_rounded(start_s[is_asked_for]), *(column[is_asked_for] for column in others)))
+        count += int(is_asked_for.sum())
         if count > MAX_POINTS_A_REQUEST:
             raise PermanentError(
                 f"The VTN has more than {MAX_POINTS_A_REQUEST:,} points from {_iso(begin_s)} to {_iso(end_s)}, "
@@ -127,12 +109,45 @@ def _collect(begin_s: int, end_s: int, code_indices: dict[str, int], batches: It
 
 
 def _columns(points: list[Point], code_indices: dict[str, int]) -> tuple[NDArray[Any], ...]:
-    """Start and interval in s, value, and index of the quality code, each (N,); adds new codes to `code_indices`."""
-    starts = np.array([round(point.start_s) for point in points], dtype=np.int64)
-    ends = np.array([round(point.end_s) for point in points], dtype=np.int64)
-    values = np.array([point.power_w for point in points], dtype=np.float64)
-    codes = [code_indices.setdefault(point.code, len(code_indices)) for point in points]
-    return starts, ends - starts, values, np.array(codes, dtype=np.int32)
+    """Start and interval in s, value, and index of the quality code, each (N,); adds new codes to `code_indices`.
+
+    Starts are not rounded yet. The interval is 0 if there is no end.
+    """
+    start_s = np.array([_unix_s(point.interval_start) for point in points], dtype=np.float64)
+    ends = [point.interval_start if point.interval_end is None else point.interval_end for point in points]
+    end_s = np.array([_unix_s(end) for end in ends], dtype=np.float64)
+    codes = [point.quality_code for point in points]
+    index_of = {
+        code: code_indices.setdefault(NO_CODE if code is None else code[:MAX_SHOWN], len(code_indices))
+        for code in dict.fromkeys(codes)
+    }
+    power_w = _values([point.value for point in points])
+    return start_s, _rounded(end_s) - _rounded(start_s), power_w, np.array([index_of[code] for code in codes], np.int32)
+
+
+# Cached, as loads share their timestamps: parsing is most of what a point costs.
+@lru_cache(maxsize=20_000)
+def _unix_s(time: str) -> float:
+    return msgspec.convert(time, _Time).timestamp()
+
+
+def _rounded(unix_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.rint(unix_s).astype(np.int64)
+
+
+def _values(values: list[float | str | None]) -> NDArray[np.float64]:
+    """NaN for what is not a finite number."""
+    if set(map(type, values)) != {float}:
+        values = [_number(value) for value in values]
+    numbers = np.array(values, dtype=np.float64)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _number(value: float | str | None) -> float:
+    try:
+        return math.nan if value is None else float(value)
+    except ValueError:
+        return math.nan
 
 
 def _iso(unix_s: int) -> str:
