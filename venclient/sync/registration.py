@@ -4,9 +4,12 @@ Ids are written in small transactions as they arrive. After a kill, registration
 resource twice: for one that exists already, the VTN returns its id.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 from venclient.errors import PermanentError, TransientError
 from venclient.loads import UnregisteredLoad, counted
@@ -14,6 +17,8 @@ from venclient.resources import ResourceDatabase
 from venclient.wires import Wire
 
 LOADS_PER_TRANSACTION = 100
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +52,31 @@ def register(
     unregistered = database.unregistered(vens)
     loads = [load for load in unregistered if load.is_enabled]
     failures: list[str] = []
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="register") as pool:
+    with ExitStack() as stack:
+        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="register")
+        stack.callback(pool.shutdown, cancel_futures=True)
         names = list(dict.fromkeys(load.ven for load in loads if load.fault is None))
         ven_errors = dict(zip(names, pool.map(lambda ven: _register_ven(wire, ven), names), strict=True))
-        for begin in range(0, len(loads), LOADS_PER_TRANSACTION):
-            page = loads[begin : begin + LOADS_PER_TRANSACTION]
-            outcomes = list(zip(page, pool.map(lambda load: _register_load(wire, load, ven_errors), page), strict=True))
+        pages = (loads[begin : begin + LOADS_PER_TRANSACTION] for begin in range(0, len(loads), LOADS_PER_TRANSACTION))
+        begun = ((page, pool.map(lambda load: _register_load(wire, load, ven_errors), page)) for page in pages)
+        done = 0
+        # One page ahead, so that the VTN has requests while the ids of a page are written.
+        for page, answers in _one_ahead(begun):
+            outcomes = list(zip(page, answers, strict=True))
             database.write_ids({load.load_id: vtn_id for load, (vtn_id, _) in outcomes if vtn_id})
             failures += [f"Load {load.load_id}: {error}" for load, (_, error) in outcomes if error]
-            on_page(begin + len(page), len(loads))
+            done += len(page)
+            on_page(done, len(loads))
     return Registration(len(loads) - len(failures), len(unregistered) - len(loads), tuple(failures))
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items, each once the next one has been taken."""
+    ahead = list(islice(items, 1))
+    for item in items:
+        yield ahead.pop()
+        ahead.append(item)
+    yield from ahead
 
 
 def _register_ven(wire: Wire, ven: str) -> str:
