@@ -9,16 +9,31 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import memory, network, nothing_to_do, slow_vtn, standard, steps, uploads, whole_database, whole_job
+from benchmarks import (
+    memory,
+    network,
+    nothing_to_do,
+    read_back,
+    shapes,
+    slow_vtn,
+    standard,
+    steps,
+    uploads,
+    whole_database,
+    whole_job,
+)
 from benchmarks.figures import Section, filled, load, machine, page, regressions, save
 from benchmarks.stand import ROOT
 
 SECTIONS: dict[str, Callable[[], Section]] = {
     "steps": steps.measure,
     "floor": uploads.measure_floor,
+    "shapes": shapes.measure,
     "durable": uploads.measure_durable,
     "standard": standard.measure,
     "job": whole_job.measure,
+    "verify": read_back.measure_verify,
+    "register": read_back.measure_register,
     "slow": slow_vtn.measure,
     "nothing": nothing_to_do.measure,
     "memory": memory.measure,

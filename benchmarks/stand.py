@@ -112,6 +112,12 @@ class Stand:
             db.create_function("id_of", 1, lambda load_id: str(uuid.uuid5(uuid.NAMESPACE_OID, load_id)))
             db.execute("UPDATE loads SET vtn_resource_id = id_of(load_id)")
 
+    def unregister(self) -> None:
+        """Make all loads ones that have still to be registered."""
+        with closing(sqlite3.connect(self.db)) as db, db:
+            db.execute("UPDATE loads SET vtn_resource_id = NULL")
+            db.execute("UPDATE resources SET enabled = 1, registration_status = 'PENDING'")
+
     def loads(self) -> list[Load]:
         """All loads, in order."""
         return ResourceDatabase(str(self.db)).loads()
@@ -146,14 +152,7 @@ class Stand:
 
         `within`: a command prefix, such as one that enters a network namespace.
         """
-        environment = (
-            self._environment
-            | {
-                "VTN_SERVER_ADDRESS": vtn_url,
-                "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn_url.replace("/openadr3", "/oauth/token"),
-            }
-            | settings
-        )
+        environment = self._environment_for(vtn_url) | settings
         before_s, began = self._server_cpu_s(), time.perf_counter()
         # A log for each thread, as benchmarks may do several runs at a time.
         log_path = self.folder / f"run-{threading.get_ident()}.log"
@@ -192,6 +191,24 @@ class Stand:
         """Like `run`, without a ledger."""
         self.forget()
         return self.run(vtn_url, *command, **settings)
+
+    def wall_s(self, vtn_url: str, command: str) -> float:
+        """Seconds from the start of this command of `bulk-upload` to its end. Raises if it fails."""
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "cli", command],
+            cwd=self.folder,
+            env=self._environment_for(vtn_url),
+            check=True,
+            capture_output=True,
+        )
+        return time.perf_counter() - began
+
+    def _environment_for(self, vtn_url: str) -> dict[str, str]:
+        return self._environment | {
+            "VTN_SERVER_ADDRESS": vtn_url,
+            "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn_url.replace("/openadr3", "/oauth/token"),
+        }
 
     @contextmanager
     def reference_vtn(self, *options: str, store: Path | None = None) -> Iterator[str]:

@@ -21,7 +21,7 @@ HOUR_S = 3_600
 
 TEXT = """{vens} VENs, {loads:,} loads, {points:,} points, once: `bulk-upload run` into the reference VTN, and then
 every point of its store read and compared with the rows of the meter file: start, interval, value and quality code.
-Seconds from the start of the command to its end."""
+At the end, `bulk-upload verify` of all of it. Seconds from the start of a command to its end."""
 
 
 def measure() -> Section:
@@ -31,6 +31,7 @@ def measure() -> Section:
         began = time.perf_counter()
         equal = _equal_points(stand)
         compare_s = time.perf_counter() - began
+        verify_s = stand.wall_s(url, "verify")
         store_gb = stand.store.stat().st_size / 1e9
         loads = len(stand.loads())
     whole_s = run.wall_s + compare_s
@@ -42,6 +43,7 @@ def measure() -> Section:
             Figure("job.upload", "upload", run.wall_s, "s"),
             Figure("job.compare", "read back and compare", compare_s, "s"),
             Figure("job.whole", "both", whole_s, "s", 300, is_better_higher=False),
+            Figure("job.verify", "verify", verify_s, "s", 240, is_better_higher=False),
             Figure("job.rate", "points a second, uploaded", run.points / run.wall_s, "points/s"),
             Figure("job.peak", "peak memory of the run's process", run.peak_mb, "MB", 400, is_better_higher=False),
             Figure("job.store", "the VTN's store", store_gb, "GB"),

@@ -58,7 +58,7 @@ class Sizes:
     whole_rows: int = 600_000
     slice_rows: int = 50_000
     series_bytes: int = 60_000_000
-    points_bytes: int = 55_000_000
+    points_bytes: int = 80_000_000
     slices_bytes: int = 16_000_000
 
 
