@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-fast test-all check chaos bench bench-check docs setup lock clean
+.PHONY: demo test test-fast test-all check chaos bench bench-check docs wheel setup lock clean
 
 demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
 	$(BIN)/bulk-upload demo
@@ -34,6 +34,9 @@ bench-check: $(INSTALLED)  ## What got worse since: ratios beside those recorded
 
 docs: $(INSTALLED)  ## The pages of docs/ as HTML, in docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+
+wheel: $(INSTALLED)  ## What an installation without a checkout takes, in dist/
+	$(BIN)/python -m hatchling build -t wheel
 
 setup: $(INSTALLED)  ## Only install
 

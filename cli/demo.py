@@ -1,5 +1,8 @@
 """The command `bulk-upload demo`."""
 
+import sys
+from pathlib import Path
+
 import typer
 
 from cli import options
@@ -25,11 +28,11 @@ def demo(wire: options.DemoWire = "bulk") -> None:
     typer.echo(f"Everything of this demo is in {folder}. A Prefect server starts (about 10 s) …")
     with prefect_server(free_port(), whole=False) as server:
         tour(folder, server.environment, wire)
+    commands = Path(sys.executable).parent
     typer.secho("\nDone. Where to look next:", fg=typer.colors.GREEN)
     typer.echo(f"  all files of this demo       {folder} (may be deleted)")
     typer.echo(
-        f"  the runs in the Prefect UI   PREFECT_HOME={folder / 'prefect'} .venv/bin/prefect server start\n"
+        f"  the runs in the Prefect UI   PREFECT_HOME={folder / 'prefect'} {commands / 'prefect'} server start\n"
         "                               then http://127.0.0.1:4200/runs\n"
-        "  your own data                .venv/bin/bulk-upload run --help\n"
-        "  what it is and how it works  README.md"
+        f"  your own data                {commands / 'bulk-upload'} init"
     )

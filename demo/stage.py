@@ -50,6 +50,7 @@ class Stage:
             "BULK_UPLOAD_RESOURCES_DB": str(folder / "resources.db"),
             "BULK_UPLOAD_METER_FILE": str(folder / "load_data.h5"),
             "BULK_UPLOAD_LEDGER_URL": str(folder / "ledger.db"),
+            "BULK_UPLOAD_REPORT_DIR": str(folder / "reports"),
             "OAUTH_CLIENT_ID": CLIENT_ID,
             "OAUTH_CLIENT_SECRET": CLIENT_SECRET,
         }

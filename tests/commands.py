@@ -33,14 +33,15 @@ def start(
     stderr: int = subprocess.PIPE,
     group: bool = False,
     prefix: Sequence[str] = (),
+    python: str = sys.executable,
     **environment: str,
 ) -> subprocess.Popen[str]:
     """Start a command, with `group` in a process group of its own; its output is kept apart and as text.
 
-    `prefix`: a command that starts it, with that command's options.
+    `prefix`: a command that starts it, with that command's options; `python`: of another installation.
     """
     return subprocess.Popen(
-        [*prefix, sys.executable, "-m", "cli", *map(str, arguments)],
+        [*prefix, python, "-m", "cli", *map(str, arguments)],
         cwd=cwd,
         env=_environment(prefect_url, environment),
         stdout=subprocess.PIPE,
