@@ -1,4 +1,5 @@
-# Each target makes its own .venv from requirements.lock first.
+# Each target makes its own .venv from requirements.lock first; requirements-runtime.lock leaves out what develops it.
+LOCK ?= requirements.lock
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -40,18 +41,21 @@ wheel: $(INSTALLED)  ## What an installation without a checkout takes, in dist/
 
 setup: $(INSTALLED)  ## Only install
 
-lock: $(INSTALLED)  ## Pin the dependencies of pyproject.toml anew
-	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe --no-strip-extras --no-header \
-		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
-		--output-file requirements.lock pyproject.toml
+PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-strip-extras --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate
+
+lock: $(INSTALLED)  ## Pin the dependencies of pyproject.toml anew: all, and of these what runs and installs the project
+	$(PIP_COMPILE) --upgrade --extra dev --output-file requirements.lock pyproject.toml
+	cp requirements.lock requirements-runtime.lock
+	$(PIP_COMPILE) --build-deps-for editable --output-file requirements-runtime.lock pyproject.toml
 
 clean:
 	rm -rf .venv
 
 # --without-pip: Debian's python3 has no ensurepip; the outer pip installs into the .venv instead. --no-deps: the lock is
 # complete, and pip's resolver would look past it where a dependency has extras.
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): $(LOCK) pyproject.toml
 	$(PYTHON) -m venv --without-pip .venv
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r $(LOCK)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

@@ -3,12 +3,14 @@
 import json
 import re
 import tomllib
+from importlib import metadata
 
 import prefect.settings
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name
 from prefect.settings.legacy import _get_valid_setting_names
 
 from config.settings import Settings, environment_name
@@ -22,7 +24,8 @@ PREFECTS = _get_valid_setting_names(prefect.settings.Settings) | {
     "PREFECT_SERVER_ENCRYPTION_KEY",
     "PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR",
 }
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 COMPOSE = yaml.safe_load((FOLDER / "docker" / "compose.yaml").read_text())
 TEMPLATE = json.loads((FOLDER / "kubernetes" / "job-template.json").read_text())
 
@@ -52,6 +55,14 @@ def test_images_have_the_version_of_the_project() -> None:
     assert versions == {PROJECT["version"]}
 
 
+def test_the_runtime_lock_has_what_runs_and_installs_the_project_as_the_other_pins_it() -> None:
+    runtime, everything = (set(_pins(lock)) for lock in ("requirements-runtime.lock", "requirements.lock"))
+    assert runtime < everything
+    names = {canonicalize_name(_name(pin)) for pin in runtime}
+    assert names >= _needed([*PROJECT["dependencies"], *PYPROJECT["build-system"]["requires"]])
+    assert not names & {"mypy", "pytest", "sphinx"}
+
+
 # Docker
 
 
@@ -60,13 +71,13 @@ def test_the_image_is_made_of_files_that_are_there_and_of_the_lock() -> None:
     ignored = (FOLDER / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
     taken = {line.removeprefix("!") for line in ignored if line.startswith("!")}
     assert not [name for name in taken if not (ROOT / name).exists()]
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert taken >= {*packages["packages"], "pyproject.toml", "prefect.yaml", PROJECT["readme"]}
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert taken >= {*wheel["only-include"], "pyproject.toml", PROJECT["readme"], *PROJECT["license-files"]}
     sources = [words[0] for name, words in steps if name == "COPY" and not words[0].startswith("--from")]
     assert all(source == "." or source in taken for source in sources)
     installs = [" ".join(words) for name, words in steps if name == "RUN" and "install" in words]
     locks = re.findall(r"--require-hashes -r (\S+)", " ".join(installs))
-    assert locks == ["requirements.lock", "deployments/kubernetes/requirements.lock"]
+    assert locks == ["requirements-runtime.lock", "deployments/kubernetes/requirements.lock"]
     for lock in locks:
         assert all("--hash=sha256:" in pin for pin in _pins(lock))
 
@@ -85,7 +96,7 @@ def test_the_image_has_a_python_of_the_project_and_no_root() -> None:
 def test_the_kubernetes_worker_adds_only_what_the_lock_does_not_have() -> None:
     added = [_name(pin) for pin in _pins("deployments/kubernetes/requirements.lock")]
     assert "prefect-kubernetes" in added
-    assert not set(added) & {_name(pin) for pin in _pins("requirements.lock")}
+    assert not set(added) & {_name(pin) for pin in _pins("requirements-runtime.lock")}
 
 
 def test_the_services_of_the_compose_file_wait_for_and_read_what_is_there() -> None:
@@ -146,6 +157,25 @@ def _steps() -> list[tuple[str, list[str]]]:
 def _pins(lock: str) -> list[str]:
     text = re.sub(r"^#.*\n", "", (ROOT / lock).read_text(), flags=re.MULTILINE)
     return [pin for pin in re.split(r"^(?=\w)", text, flags=re.MULTILINE) if pin.strip()]
+
+
+def _needed(requirements: list[str]) -> set[NormalizedName]:
+    """The names of these, and of all that they need in turn, by the metadata of what is installed here."""
+    pending = [Requirement(text) for text in requirements]
+    found: dict[NormalizedName, set[str]] = {}  # and their extras
+    while pending:
+        wanted = pending.pop()
+        name = canonicalize_name(wanted.name)
+        if name in found and wanted.extras <= found[name]:
+            continue
+        extras = found.setdefault(name, set())
+        extras |= wanted.extras
+        pending += [
+            needed
+            for needed in map(Requirement, metadata.requires(name) or ())
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+        ]
+    return set(found)
 
 
 def _name(pin: str) -> str:

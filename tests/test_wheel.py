@@ -9,6 +9,7 @@ import tomllib
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.running_up import running_up
 from tests.sites import Site
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PACKAGES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+CONTENTS: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
 OWN = (
     ".env", "config/.env", "config/resources.db", "config/ledger.db-wal", "config/examplemeterdata/load_data.h5",
     "deployments/docker/.env",
@@ -64,13 +65,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     folder = tmp_path_factory.mktemp("wheel")
     checkout, venv = folder / "checkout", folder / "venv"
     ignored = shutil.ignore_patterns("__pycache__", *(Path(own).name for own in OWN))
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, checkout / package, ignore=ignored)
-    for name in ("LICENSE", "README.md", "prefect.yaml", "pyproject.toml", ".gitignore"):
+    checkout.mkdir()
+    for name in CONTENTS:
+        copy = partial(shutil.copytree, ignore=ignored) if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, checkout / name)
+    sources = frozenset(path.relative_to(checkout).as_posix() for path in checkout.rglob("*") if path.is_file())
+    for name in ("LICENSE", "README.md", "pyproject.toml", ".gitignore"):
         shutil.copy(ROOT / name, checkout)
-    parts = (*PACKAGES, "prefect.yaml")
-    files = [path for part in parts for path in (checkout / part, *(checkout / part).rglob("*")) if path.is_file()]
-    sources = frozenset(path.relative_to(checkout).as_posix() for path in files)
     for own in OWN:
         (checkout / own).parent.mkdir(exist_ok=True)
         (checkout / own).write_text("an operator's own")
