@@ -147,6 +147,41 @@ def test_the_objects_of_the_kubernetes_worker_name_each_other() -> None:
     assert ("Namespace", variables["namespace"]["default"]) in by_kind
 
 
+def test_the_values_of_prefects_charts_name_this_prefect_the_secret_the_claims_and_the_pool() -> None:
+    folder = FOLDER / "kubernetes"
+    server, worker = (
+        yaml.safe_load((folder / f"prefect-{each}-values.yaml").read_text()) for each in ("server", "worker")
+    )
+    (prefect,) = (
+        pin.split()[0].partition("==")[2] for pin in _pins("requirements-runtime.lock") if _name(pin) == "prefect"
+    )
+    python = next(words[0] for name, words in _steps() if name == "FROM").removesuffix("-slim").replace(":", "")
+    assert server["global"]["prefect"]["image"]["prefectTag"] == f"{prefect}-{python}"
+    assert worker["worker"]["image"]["prefectTag"] == f"{prefect}-{python}-kubernetes"
+    api, deploy = worker["worker"]["selfHostedServerApiConfig"], worker["worker"]["initContainer"]["extraContainers"][0]
+    environment = {variable["name"]: variable for variable in deploy["env"]}
+    assert environment["PREFECT_API_URL"]["value"] == api["apiUrl"]
+    secret = environment["PREFECT_API_AUTH_STRING"]["valueFrom"]["secretKeyRef"]["name"]
+    assert {
+        server["server"]["basicAuth"]["existingSecret"],
+        server["secret"]["name"],
+        api["basicAuth"]["existingSecret"],
+    } == {secret}
+    assert re.search(f"create secret generic {secret} .*auth-string.*\n.*connection-string", PAGE)
+    pool = yaml.safe_load((ROOT / "prefect.yaml").read_text())["definitions"]["work_pools"]["uploads"]["name"]
+    assert worker["worker"]["config"]["workPool"] == pool
+    assert (ROOT / re.findall(r"--base-job-template (\S+);", deploy["command"][-1])[0]).samefile(
+        folder / "job-template.json"
+    )
+    claims = list(yaml.safe_load_all((folder / "claims.yaml").read_text()))
+    variables = TEMPLATE["variables"]["properties"]
+    (volume,) = server["server"]["extraVolumes"]
+    assert {(claim["kind"], claim["metadata"]["namespace"], claim["metadata"]["name"]) for claim in claims} == {
+        ("PersistentVolumeClaim", variables["namespace"]["default"], name)
+        for name in (variables["data_claim"]["default"], volume["persistentVolumeClaim"]["claimName"])
+    }
+
+
 def _steps() -> list[tuple[str, list[str]]]:
     """The Dockerfile's instructions and their words."""
     text = (FOLDER / "docker" / "Dockerfile").read_text().replace("\\\n", " ")
