@@ -104,7 +104,7 @@ class LedgerDatabase:
         with translate_db_errors(self.name, "written"), self._begin() as connection:
             yield connection
 
-    def rows(self, connection: Connection, query: Select[Any]) -> list[SelectedRow[Any]]:
+    def rows(self, connection: Connection, query: Select[Any]) -> list[SelectedRow[*tuple[Any, ...]]]:
         """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type."""
         return rows_of(connection, query, self.name)
 

@@ -221,7 +221,7 @@ _IS_LEASED = select(LEASES.c.ven).where(LEASES.c.writer_id == WRITERS.c.writer_i
 UNKNOWN_WRITER = Writer("", "A run that left nothing behind")
 
 
-def _holder(ven: str, writer_id: int, row: Row[Any] | None) -> Holder:
+def _holder(ven: str, writer_id: int, row: Row[*tuple[Any, ...]] | None) -> Holder:
     if row is None:
         return Holder(ven, writer_id, UNKNOWN_WRITER, "", 0)
     return Holder(ven, writer_id, Writer(row.run_id, row.title, row.parent_run_id), row.process, row.beat)

@@ -56,7 +56,7 @@ class Measurements:
         """Record how many points a run sent, and in how many seconds."""
         self._put(RUNS, {"ended_at_us": now_us(), "points": points, "seconds": seconds})
 
-    def _rows(self, query: Select[Any]) -> list[Row[Any]]:
+    def _rows(self, query: Select[Any]) -> list[Row[*tuple[Any, ...]]]:
         with self._database.reading() as connection:
             return self._database.rows(connection, query.filter_by(vtn_id=self._database.vtn_id))
 

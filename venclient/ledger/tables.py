@@ -197,7 +197,7 @@ def translate_db_errors(name: str, verb: str) -> Iterator[None]:
         ).advised("ledger unavailable") from error
 
 
-def rows_of(connection: Connection, query: Select[Any], name: str) -> list[Row[Any]]:
+def rows_of(connection: Connection, query: Select[Any], name: str) -> list[Row[*tuple[Any, ...]]]:
     """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type.
 
     SQLite stores a value of any type in any column, and returns whatever a damaged page holds.

@@ -24,7 +24,7 @@ class ReadLedger:
     name: str
     vtn_id: int | None
 
-    def rows(self, query: Select[Any]) -> list[Row[Any]]:
+    def rows(self, query: Select[Any]) -> list[Row[*tuple[Any, ...]]]:
         """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type."""
         return rows_of(self.connection, query, self.name)
 
@@ -58,7 +58,7 @@ def read_ledger(path_or_url: str, vtn_base_url: str | None, wire: str) -> Iterat
         engine.dispose()
 
 
-def _vtn_id(vtns: Sequence[Row[Any]], vtn_base_url: str | None, wire: str) -> int | None:
+def _vtn_id(vtns: Sequence[Row[*tuple[Any, ...]]], vtn_base_url: str | None, wire: str) -> int | None:
     """Return the key of the VTN with this wire and address, or without an address of the only one; None if unknown."""
     if vtn_base_url is not None:
         identity = (wire, normal_form(vtn_base_url))

@@ -42,7 +42,7 @@ def read_runs(path_or_url: str, vtn_base_url: str | None, *, wire: str = "bulk",
     return [_past_run(row, is_writing=(row.run_id, row.began_at_us) in running) for row in rows]
 
 
-def _past_run(row: Row[Any], *, is_writing: bool) -> PastRun:
+def _past_run(row: Row[*tuple[Any, ...]], *, is_writing: bool) -> PastRun:
     is_running = is_writing and not has_ended(row.process)
     return PastRun(
         began_at=time_of(row.began_at_us / 1e6),

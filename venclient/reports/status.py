@@ -156,7 +156,7 @@ def load_history(
         )
 
 
-def _request(row: Row[Any]) -> Request:
+def _request(row: Row[*tuple[Any, ...]]) -> Request:
     return Request(
         ended_at=time_of(row.ended_at_us / 1e6),
         points=row.points,

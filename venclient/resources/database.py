@@ -209,7 +209,7 @@ class ResourceDatabase:
             copy = TextCopy(connection, absent)
             return _Tables(copy.engine, absent - {LOADS.c[FAULT], RESOURCES.c[FAULT]}, copy.original_ids, copy)
 
-    def _rows(self, query: Rows) -> Iterator[Row[tuple[Any, ...]]]:
+    def _rows(self, query: Rows) -> Iterator[Row[*tuple[Any, ...]]]:
         with self._connected(self._tables.engine) as connection:
             yield from connection.execution_options(yield_per=1_000).execute(without(self._tables.absent, query))
 
@@ -238,7 +238,7 @@ def _of_loads(*columns: ColumnElement[Any]) -> Rows:
     return select(*columns).select_from(LOADS_OF_RESOURCES).order_by(*LOAD_ORDER)
 
 
-def _unregistered(row: Row[tuple[Any, ...]]) -> UnregisteredLoad:
+def _unregistered(row: Row[*tuple[Any, ...]]) -> UnregisteredLoad:
     *columns, capacities_json, location_json, is_enabled, fault = row
     capacities_found: dict[str, Any] = {}
     location: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 
 from venclient.errors import ConfigurationError
 
-Rows = Select[tuple[Any, ...]]
+Rows = Select[*tuple[Any, ...]]
 
 # Why a row cannot be used: a column of `TextCopy`, which no database has.
 FAULT = "bulk_upload_fault"
