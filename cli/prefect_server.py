@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-import prefect
 from pydantic import SecretStr
 
 from cli.auth_string import auth_file, kept_auth_string, made_auth_string, new_auth_string
@@ -23,7 +22,6 @@ from venclient.errors import ConfigurationError
 from venclient.wires.proxies import is_this_machine, put_back, set_aside
 
 STARTUP_TIMEOUT_S = 120.0
-DRAIN_TIMEOUT_S = 5.0
 LOG_BYTES = 10_000_000
 
 
@@ -195,17 +193,14 @@ def _start_process(home: Path, port: int, *, whole: bool) -> PrefectServer:
     if whole:
         # By default, only events are deleted after a time, and each night adds runs, logs and artifacts.
         environment["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] = "events,flow_runs"
-        command = ["prefect", "server", "start", *address]
-    else:  # as Prefect's SubprocessASGIServer starts its temporary server
-        environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-        app = ["--factory", "prefect.server.api.server:create_app", "--app-dir", str(prefect.__module_path__.parent)]
-        command = ["uvicorn", *app, *address, "--log-level", "error"]
+    else:
+        address += ["--no-ui", "--no-scheduler", "--no-late-runs"]
     log = _log(home)
     with open(log, "a", opener=_open_private) as output:
         output.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: a Prefect server starts at {url}\n")
         output.flush()
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [sys.executable, "-m", "prefect", "server", "start", *address],
             env=put_back(os.environ) | environment,
             stdout=output,
             stderr=output,
@@ -256,11 +251,6 @@ def _log(home: Path) -> Path:
 
 def end_without_prefect(exit_code: int) -> NoReturn:
     """Exit at once, because Prefect is gone: a normal exit would try for minutes to send queued events and logs."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    for worker in (EventsWorker, APILogWorker):
-        worker.drain_all(timeout=DRAIN_TIMEOUT_S)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

@@ -15,7 +15,7 @@ from prefect.states import Cancelled, Completed, Failed
 from tasks.plan import not_begun
 from tasks.report_errors import log_report_errors
 from tasks.reports import publish_summary, publish_unfinished
-from tasks.run import WITH_FAILURES
+from tasks.states import WITH_FAILURES
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
 from venclient.ledger import Outcome, RunEnd
 from venclient.loads import counted

@@ -1,6 +1,8 @@
 """A deployment step of prefect.yaml that creates the automations on the Prefect server."""
 
 from pathlib import Path
+from string import Template
+from typing import Any
 
 import yaml
 from prefect.client.orchestration import get_client
@@ -8,15 +10,24 @@ from prefect.client.schemas.objects import BlockDocument
 from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import AutomationCore
 
+from tasks import states
+
 NOTIFIER = "bulk-upload"
 
 
+def automations_of(path: str | Path) -> list[dict[str, Any]]:
+    """Return the automations in this YAML file, with the names and messages of states that `tasks.states` has."""
+    text = Template(Path(path).read_text()).substitute(vars(states))
+    automations: list[dict[str, Any]] = yaml.safe_load(text)["automations"]
+    return automations
+
+
 def install_automations(path: str) -> None:
-    """Create or update the automations in this YAML file, matched by name.
+    """Create or update the automations of this file, matched by name.
 
     Automations that send notifications use the notification block named `bulk-upload`; without it they are skipped.
     """
-    automations = [AutomationCore(**each) for each in yaml.safe_load(Path(path).read_text())["automations"]]
+    automations = [AutomationCore(**each) for each in automations_of(path)]
     with get_client(sync_client=True) as client:
         blocks = client.read_block_documents(include_secrets=False)
         block_id = next((block.id for block in blocks if block.name == NOTIFIER and _notifies(block)), None)

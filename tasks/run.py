@@ -17,17 +17,12 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from config.connections import opened_connections
 from config.settings import Settings
 from tasks.events import load_failed, load_paused
+from tasks.states import LOST, STARTED_AGAIN
 from venclient.errors import ConfigurationError
 from venclient.run import Listener, Options, Run, fewer_collections
 from venclient.untrusted_text import show_controls_in_logs
 
-# The state that deployments/automations.yaml sets for a run that no longer sends heartbeats.
-LOST = "Lost"
 LOST_AT_MOST = 3
-# The state, of type Failed, of a run that has sent all that could be sent. Automations know it by this name.
-WITH_FAILURES = "Completed with failures"
-# Messages of the states with which it restarts a run.
-STARTED_AGAIN = ("Its worker or machine was gone", "Its worker did not begin it", "Its process died")
 
 _current: ContextVar[Run] = ContextVar("run")
 

@@ -23,7 +23,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed, Pending, Running, Submitting
 
 from flows.bulk_upload import bulk_upload
-from tasks.automations import install_automations
+from tasks.automations import automations_of, install_automations
 from tests.small_server import answering
 from tests.waiting import until
 
@@ -60,11 +60,11 @@ def told(prefect: SyncPrefectClient, tmp_path_factory: pytest.TempPathFactory) -
     def hear(body: bytes) -> None:
         heard.append(json.loads(body)["text"])
 
-    given = yaml.safe_load(AUTOMATIONS.read_text())
-    for automation in given["automations"]:
+    given = automations_of(AUTOMATIONS)
+    for automation in given:
         automation["trigger"]["within"] = min(automation["trigger"]["within"], SOON_S)
     impatient = tmp_path_factory.mktemp("automations") / "automations.yaml"
-    impatient.write_text(yaml.safe_dump(given))
+    impatient.write_text(yaml.safe_dump({"automations": given}))
     with answering(lambda _method, _path: (200, {}), hear) as address:
         install_automations(str(impatient))
         assert len(prefect.read_automations()) == 5, "without a block nobody is told"
@@ -75,7 +75,7 @@ def told(prefect: SyncPrefectClient, tmp_path_factory: pytest.TempPathFactory) -
         for _ in range(2):
             install_automations(str(impatient))
         names = [automation.name for automation in prefect.read_automations()]
-        assert sorted(names) == sorted(automation["name"] for automation in given["automations"])
+        assert sorted(names) == sorted(automation["name"] for automation in given)
         yield heard
 
 

@@ -20,7 +20,8 @@ from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 
-from tasks.run import WITH_FAILURES
+from tasks.automations import automations_of
+from tasks.states import WITH_FAILURES
 from tests.prefect_events import event
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
@@ -71,8 +72,8 @@ def test_a_server_that_is_started_by_hand_keeps_who_has_which_place_too() -> Non
 
 
 def test_automations_know_a_run_that_is_completed_with_failures() -> None:
-    automations = (ROOT / "deployments" / "automations.yaml").read_text()
-    failed, with_failures = (automations.count(f"prefect.flow-run.{name}") for name in ("Failed", WITH_FAILURES))
+    automations = str(automations_of(ROOT / "deployments" / "automations.yaml"))
+    failed, with_failures = (automations.count(f"'prefect.flow-run.{name}'") for name in ("Failed", WITH_FAILURES))
     assert failed == with_failures > 0
 
 

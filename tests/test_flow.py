@@ -15,7 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ParameterTypeError
 
 from flows.bulk_upload import bulk_upload
-from tasks.run import WITH_FAILURES
+from tasks.states import WITH_FAILURES
 from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
 from tests.sites import Site, hourly

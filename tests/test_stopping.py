@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -27,8 +26,10 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Failed
 
 from config.settings import Settings
 from flows.bulk_upload import bulk_upload
+from tasks.automations import automations_of
 from tasks.reports import publish_unfinished
-from tasks.run import STARTED_AGAIN, begun_at, opened_run
+from tasks.run import begun_at, opened_run
+from tasks.states import LOST, PROCESS_DIED, STARTED_AGAIN, WORKER_GONE
 from tests.commands import ROOT, command, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
@@ -248,9 +249,9 @@ def begun(prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Callab
 def test_a_run_that_was_lost_keeps_its_deadline_and_one_that_is_retried_gets_the_next(
     begun: Callable[..., datetime],
 ) -> None:
-    lost: State[object] = Paused(name="Lost")
-    again: State[object] = AwaitingRetry(message=STARTED_AGAIN[0])
-    also_again: State[object] = AwaitingRetry(message=STARTED_AGAIN[2])
+    lost: State[object] = Paused(name=LOST)
+    again: State[object] = AwaitingRetry(message=WORKER_GONE)
+    also_again: State[object] = AwaitingRetry(message=PROCESS_DIED)
     assert begun(Running()) == SCHEDULED_FOR
     assert begun(Running(), lost, again, Running(), Crashed(), also_again, Running()) == SCHEDULED_FOR
     evicted: State[object] = AwaitingRetry()  # as Prefect has it of a pod that runs
@@ -264,13 +265,13 @@ def test_a_run_that_was_lost_keeps_its_deadline_and_one_that_is_retried_gets_the
 
 
 def test_what_starts_a_run_again_by_itself_says_so_as_the_run_expects() -> None:
-    automations = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())["automations"]
+    automations = automations_of(ROOT / "deployments" / "automations.yaml")
     actions = [action for automation in automations for action in automation["actions"]]
     assert {each["message"] for each in actions if each.get("name") == "AwaitingRetry"} == set(STARTED_AGAIN)
 
 
 def test_a_run_that_was_lost_three_times_gives_up_until_somebody_retries_it(begun: Callable[..., datetime]) -> None:
-    once: list[State[object]] = [Running(), Paused(name="Lost"), AwaitingRetry(message=STARTED_AGAIN[0])]
+    once: list[State[object]] = [Running(), Paused(name=LOST), AwaitingRetry(message=WORKER_GONE)]
     with pytest.raises(ConfigurationError, match="This run was lost 3 times, with its worker or its machine"):
         begun(*once, *once, *once, Running())
     begun(*once, *once, *once, Running(), Failed(), AwaitingRetry(), Running())
