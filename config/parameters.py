@@ -6,7 +6,7 @@ The token goes only to VTNs, and reports and ledgers only into folders, that the
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from config.advice import give_advice
 from config.settings import Settings
@@ -15,12 +15,14 @@ from venclient.addresses import normal_form
 from venclient.databases import has_password, shown, sqlite_path
 from venclient.errors import ConfigurationError
 
+# A text as a flow parameter; a field of Prefect's form that was emptied again is as one that was left out.
+TextParameter = Annotated[str | None, BeforeValidator(lambda text: text or None)]
 # A path or SQLAlchemy URL as a flow parameter. With a password, Prefect rejects it by this pattern before storing it.
 DatabaseParameter = Annotated[
-    str | None, Field(json_schema_extra={"pattern": r"^(?:[^@?]*|[^@?]*://[^@:/?]+@[^@?]*)$"})
+    TextParameter, Field(json_schema_extra={"pattern": r"^(?:[^@?]*|[^@?]*://[^@:/?]+@[^@?]*)$"})
 ]
 # A VTN's base address as a flow parameter, without user and password.
-AddressParameter = Annotated[str | None, Field(json_schema_extra={"pattern": "^[^@?#]*$"})]
+AddressParameter = Annotated[TextParameter, Field(json_schema_extra={"pattern": "^[^@?#]*$"})]
 
 
 class RunSettings(BaseModel):
@@ -31,7 +33,7 @@ class RunSettings(BaseModel):
     chunk_size: Annotated[int, Field(ge=1, le=50_000)] | None = None
     batch_size: Annotated[int, Field(ge=1, le=10_000)] | None = None
     resources_db: DatabaseParameter = None
-    meter_file: str | None = None
+    meter_file: TextParameter = None
     ledger_url: DatabaseParameter = None
     vtn_url: AddressParameter = None
     wire: WireName | None = None

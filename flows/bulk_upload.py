@@ -8,8 +8,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
+from config.parameters import AddressParameter, DatabaseParameter, RunSettings, TextParameter, settings_for_run
 from config.wire_names import WireName
+from flows.form import DEADLINE, WIRE, titled, with_form
 from flows.names import upload_name
 from flows.outcome import Summary, ended, not_run
 from tasks.dispatch import end_earlier_slices, upload_slices
@@ -27,23 +28,24 @@ log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under an
 SLICES_MAX = 64
 
 
+@with_form
 @flow(name="bulk-upload", flow_run_name=upload_name, task_runner=thread_pool(SLICES_MAX))
 def bulk_upload(
-    vens: list[str] | None = None,
-    exclude_vens: list[str] | None = None,
-    loads: list[str] | None = None,
-    limit_loads: Annotated[int, Field(ge=1)] | None = None,
-    only_failed: bool = False,
-    deadline: str | None = None,
-    dispatch: Literal["here", "workers"] = "here",
-    slices: Annotated[int, Field(ge=1, le=SLICES_MAX)] = 8,
-    chunk_size: Annotated[int, Field(ge=1, le=50_000)] = 50_000,
-    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 5_000,
-    resources_db: DatabaseParameter = None,
-    meter_file: str | None = None,
-    ledger_url: DatabaseParameter = None,
-    vtn_url: AddressParameter = None,
-    wire: WireName | None = None,
+    vens: Annotated[list[str] | None, titled("VENs")] = None,
+    exclude_vens: Annotated[list[str] | None, titled("VENs to leave out")] = None,
+    loads: Annotated[list[str] | None, titled("Loads")] = None,
+    limit_loads: Annotated[Annotated[int, Field(ge=1)] | None, titled("First loads only")] = None,
+    only_failed: Annotated[bool, titled("Failed loads only")] = False,
+    deadline: Annotated[TextParameter, titled("Deadline", pattern=DEADLINE)] = None,
+    dispatch: Annotated[Literal["here", "workers"], titled("Who uploads")] = "here",
+    slices: Annotated[int, Field(ge=1, le=SLICES_MAX), titled("Slices")] = 8,
+    chunk_size: Annotated[int, Field(ge=1, le=50_000), titled("Points a request")] = 50_000,
+    batch_size: Annotated[int, Field(ge=1, le=10_000), titled("Points that the VTN writes at a time")] = 5_000,
+    resources_db: Annotated[DatabaseParameter, titled("Resources database")] = None,
+    meter_file: Annotated[TextParameter, titled("Meter file")] = None,
+    ledger_url: Annotated[DatabaseParameter, titled("Ledger")] = None,
+    vtn_url: Annotated[AddressParameter, titled("Address of the VTN")] = None,
+    wire: Annotated[WireName | None, WIRE] = None,
 ) -> State[Summary]:
     """Upload what the VTN does not have yet of the historical meter data.
 
@@ -52,22 +54,22 @@ def bulk_upload(
     stopped, or when another run uploads the same VENs; what is left waits for the next run.
 
     Args:
-        vens: the VENs to upload; all of them when empty.
-        exclude_vens: VENs to leave out.
-        loads: only these loads, by `load_id` or `vtn_resource_id`.
-        limit_loads: only the first so many loads, to try things out.
-        only_failed: only loads that their last run left failed.
-        deadline: when to stop, as `06:00 Europe/Copenhagen`: the first such time after the scheduled start, or a retry.
+        vens: The VENs to upload; all of them when empty.
+        exclude_vens: The VENs that this run leaves out.
+        loads: Only these loads, by `load_id` or `vtn_resource_id`.
+        limit_loads: Only the first so many loads, to try things out.
+        only_failed: Only loads that their last run left failed.
+        deadline: When to stop, as `06:00 Europe/Copenhagen`: the first such time after the scheduled start, or a retry.
         dispatch: `here`: this run uploads everything. `workers`: the VENs are dealt to runs of `upload-slice`, which
             all workers share; they need one ledger that all of them reach (PostgreSQL), and the same files.
-        slices: how many such runs, at most.
-        chunk_size: points a request, at most 50,000.
-        batch_size: points that the VTN writes at a time, at most 10,000.
-        resources_db: resources database (the path of an SQLite file), in place of BULK_UPLOAD_RESOURCES_DB.
-        meter_file: meter file (HDF5), in place of BULK_UPLOAD_METER_FILE.
-        ledger_url: another SQLite file in the folder of BULK_UPLOAD_LEDGER_URL.
-        vtn_url: base address of a VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
-        wire: what the VTN speaks, in place of VTN_WIRE.
+        slices: With `workers`, how many such runs at most.
+        chunk_size: At most 50,000.
+        batch_size: At most 10,000.
+        resources_db: Path of an SQLite file, in place of BULK_UPLOAD_RESOURCES_DB.
+        meter_file: Path of an HDF5 file, in place of BULK_UPLOAD_METER_FILE.
+        ledger_url: Another SQLite file in the folder of BULK_UPLOAD_LEDGER_URL.
+        vtn_url: A VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
+        wire: What the VTN speaks, in place of VTN_WIRE.
     """
     given = RunSettings(
         chunk_size=chunk_size,

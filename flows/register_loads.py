@@ -1,5 +1,7 @@
 """The flow `register-loads`: registers VENs and their loads with the VTN."""
 
+from typing import Annotated
+
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
@@ -7,6 +9,7 @@ from prefect.states import Completed, Failed
 
 from config.parameters import AddressParameter, DatabaseParameter, RunSettings, settings_for_run
 from config.wire_names import WireName
+from flows.form import WIRE, titled, with_form
 from flows.names import registration_name
 from tasks.register import opened_registration, register_ven
 from tasks.report_errors import log_report_errors
@@ -20,12 +23,13 @@ FAILURES_SHOWN = 3
 FAILURES_LISTED = 100
 
 
+@with_form
 @flow(name="register-loads", flow_run_name=registration_name, task_runner=thread_pool(CONCURRENT_VENS))
 def register_loads(
-    vens: list[str] | None = None,
-    resources_db: DatabaseParameter = None,
-    vtn_url: AddressParameter = None,
-    wire: WireName | None = None,
+    vens: Annotated[list[str] | None, titled("VENs")] = None,
+    resources_db: Annotated[DatabaseParameter, titled("Resources database")] = None,
+    vtn_url: Annotated[AddressParameter, titled("Address of the VTN")] = None,
+    wire: Annotated[WireName | None, WIRE] = None,
 ) -> State[Registration]:
     """Make VENs and their loads known to the VTN, and write its ids into the resources database.
 
@@ -33,10 +37,10 @@ def register_loads(
     when every load has an id, and Failed when the VTN refused one; the others are registered either way.
 
     Args:
-        vens: the VENs to register; all of them when empty.
-        resources_db: resources database (the path of an SQLite file), in place of BULK_UPLOAD_RESOURCES_DB.
-        vtn_url: base address of a VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
-        wire: what the VTN speaks, in place of VTN_WIRE.
+        vens: The VENs to register; all of them when empty.
+        resources_db: Path of an SQLite file, in place of BULK_UPLOAD_RESOURCES_DB.
+        vtn_url: A VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
+        wire: What the VTN speaks, in place of VTN_WIRE.
     """
     try:
         settings = settings_for_run(RunSettings(resources_db=resources_db, vtn_url=vtn_url, wire=wire))

@@ -10,9 +10,17 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from config.parameters import AddressParameter, DatabaseParameter, RunSettings, report_folder, settings_for_run
+from config.parameters import (
+    AddressParameter,
+    DatabaseParameter,
+    RunSettings,
+    TextParameter,
+    report_folder,
+    settings_for_run,
+)
 from config.settings import Settings
 from config.wire_names import WireName
+from flows.form import WIRE, titled, with_form
 from flows.names import verification_name
 from tasks.report_errors import log_report_errors
 from tasks.run import opened_run, thread_pool
@@ -27,32 +35,33 @@ from venclient.untrusted_text import markdown
 LOADS_SHOWN = 20
 
 
+@with_form
 @flow(name="verify-upload", flow_run_name=verification_name, task_runner=thread_pool(BATCHES_AT_A_TIME))
 def verify_upload(
-    vens: list[str] | None = None,
-    sample: Annotated[float, Field(gt=0, le=100)] = 100.0,
-    repair: bool = False,
-    report_dir: str | None = None,
-    resources_db: DatabaseParameter = None,
-    meter_file: str | None = None,
-    ledger_url: DatabaseParameter = None,
-    vtn_url: AddressParameter = None,
-    wire: WireName | None = None,
+    vens: Annotated[list[str] | None, titled("VENs")] = None,
+    sample: Annotated[float, Field(gt=0, le=100), titled("Percent of the loads")] = 100.0,
+    repair: Annotated[bool, titled("Repair")] = False,
+    report_dir: Annotated[TextParameter, titled("Folder of the report")] = None,
+    resources_db: Annotated[DatabaseParameter, titled("Resources database")] = None,
+    meter_file: Annotated[TextParameter, titled("Meter file")] = None,
+    ledger_url: Annotated[DatabaseParameter, titled("Ledger")] = None,
+    vtn_url: Annotated[AddressParameter, titled("Address of the VTN")] = None,
+    wire: Annotated[WireName | None, WIRE] = None,
 ) -> State[VerificationSummary]:
     """Read back what the VTN has, and compare count, sum and digest of every load and month with the meter file.
 
     It ends Completed when all is equal, and Failed when something is not; a report says what.
 
     Args:
-        vens: the VENs to verify; all of them when empty.
-        sample: so many percent of each VEN's loads, and at least one; others each time.
-        repair: let the ledger forget what differs, so that the next upload sends it again.
-        report_dir: folder for the report, within BULK_UPLOAD_REPORT_DIR; that folder itself when it is not given.
-        resources_db: resources database (the path of an SQLite file), in place of BULK_UPLOAD_RESOURCES_DB.
-        meter_file: meter file (HDF5), in place of BULK_UPLOAD_METER_FILE.
-        ledger_url: another SQLite file in the folder of BULK_UPLOAD_LEDGER_URL.
-        vtn_url: base address of a VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
-        wire: what the VTN speaks, in place of VTN_WIRE.
+        vens: The VENs to verify; all of them when empty.
+        sample: So many percent of each VEN's loads, and at least one; others each time.
+        repair: Let the ledger forget what differs, so that the next upload sends it again.
+        report_dir: A folder within BULK_UPLOAD_REPORT_DIR; that folder itself when it is empty.
+        resources_db: Path of an SQLite file, in place of BULK_UPLOAD_RESOURCES_DB.
+        meter_file: Path of an HDF5 file, in place of BULK_UPLOAD_METER_FILE.
+        ledger_url: Another SQLite file in the folder of BULK_UPLOAD_LEDGER_URL.
+        vtn_url: A VTN that BULK_UPLOAD_ALLOWED_VTNS names, in place of VTN_SERVER_ADDRESS.
+        wire: What the VTN speaks, in place of VTN_WIRE.
     """
     try:
         given = RunSettings(

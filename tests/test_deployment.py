@@ -5,8 +5,9 @@ import re
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,12 +21,16 @@ from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 
+from flows.bulk_upload import bulk_upload
+from flows.register_loads import register_loads
+from flows.verify_upload import verify_upload
 from tasks.automations import automations_of
 from tasks.states import WITH_FAILURES
 from tests.prefect_events import event
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
+from venclient.run import next_deadline
 
 ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -45,14 +50,31 @@ def test_deployments_have_the_names_that_people_type(monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(ROOT)
     names = {f"{load_flow_from_entrypoint(each['entrypoint']).name}/{each['name']}" for each in DEPLOYMENTS}
     assert names == {
-        "bulk-upload/all-vens", "bulk-upload/nightly", "register-loads/all-vens", "upload-slice/any-worker",
-        "verify-upload/weekly",
+        "bulk-upload/upload-all", "bulk-upload/all-vens", "bulk-upload/nightly", "register-loads/register-all",
+        "register-loads/all-vens", "upload-slice/any-worker", "verify-upload/verify-all", "verify-upload/weekly",
     }  # fmt: skip
 
 
-def test_deployments_have_the_version_of_the_project() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {each["version"] for each in DEPLOYMENTS} == {project["version"]}
+def test_only_the_ledger_says_whether_a_run_may_begin() -> None:
+    assert not [each["name"] for each in DEPLOYMENTS if "concurrency_limit" in each]
+
+
+@pytest.mark.parametrize("flow", [bulk_upload, register_loads, verify_upload], ids=lambda flow: str(flow.name))
+def test_the_form_has_titles_and_descriptions_no_choice_of_none_and_addresses_last(flow: Flow[..., object]) -> None:
+    fields = flow.parameters.properties
+    assert not [name for name, field in fields.items() if field["title"] == name or not field.get("description")]
+    assert not [name for name, field in fields.items() if "anyOf" in field or "type" not in field]
+    order = [name in ("resources_db", "meter_file", "ledger_url", "vtn_url", "wire") for name in fields]
+    assert order == sorted(order)
+
+
+def test_the_form_takes_the_deadlines_that_a_run_takes() -> None:
+    pattern = bulk_upload.parameters.properties["deadline"]["pattern"]
+    for text in ("", "06:00 Europe/Copenhagen", "6:5", " 23:30:15 ", "01:00 Etc/GMT+1", "01:00 America/Port-au-Prince"):
+        assert re.search(pattern, text), text
+        assert not text or next_deadline(text, datetime.now(UTC))
+    for text in ("6", "25:00", "06:61", "six", "06:00 ../../etc/passwd", "2026-01-10 06:00"):
+        assert not re.search(pattern, text), text
 
 
 def test_an_upload_has_the_sizes_of_the_guide_as_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +153,7 @@ def test_a_run_of_the_deployment_uploads_every_ven_and_its_progress_is_an_event(
     watched = _prefect(environment, "deployment", "run", "bulk-upload/all-vens", "--watch")
     assert "Completed" in watched
     site.assert_stored(vtn)
+    assert prefect.read_deployment_by_name("bulk-upload/all-vens").version == _commit()
     about = {
         "event": {"name": ["bulk-upload.run.progress"]},
         "resource": {"id": [f"prefect.flow-run.{_last_run(prefect)}"]},
@@ -188,6 +211,13 @@ def test_a_password_in_a_parameter_is_refused_before_it_is_stored(
         parameter = f"ledger_url={address}"
         _prefect(environment, "deployment", "run", "bulk-upload/all-vens", "--param", parameter, returns=1)
     assert _last_run(prefect) == before
+
+
+def _commit() -> str:
+    if not (ROOT / ".git").exists():
+        return version("bulk-upload")
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _last_run(prefect: SyncPrefectClient) -> UUID:

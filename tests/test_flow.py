@@ -20,6 +20,8 @@ from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
 from tests.sites import Site, hourly
 from venclient.errors import ConfigurationError
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
 from venclient.run import Snapshot, watched_by
 
 
@@ -107,6 +109,13 @@ def test_only_the_vens_and_loads_asked_for_are_uploaded(vtn: ReferenceVtn, site:
     assert bulk_upload(vens=[ven], limit_loads=3, return_state=True).is_completed()
     wanted = [load.vtn_resource_id for load in site.loads if load.ven == ven][:3]
     assert sorted(request.resource_id or "" for request in vtn.log(after=seen)) == sorted(wanted)
+
+
+def test_a_run_of_other_vens_runs_beside_one_and_a_run_of_the_same_is_cancelled(vtn: ReferenceVtn, site: Site) -> None:
+    taken, free = sorted({load.ven for load in site.loads})
+    with Ledger(str(site.ledger), vtn.base_url) as ledger, ledger.leased([taken], Writer("first", "Another run")):
+        assert bulk_upload(vens=[free], return_state=True).is_completed()
+        assert bulk_upload(return_state=True).is_cancelled()
 
 
 def test_the_parameters_that_prefect_shows_are_those_that_hold(

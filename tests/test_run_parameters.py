@@ -177,6 +177,23 @@ def test_a_ledger_elsewhere_is_neither_made_nor_asked(tmp_path: Path, site: Site
     assert not outside.exists()
 
 
+@pytest.mark.usefixtures("site")
+def test_null_is_as_nothing_for_scripts_of_earlier_versions_and_a_wrong_deadline_is_refused_before_it_is_stored(
+    prefect: SyncPrefectClient,
+) -> None:
+    nothing = dict.fromkeys(
+        ("vens", "exclude_vens", "loads", "limit_loads", "deadline", "resources_db", "meter_file", "ledger_url",
+         "vtn_url", "wire"),
+    )  # fmt: skip
+    deployment_id = _deployment(bulk_upload)
+    assert (
+        prefect.create_flow_run_from_deployment(deployment_id, parameters=nothing).parameters.items() >= nothing.items()
+    )
+    assert bulk_upload(**nothing, return_state=True).is_completed()
+    with pytest.raises(PrefectHTTPStatusError, match="409"):
+        prefect.create_flow_run_from_deployment(deployment_id, parameters={"deadline": "at six"})
+
+
 def test_a_ledger_in_the_folder_of_the_configured_one_is_taken(site: Site) -> None:
     other = site.ledger.with_name("other.db")
     assert bulk_upload(ledger_url=str(other), return_state=True).is_completed()
