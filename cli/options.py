@@ -1,12 +1,19 @@
 """Options shared by several commands, each with its environment variable."""
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from config import wire_names
+
+if TYPE_CHECKING:
+    from venclient.days import Days
+
+
+DAY = "%Y-%m-%d"
 
 
 def warns_of_secret(
@@ -47,6 +54,18 @@ Loads = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many loads.")]
+FromDay = Annotated[
+    datetime | None,
+    typer.Option(
+        "--from",
+        metavar="<day>",
+        formats=[DAY],
+        help="Only readings from this day on, as 2025-03-10, in UTC: see above.",
+    ),
+]
+ToDay = Annotated[
+    datetime | None, typer.Option("--to", metavar="<day>", formats=[DAY], help="Only readings up to this day's end.")
+]
 OnlyFailed = Annotated[bool, typer.Option("--failed", help="Only loads that their last run left failed.")]
 Db = Annotated[
     str | None,
@@ -90,3 +109,10 @@ ChunkSize = Annotated[
     typer.Option("--chunk-size", help="Points a request. [env: BULK_UPLOAD_CHUNK_SIZE]", min=1, max=50_000),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of standard output.")]
+
+
+def days(first: datetime | None, last: datetime | None) -> "Days":
+    """Return the days of `--from` and `--to`; raises `ConfigurationError` if there are none."""
+    from venclient.days import Days
+
+    return Days(first and first.date(), last and last.date())

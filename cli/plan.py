@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from cli import options
 from cli.printable import echo, echo_json
+from venclient.loads import counted
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from venclient.days import Days
     from venclient.resources import Choice
     from venclient.sync.planning import LoadPlan, Plan
 
@@ -22,6 +24,8 @@ def plan(
     exclude_ven: options.ExcludedVens = None,
     load: options.Loads = None,
     limit: options.Limit = None,
+    from_: options.FromDay = None,
+    to: options.ToDay = None,
     failed: options.OnlyFailed = False,
     db: options.Db = None,
     h5: options.H5 = None,
@@ -35,12 +39,14 @@ def plan(
 
     Nothing is sent, and no VTN asked. A load is new, was never sent, failed last time, was left unfinished, has grown,
     had a month corrected, or is written in another form now. `--json` names the months that are sent again, and why.
-    The time is reckoned at the rate of earlier runs to this VTN, or at 4,000 points/s before the first.
+    The time is reckoned at the rate of earlier runs to this VTN, or at 4,000 points/s before the first. --from and --to
+    are as in `bulk-upload run`.
 
     Examples:
 
         bulk-upload plan
         bulk-upload plan --ven Aalborg --json
+        bulk-upload plan --from 2025-03-10 --to 2025-03-16
     """
     from config.settings import Settings
     from venclient.resources import Choice
@@ -49,10 +55,10 @@ def plan(
         resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, wire=wire, chunk_size=chunk_size
     )
     choice = Choice(ven or (), exclude_ven or (), load or (), limit)
-    print_plan(settings, choice, only_failed=failed, as_json=as_json)
+    print_plan(settings, choice, options.days(from_, to), only_failed=failed, as_json=as_json)
 
 
-def print_plan(settings: "Settings", choice: "Choice", *, only_failed: bool, as_json: bool) -> None:
+def print_plan(settings: "Settings", choice: "Choice", days: "Days", *, only_failed: bool, as_json: bool) -> None:
     """Compute the plan and print it."""
     from cli.progress_bar import counting_bar
     from config.connections import layout_of, open_ledger, open_meters
@@ -65,7 +71,9 @@ def print_plan(settings: "Settings", choice: "Choice", *, only_failed: bool, as_
         selection = select_loads(database, choice, ledger.failed() if only_failed else None)
         layout = layout_of(settings, ledger)
         sizes = RequestSizes(layout, settings.chunk_size)
-        planning = plan_loads(selection.loads(database), meters, ledger, layout, sizes, retries_refused=only_failed)
+        planning = plan_loads(
+            selection.loads(database), meters, ledger, layout, sizes, retries_refused=only_failed, days=days
+        )
         planned: list[LoadPlan] = []
         with counting_bar("Planning", "loads") as on_load:
             for each in planning:
@@ -127,6 +135,8 @@ def _print(total: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_meas
         f"{total.requests:,} requests, {decimal(total.bytes)}, about {timedelta(seconds=round(total.points / rate))} "
         f"(h:mm:ss) at {at}"
     )
+    if total.points_waiting:
+        echo(f"{counted(total.points_waiting, 'point')} of other days would wait for another run")
     failing = [each for each in planned if each.error]
     for each in failing[:FAILURES_SHOWN]:
         echo(f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}", err=True)

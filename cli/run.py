@@ -29,6 +29,8 @@ def run(
     exclude_ven: options.ExcludedVens = None,
     load: options.Loads = None,
     limit: options.Limit = None,
+    from_: options.FromDay = None,
+    to: options.ToDay = None,
     failed: options.OnlyFailed = False,
     db: options.Db = None,
     h5: options.H5 = None,
@@ -61,12 +63,18 @@ def run(
     Stopped or killed, run it again: it goes on where it was. Exit code 0 when every load is done, 1 when loads failed
     or are left (the others are done), 2 when it could not start, 130 when it was stopped by Ctrl-C or SIGTERM.
 
+    With --from and --to, only readings whose interval starts on these days, both included, from 00:00 to 24:00 UTC.
+    Those of other days, corrected ones too, wait for another run. A load without any on these days is left as it is,
+    and counts as done. A VTN of the published API stores a month of a load as a whole (of a dense series, a day or an
+    hour): such a period is sent whole if it has one of the days.
+
     Examples:
 
         bulk-upload run --limit 3
         bulk-upload run --ven Aalborg --ven Odense
         bulk-upload run --exclude-ven Aalborg
         bulk-upload run --load ed6bd02b-cb5c-5cac-9241-2069ceb95024
+        bulk-upload run --from 2025-03-10 --to 2025-03-16
         bulk-upload run --failed
         bulk-upload run --vtn-url http://127.0.0.1:8444/openadr3 --json
         bulk-upload run --stats 5min --log-file upload.log
@@ -78,12 +86,13 @@ def run(
     from cli.prefect_server import end_without_prefect
     from cli.progress_bar import Shown, shown_progress
     from config.settings import Settings, given_options
-    from tasks.run import opened_run
+    from tasks.run import limited_to, opened_run
     from venclient.resources import Choice, select_loads
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     choice = Choice(ven or (), exclude_ven or (), load or (), limit)
+    days = options.days(from_, to)
     shown = Shown(_seconds(stats), quiet, verbose, log_file)
     paths = {
         "resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "wire": wire,
@@ -93,11 +102,11 @@ def run(
         with given_options(**paths, chunk_size=chunk_size, batch_size=batch_size):
             settings = Settings.load()
             if dry_run:
-                print_plan(settings, choice, only_failed=failed, as_json=as_json)
+                print_plan(settings, choice, days, only_failed=failed, as_json=as_json)
                 return
             with opened_run(settings) as opened:  # Report what is missing before Prefect starts.
                 select_loads(opened.resources, choice)
-            with shown_progress(shown):
+            with shown_progress(shown), limited_to(days):
                 # Paths, addresses and the token are not passed as parameters, which Prefect shows.
                 state, is_prefect_available = _run_flow(
                     quiet=quiet,
@@ -112,6 +121,8 @@ def run(
     except KeyboardInterrupt:
         echo(STOPPED, err=True)
         sys.exit(INTERRUPTED)
+    if from_ or to:
+        echo(f"Only readings of {days} (UTC): those of other days wait for another run", err=True)
     exit_code = _print_outcome(state, timedelta(seconds=time.monotonic() - began), as_json=as_json)
     if not is_prefect_available:
         echo("Prefect is gone: it does not know how this run ended. The ledger does.", err=True)

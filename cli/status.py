@@ -131,7 +131,8 @@ def _history_lines(history: "LoadHistory") -> Iterator[str]:
     if status.error:
         yield f"  {status.error}"
     for month in history.months:
-        yield f"  {month.last_start:%Y-%m}  {month.points:>7,} points, to {_minute(month.last_start)}"
+        begin = f"from {month.day} " if month.day else ""
+        yield f"  {month.last_start:%Y-%m}  {month.points:>7,} points, {begin}to {_minute(month.last_start)}"
     for point in status.refused:
         yield f"  refused: {_minute(point.interval_start)}, {point.value} W: {point.answer}"
     for request in history.requests:

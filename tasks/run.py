@@ -18,6 +18,7 @@ from config.connections import opened_connections
 from config.settings import Settings
 from tasks.events import load_failed, load_paused
 from tasks.states import LOST, STARTED_AGAIN
+from venclient.days import ALL_DAYS, Days
 from venclient.errors import ConfigurationError
 from venclient.run import Listener, Options, Run, fewer_collections
 from venclient.untrusted_text import show_controls_in_logs
@@ -25,6 +26,7 @@ from venclient.untrusted_text import show_controls_in_logs
 LOST_AT_MOST = 3
 
 _current: ContextVar[Run] = ContextVar("run")
+_days: ContextVar[Days] = ContextVar("days", default=ALL_DAYS)
 
 
 def thread_pool(threads: int) -> TaskRunner[PrefectFuture[Any]]:
@@ -35,6 +37,16 @@ def thread_pool(threads: int) -> TaskRunner[PrefectFuture[Any]]:
 def current_run() -> Run:
     """Return the run that this task is part of."""
     return _current.get()
+
+
+@contextmanager
+def limited_to(days: Days) -> Iterator[None]:
+    """Limit the runs that are opened within to points on these days."""
+    token = _days.set(days)
+    try:
+        yield
+    finally:
+        _days.reset(token)
 
 
 @contextmanager
@@ -51,7 +63,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         connections = stack.enter_context(opened_connections(settings, Event(), is_known=is_unattended))
         if not is_unattended or (connections.ledger.measured.limits() is None and part_of is None):
             connections.wire.check()
-        options = Options(settings.concurrency, settings.chunk_size, retries_refused)
+        options = Options(settings.concurrency, settings.chunk_size, retries_refused, _days.get())
         run = stack.enter_context(Run(connections, options, Listener(load_failed, load_paused), part_of=part_of))
         before = _current.set(run)
         stack.callback(_current.reset, before)

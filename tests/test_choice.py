@@ -9,6 +9,8 @@ from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
+MIDNIGHT_S = 1_736_985_600  # 2025-01-16T00:00:00Z
+
 
 @pytest.fixture
 def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Site:
@@ -43,6 +45,31 @@ def test_a_run_leaves_out_the_vens_that_are_excluded(
     assert _planned(vtn, site, tmp_path) == {load.load_id for load in site.loads} - others
 
 
+def test_a_run_sends_only_the_days_that_are_given_and_another_the_rest(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    days = ["--from", "2025-01-16", "--to", "2025-01-16"]  # of 50 hours from the 15th, 08:00 UTC
+    planned = command("plan", *run_options(site, vtn)[:-2], *days, cwd=tmp_path).stdout
+    assert "6 of 6 loads have something to send: 144 points in 6 requests" in planned
+    assert "156 points of other days would wait for another run" in planned
+    finished = command("run", *run_options(site, vtn), *days, "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 0, finished.stderr
+    ran = last_json(finished)
+    assert (ran["successful"], ran["total_points_uploaded"], ran["points_already_there"]) == (6, 144, 0)
+    assert "Only readings of 2025-01-16 (UTC)" in finished.stderr
+    for load in site.loads:
+        starts_s = vtn.points(load.vtn_resource_id).start_s.tolist()
+        assert starts_s == [MIDNIGHT_S + 3600 * hour for hour in range(24)]
+    ledger = ["--ledger", site.ledger, "--vtn-url", vtn.base_url]
+    (run,) = last_json(command("runs", *ledger, "--json", cwd=tmp_path))["runs"]
+    assert run["title"].endswith(", only 2025-01-16")
+    story = command("status", *ledger, "--db", site.db, "--load", site.loads[0].load_id, cwd=tmp_path).stdout
+    assert "pending, 24 points with the VTN" in story
+    assert "2025-01       24 points, from 2025-01-16 to 2025-01-16 23:00Z" in story
+    assert {result.points_sent for result in site.upload(vtn).values()} == {26}
+    site.assert_stored(vtn)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -53,8 +80,9 @@ def test_a_run_leaves_out_the_vens_that_are_excluded(
             ["--exclude-ven", "{ven}", "--load", "{load}"],
             "none is registered with the VTN and in",
         ),
+        (["--from", "2025-01-17", "--to", "2025-01-16"], "the last is before the first"),
     ],
-    ids=["load", "ven", "all excluded", "load of an excluded ven"],
+    ids=["load", "ven", "all excluded", "load of an excluded ven", "no day"],
 )
 def test_a_choice_of_nothing_is_told(
     vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str, options: list[str], words: str

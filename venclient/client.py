@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
+from venclient.days import ALL_DAYS, Days
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.flow_control import ConcurrencyLimiter
 from venclient.ledger import Ledger, Writer, on_this_machine
@@ -112,11 +113,13 @@ class VENManager:
         limit_loads: int | None = None,
         *,
         retries_refused: bool = False,
+        days: Days = ALL_DAYS,
     ) -> dict[str, object]:
         """Upload what the VTN does not have yet of a VEN's registered loads, or of the first `limit_loads`.
 
         `chunk_size`: points per request, at most 50,000; `batch_size`: points that the VTN writes per batch, at most
-        10,000; `retries_refused`: send again the points that the VTN refused in an earlier call.
+        10,000; `retries_refused`: send again the points that the VTN refused in an earlier call; `days`: send only
+        points on these, such as `Days(date(2025, 3, 10), date(2025, 3, 12))`, both included, in UTC.
 
         Returns the guide's dictionary: `success`, `ven_id`, `total_loads`, `successful`, `failed` and
         `total_points_uploaded`. A load that fails is logged with the reason, and does not affect the others.
@@ -124,7 +127,7 @@ class VENManager:
         _require("chunk_size", chunk_size, at_most=50_000)
         _require("batch_size", batch_size, at_most=10_000)
         _require("limit_loads", limit_loads)
-        options = Options(self._concurrency, chunk_size, retries_refused)
+        options = Options(self._concurrency, chunk_size, retries_refused, days)
         started = time.monotonic()
         results = await self._run(
             lambda call: self._upload(call, ven_id, db_path, Path(h5_file_path), options, limit_loads), batch_size

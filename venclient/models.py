@@ -119,7 +119,11 @@ def joined(parts: Sequence[Points]) -> Points:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How much of a month the VTN has acknowledged: its first `points` points, with their digest."""
+    """How much of a month the VTN has acknowledged: its first `points` points, with their digest.
+
+    `month`: 202503 for March 2025; 20250310 for the same from the 10th (UTC) on, where a run was limited to later days
+    than the month begins with. Marks do not overlap: one that reaches another takes its place.
+    """
 
     month: int
     points: int

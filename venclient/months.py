@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from venclient.models import MeterSeries, Month
 
+# The highest number of a month; above it, numbers are of days.
+LAST_MONTH = 999_912
+
 
 def months_of(series: MeterSeries, begins: Iterable[tuple[int, int]]) -> tuple[Month, ...]:
     """Return the calendar months (UTC) of a series, with digests; `begins`: as `month_begins` yields them."""
@@ -42,6 +45,37 @@ def month_start_s(number: int) -> int:
     """Return the unix time at which a month (such as 202503) starts, in UTC."""
     year, month = divmod(number, 100)
     return int(datetime(year, month, 1, tzinfo=UTC).timestamp())
+
+
+def month_of(number: int) -> int:
+    """Return the month of a mark's number: 202503 for itself, and for 20250310."""
+    return number // 100 if number > LAST_MONTH else number
+
+
+def day_number(start_s: int) -> int:
+    """Return the number of a mark that begins on the day (UTC) of this unix time: 20250310."""
+    return int(f"{datetime.fromtimestamp(start_s, UTC):%Y%m%d}")
+
+
+def mark_start_s(number: int) -> int:
+    """Return the unix time from which a mark with this number counts: the start of the month, or of the day."""
+    if number <= LAST_MONTH:
+        return month_start_s(number)
+    return int(datetime(number // 10_000, number // 100 % 100, number % 100, tzinfo=UTC).timestamp())
+
+
+def index_at(series: MeterSeries, start_s: float) -> int:
+    """Return the index of the first point that starts at this unix time or later; the series' length without one."""
+    month = next((month for month in series.months if month.last_start_s >= start_s), None)
+    if month is None:
+        return len(series)
+    index = month.begin
+    for points in series.slices(month.begin, month.stop):
+        found = int(np.searchsorted(points.start_s, start_s))
+        index += found
+        if found < len(points):
+            break
+    return index
 
 
 def digest(series: MeterSeries, begin: int, stop: int) -> bytes:

@@ -1,14 +1,16 @@
 """The ledger: what the VTN has acknowledged, and all that a run needs to resume an earlier one.
 
 For each VTN, resource and calendar month (UTC) there is one mark: how many points from the month's start the VTN has,
-the start of the last one, and a digest of exactly those points. A mark is written after the VTN's 201, never before:
-after a crash between the two, points are sent again and overwrite themselves. It replaces the mark that the writer has
-read and no other (compare and set): if a repair or another run has changed that since, the month is sent again.
+the start of the last one, and a digest of exactly those points. Where a run was limited to later days, there is another
+from the first of these days on, until the points between are acknowledged as well. A mark is written after the VTN's
+201, never before: after a crash between the two, points are sent again and overwrite themselves. It replaces the mark
+that the writer has read and no other (compare and set): if a repair or another run has changed that since, the month is
+sent again.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from threading import Event
@@ -23,8 +25,9 @@ from venclient.ledger.history import RunHistory
 from venclient.ledger.kept_reports import KeptReports
 from venclient.ledger.lease import Lease, SignOfLife, Writer, sign_of_life
 from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes
+from venclient.ledger.marks import write_marks
 from venclient.ledger.measurements import Measurements, now_us
-from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, INSERT_MARK, UPDATE_MARK, execute
+from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, execute
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
 from venclient.loads import Load
 from venclient.models import Chunk, LoadState, Mark, Receipt, RefusedPoint
@@ -156,7 +159,7 @@ class Ledger:
         else recorded, if a month no longer has the mark in `before`: that month is sent again.
         """
         with self._leased_transaction(load) as connection:
-            are_marked = self._write_marks(connection, load, chunk, before.marks)
+            are_marked = write_marks(connection, self._key(load), chunk.marks, before.marks)
             if receipt.report is not None and chunk.period is not None:
                 self.reports.put(connection, load, chunk.period, receipt.report)
             if accepted:
@@ -177,7 +180,7 @@ class Ledger:
         at = chunk.first_pending
         point = RefusedPoint(int(chunk.start_s[at]), float(chunk.power_w[at]), answer)
         with self._leased_transaction(load) as connection:
-            are_marked = self._write_marks(connection, load, chunk, before.marks)
+            are_marked = write_marks(connection, self._key(load), chunk.marks, before.marks)
             self._database.put(connection, REFUSED, {**self._key(load), **asdict(point)})
             self._write_unfinished(connection, load, before)
             self._write_request(connection, load, Receipt(0, tuple(answers), 0.0), answer, chunk.reason)
@@ -216,8 +219,8 @@ class Ledger:
     def forget(self, load: Load, months: Collection[int]) -> None:
         """Delete the marks of these months, so that the next run sends them again."""
         with self._leased_transaction(load) as connection:
-            of_months = (*self._matching(MARKS, [load.vtn_resource_id]), MARKS.c.month.in_(months))
-            connection.execute(delete(MARKS).where(*of_months))
+            in_months = MARKS.c.month.in_(months) | (MARKS.c.month // 100).in_(months)  # 20250310 is in 202503
+            connection.execute(delete(MARKS).where(*self._matching(MARKS, [load.vtn_resource_id]), in_months))
             was_done = (*self._matching(UPLOADS, [load.vtn_resource_id]), UPLOADS.c.state == "done")
             connection.execute(update(UPLOADS).where(*was_done).values(state="pending", settled_at_s=int(time.time())))
 
@@ -240,20 +243,6 @@ class Ledger:
             yield connection
             # Checked last: on SQLite a transaction begins with its first write, and only then is the lease locked.
             lease.require(connection, load.ven)
-
-    def _write_marks(self, connection: Connection, load: Load, chunk: Chunk, read: Mapping[int, Mark]) -> bool:
-        """Write each mark in place of the one in `read`; returns whether all of those were unchanged."""
-        key = self._key(load)
-        # `asdict` copies deeply, which takes many times as long.
-        rows = {mark.month: {**key, **{name: getattr(mark, name) for name in Mark.__slots__}} for mark in chunk.marks}
-        inserts = [row for month, row in rows.items() if month not in read]
-        updates = [row | {"read_digest": read[month].digest} for month, row in rows.items() if month in read]
-        written = [
-            execute(connection, statement, values).rowcount
-            for statement, values in ((INSERT_MARK, inserts), (UPDATE_MARK, updates))
-            if values
-        ]
-        return sum(written) == len(chunk.marks)
 
     def _delete_refused(self, connection: Connection, load: Load, starts: Collection[int]) -> None:
         execute(connection, DELETE_REFUSED, [{**self._key(load), "start_s": start_s} for start_s in starts])

@@ -17,7 +17,7 @@ from venclient.errors import ConfigurationError
 from venclient.ledger.tables import rows_of
 
 VERSION_TABLE = Table("ledger_version", MetaData(), Column("version_num", String(32), nullable=False))
-VERSIONS = ("0001", "0002", "0003", "0004", "0005")
+VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 UNVERSIONED = ""
 # Tables and columns of ledgers without a version: the first had `ORIGINAL_TABLES` only, the others were added later.
 COLUMNS = {

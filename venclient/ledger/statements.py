@@ -56,6 +56,8 @@ UPDATE_MARK = text(
     " AND digest IN (:read_digest, :digest)"
 )
 _OF_LOAD = "vtn_id = :vtn_id AND vtn_resource_id = :vtn_resource_id"
+DELETE_MARK = text(f"DELETE FROM marks WHERE {_OF_LOAD} AND month = :month AND digest = :read_digest")
+SELECT_DIGESTS = text(f"SELECT digest FROM marks WHERE {_OF_LOAD}")
 DELETE_REFUSED = text(f"DELETE FROM refused WHERE {_OF_LOAD} AND start_s = :start_s")
 DELETE_OLD_REQUESTS = text(
     f"DELETE FROM requests WHERE {_OF_LOAD} AND ended_at_us <= (SELECT ended_at_us FROM requests WHERE {_OF_LOAD}"

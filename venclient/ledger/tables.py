@@ -69,7 +69,7 @@ VTNS = Table(
 # How much of a month the VTN has acknowledged: its first `points` points, with their digest.
 MARKS = _table_of_loads(
     "marks",
-    Column("month", Integer, primary_key=True),  # 202503 is March 2025
+    Column("month", Integer, primary_key=True),  # 202503 is March 2025, 20250310 the same from the 10th on
     Column("points", Integer, nullable=False),
     Column("last_start_s", BigInteger, nullable=False),
     Column("digest", LargeBinary(16), nullable=False),

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Row, Select, func, select
@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Row, Select, func, select
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
 from venclient.loads import Load
 from venclient.models import LoadState
+from venclient.months import mark_start_s, month_of
 from venclient.reports.read_ledger import ReadLedger, read_ledger, time_of
 from venclient.resources.database import ResourceDatabase, VenOutline
 
@@ -76,11 +77,15 @@ class UploadStatus:
 
 @dataclass(frozen=True, slots=True)
 class MonthStatus:
-    """How many points of a month the VTN has acknowledged, from its start. `month`: 202503 is March 2025."""
+    """How many points of a month the VTN has acknowledged, from its start, or from a `day` on if a run was limited.
+
+    `month`: 202503 is March 2025.
+    """
 
     month: int
     points: int
     last_start: datetime
+    day: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +151,20 @@ def load_history(
         if ledger is None:
             return LoadHistory(load, UNKNOWN, [], [])
         of_load = {"vtn_id": ledger.vtn_id, "vtn_resource_id": load.vtn_resource_id}
-        months = ledger.rows(select(MARKS).filter_by(**of_load).order_by(MARKS.c.month))
+        marks = ledger.rows(select(MARKS).filter_by(**of_load))
         requests = ledger.rows(select(REQUESTS).filter_by(**of_load).order_by(REQUESTS.c.ended_at_us))
         return LoadHistory(
             load,
             _statuses(ledger).get(load.vtn_resource_id, UNKNOWN),
-            [MonthStatus(row.month, row.points, time_of(row.last_start_s)) for row in months],
+            [_month(row) for row in sorted(marks, key=lambda row: row.last_start_s)],
             [_request(row) for row in requests],
         )
+
+
+def _month(row: Row[*tuple[Any, ...]]) -> MonthStatus:
+    month = month_of(row.month)
+    day = None if month == row.month else time_of(mark_start_s(row.month)).date()
+    return MonthStatus(month, row.points, time_of(row.last_start_s), day)
 
 
 def _request(row: Row[*tuple[Any, ...]]) -> Request:

@@ -10,6 +10,7 @@ from functools import partial
 from threading import Event, Timer
 from typing import Self, TypeVar
 
+from venclient.days import ALL_DAYS, Days
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.ledger import Entry, Ledger, Writer
 from venclient.loads import Load
@@ -43,7 +44,7 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of a run. `threads`: loads uploaded at once; `chunk_size`, `retries_refused`: see `Uploader`.
+    """Options of a run. `threads`: loads uploaded at once; `chunk_size`, `retries_refused`, `days`: see `Uploader`.
 
     `grace_s`: how long a run that was stopped waits for requests in flight.
     """
@@ -51,6 +52,7 @@ class Options:
     threads: int = 16
     chunk_size: int = 50_000
     retries_refused: bool = False
+    days: Days = ALL_DAYS
     grace_s: float = GRACE_S
 
 
@@ -90,6 +92,7 @@ class Run:
             options.chunk_size,
             to.resources.ambiguous_ids(),
             options.retries_refused,
+            options.days,
             self.progress.count_receipt,
         )
         self._listener = listener

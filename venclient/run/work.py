@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -46,7 +46,7 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
     is_new = run.part_of is None and run.ledger.is_new()
     new_loads: list[Load] = []
     run.progress.expect_loads(len(selection))
-    for ven, of_ven in groupby(_plans(run, selection), key=lambda plan: plan.load.ven):
+    for ven, of_ven in groupby(_plans_to_begin(run, selection), key=lambda plan: plan.load.ven):
         plans = list(of_ven)
         run.progress.expect(plans)
         acknowledged += [plan.load for plan in plans if plan.points_already_there][:1]
@@ -77,9 +77,7 @@ def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadRes
         return results
     try:
         finished = run.resources.loads_of_ids(finished_ids)
-        return results + [
-            _done(plan) for plan in plan_loads([finished], run.uploader.source, run.ledger, run.wire.layout)
-        ]
+        return results + [_done(plan) for plan in _plans(run, [finished])]
     except (ConfigurationError, StoppedError) as error:
         log.warning("The table of %s lacks what was finished before: %s", ven, error)
         return results
@@ -112,19 +110,22 @@ def _warn_if_vtn_has_points(run: Run, new_loads: list[Load]) -> None:
         log.info("The ledger %s is new: this is the first run with it", ledger)
 
 
-def _plans(run: Run, selection: Selection) -> Iterator[LoadPlan]:
-    parts, uploader = selection.loads(run.resources), run.uploader
-    for plan in plan_loads(
-        parts, uploader.source, run.ledger, run.wire.layout, retries_refused=uploader.retries_refused
-    ):
+def _plans_to_begin(run: Run, selection: Selection) -> Iterator[LoadPlan]:
+    for plan in _plans(run, selection.loads(run.resources)):
         if run.stopping.is_set():
             raise StoppedError("Stopped before anything was sent: the next run sends it")
         yield plan
 
 
+def _plans(run: Run, parts: Iterable[Sequence[Load]]) -> Iterator[LoadPlan]:
+    uploader = run.uploader
+    again, days = uploader.retries_refused, uploader.days
+    return plan_loads(parts, uploader.source, run.ledger, run.wire.layout, retries_refused=again, days=days)
+
+
 def _count_finished(run: Run, ven: str, finished: list[LoadPlan], left: int) -> None:
     """Count loads without pending points as done; if the VEN has others, keep their ids for its table of results."""
-    run.ledger.settle_all([plan.load for plan in finished if plan.state != "done"])
+    run.ledger.settle_all([plan.load for plan in finished if plan.state != "done" and not plan.points_waiting])
     for plan in finished:
         run.progress.count_load(_done(plan))
     if left:

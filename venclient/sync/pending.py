@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from venclient.models import Chunk, Mark, MeterSeries, Month, Period, joined
-from venclient.months import digest, digests, month_text, start_at
+from venclient.months import day_number, digest, digests, index_at, mark_start_s, month_of, month_text, start_at
 from venclient.wires import ANY_POINTS, Layout
 
 # Digests of a month's chunks are computed together in one pass, as each pass over a long series reads the file.
@@ -19,25 +19,32 @@ _Range = tuple[int, int]  # of indices, [begin, stop)
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The part of a month that the VTN has not acknowledged: the points `[begin, month.stop)` of the series."""
+    """Points of a month that the VTN has not acknowledged, by index `[begin, stop)`.
+
+    `is_corrected`: whether it has acknowledged others in their place.
+    """
 
     month: Month
     begin: int
+    stop: int
+    is_corrected: bool = False
 
     @property
     def points(self) -> int:
         """Number of points."""
-        return self.month.stop - self.begin
+        return self.stop - self.begin
 
 
 def pending(series: MeterSeries, marks: Mapping[int, Mark]) -> list[Pending]:
-    """Compare a series with the points that the VTN has acknowledged, by month, and return what is pending.
+    """Compare a series with the points that the VTN has acknowledged, by month, and return what is pending, in order.
 
-    A month is left out if its points are the same. If points were appended, only those are pending. If acknowledged
-    points were changed, the whole month is.
+    Where points are the same as those of a mark, they are left out: if others were appended, only those are pending. If
+    acknowledged points were changed, all of their mark are.
     """
-    parts = (Pending(month, _first_unsent(series, month, marks.get(month.number))) for month in series.months)
-    return [part for part in parts if part.points]
+    of_months: dict[int, list[Mark]] = {}
+    for mark in marks.values():
+        of_months.setdefault(month_of(mark.month), []).append(mark)
+    return [part for month in series.months for part in _parts(series, month, of_months.get(month.number, ()))]
 
 
 def indices_of(series: MeterSeries, starts: Collection[int]) -> dict[int, int]:
@@ -54,7 +61,7 @@ def indices_of(series: MeterSeries, starts: Collection[int]) -> dict[int, int]:
 def indices_outside(series: MeterSeries, parts: Sequence[Pending], starts: Collection[int]) -> list[int]:
     """Return the indices of the points with one of these starts that are in none of the pending parts."""
     indices = indices_of(series, starts).values()
-    return [index for index in indices if not any(part.begin <= index < part.month.stop for part in parts)]
+    return [index for index in indices if not any(part.begin <= index < part.stop for part in parts)]
 
 
 class PendingRanges:
@@ -62,7 +69,7 @@ class PendingRanges:
 
     `layout`: how the wire lays them out in requests; `refused`: indices of points that the VTN has refused, which are
     left out where others are sent again. `again`: those of them that are to be sent nevertheless. `reasons`: why months
-    are sent again, by number.
+    are sent again, by number; `waiting`: parts that are pending as well, and not sent.
     """
 
     def __init__(
@@ -73,16 +80,18 @@ class PendingRanges:
         refused: Collection[int] = (),
         again: Sequence[int] = (),
         reasons: Mapping[int, str] = MappingProxyType({}),
+        waiting: Sequence[Pending] = (),
     ) -> None:
         self._series = series
         self._parts = parts
+        self._waiting = waiting
         self._layout = layout
         self._refused = set(refused)
         self._reasons = reasons
-        ranges = [(part.begin, part.month.stop) for part in parts] + [(index, index + 1) for index in again]
+        ranges = [(part.begin, part.stop) for part in parts] + [(index, index + 1) for index in again]
         self._ranges = _merge_adjacent(sorted(ranges))
         self._points = sum(stop - begin for begin, stop in self._ranges)
-        self._digests: dict[int, bytes] = {}  # by index: from the begin of its month up to there
+        self._digests: dict[int, bytes] = {}  # by index: from where its mark begins up to there
 
     def __len__(self) -> int:
         return self._points
@@ -94,9 +103,9 @@ class PendingRanges:
         if period is not None:
             ranges = [(begin, min(stop, period.stop)) for begin, stop in ranges if begin < period.stop]
         begin, stop = ranges[0][0], ranges[-1][1]
-        reached = [part.month for part in self._parts if part.begin < stop and begin < part.month.stop]
-        marks = tuple(self._mark(month, min(stop, month.stop), points) for month in reached)
-        numbers = [month.number for month in reached if month.number in self._reasons]
+        reached = {part.month.number: part.month for part in self._parts if part.begin < stop and begin < part.stop}
+        marks = tuple(self._mark(month, min(stop, month.stop), points) for month in reached.values())
+        numbers = [number for number in reached if number in self._reasons]
         reason = "; ".join(f"{month_text(number)} again: {self._reasons[number]}" for number in numbers)
         return self._chunk(ranges, period, marks, reason or None)
 
@@ -129,7 +138,7 @@ class PendingRanges:
             *(part.start_s, part.power_w, part.quality, part.interval_s),
             codes=self._series.codes,
             marks=marks,
-            is_last=pending == len(self),
+            is_last=pending == len(self) and not self._waiting,
             pending=pending,
             first_pending=sum(min(stop, ranges[0][0]) - begin for begin, stop in sent if begin < ranges[0][0]),
             period=period.name if period else None,
@@ -152,19 +161,28 @@ class PendingRanges:
         return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
     def _mark(self, month: Month, stop: int, points: int) -> Mark:
-        last_start_s = month.last_start_s if stop == month.stop else start_at(self._series, stop - 1)
-        return Mark(month.number, stop - month.begin, last_start_s, self._digest(month, stop, points))
+        """Return the mark of a month that holds once all up to this stop is sent.
 
-    def _digest(self, month: Month, stop: int, points: int) -> bytes:
+        It begins after the last point that waits, and goes on over the points that the VTN has acknowledged before.
+        """
+        waits_until = [part.stop for part in self._waiting if part.month.number == month.number and part.begin < stop]
+        begin = max(waits_until, default=month.begin)
+        others = [part for part in (*self._parts, *self._waiting) if part.month.number == month.number]
+        stop = max(stop, min((part.begin for part in others if part.stop > stop), default=month.stop))
+        number = month.number if begin == month.begin else day_number(start_at(self._series, begin))
+        last_start_s = month.last_start_s if stop == month.stop else start_at(self._series, stop - 1)
+        return Mark(number, stop - begin, last_start_s, self._digest(month, begin, stop, points))
+
+    def _digest(self, month: Month, begin: int, stop: int, points: int) -> bytes:
         """Return the digest up to this stop.
 
         Computes those of the following chunks as well, on the assumption that they have as many points.
         """
-        if stop == month.stop:
+        if (begin, stop) == (month.begin, month.stop):
             return month.digest
         if stop not in self._digests:
-            stops = range(stop, month.stop, points)[:DIGESTS_PER_PASS]
-            self._digests = dict(zip(stops, digests(self._series, month.begin, stops), strict=True))
+            stops = range(stop, month.stop + 1, points)[:DIGESTS_PER_PASS]
+            self._digests = dict(zip(stops, digests(self._series, begin, stops), strict=True))
         return self._digests[stop]
 
 
@@ -177,13 +195,30 @@ def cut(series: MeterSeries, parts: Sequence[Pending], chunk_size: int, layout: 
         ranges.consume(chunk.pending)
 
 
-def _first_unsent(series: MeterSeries, month: Month, mark: Mark | None) -> int:
-    """Return the index of the first pending point of a month; the month's end if there is none."""
-    if mark is None or mark.points > month.stop - month.begin:
-        return month.begin
-    stop = month.begin + mark.points
-    digest_now = month.digest if stop == month.stop else digest(series, month.begin, stop)
-    return stop if digest_now == mark.digest else month.begin
+def _parts(series: MeterSeries, month: Month, marks: Iterable[Mark]) -> Iterator[Pending]:
+    """Yield the points of a month that are in none of its marks, or in one that does not hold any more."""
+    acknowledged: list[_Range] = []
+    changed: list[int] = []
+    for mark in marks:
+        begin = month.begin if mark.month == month.number else index_at(series, mark_start_s(mark.month))
+        stop = begin + mark.points
+        if _holds(series, month, begin, mark):
+            acknowledged.append((begin, stop))
+        else:
+            changed.append(begin)
+    begin = month.begin
+    for first, stop in (*sorted(acknowledged), (month.stop, month.stop)):
+        if begin < first:
+            yield Pending(month, begin, first, any(begin <= index < first for index in changed))
+        begin = max(begin, stop)
+
+
+def _holds(series: MeterSeries, month: Month, begin: int, mark: Mark) -> bool:
+    stop = begin + mark.points
+    if stop > month.stop:
+        return False
+    is_whole = (begin, stop) == (month.begin, month.stop)
+    return (month.digest if is_whole else digest(series, begin, stop)) == mark.digest
 
 
 def _merge_adjacent(ranges: Iterable[_Range]) -> deque[_Range]:

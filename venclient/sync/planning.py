@@ -4,12 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from venclient.days import ALL_DAYS, Days
 from venclient.errors import PermanentError
 from venclient.ledger import Entry, Ledger
 from venclient.loads import Load
 from venclient.models import LoadState, MeterSeries
 from venclient.months import month_text
 from venclient.sources import Source
+from venclient.sync.due import due_on
 from venclient.sync.pending import Pending, cut, indices_outside, pending
 from venclient.sync.resend import ResendReason, outdated_months, resend_reasons, without_marks
 from venclient.wires import ANY_POINTS, Layout
@@ -27,14 +29,16 @@ class LoadPlan:
     """What a run would send of one load. `reason`: why, None if nothing is sent; `error`: why the load would fail.
 
     `state`: its state after the last run. `dropped`: number of dropped rows, by reason. `refused`: number of points
-    that the VTN refused and that would not be sent again. `resend_reasons`: why months are
-    sent that are not simply the next ones, by month (`2025-01`).
+    that the VTN refused and that would not be sent again. `points_waiting`: number of points that are pending, or were
+    refused, on other days than the run is limited to; they are in none of the other numbers. `resend_reasons`: why
+    months are sent that are not simply the next ones, by month (`2025-01`).
     """
 
     load: Load
     reason: Reason | None = None
     state: LoadState = "pending"
     points: int = 0
+    points_waiting: int = 0
     points_already_there: int = 0
     refused: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -53,6 +57,7 @@ class Plan:
     loads_to_send: int = 0
     loads_failing: int = 0
     points: int = 0
+    points_waiting: int = 0
     requests: int = 0
     bytes: int = 0
     loads_by_reason: dict[str, int] = field(default_factory=dict)
@@ -63,6 +68,7 @@ class Plan:
         self.loads += 1
         self.loads_failing += load.error is not None
         self.points += load.points
+        self.points_waiting += load.points_waiting
         self.requests += load.requests
         self.bytes += load.bytes
         if load.points and load.reason:
@@ -79,17 +85,18 @@ def plan_loads(
     sizes: "RequestSizes | None" = None,
     *,
     retries_refused: bool = False,
+    days: Days = ALL_DAYS,
 ) -> Iterator[LoadPlan]:
     """Yield the plan of each load, in order; the ledger is queried once for each part.
 
-    `layout`: of the wire. Without `sizes`, requests and bytes are 0. `retries_refused`: see `Uploader`.
+    `layout`: of the wire. Without `sizes`, requests and bytes are 0. `retries_refused`, `days`: see `Uploader`.
     """
     for part in parts:
         entries = ledger.entries(part)
         for load in part:
             try:
                 entry = entries.get(load.vtn_resource_id)
-                plan = _load_plan(load, entry, source, layout, sizes, retries_refused)
+                plan = _load_plan(load, entry, source, layout, sizes, retries_refused=retries_refused, days=days)
             except PermanentError as error:
                 plan = LoadPlan(load, error=str(error))
             yield plan
@@ -101,7 +108,9 @@ def _load_plan(
     source: Source,
     layout: Layout,
     sizes: "RequestSizes | None",
+    *,
     retries_refused: bool,
+    days: Days,
 ) -> LoadPlan:
     if load.fault is not None:
         return LoadPlan(load, error=load.fault)
@@ -109,22 +118,24 @@ def _load_plan(
     outdated = outdated_months(load, series, entry, layout) if entry else ()
     marks = without_marks(entry, outdated).marks if entry else {}
     parts = pending(series, marks)
-    points = sum(part.points for part in parts)
-    refused = len(indices_outside(series, parts, {point.start_s for point in entry.refused})) if entry else 0
+    due = due_on(days, series, parts, layout, outdated)
+    refused_at = indices_outside(series, parts, {point.start_s for point in entry.refused}) if entry else ()
+    refused = len(due.selected(refused_at))
     again = refused if retries_refused else 0
-    months = resend_reasons(entry, outdated, parts) if entry else {}
-    requests, size = sizes.of(load, series, parts) if sizes and parts else (0, 0)
+    months = resend_reasons(entry, outdated, due.parts) if entry else {}
+    requests, size = sizes.of(load, series, due.parts) if sizes and due.parts else (0, 0)
     return LoadPlan(
         load=load,
-        reason=_reason(entry, months) if points + again else None,
+        reason=_reason(entry, months) if due.points + again else None,
         state=entry.state if entry else "pending",
-        points=points + again,
-        points_already_there=len(series) - points - refused,
+        points=due.points + again,
+        points_waiting=due.points_waiting + len(refused_at) - refused,
+        points_already_there=due.stop - due.begin - due.points - refused,
         refused=refused - again,
         dropped=series.dropped,
         requests=requests,
         bytes=size,
-        months=tuple(part.month.number for part in parts),
+        months=tuple(dict.fromkeys(part.month.number for part in due.parts)),
         resend_reasons={month_text(number): reason for number, reason in months.items()},
     )
 
@@ -153,9 +164,9 @@ class RequestSizes:
         self._chunk_size = chunk_size
         self._cache: dict[tuple[object, ...], tuple[int, int]] = {}
 
-    def of(self, load: Load, series: MeterSeries, parts: list[Pending]) -> tuple[int, int]:
+    def of(self, load: Load, series: MeterSeries, parts: Sequence[Pending]) -> tuple[int, int]:
         """Return the number of requests and bytes for the pending parts of a load's series."""
-        key = (load.h5_meter_id, load.load_component, load.capacity_w, *((p.month.number, p.begin) for p in parts))
+        key = (load.h5_meter_id, load.load_component, load.capacity_w, *((p.begin, p.stop) for p in parts))
         if key not in self._cache:
             chunks = cut(series, parts, self._chunk_size, self._layout)
             sizes = [self._layout.request_bytes(load, chunk) for chunk in chunks]

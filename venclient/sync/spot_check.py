@@ -46,12 +46,13 @@ def has_points(load: Load, source: Source, wire: Wire) -> bool:
 
 def _last_acknowledged(series: MeterSeries, entry: Entry) -> int | None:
     """Return the index of the last point that the VTN has according to the ledger; refused points are not."""
-    pending_from = {part.month.number: part.begin for part in pending(series, entry.marks)}
     refused = set(indices_of(series, {point.start_s for point in entry.refused}).values())
-    for month in reversed(series.months):
-        for index in range(pending_from.get(month.number, month.stop) - 1, month.begin - 1, -1):
+    stop = len(series)
+    for begin, after in [*((part.begin, part.stop) for part in reversed(pending(series, entry.marks))), (0, 0)]:
+        for index in range(stop - 1, after - 1, -1):
             if index not in refused:
                 return index
+        stop = begin
     return None
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from venclient.days import ALL_DAYS, Days
 from venclient.errors import (
     BadSeriesError,
     BusyError,
@@ -18,9 +19,10 @@ from venclient.errors import (
 from venclient.ledger import Entry, Ledger
 from venclient.loads import Load
 from venclient.models import Chunk, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
-from venclient.months import month_begins, month_text
+from venclient.months import month_begins, month_of, month_text
 from venclient.sources import Source
 from venclient.sync.bisection import RejectedPointBisection
+from venclient.sync.due import due_on
 from venclient.sync.pending import PendingRanges, indices_of, indices_outside, pending
 from venclient.sync.resend import outdated_months, resend_reasons, without_marks
 from venclient.wires import Wire
@@ -40,8 +42,9 @@ class Uploader:
     """Uploads loads, with the settings of a run.
 
     `chunk_size`: maximum number of points per request; `ambiguous_ids`: see `ResourceDatabase.ambiguous_ids`;
-    `retries_refused`: send again the points that the VTN refused in an earlier run; `on_receipt`: called for each
-    acknowledged request, in the thread that sent it.
+    `retries_refused`: send again the points that the VTN refused in an earlier run; `days`: send only points on these,
+    and leave all others, refused ones too, to another run. `on_receipt`: called for each acknowledged request, in the
+    thread that sent it.
     """
 
     source: Source
@@ -50,6 +53,7 @@ class Uploader:
     chunk_size: int
     ambiguous_ids: Collection[str] = frozenset()
     retries_refused: bool = False
+    days: Days = ALL_DAYS
     on_receipt: Callable[[Receipt], None] = lambda _receipt: None
 
     def upload(self, load: Load, entry: Entry, *, label: str = "[1/1]") -> LoadResult:
@@ -124,34 +128,38 @@ class _LoadUpload:
         self._dropped = series.dropped
         log.info("%s   Loaded %d data points from H5 file", self._label, len(series))
         self._refused = self._known_refused()
-        before, outdated = self._entry, self._forget_outdated()
-        parts = pending(series, self._entry.marks)
-        reasons = resend_reasons(before, outdated, parts)
+        layout, before = self._uploader.wire.layout, self._entry
+        outdated = outdated_months(self._load, series, before, layout)
+        parts = pending(series, without_marks(before, outdated).marks)
+        due = due_on(self._uploader.days, series, parts, layout, outdated)
+        self._forget(due.reached(outdated))
+        reasons = resend_reasons(before, outdated, due.parts)
         for month, reason in reasons.items():
             log.info("%s   %s is sent again: %s", self._label, month_text(month), reason)
         refused_at = indices_outside(series, parts, self._refused)
-        again = refused_at if self._uploader.retries_refused else ()
-        self._pending = PendingRanges(series, parts, self._uploader.wire.layout, refused_at, again, reasons)
+        selected = due.selected(refused_at)
+        again = selected if self._uploader.retries_refused else ()
+        self._pending = PendingRanges(series, due.parts, layout, refused_at, again, reasons, due.waiting)
         to_send = len(self._pending)
         self._points_to_send = self._points_sent + to_send
         # After a restart, the acknowledged points include those that this run has sent.
         if not self._points_sent:
-            self._points_already_there = len(series) - sum(part.points for part in parts) - len(refused_at)
+            self._points_already_there = due.stop - due.begin - due.points - len(selected)
         self._send_pending()
-        if self._refused:
-            raise PermanentError(_summary(self._refused)).advised("points refused")
-        if not to_send and self._entry.state != "done":
+        index_of = indices_of(series, self._refused)
+        refused = {start_s: self._refused[start_s] for start_s in index_of if due.selected([index_of[start_s]])}
+        if refused:
+            raise PermanentError(_summary(refused)).advised("points refused")
+        if not (to_send or due.waiting or self._refused) and self._entry.state != "done":
             self._uploader.ledger.settle(self._load, "done")
         there = f", {self._points_already_there} acknowledged earlier" if self._points_already_there else ""
         log.info("%s   ✓ Complete: %d points uploaded%s", self._label, self._points_sent, there)
 
-    def _forget_outdated(self) -> Collection[int]:
-        """Remove the marks of months that the wire would write in another form now, and return these months."""
-        outdated = outdated_months(self._load, self._series, self._entry, self._uploader.wire.layout)
-        if outdated:
-            self._uploader.ledger.forget(self._load, outdated)
-            self._entry = without_marks(self._entry, outdated)
-        return outdated
+    def _forget(self, months: Collection[int]) -> None:
+        """Remove the marks of months that the wire would write in another form now."""
+        if months:
+            self._uploader.ledger.forget(self._load, months)
+            self._entry = without_marks(self._entry, months)
 
     def _send_pending(self) -> None:
         """Send requests as large as the VTN accepts, and smaller ones around the points that it refuses."""
@@ -273,14 +281,14 @@ def invalidate_overwritten_months(load: Load, series: MeterSeries, chunk: Chunk,
     """
     marks = ledger.entries([load]).get(load.vtn_resource_id, Entry()).marks
     try:
-        differing = {part.month.number for part in pending(series, marks) if part.begin == part.month.begin}
+        differing = {part.month.number for part in pending(series, marks) if part.is_corrected}
     except BadSeriesError:  # a long series cannot be read any more
-        differing = set(marks)
+        differing = set(map(month_of, marks))
     months = {number for number, _ in month_begins(chunk.start_s)}
     overwritten = months if chunk.period else differing & months
     if chunk.period:
         ledger.reports.mark_unknown(load, chunk.period)
-    ledger.invalidate_marks(load, [mark for mark in marks.values() if mark.month in overwritten])
+    ledger.invalidate_marks(load, [mark for mark in marks.values() if month_of(mark.month) in overwritten])
 
 
 def _summary(refused: Mapping[int, RefusedPoint]) -> str:

@@ -2,12 +2,13 @@
 
 import math
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from venclient.advice import advice
 from venclient.errors import (
@@ -25,7 +26,7 @@ from venclient.loads import Load
 from venclient.models import NO_POINTS, MeterSeries, Month, Stored
 from venclient.sources import Source
 from venclient.sync.comparison import Difference, differences, extra_starts, stored_mask
-from venclient.sync.pending import indices_outside, pending
+from venclient.sync.pending import Pending, indices_outside, pending
 from venclient.wires import Wire
 
 MAX_DIFFERENCES = 5  # listed for each load
@@ -140,7 +141,7 @@ def _cause(error: PermanentError | TransientError) -> Cause:
 def _compare(load: Load, entry: Entry, series: MeterSeries, wire: Wire) -> LoadVerdict:
     parts = pending(series, entry.marks)
     refused_at = indices_outside(series, parts, {point.start_s for point in entry.refused})
-    claims = _LedgerClaims({part.month.number: part.begin for part in parts}, refused_at)
+    claims = _LedgerClaims(parts, refused_at)
     in_vtn = extra = 0
     months: list[MonthVerdict] = []
     differing: list[Difference] = []
@@ -204,13 +205,21 @@ def sampled(loads: Sequence[Load], percent: float, seed: int) -> list[Load]:
 
 @dataclass(frozen=True, slots=True)
 class _LedgerClaims:
-    """What the ledger says of a series: where each month's pending part begins, and which other points were refused.
+    """What the ledger says of a series: which parts are pending, and which other points were refused, by index.
 
-    Both by index; it claims that the VTN has all other points.
+    It claims that the VTN has all other points.
     """
 
-    pending_from: Mapping[int, int]
+    pending: Sequence[Pending]
     refused_at: Collection[int]
+
+    def are_claimed(self, month: Month) -> NDArray[np.bool_]:
+        """Return which points of a month are in no pending part: (N,)."""
+        are_claimed = np.ones(month.stop - month.begin, dtype=bool)
+        for part in self.pending:
+            if part.month.number == month.number:
+                are_claimed[part.begin - month.begin : part.stop - month.begin] = False
+        return are_claimed
 
 
 def _month_verdicts(series: MeterSeries, stored: Stored, claims: _LedgerClaims) -> Iterator[MonthVerdict]:
@@ -234,9 +243,8 @@ def _causes(
     """Return why a month differs between file and VTN, from a comparison point by point."""
     if in_file is None:
         return ("extra",)
-    indices = np.arange(in_file.begin, in_file.stop)
-    is_claimed = indices < claims.pending_from.get(in_file.number, in_file.stop)
-    is_refused = np.isin(indices, list(claims.refused_at))
+    is_claimed = claims.are_claimed(in_file)
+    is_refused = np.isin(np.arange(in_file.begin, in_file.stop), list(claims.refused_at))
     points = series.points(in_file.begin, in_file.stop)
     stored_points = stored.points(in_vtn.begin, in_vtn.stop) if in_vtn else NO_POINTS
     is_stored = stored_mask(points, series, stored_points, stored)

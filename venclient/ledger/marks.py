@@ -1,0 +1,42 @@
+"""Marks in the ledger: each is written in place of those that the writer has read, and of no others."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from venclient.ledger.entries import superseded
+from venclient.ledger.statements import DELETE_MARK, INSERT_MARK, SELECT_DIGESTS, UPDATE_MARK, execute
+from venclient.models import Mark
+
+
+def write_marks(
+    connection: Connection, load: Mapping[str, object], marks: Sequence[Mark], read: Mapping[int, Mark]
+) -> bool:
+    """Write each mark in place of those in `read`; returns whether all of those were unchanged.
+
+    `load`: the columns that are the load's key.
+    """
+    if not _delete(connection, load, marks, superseded(read, marks)):
+        return False
+    # `asdict` copies deeply, which takes many times as long.
+    rows = {mark.month: {**load, **{name: getattr(mark, name) for name in Mark.__slots__}} for mark in marks}
+    inserts = [row for month, row in rows.items() if month not in read]
+    updates = [row | {"read_digest": read[month].digest} for month, row in rows.items() if month in read]
+    written = [
+        execute(connection, statement, values).rowcount
+        for statement, values in ((INSERT_MARK, inserts), (UPDATE_MARK, updates))
+        if values
+    ]
+    return sum(written) == len(marks)
+
+
+def _delete(
+    connection: Connection, load: Mapping[str, object], marks: Sequence[Mark], gone: Mapping[int, Mark]
+) -> bool:
+    """Delete the marks that new ones take the place of; returns whether all of them were unchanged."""
+    rows = [{**load, "month": number, "read_digest": mark.digest} for number, mark in gone.items()]
+    if not rows or execute(connection, DELETE_MARK, rows).rowcount == len(rows):
+        return True
+    # Nor are they there if this very transaction was committed, and is repeated.
+    written = {bytes(digest) for (digest,) in execute(connection, SELECT_DIGESTS, load)}
+    return written.issuperset(mark.digest for mark in marks)
