@@ -49,15 +49,17 @@ def test_a_run_sends_only_the_days_that_are_given_and_another_the_rest(
     vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
 ) -> None:
     days = ["--from", "2025-01-16", "--to", "2025-01-16"]  # of 50 hours from the 15th, 08:00 UTC
+    *loads, later = site.loads
+    site.write_rows(later, site.rows(later)[40:])
     planned = command("plan", *run_options(site, vtn)[:-2], *days, cwd=tmp_path).stdout
-    assert "6 of 6 loads have something to send: 144 points in 6 requests" in planned
-    assert "156 points of other days would wait for another run" in planned
+    assert "5 of 6 loads have something to send: 120 points in 5 requests" in planned
+    assert "140 points of other days would wait for another run" in planned
     finished = command("run", *run_options(site, vtn), *days, "--json", cwd=tmp_path, prefect_url=prefect_url)
     assert finished.returncode == 0, finished.stderr
     ran = last_json(finished)
-    assert (ran["successful"], ran["total_points_uploaded"], ran["points_already_there"]) == (6, 144, 0)
+    assert (ran["successful"], ran["total_points_uploaded"], ran["points_already_there"]) == (6, 120, 0)
     assert "Only readings of 2025-01-16 (UTC)" in finished.stderr
-    for load in site.loads:
+    for load in loads:
         starts_s = vtn.points(load.vtn_resource_id).start_s.tolist()
         assert starts_s == [MIDNIGHT_S + 3600 * hour for hour in range(24)]
     ledger = ["--ledger", site.ledger, "--vtn-url", vtn.base_url]
@@ -66,7 +68,9 @@ def test_a_run_sends_only_the_days_that_are_given_and_another_the_rest(
     story = command("status", *ledger, "--db", site.db, "--load", site.loads[0].load_id, cwd=tmp_path).stdout
     assert "pending, 24 points with the VTN" in story
     assert "2025-01       24 points, from 2025-01-16 to 2025-01-16 23:00Z" in story
-    assert {result.points_sent for result in site.upload(vtn).values()} == {26}
+    states = last_json(command("status", *ledger, "--db", site.db, "--json", cwd=tmp_path))["loads"]
+    assert {load["state"] for load in states} == {"pending"}
+    assert [result.points_sent for result in site.upload(vtn).values()] == [26, 26, 26, 26, 26, 10]
     site.assert_stored(vtn)
 
 
