@@ -14,7 +14,23 @@ from typing import Annotated
 
 import typer
 
-from cli import check, demo, doctor, init, plan, register, run, runs, sample_data, status, up, verify, vtn, worker
+from cli import (
+    check,
+    demo,
+    doctor,
+    init,
+    options,
+    plan,
+    register,
+    run,
+    runs,
+    sample_data,
+    status,
+    up,
+    verify,
+    vtn,
+    worker,
+)
 from cli.printable import echo
 from config.advice import give_advice
 from venclient.errors import ConfigurationError
@@ -83,6 +99,7 @@ def _options(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
     ] = False,
+    _profile: options.Profile = None,
 ) -> None:
     """Options of the command itself."""
 

@@ -31,6 +31,7 @@ def check(
     plot: Annotated[Path | None, typer.Option("--plot", help="Folder for a page of pictures: coverage.html.")] = None,
     db: options.Db = None,
     h5: options.H5 = None,
+    _profile: options.Profile = None,
     as_json: options.Json = False,
 ) -> None:
     """Tell what an upload would find in the meter file.

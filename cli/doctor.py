@@ -21,6 +21,7 @@ def doctor(
     vtn_url: options.VtnUrl = None,
     wire: options.WireName = None,
     token: options.Token = None,
+    _profile: options.Profile = None,
     as_json: options.Json = False,
 ) -> None:
     """Find out what stands in the way of an upload.

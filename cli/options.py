@@ -40,6 +40,22 @@ def _has_password(address: str) -> bool:
     return has_password(address)
 
 
+def _select_profile(name: str | None) -> None:
+    from config.profiles import select_profile
+
+    if name is not None:
+        select_profile(name)
+
+
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="<name>",
+        callback=_select_profile,
+        help="Read .env.<name> in place of .env. [env: BULK_UPLOAD_PROFILE]",
+    ),
+]
 Vens = Annotated[
     list[str] | None,
     typer.Option("--ven", metavar="<name>", help="A VEN by its name; repeat it for more. Default: all."),

@@ -33,6 +33,7 @@ def plan(
     vtn_url: options.VtnUrl = None,
     wire: options.WireName = None,
     chunk_size: options.ChunkSize = None,
+    _profile: options.Profile = None,
     as_json: options.Json = False,
 ) -> None:
     """Tell what a run would send and why, and how long it takes.

@@ -21,6 +21,7 @@ def register(
     print_event: Annotated[
         bool, typer.Option("--print-event", help="Print what the operator of a standard VTN has to post, and end.")
     ] = False,
+    _profile: options.Profile = None,
     as_json: options.Json = False,
 ) -> None:
     """Make VENs and their loads known to the VTN.

@@ -48,6 +48,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell what would be sent, and send nothing: `bulk-upload plan`.")
     ] = False,
+    _profile: options.Profile = None,
     as_json: options.Json = False,
     stats: Annotated[
         str, typer.Option("--stats", help="Without a terminal, how often a line shows the progress; 0 for never.")

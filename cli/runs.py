@@ -19,6 +19,7 @@ def runs(
     ledger: options.LedgerUrl = None,
     vtn_url: options.VtnUrl = None,
     wire: options.WireName = None,
+    _profile: options.Profile = None,
     as_json: options.Json = False,
 ) -> None:
     """List the runs, and how each ended.

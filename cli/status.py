@@ -30,6 +30,7 @@ def status(
     ledger: options.LedgerUrl = None,
     vtn_url: options.VtnUrl = None,
     wire: options.WireName = None,
+    _profile: options.Profile = None,
     as_json: options.Json = False,
 ) -> None:
     """Tell what is done, failed and pending of each VEN.

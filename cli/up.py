@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import options
 from config.wire_names import WireName
 from venclient.errors import ConfigurationError
 
@@ -30,6 +31,7 @@ def up(
         typer.Option("--wire", help="What the VTN speaks, the demo's too. [env: VTN_WIRE]"),
     ] = None,
     port: Annotated[int, typer.Option(help="Port of the Prefect server.", min=1, max=65_535)] = 4200,
+    _profile: options.Profile = None,
 ) -> None:
     """Run a Prefect server and a worker, until Ctrl-C.
 

@@ -30,6 +30,7 @@ def verify(
     vtn_url: options.VtnUrl = None,
     wire: options.WireName = None,
     token: options.Token = None,
+    _profile: options.Profile = None,
     as_json: options.Json = False,
 ) -> None:
     """Read everything back and compare it with the meter file.

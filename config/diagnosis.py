@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import SecretStr
 
 from config.connections import open_meters, open_wire
+from config.profiles import settings_file
 from config.settings import Settings, environment_name
 from venclient.databases import shown, sqlite_path
 from venclient.errors import ConfigurationError, VenClientError
@@ -26,7 +27,6 @@ MAX_CLOCK_DIFFERENCE_S = 60
 MIN_FREE_BYTES = 2**30
 
 State = Literal["ok", "warning", "error"]
-Source = Literal["option", "environment", ".env"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +41,21 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class GivenSetting:
-    """A setting that was given, and where. `value`: as it may be shown."""
+    """A setting that was given. `value`: as it may be shown; `source`: `option`, `environment`, or a file's path."""
 
     name: str
     value: str
-    source: Source
+    source: str
 
 
 def given_settings(settings: Settings, options: Collection[str]) -> list[GivenSetting]:
     """Return the settings that were given, in their order; `options`: the fields that options of a command gave."""
-    given = []
+    given, file = [], str(settings_file())
     for field in Settings.model_fields:
         if field not in settings.model_fields_set:
             continue
         name, value = environment_name(field), getattr(settings, field)
-        source: Source = "option" if field in options else "environment" if os.environ.get(name) else ".env"
+        source = "option" if field in options else "environment" if os.environ.get(name) else file
         given.append(GivenSetting(name, "***" if isinstance(value, SecretStr) else shown(str(value)), source))
     return given
 

@@ -1,4 +1,6 @@
-"""The settings, from options, the environment and `.env`, in this order; no other module reads the latter two.
+"""The settings, from options, the environment and `.env` or a profile's file, in this order.
+
+No other module but `profiles` reads the environment, and none these files.
 
 The integration guide's four names are used as they are; all others begin with `BULK_UPLOAD_`.
 """
@@ -27,6 +29,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config.profiles import PROFILE, settings_file
 from config.wire_names import WireName
 from venclient.errors import ConfigurationError
 from venclient.sources.quality import QualityRules
@@ -110,7 +113,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="BULK_UPLOAD_",
-        env_file=".env",
         env_ignore_empty=True,
         extra="ignore",
         populate_by_name=True,
@@ -212,21 +214,23 @@ class Settings(BaseSettings):
         Raises `ConfigurationError` with all errors at once.
         """
         try:
-            cls._warn_about_unknown_names()
-            return cls(**(_given.get() or {}) | {name: value for name, value in options.items() if value is not None})
+            file = settings_file()
+            cls._warn_about_unknown_names(file)
+            given = {name: value for name, value in options.items() if value is not None}
+            return cls(**{"_env_file": file} | (_given.get() or {}) | given)
         except ValidationError as error:
             raise ConfigurationError("; ".join(_message(fault) for fault in error.errors())) from None
         except UnicodeDecodeError as error:
             raise ConfigurationError(
-                f"{Path('.env').absolute()} is not UTF-8: {error.reason}. Save it as that"
+                f"{settings_file().absolute()} is not UTF-8: {error.reason}. Save it as that"
             ) from error
 
     @classmethod
-    def _warn_about_unknown_names(cls) -> None:
+    def _warn_about_unknown_names(cls, file: Path) -> None:
         """Warn about variables that are close to a setting's name, because pydantic ignores unknown names."""
         known = [environment_name(field) for field in cls.model_fields]
-        for name in {*os.environ, *dotenv_values(".env")}:
-            if name in known or not name.startswith(("BULK_UPLOAD_", "VTN_", "OAUTH")):
+        for name in {*os.environ, *dotenv_values(file)}:
+            if name in (*known, PROFILE) or not name.startswith(("BULK_UPLOAD_", "VTN_", "OAUTH")):
                 continue
             for near in get_close_matches(name, known, n=1, cutoff=NEARLY):
                 log.warning("%s is no setting; did you mean %s?", name, near)

@@ -46,6 +46,7 @@ class Stage:
     def in_folder(cls, folder: Path, wire: str = "bulk") -> Self:
         """A stage with all its files in this folder; `wire`: the interface of its VTN."""
         settings = {
+            "BULK_UPLOAD_PROFILE": "",
             "VTN_WIRE": wire,
             "BULK_UPLOAD_RESOURCES_DB": str(folder / "resources.db"),
             "BULK_UPLOAD_METER_FILE": str(folder / "load_data.h5"),

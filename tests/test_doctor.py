@@ -72,6 +72,22 @@ def test_a_bulk_vtn_is_told_from_a_standard_one(vtn: ReferenceVtn, new_site: New
     assert _doctor(new_site(), tmp_path, 1, **settings)["VTN"]["fix"] == "Set VTN_WIRE=bulk"
 
 
+def test_a_profile_takes_the_place_of_the_env_file_and_the_environment_comes_before_it(
+    vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("VTN_BEARER_TOKEN=of-another-vtn\nBULK_UPLOAD_CA_FILE=nowhere.pem\n")
+    profile = f"VTN_SERVER_ADDRESS={vtn.base_url}\nVTN_WIRE=openadr-3.1\nVTN_BEARER_TOKEN={vtn.token}\n"
+    (tmp_path / ".env.test-vtn").write_text(profile)
+    site = new_site(loads=2, points=5)
+    site.register(vtn)
+    report = _doctor(site, tmp_path, 0, BULK_UPLOAD_PROFILE="test-vtn", VTN_WIRE="bulk")
+    assert report["VTN"]["state"] == "ok"
+    sources = {setting["name"]: setting["source"] for setting in report["settings"]}
+    assert sources["VTN_BEARER_TOKEN"] == sources["VTN_SERVER_ADDRESS"] == ".env.test-vtn"
+    assert sources["VTN_WIRE"] == "environment"
+    assert "BULK_UPLOAD_CA_FILE" not in sources
+
+
 def test_each_fault_is_told_and_what_to_do_about_it(vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path) -> None:
     site = new_site(loads=2, points=5)
     site.h5.unlink()
