@@ -86,6 +86,12 @@ class Tab:
 
         return until(html)
 
+    def show(self, *, width: int, height: int, scheme: str = "light") -> None:
+        """From now on, show pages in this size, as a phone does where it is narrow, and in a light or a dark scheme."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.command("Emulation.setDeviceMetricsOverride", **size)
+        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
     def picture(self, file: Path) -> None:
         """Write a PNG of what is to be seen."""
         file.write_bytes(base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"]))

@@ -149,7 +149,7 @@ def test_a_day_far_from_all_others_does_not_squeeze_the_picture(new_site: Callab
     rows = np.concatenate([hourly(24 * 400), [[250_000_000_000.0, 1.0]]])
     site.write_rows(load, rows)
     assert _page(site, tmp_path / "far.png", BULK_UPLOAD_LATEST="9999-12-30") == []
-    assert "1 days far from the others are not drawn" in (site.db.parent / "pictures" / "coverage.html").read_text()
+    assert "1 day far from the others is not drawn" in (site.db.parent / "pictures" / "coverage.html").read_text()
     assert share_of_colour(tmp_path / "far.png", *WHOLE) > 0.003
 
 

@@ -1,20 +1,19 @@
 """Promises of what a check finds: nothing that matters is hidden, by its size, its place or what stands around it."""
 
-import base64
 import json
 import math
 import re
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.chromium import Tab, tab
 from tests.commands import command, last_json
 from tests.sites import Site, hourly
+from tests.waiting import until
 from venclient.loads import Load
 from venclient.reports.series_facts import implausible_from_w
 from venclient.resources.database import ResourceDatabase
@@ -178,15 +177,20 @@ def test_no_line_is_drawn_through_a_gap(new_site: Callable[..., Site], tmp_path:
     site = new_site(loads=1)
     (load,) = _loads(site)
     rows = hourly(300 * DAY) * (1, 0) + (0, 1000.0)
-    assert _line_in_the_middle(site, load, rows)
-    assert not _line_in_the_middle(site, load, np.delete(rows, slice(100 * DAY, 200 * DAY), axis=0))
+    with tab(height=4000) as shown:
+        assert _line_in_the_middle(shown, site, load, rows)
+        assert not _line_in_the_middle(shown, site, load, np.delete(rows, slice(100 * DAY, 200 * DAY), axis=0))
 
 
-def _line_in_the_middle(site: Site, load: Load, rows: object) -> bool:
+def _line_in_the_middle(shown: Tab, site: Site, load: Load, rows: object) -> bool:
     """Whether the page's load curve has its line in the middle of its picture."""
     site.write_rows(load, rows)
     command("check", "--db", site.db, "--h5", site.h5, "--plot", site.db.parent, cwd=site.db.parent)
-    *_, picture = re.findall(r"base64,([^\"]+)", (site.db.parent / "coverage.html").read_text())
-    pixels = np.asarray(Image.open(BytesIO(base64.b64decode(picture))).convert("RGB"), dtype=np.int64)
-    middle = pixels[:, round(pixels.shape[1] * (0.07 + 0.76 / 2))]
-    return bool((middle[:, 2] - middle[:, 0] > 60).any())  # it is blue
+    shown.open(f"file://{site.db.parent}/coverage.html")
+    until(lambda: shown.run("!!document.querySelector('.chart canvas')"))
+    column = """new Promise(requestAnimationFrame).then(() => {
+      const {ctx, bbox} = [...charts][0];
+      return [...ctx.getImageData(bbox.left + bbox.width / 2, bbox.top, 1, bbox.height).data];
+    })"""
+    pixels = np.array(shown.run(column)).reshape(-1, 4)
+    return bool((pixels[:, 2] - pixels[:, 0] > 60).any())  # it is blue

@@ -178,6 +178,9 @@ def test_pages_show_hostile_names_and_answers_as_text(
         assert opened(f"file://{page}", page.with_suffix(".png")) == []
         with tab() as shown:
             shown.open(f"file://{page}")
+            until(lambda: shown.run("performance.getEntriesByName('drawn').length"))
+            # The page's own scripts: its data, the charts' library, and two that draw.
+            assert shown.run("const own = [...document.scripts]; own.forEach(each => each.remove()); own.length") == 4
             html = shown.text("</html>")
         assert SEEN in html
         assert not re.search(r'<script|<a\b|src="x"|<[^>]*onerror=(?!throw\(1\)&gt;)', html)

@@ -1,7 +1,6 @@
 """What people look at: the check of a meter file, the status of an upload, and the report of a verification.
 
-Nothing here changes a ledger or a VTN. `coverage_page` is imported from its own module, as matplotlib takes half a
-second.
+Nothing here changes a ledger or a VTN. Pages are imported from their own modules.
 """
 
 from lazy_loader import attach_stub

@@ -7,7 +7,16 @@ from math import ceil, floor, isfinite
 from venclient.errors import BadSeriesError
 from venclient.loads import Load
 from venclient.models import MeterSeries
-from venclient.reports.series_facts import Days, SeriesFacts, count_above, days_of, facts_of, implausible_from_w
+from venclient.reports.series_facts import (
+    Days,
+    Hours,
+    SeriesFacts,
+    count_above,
+    days_of,
+    facts_of,
+    hours_of,
+    implausible_from_w,
+)
 from venclient.sources import Availability, Source
 
 # A series begins late or ends early if it does so by more than both this time and this share of the usual time span.
@@ -105,10 +114,11 @@ def _findings(check: LoadCheck, facts: SeriesFacts) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedSeries:
-    """The checks of all loads that share a dataset. `days`: None if the dataset has no usable series."""
+    """The checks of all loads that share a dataset. `days`, `hours`: None if it has no usable (or no hourly) series."""
 
     loads: tuple[LoadCheck, ...]
     days: Days | None
+    hours: Hours | None
 
 
 def check_loads(
@@ -131,7 +141,7 @@ def check_loads(
             yield _check_series(series, sharers, ambiguous_ids)
         except BadSeriesError as error:
             availability = source.availability(sharers[0])
-            yield CheckedSeries(tuple(_unusable(load, str(error), availability) for load in sharers), None)
+            yield CheckedSeries(tuple(_unusable(load, str(error), availability) for load in sharers), None, None)
         on_series(done, len(by_dataset))
 
 
@@ -181,7 +191,8 @@ def _check_series(series: MeterSeries, sharers: Sequence[Load], ambiguous_ids: f
         if capacity_w not in counts:
             counts[capacity_w] = count_above(series, capacity_w, implausible_from_w(facts.typical_w, capacity_w))
     checks = [_load_check(load, facts, ambiguous_ids, *counts[_capacity_w(load)]) for load in sharers]
-    return CheckedSeries(tuple(checks), days_of(series, implausible_from_w(facts.typical_w)))
+    implausible_w = implausible_from_w(facts.typical_w)
+    return CheckedSeries(tuple(checks), days_of(series, implausible_w), hours_of(series, facts, implausible_w))
 
 
 def _unusable(load: Load, error: str, availability: Availability) -> LoadCheck:

@@ -1,4 +1,4 @@
-"""Statistics of a series, as a whole and by day, for `check`. Points are processed slice by slice."""
+"""Statistics of a series: as a whole, by day and by hour, for `check`. Points are processed slice by slice."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from venclient.models import MeterSeries, Points
 
-DAY_S = 86_400
+HOUR_S, DAY_S = 3_600, 86_400
+# Hourly values of longer series are not kept: three years of 906 series take 95 MB.
+MAX_HOURS = 3 * 366 * 24
 MAX_GAPS_LISTED = MAX_STEPS_LISTED = 20
 # Medians of longer series are estimated from this many evenly spaced points, to bound memory.
 MEDIAN_POINTS = 1_000_000
@@ -81,6 +83,14 @@ class Days:
     low_w: NDArray[np.float64]
     mean_w: NDArray[np.float64]
     high_w: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hours:
+    """Hourly means (UTC) of a series: (N,), from the hour `first` (since 1970) on, NaN where there is no data."""
+
+    first: int
+    mean_w: NDArray[np.float32]
 
 
 def facts_of(series: MeterSeries) -> SeriesFacts:
@@ -178,6 +188,24 @@ def days_of(series: MeterSeries, implausible_w: float) -> Days:
         mean_w=mean_w,
         high_w=np.where(has_values, high_w, np.nan),
     )
+
+
+def hours_of(series: MeterSeries, facts: SeriesFacts, implausible_w: float) -> Hours | None:
+    """Compute the hourly means of the plausible values; None for too many hours, or for intervals of more than one.
+
+    Between intervals of more than an hour there would be a gap each.
+    """
+    first, last = (int(at.timestamp()) // HOUR_S for at in (facts.first, facts.last))
+    hours = last - first + 1
+    if hours > MAX_HOURS or max(each.interval_s for each in series.stretches) > HOUR_S:
+        return None
+    sum_w, count = np.zeros(hours), np.zeros(hours)
+    for points in series.slices():
+        is_plausible = np.abs(points.power_w) <= implausible_w
+        hour = points.start_s[is_plausible] // HOUR_S - first
+        sum_w += np.bincount(hour, points.power_w[is_plausible], hours)
+        count += np.bincount(hour, minlength=hours)
+    return Hours(first, np.divide(sum_w, count, out=np.full(hours, np.nan), where=count > 0).astype(np.float32))
 
 
 def _by_day(points: Points, implausible_w: float) -> tuple[NDArray[np.generic], ...]:

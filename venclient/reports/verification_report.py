@@ -137,10 +137,12 @@ class VerificationReport:
         self._part_path.rename(self._record)
         content = page(
             "verification.html",
+            script="verification.js",
             title="Verification of the upload",
             report=self._header,
             summary=summary,
             vens=sorted(self._by_ven.items()),
+            totals=sum(self._by_ven.values(), Counter[str]()),
             told=summary.not_equal,
             causes=_cause_sentences(summary),
             record_name=self._record.name,
