@@ -48,6 +48,10 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell what would be sent, and send nothing: `bulk-upload plan`.")
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="File for the page about the run, in place of one in the folder reports."),
+    ] = None,
     _profile: options.Profile = None,
     as_json: options.Json = False,
     stats: Annotated[
@@ -78,7 +82,7 @@ def run(
         bulk-upload run --from 2025-03-10 --to 2025-03-16
         bulk-upload run --failed
         bulk-upload run --vtn-url http://127.0.0.1:8444/openadr3 --json
-        bulk-upload run --stats 5min --log-file upload.log
+        bulk-upload run --stats 5min --log-file upload.log --report run.html
     """
     began = time.monotonic()
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # The run logs and prints its own messages.
@@ -88,6 +92,7 @@ def run(
     from cli.progress_bar import Shown, shown_progress
     from config.settings import Settings, given_options
     from tasks.run import limited_to, opened_run
+    from tasks.run_report import reported_at
     from venclient.resources import Choice, select_loads
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -107,7 +112,8 @@ def run(
                 return
             with opened_run(settings) as opened:  # Report what is missing before Prefect starts.
                 select_loads(opened.resources, choice)
-            with shown_progress(shown), limited_to(days):
+            _prepare(report)
+            with shown_progress(shown), limited_to(days), reported_at(report and report.absolute()):
                 # Paths, addresses and the token are not passed as parameters, which Prefect shows.
                 state, is_prefect_available = _run_flow(
                     quiet=quiet,
@@ -124,11 +130,25 @@ def run(
         sys.exit(INTERRUPTED)
     if from_ or to:
         echo(f"Only readings of {days} (UTC): those of other days wait for another run", err=True)
-    exit_code = _print_outcome(state, timedelta(seconds=time.monotonic() - began), as_json=as_json)
+    exit_code = _print_outcome(state, timedelta(seconds=time.monotonic() - began), as_json=as_json, quiet=quiet)
     if not is_prefect_available:
         echo("Prefect is gone: it does not know how this run ended. The ledger does.", err=True)
         end_without_prefect(exit_code)
     sys.exit(exit_code)
+
+
+def _prepare(report: Path | None) -> None:
+    """Make the folder of the report; raises `ConfigurationError` now rather than after a night."""
+    from venclient.private_files import make_private_folder
+
+    if report is None:
+        return
+    try:
+        make_private_folder(report.absolute().parent)
+        if report.is_dir():
+            raise IsADirectoryError("it is a folder")
+    except OSError as error:
+        raise ConfigurationError(f"--report: {report} cannot be written: {error}") from error
 
 
 def _seconds(stats: str) -> float:
@@ -169,7 +189,7 @@ def _run_flow(*, quiet: bool, **parameters: object) -> tuple["State[Summary]", b
             return states[-1], False
 
 
-def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool) -> int:
+def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool, quiet: bool) -> int:
     """Print the outcome of the run and return the exit code. `elapsed`: since the command began."""
     from flows.outcome import IncompleteError, Summary
 
@@ -191,6 +211,8 @@ def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool
     if as_json:
         echo_json(_as_json(outcome))
     else:
+        if outcome.report and not quiet:
+            echo(f"Report: {outcome.report}")
         echo(_totals(outcome, elapsed))
     return INTERRUPTED if state.is_cancelled() else int(not outcome.success)
 

@@ -179,7 +179,7 @@ class Settings(BaseSettings):
         False, description="whether the meter file is read without a process of its own, which a damaged one may end"
     )
     ledger_url: str = Field("config/ledger.db", description="the ledger: a path or an SQLAlchemy URL")
-    report_dir: Path = Field(Path("reports"), description="folder for the reports of verifications")
+    report_dir: Path = Field(Path("reports"), description="folder for the reports of runs and verifications")
     chunk_size: int = Field(50_000, ge=1, le=50_000, description="new points a request, at most")
     batch_size: int = Field(5_000, ge=1, le=10_000, description="bulk wire: points that the VTN writes at a time")
     gzip: bool = Field(

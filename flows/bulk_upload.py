@@ -109,6 +109,6 @@ def bulk_upload(
                     upload_slices(run, partition(work.vens, slices), parameters)
                 else:
                     upload_batches(run, work.batches, planned)
-            return ended(run, work)
+            return ended(run, work, settings)
     except (ConfigurationError, StoppedError) as error:
         return not_run(error)

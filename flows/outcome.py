@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -12,9 +12,11 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
+from config.settings import Settings
 from tasks.plan import not_begun
 from tasks.report_errors import log_report_errors
 from tasks.reports import publish_summary, publish_unfinished
+from tasks.run_report import write_report
 from tasks.states import WITH_FAILURES
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
 from venclient.ledger import Outcome, RunEnd
@@ -29,7 +31,7 @@ class Summary:
     """The totals of a run. `unregistered`: loads left out because they are not registered with the VTN.
 
     `already_there_confirmed`: whether the spot checks of all VENs found their point as acknowledged; `warning`: what to
-    do if the VTN does not have it.
+    do if the VTN does not have it. `report`: the path of its page, None if it was not written.
     """
 
     total_loads: int
@@ -44,6 +46,7 @@ class Summary:
     failures: tuple[str, ...]
     already_there_confirmed: bool = False
     warning: str | None = None
+    report: str | None = None
 
     @property
     def earlier_points_label(self) -> str:
@@ -81,15 +84,15 @@ class IncompleteError(Exception):
         return str(self.args[0])
 
 
-def ended(run: Run, work: Work) -> State[Summary]:
+def ended(run: Run, work: Work, settings: Settings) -> State[Summary]:
     """Publish the last reports of a run, and return its final state."""
     _hide_traceback()
-    state = _final_state(run, work)
+    state = _final_state(run, work, settings)
     _outcomes.get([]).append(state)
     return state
 
 
-def _final_state(run: Run, work: Work) -> State[Summary]:
+def _final_state(run: Run, work: Work, settings: Settings) -> State[Summary]:
     publish_unfinished(run)
     snapshot = run.progress.snapshot()
     summary = _summary(snapshot, work, run.spot_checks)
@@ -99,7 +102,8 @@ def _final_state(run: Run, work: Work) -> State[Summary]:
         message += f". {summary.warning}"
     if run.part_of is None:  # a slice is summed up by the run that it is part of
         _record(run, snapshot, RunEnd(outcome, summary.successful, summary.failed, snapshot.points_sent, message))
-        publish_summary(run, work, snapshot, message)
+        summary = replace(summary, report=write_report(run, settings, snapshot, outcome, message))
+        publish_summary(run, work, snapshot, message, summary.report)
     if outcome != "done":
         error = IncompleteError(message, summary)
         if outcome == "stopped":

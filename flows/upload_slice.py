@@ -36,6 +36,6 @@ def upload_slice(
             planned = plan_upload(Choice(vens), only_failed, given.loads_per_task, waits=True, whole_vens=False)
             work = planned.result()
             upload_batches(run, work.batches, planned)
-            return ended(run, work)
+            return ended(run, work, given)
     except (ConfigurationError, StoppedError) as error:
         return not_run(error)

@@ -96,8 +96,11 @@ def publish_unfinished(run: Run) -> None:
 
 
 @log_report_errors()
-def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str) -> None:
-    """Publish the summary artifact of the run: how it ended, its totals, failures by cause, and a chart of its rate."""
+def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str, report: str | None) -> None:
+    """Publish the summary artifact of the run: how it ended, its totals, failures by cause, and a chart of its rate.
+
+    `report`: the path of the run's page, if it has one.
+    """
     checks = run.spot_checks
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items()) or "0"
     facts = {
@@ -113,6 +116,7 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str) -> N
         "Points a second": f"{snapshot.points_per_second:,.0f}",
         "VTN": run.wire.base_url,
         "Ledger": run.ledger.name,
+        "Report": report or "not written",
     }
     lines = [f"**{markdown(message)}**", "", *_table(flow_run.name, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", facts)]
     if checks.warning:

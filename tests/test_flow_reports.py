@@ -5,6 +5,7 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -66,6 +67,9 @@ def test_progress_and_live_numbers_are_one_artifact_each_and_the_summary_has_the
     assert "| VENs finished | 2 of 2 |\n| of these with failures | 0 |" in live
     summary = str(artifacts["bulk-upload-summary"].data)
     assert "| Points uploaded | 3,000 |" in summary
+    (report,) = Path("reports").glob("run-*.html")
+    assert f"| Report | {report} |" in summary.replace("\\", "")
+    assert "10 of 10</dd>" in report.read_text()
     picture = re.search(r"!\[points a second over time\]\(data:image/svg\+xml;base64,([^)]+)\)", summary)
     assert picture
     assert b"</svg>" in b64decode(picture[1])

@@ -149,6 +149,8 @@ def test_a_run_that_is_cancelled_in_prefect_says_so_and_what_is_left(
         state = bulk_upload(return_state=True)
     assert state.is_cancelled()
     said = re.match(r"Cancelled in Prefect: (\d+) of 60 loads are left for the next run", state.message or "")
+    (report,) = Path("reports").glob("run-*.html")
+    assert str(state.message) in report.read_text()
     assert said, state.message
     # The worker has its own last word as the state's message: the summary keeps what is left.
     of_run = ArtifactFilter(

@@ -4,7 +4,8 @@ import pytest
 
 from venclient.models import Receipt
 from venclient.run.progress import RunProgress, Snapshot
-from venclient.run.throughput import RECENT_S, SAMPLES_KEPT, Throughput
+from venclient.run.samples import SAMPLES_KEPT
+from venclient.run.throughput import RECENT_S, Throughput
 
 
 def _run(throughput: Throughput, *parts: tuple[float, float, bool]) -> tuple[float, bool]:

@@ -82,6 +82,10 @@ def test_a_run_shows_hostile_names_and_answers_in_prefect_as_text(
     assert _obeyed(finished.stdout + finished.stderr) == set()
     assert SEEN in finished.stderr
     assert "\nforged" not in finished.stderr
+    (report,) = (page.read_text() for page in (tmp_path / "reports").glob("run-*.html"))
+    assert SEEN in report
+    assert _obeyed(report) == set()
+    assert not re.search(r"<(img|a)\b|<script>throw", report)
     (run,) = prefect.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
     logs = [each.message for each in prefect.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))]
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))

@@ -221,7 +221,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """The result of a load in a run. `points_given_up`: points that were still to be sent when it failed."""
+    """The result of a load in a run. `points_given_up`: points that were still to be sent when it failed.
+
+    `answers`: to the attempts at the request with which it failed.
+    """
 
     load: Load
     state: LoadState
@@ -234,6 +237,7 @@ class LoadResult:
     retries: int = 0
     seconds: float = 0.0
     error: str | None = None
+    answers: tuple[str, ...] = ()
 
     @property
     def points_dropped(self) -> int:

@@ -116,6 +116,11 @@ class CircuitBreaker:
         return self._opened_at is not None
 
     @property
+    def last_failure(self) -> str:
+        """The last failure of an attempt, as text; empty if there was none."""
+        return self._reason
+
+    @property
     def waiting_for(self) -> str | None:
         """What all threads are waiting for, as text; None when requests are admitted."""
         now = time.monotonic()

@@ -74,10 +74,18 @@ class Retries:
         return few
 
     @property
+    def wait_reason(self) -> str | None:
+        """The failure because of which requests wait as `waiting_for` says, without what changes while they do."""
+        return self._breaker.last_failure if self._breaker.waiting_for else self._last_wait
+
+    @property
+    def _last_wait(self) -> str | None:
+        return None if self._limiter.in_flight else next(reversed(self._waits.copy().values()), None)
+
+    @property
     def waiting_for(self) -> str | None:
         """What all threads wait for; or, while nothing is in flight, why one waits for its next attempt."""
-        last_reason = None if self._limiter.in_flight else next(reversed(self._waits.copy().values()), None)
-        return self._breaker.waiting_for or last_reason
+        return self._breaker.waiting_for or self._last_wait
 
     def answered(self) -> None:
         """Say, within a request, that the VTN has answered it, and that only its answer is still to be read.

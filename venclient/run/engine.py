@@ -17,6 +17,7 @@ from venclient.loads import Load
 from venclient.models import LoadResult
 from venclient.resources import ResourceDatabase
 from venclient.run.progress import RunProgress
+from venclient.run.recorder import RunRecorder
 from venclient.run.spot_checks import SpotChecks
 from venclient.run.ven_results import VenResults
 from venclient.sources import Source
@@ -82,7 +83,8 @@ class Run:
         self.part_of = part_of
         self.ended_by: list[ConfigurationError] = []
         self.stopped_by: list[str] = []
-        self.progress = RunProgress(lambda: to.wire.waiting_for)
+        recorder = RunRecorder(lambda: to.wire.learned, lambda: to.wire.wait_reason)
+        self.progress = RunProgress(lambda: to.wire.waiting_for, recorder)
         self.ven_results = VenResults()
         self.spot_checks = SpotChecks()
         self.uploader = Uploader(

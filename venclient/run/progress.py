@@ -14,7 +14,9 @@ from pydantic import TypeAdapter
 from venclient.causes import cause_of
 from venclient.models import LoadResult, Receipt
 from venclient.resources import Slice
+from venclient.run.recorder import RunRecorder
 from venclient.run.throughput import PAUSE_AFTER_S, Throughput
+from venclient.run_record import RunRecord
 from venclient.sync import LoadPlan
 from venclient.untrusted_text import visible
 
@@ -136,11 +138,15 @@ def _failure(result: LoadResult) -> Failure:
 class RunProgress:
     """The progress of a run, thread-safe; includes slices that other processes upload, as they report it.
 
-    `waiting_for`: returns what requests are waiting for, if they are.
+    `waiting_for`: returns what requests are waiting for, if they are; `recorder`: gets all that is counted.
     """
 
     def __init__(
-        self, waiting_for: Callable[[], str | None] = lambda: None, *, pause_after_s: float = PAUSE_AFTER_S
+        self,
+        waiting_for: Callable[[], str | None] = lambda: None,
+        recorder: RunRecorder | None = None,
+        *,
+        pause_after_s: float = PAUSE_AFTER_S,
     ) -> None:
         self._lock = Lock()
         self._started = time.monotonic()
@@ -150,6 +156,7 @@ class RunProgress:
         self._points_found = 0
         self._loads_left: Counter[str] = Counter()
         self._slices: dict[int, Snapshot] = {}
+        self._recorder = recorder or RunRecorder()
         self.throughput = Throughput(pause_after_s)
 
     def expect_loads(self, number: int) -> None:
@@ -160,7 +167,7 @@ class RunProgress:
     def expect(self, plans: Sequence[LoadPlan]) -> None:
         """Add the plans of all loads of a VEN to the totals, and pass these to the run's watcher."""
         with self._lock:
-            self._loads_left.update(plan.load.ven for plan in plans)
+            self._loads_left.update(of_vens := Counter(plan.load.ven for plan in plans))
             self._now = replace(
                 self._now,
                 total_loads=self._now.total_loads + len(plans),
@@ -169,6 +176,8 @@ class RunProgress:
                 points_to_send=self._now.points_to_send + sum(plan.points for plan in plans),
             )
             now = self._now
+        for ven, loads in of_vens.items():
+            self._recorder.expect(ven, loads)
         tell_watcher(now)
 
     def expect_no_more(self) -> None:
@@ -181,6 +190,7 @@ class RunProgress:
         with self._lock:
             self._points_sent += receipt.points
             self._points_found += receipt.found
+        self._recorder.count_receipt(receipt)
 
     def count_load(self, result: LoadResult) -> None:
         """Count a load that is done or failed."""
@@ -199,6 +209,7 @@ class RunProgress:
                 failures=(_failure(result),) if failed else (),
             )
             self._now = self._now.plus(part)
+        self._recorder.count_load(result)
 
     def expect_slice(self, part: Slice) -> None:
         """Add a slice that another process is to upload."""
@@ -242,7 +253,13 @@ class RunProgress:
             now = now.plus(part)
         reason = self._waiting_for() or _waiting_for_all(slices)
         rate, waits = self.throughput.measured(seconds, now.points_sent, is_waiting=reason is not None)
-        return replace(now, seconds=seconds, points_per_second_now=rate, waiting_for=reason if waits else None)
+        now = replace(now, seconds=seconds, points_per_second_now=rate, waiting_for=reason if waits else None)
+        self._recorder.sample(seconds, now.points_sent, now.waiting_for)
+        return now
+
+    def record(self) -> RunRecord:
+        """Return what the run has done so far, for its report."""
+        return self._recorder.record(is_shared=bool(self._slices))
 
 
 def _waiting_for_all(slices: Iterable[Snapshot]) -> str | None:

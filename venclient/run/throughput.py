@@ -4,11 +4,12 @@ from bisect import bisect_left
 from itertools import pairwise
 from threading import Lock
 
+from venclient.run.samples import Samples
+
 # Long enough for a steady rate, as a slow VTN acknowledges a request only every few seconds.
 RECENT_S = 120.0
 # A run pauses if nothing was acknowledged for this long and its requests are waiting.
 PAUSE_AFTER_S = 2.0
-SAMPLES_KEPT = 600
 
 WIDTH, LEFT, TOP, BOTTOM = 720, 90, 10, 190
 PICTURE = (
@@ -29,8 +30,7 @@ class Throughput:
     def __init__(self, pause_after_s: float = PAUSE_AFTER_S) -> None:
         self._pause_after_s = pause_after_s
         self._lock = Lock()
-        self._samples = [(0.0, 0)]
-        self._spacing_s = 0.5
+        self._samples = Samples(0)
         # Samples of the last two minutes: seconds of the run without pauses, and points.
         self._recent = [(0.0, 0)]
         self._last = (0.0, 0)
@@ -48,14 +48,14 @@ class Throughput:
             # The last sample before the time window is kept, so that the rate covers all of it.
             del self._recent[: max(bisect_left(self._recent, (active_s - RECENT_S, 0)) - 1, 0)]
             self._last = (seconds, points)
-            self._keep(seconds, points)
+            self._samples.add(seconds, points)
             (from_s, from_points), (to_s, to_points) = self._recent[0], self._recent[-1]
             return (to_points - from_points) / (to_s - from_s) if to_s > from_s else 0.0, pauses
 
     def svg(self) -> str:
         """Return a chart of points per second over the run, for light and dark pages."""
         with self._lock:
-            samples = self._samples.copy()  # other threads go on sampling meanwhile
+            samples = self._samples.all()  # other threads go on sampling meanwhile
             if self._last[0] > samples[-1][0]:
                 samples.append(self._last)
         rates = [(points - before) / (at - since) for (since, before), (at, points) in pairwise(samples)]
@@ -68,11 +68,3 @@ class Throughput:
         return PICTURE.format(
             path=f"M{LEFT},{BOTTOM}{steps}V{BOTTOM}Z", highest=f"{highest:,.0f}", seconds=f"{end_s:,.0f}"
         )
-
-    def _keep(self, seconds: float, points: int) -> None:
-        if seconds - self._samples[-1][0] < self._spacing_s:
-            return
-        self._samples.append((seconds, points))
-        if len(self._samples) > SAMPLES_KEPT:  # halve the resolution
-            self._samples = self._samples[::2]
-            self._spacing_s *= 2

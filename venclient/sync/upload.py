@@ -95,6 +95,7 @@ class _LoadUpload:
             self._upload()
         except (PermanentError, TransientError) as error:
             self._retries += max(len(error.answers) - 1, 0)
+            self._answers += error.answers
             if isinstance(error, PermanentError) and error.dropped:
                 self._dropped = error.dropped
             reason = str(error)
@@ -270,6 +271,7 @@ class _LoadUpload:
             retries=self._retries,
             seconds=time.monotonic() - self._started,
             error=error,
+            answers=self._answers,
         )
 
 

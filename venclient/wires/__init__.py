@@ -125,6 +125,11 @@ class OpenWire(Wire, Protocol):
         ...
 
     @property
+    def wait_reason(self) -> str | None:
+        """The failure because of which they wait, in words that stay the same meanwhile."""
+        ...
+
+    @property
     def learned(self) -> Learned:
         """How much the VTN was found to take at a time."""
         ...

@@ -110,6 +110,11 @@ class VtnConnection(ABC):
         return self._retries.waiting_for
 
     @property
+    def wait_reason(self) -> str | None:
+        """See `OpenWire.wait_reason`."""
+        return self._retries.wait_reason
+
+    @property
     def learned(self) -> Learned:
         """How much the VTN was found to take at a time."""
         return self.limiter.learned

@@ -39,6 +39,12 @@ def _script_hash(name: str) -> Markup:
     return Markup(f"'sha256-{base64.b64encode(digest).decode()}'")
 
 
+def _commands(text: str) -> Markup:
+    """Return the text with what stands between backticks as code."""
+    parts = enumerate(visible(text).split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in parts)
+
+
 _environment = Environment(
     loader=FunctionLoader(_text),
     autoescape=True,
@@ -47,6 +53,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_environment.filters["commands"] = _commands
 _environment.filters["n"] = "{:,}".format
 _environment.globals.update(asset=_asset, script_hash=_script_hash, counted=counted)
 

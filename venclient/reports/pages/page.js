@@ -36,12 +36,26 @@ const MINUTE = {...DAY, hour: "2-digit", minute: "2-digit", hourCycle: "h23"};
 const SECOND = {...MINUTE, second: "2-digit"};
 const time = (seconds, format) => new Date(seconds * 1000).toLocaleString("en-GB", format);
 
+const DAY_S = 86400;
+// At full seconds, minutes, hours, days, months and years.
+const STEPS = [1, 2, 5, 10, 15, 30, ...[1, 2, 5, 10, 15, 30, 60, 120, 180, 240, 360, 480, 720].map(minutes => 60 * minutes),
+  ...[1, 2, 3, 5, 7, 10, 15, 30, 60, 90, 120, 180, 365, 730, 1825].map(days => DAY_S * days)];
+
+/** What stands at the marks of a time axis, so far apart: the larger unit below the first mark, and where it changes. */
+function marks(_, times, __, ___, step) {
+  const [unit, above] = step >= 28 * DAY_S ? [{month: "short"}, {year: "numeric"}]
+    : step >= DAY_S ? [{day: "numeric", month: "short"}, {year: "numeric"}]
+    : [{hour: "2-digit", minute: "2-digit", second: step < 60 ? "2-digit" : undefined, hourCycle: "h23"}, {day: "numeric", month: "short"}];
+  const text = (at, format) => time(at, {timeZone: "UTC", ...format});
+  return times.map((at, mark) => mark && text(at, above) === text(times[mark - 1], above) ? text(at, unit) : `${text(at, unit)}\n${text(at, above)}`);
+}
+
 /** A chart over time (UTC, seconds since 1970) in an element, as wide as it is; `series`, `more`: as uPlot has them. */
 function chart(host, values, series, {height = 220, format = DAY, labels = SHORT, ...more} = {}) {
   const axis = {stroke: () => colour("faint"), grid: {stroke: () => colour("line"), width: 1}, ticks: {show: false}};
   const drawn = new uPlot({
     width: host.clientWidth || 600, height, tzDate: seconds => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
-    axes: [axis, {...axis, size: 66, values: (_, splits) => splits.map(each => labels.format(each))}],
+    axes: [{...axis, incrs: STEPS, values: marks}, {...axis, size: 66, values: (_, splits) => splits.map(each => labels.format(each))}],
     series: [{label: "UTC", value: (_, seconds) => seconds == null ? "–" : time(seconds, format)}, ...series],
     cursor: {drag: {x: true, y: false}, ...more.cursor}, ...more.options,
   }, values, host);

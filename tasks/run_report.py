@@ -1,0 +1,80 @@
+"""The report of a run: a page in the folder for reports, or where the command line says."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from itertools import chain, count
+from pathlib import Path
+
+from prefect.runtime import flow_run
+
+from config.settings import Settings
+from tasks.report_errors import log_report_errors
+from venclient.databases import shown
+from venclient.ledger import Outcome
+from venclient.private_files import create_private, make_private_folder, replace_private
+from venclient.reports.run_page import RunTotals, run_page
+from venclient.run import Run, Snapshot
+
+_given: ContextVar[Path | None] = ContextVar("report", default=None)
+
+
+@contextmanager
+def reported_at(path: Path | None) -> Iterator[None]:
+    """Within, the report of a run is written to this file; by default, to one of its own in the folder for reports."""
+    before = _given.set(path)
+    try:
+        yield
+    finally:
+        _given.reset(before)
+
+
+def write_report(run: Run, settings: Settings, snapshot: Snapshot, outcome: Outcome, message: str) -> str | None:
+    """Write the report of a run and return its path; None, after a line in the log, if it cannot be written."""
+    totals = RunTotals(
+        title=str(flow_run.name),
+        message=message,
+        outcome=outcome,
+        warning=run.spot_checks.warning,
+        loads=snapshot.total_loads,
+        done=snapshot.successful,
+        failed=snapshot.failed,
+        points=snapshot.points_sent,
+        already_there=snapshot.points_already_there,
+        earlier_points_label=run.spot_checks.earlier_points_label,
+        dropped=snapshot.dropped,
+        seconds=snapshot.seconds,
+        causes=[(failure.cause, failure.first, failure.loads) for failure in snapshot.failures],
+        facts={
+            "VTN": run.wire.base_url,
+            "Meter file": str(settings.meter_file),
+            "Resources database": shown(settings.resources_db),
+            "Ledger": run.ledger.name,
+            "Run in Prefect": str(flow_run.id),
+        },
+    )
+    with log_report_errors():
+        return str(_written(run_page(totals, run.progress.record()).encode(), settings.report_dir))
+    return None
+
+
+def _written(content: bytes, folder: Path) -> Path:
+    given = _given.get()
+    if given is not None:
+        replace_private(given, content)
+        return given
+    make_private_folder(folder)
+    stem = f"run-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    return next(path for path in (folder / f"{name}.html" for name in names) if _created(path, content))
+
+
+def _created(path: Path, content: bytes) -> bool:
+    """Write the page, unless there is one already: of another run that ended in this second."""
+    try:
+        with create_private(path) as out:
+            out.write(content)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,49 @@
+"""Promises of what a run keeps for its report: the facts that matter, and little memory whatever its size."""
+
+from venclient.flow_control import Learned
+from venclient.loads import Load
+from venclient.models import LoadResult, Receipt
+from venclient.run.recorder import CAUSES_KEPT, FAILED_KEPT, PAUSES_KEPT, SLOWEST_KEPT, RunRecorder
+from venclient.run.samples import SAMPLES_KEPT
+
+
+def _load(number: int) -> Load:
+    return Load(f"load-{number}", f"VEN {number % 7}", "resource", "House", "load_0", "", "meter", f"vtn-{number}")
+
+
+def test_a_night_with_thousands_of_loads_pauses_and_failures_keeps_the_worst_of_each() -> None:
+    recorder = RunRecorder()
+    for number in range(7_000):
+        error = f"{'no ' * (number % 50)}series" if number % 2 else None
+        recorder.count_load(LoadResult(_load(number), "failed" if error else "done", seconds=number, error=error))
+    for seconds in range(0, 40_000, 4):  # a pause of every second sample
+        recorder.sample(seconds, seconds, None)
+        recorder.sample(seconds + 2, seconds, "the VTN")
+    record = recorder.record()
+    assert (len(record.slowest), record.slowest[0].load_id) == (SLOWEST_KEPT, "load-6999")
+    assert (len(record.pauses), record.pause_count, record.paused_s) == (PAUSES_KEPT, 10_000, 20_000)
+    assert len(record.samples) <= SAMPLES_KEPT + 1
+    assert len(record.failed) == CAUSES_KEPT
+    assert max(map(len, record.failed.values())) == FAILED_KEPT
+    assert [(ven.done, ven.failed) for ven in record.vens] == [(500, 500)] * 7
+
+
+def test_a_pause_begins_with_the_last_answer_and_says_why_in_words_that_do_not_change() -> None:
+    recorder = RunRecorder(lambda: Learned(5, 50_000), lambda: "503 - overloaded")
+    for seconds, points, waiting_for in (
+        (1, 100, None), (2, 200, None), (3, 200, None), (4, 200, "a probe in 2 s"), (6, 200, "a probe in 0 s"),
+        (7, 300, None), (8, 300, None),
+    ):  # fmt: skip
+        recorder.sample(seconds, points, waiting_for)
+    (pause,) = recorder.record().pauses
+    assert (pause.begin_s, pause.end_s, pause.reason) == (2, 6, "503 - overloaded")
+    assert {sample.concurrency for sample in recorder.record().samples[1:]} == {5}
+
+
+def test_attempts_that_failed_are_counted_by_status_for_loads_that_failed_too() -> None:
+    recorder = RunRecorder()
+    recorder.count_receipt(Receipt(10, ("503", "no-answer", "201"), 1.0))
+    recorder.count_receipt(Receipt(10, ("201",), 1.0))
+    recorder.count_load(LoadResult(_load(1), "failed", error="gone", answers=("503", "503")))
+    record = recorder.record()
+    assert (record.requests, record.request_s, record.retried) == (2, 2.0, {"503": 3, "no-answer": 1})

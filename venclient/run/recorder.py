@@ -1,0 +1,138 @@
+"""Records what a run does, for the report after it: by all of its threads, and in limited memory."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from heapq import heappush, heappushpop
+from threading import Lock
+
+from venclient.causes import cause_of
+from venclient.flow_control import Learned
+from venclient.models import LoadResult, Receipt
+from venclient.run.samples import Samples
+from venclient.run_record import LoadRecord, Pause, RunRecord, Sample, VenRecord
+
+SLOWEST_KEPT = 20
+PAUSES_KEPT = 200
+# Failed loads with their messages: so many causes, and of each so many loads. `status` has all of them.
+CAUSES_KEPT, FAILED_KEPT = 20, 50
+
+
+class RunRecorder:
+    """Records a run. `limits`: returns the limits of the moment; `wait_reason`: returns why requests wait, if so."""
+
+    def __init__(
+        self, limits: Callable[[], Learned | None] = lambda: None, wait_reason: Callable[[], str | None] = lambda: None
+    ) -> None:
+        self._limits = limits
+        self._wait_reason = wait_reason
+        self._lock = Lock()
+        self._began_at = datetime.now(UTC)
+        self._samples = Samples(Sample(0.0, 0))
+        self._last = Sample(0.0, 0)
+        self._last_arrival_s = 0.0
+        self._pause: Pause | None = None
+        self._pauses: list[Pause] = []
+        self._pause_count = 0
+        self._paused_s = 0.0
+        self._vens: dict[str, VenRecord] = {}
+        self._slowest: list[tuple[float, int, LoadRecord]] = []
+        self._failed: dict[str, list[LoadRecord]] = {}
+        self._loads = 0
+        self._requests = 0
+        self._request_s = 0.0
+        self._retried: Counter[str] = Counter()
+
+    def expect(self, ven: str, loads: int) -> None:
+        """Record that a VEN has so many loads more in this run."""
+        with self._lock:
+            known = self._vens.get(ven, VenRecord(ven))
+            self._vens[ven] = replace(known, loads=known.loads + loads)
+
+    def count_receipt(self, receipt: Receipt) -> None:
+        """Record an acknowledged request, and the attempts that failed before."""
+        with self._lock:
+            self._requests += 1
+            self._request_s += receipt.seconds
+            self._retried.update(receipt.answers[:-1])
+
+    def count_load(self, result: LoadResult) -> None:
+        """Record a load that is done or failed."""
+        load = result.load
+        record = LoadRecord(
+            load_id=load.load_id,
+            name=load.name,
+            ven=load.ven,
+            seconds=result.seconds,
+            points=result.points_sent,
+            requests=result.chunks,
+            retries=result.retries,
+            error=result.error,
+        )
+        with self._lock:
+            known = self._vens.get(load.ven, VenRecord(load.ven))
+            self._vens[load.ven] = replace(
+                known,
+                done=known.done + (result.state == "done"),
+                failed=known.failed + (result.state == "failed"),
+                points=known.points + result.points_sent,
+                already_there=known.already_there + result.points_already_there,
+                dropped=known.dropped + result.points_dropped,
+                requests=known.requests + result.chunks,
+                retries=known.retries + result.retries,
+                seconds=known.seconds + result.seconds,
+            )
+            self._retried.update(result.answers)
+            self._loads += 1  # makes entries of the heap comparable
+            push = heappush if len(self._slowest) < SLOWEST_KEPT else heappushpop
+            if result.seconds:
+                push(self._slowest, (result.seconds, self._loads, record))
+            if result.error is not None:
+                cause = cause_of(result.error, load.load_id, load.h5_meter_id, load.load_component)
+                if cause in self._failed or len(self._failed) < CAUSES_KEPT:
+                    of_cause = self._failed.setdefault(cause, [])
+                    of_cause += [record] if len(of_cause) < FAILED_KEPT else []
+
+    def sample(self, seconds: float, points: int, waiting_for: str | None) -> None:
+        """Record a moment of the run; `waiting_for`: what all requests are waiting for."""
+        limits = self._limits()
+        with self._lock:
+            if points > self._last.points:
+                self._last_arrival_s = seconds
+            self._last = Sample(seconds, points, *((limits.concurrency, limits.chunk_size) if limits else ()))
+            self._samples.add(seconds, self._last)
+            if waiting_for is not None:
+                begin_s = self._pause.begin_s if self._pause else self._last_arrival_s
+                self._pause = Pause(begin_s, seconds, self._wait_reason() or waiting_for)
+            elif self._pause is not None:
+                self._end_pause(self._pause)
+
+    def record(self, *, is_shared: bool = False) -> RunRecord:
+        """Return what has been recorded so far; `is_shared`: as in `RunRecord`."""
+        with self._lock:
+            if self._pause is not None:
+                self._end_pause(self._pause)
+            samples = [sample for _, sample in self._samples.all()]
+            return RunRecord(
+                began_at=self._began_at,
+                samples=(*samples, self._last) if self._last.seconds > samples[-1].seconds else tuple(samples),
+                pauses=tuple(sorted(self._pauses, key=lambda pause: pause.begin_s)),
+                pause_count=self._pause_count,
+                paused_s=self._paused_s,
+                vens=tuple(self._vens.values()),
+                slowest=tuple(record for *_, record in sorted(self._slowest, reverse=True)),
+                failed={cause: tuple(of_cause) for cause, of_cause in self._failed.items()},
+                requests=self._requests,
+                request_s=self._request_s,
+                retried=dict(self._retried.most_common()),
+                is_shared=is_shared,
+            )
+
+    def _end_pause(self, pause: Pause) -> None:
+        self._pause = None
+        self._pause_count += 1
+        self._paused_s += pause.seconds
+        self._pauses.append(pause)
+        if len(self._pauses) > PAUSES_KEPT:
+            self._pauses.remove(min(self._pauses, key=lambda each: each.seconds))
