@@ -84,7 +84,7 @@ def _bars(samples: Sequence[Sample]) -> list[list[float]]:
     edges = np.linspace(0, end_s, count + 1)
     points = np.interp(edges, [each.seconds for each in samples], [each.points for each in samples])
     rates = np.diff(points) / np.maximum(np.diff(edges), 1e-9)
-    return [edges.round(1).tolist(), np.append(rates, rates[-1]).round(1).tolist()]
+    return [edges.round(3).tolist(), np.append(rates, rates[-1]).round(1).tolist()]
 
 
 def _limits(samples: Sequence[Sample]) -> list[list[float]]:
