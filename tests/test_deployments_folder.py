@@ -187,7 +187,7 @@ def _steps() -> list[tuple[str, list[str]]]:
 
 def _pins(lock: str) -> list[str]:
     text = re.sub(r"^#.*\n", "", (ROOT / lock).read_text(), flags=re.MULTILINE)
-    return [pin for pin in re.split(r"^(?=\w)", text, flags=re.MULTILINE) if pin.strip()]
+    return [pin.strip() for pin in re.split(r"^(?=\w)", text, flags=re.MULTILINE) if pin.strip()]
 
 
 def _needed(requirements: list[str]) -> set[NormalizedName]:
