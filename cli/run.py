@@ -219,7 +219,7 @@ def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool
 
 def _as_json(summary: "Summary") -> dict[str, object]:
     fields = asdict(summary)
-    del fields["failures"], fields["unregistered"]
+    del fields["failures"], fields["unregistered"], fields["report"]
     return {"success": summary.success, **fields}
 
 

@@ -1,8 +1,13 @@
 """Promises of what a run keeps for its report: the facts that matter, and little memory whatever its size."""
 
+import re
+
 from venclient.flow_control import Learned
 from venclient.loads import Load
 from venclient.models import LoadResult, Receipt
+from venclient.reports.run_page import RunTotals, run_page
+from venclient.resources import Slice
+from venclient.run import RunProgress
 from venclient.run.recorder import CAUSES_KEPT, FAILED_KEPT, PAUSES_KEPT, SLOWEST_KEPT, RunRecorder
 from venclient.run.samples import SAMPLES_KEPT
 
@@ -47,3 +52,19 @@ def test_attempts_that_failed_are_counted_by_status_for_loads_that_failed_too() 
     recorder.count_load(LoadResult(_load(1), "failed", error="gone", answers=("503", "503")))
     record = recorder.record()
     assert (record.requests, record.request_s, record.retried) == (2, 2.0, {"503": 3, "no-answer": 1})
+
+
+def test_the_page_of_a_run_that_other_processes_share_says_what_it_does_not_know() -> None:
+    totals = RunTotals(
+        title="All VENs", message="2 loads done", outcome="done", warning=None, loads=2, done=2, failed=0, points=20,
+        already_there=0, earlier_points_label="already there", dropped={}, seconds=1.0, causes=(), facts={},
+    )  # fmt: skip
+    recorder = RunRecorder(lambda: Learned(4, 50_000))
+    progress = RunProgress(recorder=recorder)
+    recorder.expect("Aalborg", 2)
+    progress.snapshot()
+    assert "Other processes" not in run_page(totals, progress.record())
+    progress.expect_slice(Slice(1, 2, ("Aalborg",), 2, 20))
+    page, *_ = run_page(totals, progress.record()).partition("<script")
+    assert "Their limits, retries, slowest loads and results by VEN are not known here" in page
+    assert not re.search("Slowest loads|By VEN|in flight", page)

@@ -43,7 +43,9 @@ class RunTotals:
 
 def run_page(totals: RunTotals, record: RunRecord) -> str:
     """Render the report as one self-contained HTML file."""
-    limits = [sample for sample in record.samples if sample.concurrency]
+    # Of a run that other processes share, this one knows no limits and what is expected of VENs, not what became of it.
+    limits = [sample for sample in record.samples if sample.concurrency and not record.is_shared]
+    vens = () if record.is_shared else record.vens
     return page(
         "run.html",
         data={
@@ -64,8 +66,8 @@ def run_page(totals: RunTotals, record: RunRecord) -> str:
         paused=h_mm_ss(record.paused_s),
         points_per_second=totals.points / totals.seconds if totals.seconds else 0.0,
         limits=limits,
-        vens=sorted(record.vens, key=lambda ven: (-ven.failed, ven.done + ven.failed - ven.loads, ven.ven)),
-        all_vens=_sum(record.vens),
+        vens=sorted(vens, key=lambda ven: (-ven.failed, ven.done + ven.failed - ven.loads, ven.ven)),
+        all_vens=_sum(vens),
         retried=[(status, _phrase(status), count) for status, count in record.retried.items()],
         at=lambda seconds: f"{record.began_at + timedelta(seconds=seconds):%H:%M:%S}",
         h_mm_ss=h_mm_ss,

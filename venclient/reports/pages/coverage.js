@@ -1,15 +1,15 @@
 "use strict";
 // The check page: what a search and the period leave, the loads of the chosen VEN, and load curves as they come in sight.
 
-const LOADS_SHOWN = 200;
+const ROWS_SHOWN = 200;
 const HOURLY_BELOW_DAYS = 100;
 const DASHES = [[], [6, 3], [2, 2]];
 const day_s = index => (data.first + index) * 86400;
 const all = {min: day_s(0), max: day_s(data.days)};
-let loads, chosen, shownLoads = LOADS_SHOWN, wanted = "", onlyProblems = false;
+let loads, chosen, shownLoads = ROWS_SHOWN, wanted = "", onlyProblems = false;
 
 const rows = [...byId("vens").querySelectorAll("[data-ven]")];
-const groups = [...document.querySelectorAll(".group")].map(group => [group, [...group.querySelectorAll("table tr")].slice(1)]);
+const groups = [...document.querySelectorAll(".group")].map(problemGroup);
 const has = text => text.toLowerCase().includes(wanted);
 const seriesOf = load => data.series[loads.series[load]];
 const loadMatches = load => has(loads.name[load]) || has(loads.id[load]) || has(seriesOf(load)[0]);
@@ -19,6 +19,21 @@ function componentStyle(component) {
   const name = data.components[component];
   const place = /^load_(\d+)$/.test(name) ? Number(name.slice(5)) : component;
   return {name: `c${place % 8}`, dash: DASHES[Math.floor(place / 8) % DASHES.length]};
+}
+
+/** A table of problem loads: its rows, also those that are not laid out yet, and how many to show. */
+function problemGroup(group) {
+  const body = group.querySelector("tbody:last-of-type"), rest = group.querySelector("template")?.content.children ?? [];
+  const more = group.querySelector(".more"), rows = [...body.rows, ...rest].map(row => [row, row.textContent.toLowerCase()]);
+  let shown = ROWS_SHOWN;
+  const show = () => {
+    const found = rows.filter(([, text]) => text.includes(wanted)).map(([row]) => row);
+    body.replaceChildren(...found.slice(0, shown));
+    more.hidden = found.length <= shown;
+    group.hidden = !found.length;
+  };
+  more.onclick = () => { shown += ROWS_SHOWN; show(); };
+  return {show};
 }
 
 function filter() {
@@ -33,10 +48,7 @@ function filter() {
     count += 1;
   });
   for (const row of rows) row.hidden = !vens.has(Number(row.dataset.ven));
-  for (const [group, ofGroup] of groups) {
-    for (const row of ofGroup) row.hidden = !has(row.textContent);
-    group.hidden = ofGroup.every(row => row.hidden);
-  }
+  for (const {show} of groups) show();
   for (const figure of byId("curves").children) figure.hidden = !meters.has(figure.meter);
   const found = [counted(vens.size, "VEN"), counted(count, "load"), counted(meters.size, "meter")].join(", ");
   byId("found").textContent = wanted || onlyProblems ? found : "";
@@ -47,7 +59,7 @@ function filter() {
 
 function choose(ven) {
   chosen = ven;
-  shownLoads = LOADS_SHOWN;
+  shownLoads = ROWS_SHOWN;
   showLoads();
   byId("ven").focus();
   byId("ven").closest("section").scrollIntoView({behavior: "smooth"});
@@ -219,7 +231,7 @@ async function begin() {
 
 byId("find").oninput = byId("problems").onchange = filter;
 byId("ranges").onchange = showRanges;
-byId("more-loads").onclick = () => { shownLoads += LOADS_SHOWN; showLoads(); };
+byId("more-loads").onclick = () => { shownLoads += ROWS_SHOWN; showLoads(); };
 byId("period").onchange = () => { for (const figure of byId("curves").children) figure.plot?.setScale("x", period()); };
 byId("vens").onclick = event => { const row = event.target.closest("[data-ven]"); if (row) choose(Number(row.dataset.ven)); };
 byId("vens").onmouseover = ({target}) => {
@@ -227,6 +239,9 @@ byId("vens").onmouseover = ({target}) => {
   const name = target.parentElement.cells[0].textContent, month = data.monthNames[target.cellIndex - 4];
   target.title = `${name}, ${month}: ${target.textContent} % of the time has data`;
 };
-for (const button of document.querySelectorAll("[data-meter]")) button.onclick = () => showCurves(button.dataset.meter);
+document.addEventListener("click", ({target}) => {
+  const button = target.closest("[data-meter]");
+  if (button) showCurves(button.dataset.meter);
+});
 addEventListener("scheme", showLoads);
 begin();
