@@ -212,7 +212,7 @@ def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool
         echo_json(_as_json(outcome))
     else:
         if outcome.report and not quiet:
-            echo(f"Report: {outcome.report}")
+            echo(f"Report: {outcome.report}", err=True)
         echo(_totals(outcome, elapsed))
     return INTERRUPTED if state.is_cancelled() else int(not outcome.success)
 
