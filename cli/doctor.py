@@ -1,7 +1,9 @@
 """The command `bulk-upload doctor`."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from cli import options
@@ -47,7 +49,7 @@ def doctor(
         for setting in given:
             echo(f"  {setting.name} = {setting.value} ({setting.source})")
     findings: list[Finding] = []
-    for finding in (*diagnose(settings), _prefect()):
+    for finding in chain(diagnose(settings), _prefect()):  # each is shown as soon as it is known
         findings.append(finding)
         if not as_json:
             echo(f"{SIGNS[finding.state]} {finding.part}: {finding.message}{f'. {finding.fix}' if finding.fix else ''}")
@@ -56,16 +58,17 @@ def doctor(
     sys.exit(int(any(finding.state == "error" for finding in findings)))
 
 
-def _prefect() -> "Finding":
+def _prefect() -> "Iterator[Finding]":
     from cli.prefect_health import require_healthy
     from cli.prefect_server import named_server
     from config.diagnosis import Finding
 
     server = named_server()
     if server is None:
-        return Finding("Prefect", "ok", "PREFECT_API_URL names no server: `bulk-upload run` starts one for itself")
+        yield Finding("Prefect", "ok", "PREFECT_API_URL names no server: `bulk-upload run` starts one for itself")
+        return
     try:
         require_healthy(server.api_url)
+        yield Finding("Prefect", "ok", f"The server at {server.url} answers")
     except ConfigurationError as error:
-        return Finding("Prefect", "error", str(error))
-    return Finding("Prefect", "ok", f"The server at {server.url} answers")
+        yield Finding("Prefect", "error", str(error))

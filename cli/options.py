@@ -1,7 +1,7 @@
 """Options shared by several commands, each with its environment variable."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,7 +124,26 @@ ChunkSize = Annotated[
     int | None,
     typer.Option("--chunk-size", help="Points a request. [env: BULK_UPLOAD_CHUNK_SIZE]", min=1, max=50_000),
 ]
+Stats = Annotated[
+    str, typer.Option("--stats", help="Without a terminal, how often a line shows the progress; 0 for never.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings, errors and the last line.")]
+VerboseLoads = Annotated[bool, typer.Option("--verbose", "-v", help="On a terminal, too, a line each load.")]
+LogFile = Annotated[Path | None, typer.Option("--log-file", help="A file that gets every line, with its time, too.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of standard output.")]
+
+
+def seconds(stats: str) -> float:
+    """Return the seconds of `--stats`; raises `typer.BadParameter` if it is no duration."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from config.settings import Duration
+
+    try:
+        every: timedelta = TypeAdapter(Duration).validate_python(stats)
+    except ValidationError:
+        raise typer.BadParameter("give seconds, or a time such as 5 min; 0 for never", param_hint="--stats") from None
+    return every.total_seconds()
 
 
 def days(first: datetime | None, last: datetime | None) -> "Days":

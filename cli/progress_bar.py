@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -27,10 +28,10 @@ OUR_LOGGERS = ("venclient", "tasks", "flows")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How much of a run is shown. `stats_s`: seconds between lines of progress without a terminal; 0 for none.
+    """How much of a command's work is shown.
 
-    `quiet`: only warnings and errors; `verbose`: a line for each request on a terminal, too; `log_file`: gets every
-    line, with its time.
+    `stats_s`: seconds between lines of progress without a terminal; 0 for none. `quiet`: only warnings and errors;
+    `verbose`: a line for each request or load on a terminal, too; `log_file`: gets every line, with its time.
     """
 
     stats_s: float = 30.0
@@ -38,10 +39,47 @@ class Shown:
     verbose: bool = False
     log_file: Path | None = None
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether lines show the progress where there is no terminal."""
+        return bool(self.stats_s) and not self.quiet
+
 
 @contextmanager
 def shown_progress(shown: Shown = Shown()) -> Iterator[None]:
     """Show the progress of every run within; raises `ConfigurationError` if the log file cannot be written."""
+    with _shown(shown, "Starting Prefect") as bar, ExitStack() as stack:
+        if bar is not None:
+            stack.enter_context(watched_by(partial(_show_run, bar)))
+        elif shown.has_lines:
+            stack.enter_context(watched_by(_StatsLines(shown.stats_s).tell_run))
+        yield
+
+
+@contextmanager
+def shown_counts(verb: str, thing: str, shown: Shown) -> Iterator[Callable[[int, int], None]]:
+    """Show how many things are done as `shown_progress` shows a run; yields a function to call with `(done, total)`.
+
+    `done` is 1 or more.
+    """
+    with _shown(shown, verb) as bar:
+        began, lines = time.monotonic(), _StatsLines(shown.stats_s)
+
+        def show(done: int, total: int) -> None:
+            elapsed_s, share = time.monotonic() - began, done / total
+            in_all = f"{done:,} of {counted(total, thing)}"
+            times = f"in {_time(elapsed_s)}" if done == total else f"{_time(elapsed_s / share - elapsed_s)} left"
+            if bar is not None:
+                bar.show(verb, share, f"{percentage(share)}  {times}", [in_all])
+            elif shown.has_lines:
+                lines.tell(lambda: f"{verb}: {percentage(share)}, {in_all}, {times}")
+
+        yield show
+
+
+@contextmanager
+def _shown(shown: Shown, phase: str) -> Iterator["_Bar | None"]:
+    """Log as it is asked for, and show a bar on a terminal."""
     console = Console(stderr=True)
     with ExitStack() as stack:
         lines = RichHandler(console=console, show_path=False, show_time=False) if console.is_terminal else None
@@ -49,11 +87,7 @@ def shown_progress(shown: Shown = Shown()) -> Iterator[None]:
         handler.setLevel(logging.INFO if shown.verbose or not (shown.quiet or lines) else logging.WARNING)
         handlers = [handler, *([_log_file(shown.log_file)] if shown.log_file else [])]
         stack.enter_context(_logged(handlers))
-        if console.is_terminal and not shown.quiet:
-            stack.enter_context(_bar(console))
-        elif shown.stats_s and not shown.quiet:
-            stack.enter_context(watched_by(_StatsLines(shown.stats_s)))
-        yield
+        yield stack.enter_context(_Bar(console, phase)) if console.is_terminal and not shown.quiet else None
 
 
 @contextmanager
@@ -66,28 +100,19 @@ def counting_bar(verb: str, things: str) -> Iterator[Callable[[int, int], None]]
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-class _RunBar(Progress):
+class _Bar(Progress):
     """A bar with its percentage and the time left, above lines of numbers that are wrapped and never cut."""
 
-    def __init__(self, console: Console) -> None:
-        self._lines: list[str] = []
+    def __init__(self, console: Console, phase: str) -> None:
+        self._lines: Sequence[str] = ()
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[left]}"))
         super().__init__(*columns, console=console, expand=True)
-        self._task: TaskID = self.add_task("Starting Prefect", total=None, left="")
+        self._task: TaskID = self.add_task(phase, total=None, left="")
 
-    def show(self, now: Snapshot) -> None:
-        """Show the progress of a run."""
-        if not now.is_planned:
-            planned = f"Planning {now.total_loads:,} of {counted(now.selected_loads, 'load')}"
-            self.update(self._task, description=planned, completed=now.total_loads, total=now.selected_loads, left="")
-            return
-        time = f"in {_time(now.seconds)}" if now.is_through else f"{_time(now.seconds_left)} left"
-        self._lines = [" · ".join(facts(now))]
-        if now.waiting_for:
-            self._lines.append(f"Waiting: {printable(now.waiting_for)}")
-        self.update(
-            self._task, description="Uploading", completed=now.share, total=1.0, left=f"{percentage(now)}  {time}"
-        )
+    def show(self, phase: str, share: float, left: str = "", lines: Sequence[str] = ()) -> None:
+        """Show a phase, and how much of it is done."""
+        self._lines = lines
+        self.update(self._task, description=phase, completed=share, total=1.0, left=left)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The bar, and the lines below it."""
@@ -96,10 +121,14 @@ class _RunBar(Progress):
             yield Text(line)
 
 
-@contextmanager
-def _bar(console: Console) -> Iterator[None]:
-    with _RunBar(console) as bar, watched_by(bar.show):
-        yield
+def _show_run(bar: _Bar, now: Snapshot) -> None:
+    if not now.is_planned:
+        planned = now.total_loads / max(now.selected_loads, 1)
+        bar.show(f"Planning {now.total_loads:,} of {counted(now.selected_loads, 'load')}", planned)
+        return
+    time = f"in {_time(now.seconds)}" if now.is_through else f"{_time(now.seconds_left)} left"
+    waits = [f"Waiting: {printable(now.waiting_for)}"] if now.waiting_for else []
+    bar.show("Uploading", now.share, f"{percentage(now.share)}  {time}", [" · ".join(facts(now)), *waits])
 
 
 class _StatsLines:
@@ -109,21 +138,28 @@ class _StatsLines:
         self._every_s = every_s
         self._next_at = time.monotonic() + every_s
 
-    def __call__(self, now: Snapshot) -> None:
-        if time.monotonic() < self._next_at:
-            return
-        self._next_at = time.monotonic() + self._every_s
-        if not now.is_planned:
-            echo(f"Planning: {now.total_loads:,} of {counted(now.selected_loads, 'load')}", err=True)
-            return
-        waits = [f"waiting: {now.waiting_for}"] if now.waiting_for else []
-        line = [percentage(now), *facts(now), f"{_time(now.seconds_left)} left", *waits]
-        echo(f"Uploading: {', '.join(line)}", err=True)
+    def tell(self, line: Callable[[], str]) -> None:
+        """Print this line, if it is time for one."""
+        if time.monotonic() >= self._next_at:
+            self._next_at = time.monotonic() + self._every_s
+            echo(line(), err=True)
+
+    def tell_run(self, now: Snapshot) -> None:
+        """Print the progress of a run, if it is time for it."""
+        self.tell(partial(_line, now))
 
 
-def percentage(now: Snapshot) -> str:
-    """How much of a run is done, as `31 %`; 100 only when all is."""
-    return f"{int(100 * now.share)} %"
+def _line(now: Snapshot) -> str:
+    if not now.is_planned:
+        return f"Planning: {now.total_loads:,} of {counted(now.selected_loads, 'load')}"
+    waits = [f"waiting: {now.waiting_for}"] if now.waiting_for else []
+    line = [percentage(now.share), *facts(now), f"{_time(now.seconds_left)} left", *waits]
+    return f"Uploading: {', '.join(line)}"
+
+
+def percentage(share: float) -> str:
+    """How much is done, as `31 %`; 100 only when all is."""
+    return f"{int(100 * share)} %"
 
 
 def facts(now: Snapshot) -> list[str]:

@@ -23,6 +23,10 @@ def register(
     ] = False,
     _profile: options.Profile = None,
     as_json: options.Json = False,
+    stats: options.Stats = "30s",
+    quiet: options.Quiet = False,
+    verbose: options.VerboseLoads = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Make VENs and their loads known to the VTN.
 
@@ -34,7 +38,7 @@ def register(
         bulk-upload register
         bulk-upload register --ven Aalborg --ven 'Nykøbing Falster'
     """
-    from cli.progress_bar import counting_bar
+    from cli.progress_bar import Shown, shown_counts
     from config.connections import open_wire
     from config.settings import Settings
     from venclient.resources.database import ResourceDatabase
@@ -49,13 +53,19 @@ def register(
         return
     database = ResourceDatabase(settings.resources_db)
     database.vens(ven)  # raises for an unknown VEN, before any request
-    with open_wire(settings) as opened, counting_bar("Registering", "loads") as on_page:
+    shown = Shown(options.seconds(stats), quiet, verbose, log_file)
+    with open_wire(settings) as opened, shown_counts("Registering", "load", shown) as on_page:
         missing = opened.prepare_registration()
         registration = register_loads(database, opened, ven, concurrency=settings.concurrency, on_page=on_page)
     if as_json:
         echo_json(asdict(registration))
     else:
         echo(str(registration))
-    for failure in [*registration.failures[:FAILURES_SHOWN], *(missing or "").splitlines()]:
+    failures = registration.failures
+    for failure in failures[:FAILURES_SHOWN]:
         echo(failure, err=True)
+    if len(failures) > FAILURES_SHOWN:
+        echo(f"… and {len(failures) - FAILURES_SHOWN:,} more: --json has them all", err=True)
+    for line in (missing or "").splitlines():
+        echo(line, err=True)
     sys.exit(1 if registration.failures or missing else 0)

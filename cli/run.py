@@ -54,14 +54,10 @@ def run(
     ] = None,
     _profile: options.Profile = None,
     as_json: options.Json = False,
-    stats: Annotated[
-        str, typer.Option("--stats", help="Without a terminal, how often a line shows the progress; 0 for never.")
-    ] = "30s",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings, errors and the last line.")] = False,
+    stats: options.Stats = "30s",
+    quiet: options.Quiet = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="On a terminal, too, a line each request.")] = False,
-    log_file: Annotated[
-        Path | None, typer.Option("--log-file", help="A file that gets every line, with its time, too.")
-    ] = None,
+    log_file: options.LogFile = None,
 ) -> None:
     """Upload what the VTN does not have yet.
 
@@ -99,7 +95,7 @@ def run(
         signal.signal(number, _stop)
     choice = Choice(ven or (), exclude_ven or (), load or (), limit)
     days = options.days(from_, to)
-    shown = Shown(_seconds(stats), quiet, verbose, log_file)
+    shown = Shown(options.seconds(stats), quiet, verbose, log_file)
     paths = {
         "resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "wire": wire,
         "bearer_token": token,
@@ -149,18 +145,6 @@ def _prepare(report: Path | None) -> None:
             raise IsADirectoryError("it is a folder")
     except OSError as error:
         raise ConfigurationError(f"--report: {report} cannot be written: {error}") from error
-
-
-def _seconds(stats: str) -> float:
-    from pydantic import TypeAdapter, ValidationError
-
-    from config.settings import Duration
-
-    try:
-        every: timedelta = TypeAdapter(Duration).validate_python(stats)
-    except ValidationError:
-        raise typer.BadParameter("give seconds, or a time such as 5 min; 0 for never", param_hint="--stats") from None
-    return every.total_seconds()
 
 
 def _stop(_signal: int, _frame: object) -> None:

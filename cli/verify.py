@@ -32,6 +32,10 @@ def verify(
     token: options.Token = None,
     _profile: options.Profile = None,
     as_json: options.Json = False,
+    stats: options.Stats = "30s",
+    quiet: options.Quiet = False,
+    verbose: options.VerboseLoads = False,
+    log_file: options.LogFile = None,
 ) -> None:
     """Read everything back and compare it with the meter file.
 
@@ -47,7 +51,7 @@ def verify(
         bulk-upload verify --ven Aalborg --sample 5
         bulk-upload verify --repair; bulk-upload run
     """
-    from cli.progress_bar import counting_bar
+    from cli.progress_bar import Shown, shown_counts
     from config.settings import Settings
     from tasks.run import opened_run
     from tasks.verify import reported_to, select_sample, verify_loads
@@ -64,7 +68,8 @@ def verify(
         report_dir=report,
     )
     seed = secrets.randbelow(1_000_000)
-    with opened_run(settings) as run, counting_bar("Verifying", "loads") as advance:
+    shown = Shown(options.seconds(stats), quiet, verbose, log_file)
+    with opened_run(settings) as run, shown_counts("Verifying", "load", shown) as advance:
         selection = select_sample(run, ven, sample, seed)
         with VerificationReport(
             settings.report_dir,

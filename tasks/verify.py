@@ -74,7 +74,10 @@ def select_sample(run: Run, vens: list[str] | None, percent: float, seed: int) -
 def _verify(run: Run, load: Load, entries: dict[str, Entry]) -> LoadVerdict:
     uploader = run.uploader
     entry = entries.get(load.vtn_resource_id, Entry())
-    return verify_load(load, entry, uploader.source, uploader.wire, uploader.ambiguous_ids)
+    verdict = verify_load(load, entry, uploader.source, uploader.wire, uploader.ambiguous_ids)
+    why = f": {verdict.error}" if verdict.error else ""
+    log.info("%s: load %s (%s) is %s%s", load.ven, load.load_id, load.name, verdict.state, why)
+    return verdict
 
 
 def _repair(

@@ -103,10 +103,43 @@ def test_what_cannot_be_shown_is_told_before_anything_is_sent(
     assert len(vtn.log()) == seen
 
 
-def _in_a_terminal(*options: object, cwd: Path, prefect_url: str) -> tuple[int, str, str]:
-    """Exit code and standard output of a run whose standard error is a terminal, and what that has shown."""
+def test_registration_and_verification_show_their_progress_as_a_run_does(
+    vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = new_site(loads=4, points=50)
+    (ven,) = {ven for (ven,) in site.execute("SELECT ven FROM resources")}
+    options = ["--db", site.db, "--vtn-url", vtn.base_url, "--log-file", "all.log"]
+    (tmp_path / ".env").write_text(f"VTN_BEARER_TOKEN={vtn.token}\n")
+    ended, output, shown = _in_a_terminal(*options, "-v", of="register", cwd=tmp_path)
+    assert (ended, output) == (
+        0,
+        "4 loads registered, 0 failed, 0 left out (their resources are disabled or suspended)\n",
+    )
+    lines = [line.rstrip() for line in CONTROLS.sub("", shown).replace("\r", "\n").split("\n")]
+    assert any(re.fullmatch(r"Registering ━{20,} 100 %  in 0:00:\d\d", line) for line in lines), lines
+    assert max(map(len, lines)) <= COLUMNS
+    assert "4 of 4 loads" in lines
+    assert " ".join(" ".join(lines).split()).count("registered as") == 4
+    assert len((tmp_path / "all.log").read_text().splitlines()) == 4
+
+    options = [*options, "--h5", site.h5, "--ledger", site.ledger]
+    told = command("verify", *options, "--stats", "0.001", cwd=tmp_path)
+    assert re.search(r"^Verifying: 100 %, 4 of 4 loads, in 0:00:\d\d$", told.stderr, re.MULTILINE), told.stderr
+    assert len(re.findall(rf"^{ven}: load .* is not sent$", told.stderr, re.MULTILINE)) == 4
+    quiet = command("verify", *options, "--stats", "0.001", "-q", cwd=tmp_path)
+    assert (quiet.returncode, quiet.stderr) == (1, "")
+    assert len((tmp_path / "all.log").read_text().splitlines()) == 12
+
+
+def _in_a_terminal(
+    *options: object, of: str = "run", cwd: Path, prefect_url: str | None = None
+) -> tuple[int, str, str]:
+    """Exit code and standard output of a run whose standard error is a terminal, and what that has shown.
+
+    `of`: another command.
+    """
     ours, theirs = pty.openpty()
-    run = start("run", *options, cwd=cwd, prefect_url=prefect_url, stderr=theirs, TERM="xterm", COLUMNS=f"{COLUMNS}")
+    run = start(of, *options, cwd=cwd, prefect_url=prefect_url, stderr=theirs, TERM="xterm", COLUMNS=f"{COLUMNS}")
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # what Linux says when the other side has closed the terminal

@@ -4,6 +4,7 @@ Ids are written in small transactions as they arrive. After a kill, registration
 resource twice: for one that exists already, the VTN returns its id.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,6 +16,8 @@ from venclient.errors import PermanentError, TransientError
 from venclient.loads import UnregisteredLoad, counted
 from venclient.resources import ResourceDatabase
 from venclient.wires import Wire
+
+log = logging.getLogger(__name__)
 
 LOADS_PER_TRANSACTION = 100
 
@@ -65,6 +68,8 @@ def register(
             outcomes = list(zip(page, answers, strict=True))
             database.write_ids({load.load_id: vtn_id for load, (vtn_id, _) in outcomes if vtn_id})
             failures += [f"Load {load.load_id}: {error}" for load, (_, error) in outcomes if error]
+            for load, (vtn_id, error) in outcomes:
+                log.info("%s: load %s: %s", load.ven, load.load_id, error or f"registered as {vtn_id}")
             done += len(page)
             on_page(done, len(loads))
     return Registration(len(loads) - len(failures), len(unregistered) - len(loads), tuple(failures))
