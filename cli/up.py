@@ -55,10 +55,10 @@ def up(
         # A demo's deployments must not be put on a configured server.
         server = stack.enter_context(prefect_api(port, own=demo))
         server.prepare(environment)
-        sys.stderr.write("Deploying, about 10 s …\n")
+        typer.echo("Deploying …")
         _make_pool()
         _deploy(environment)
-        sys.stderr.write(f"Ready at {server.url}; a worker starts …\n")
+        typer.echo(f"Ready at {server.url}; a worker starts …")
         typer.echo(_next_steps(server))
         with stop_on_signals() as stop:
             exit_code = run_worker(["--pool", POOL], environment, stop, server.why_ended)

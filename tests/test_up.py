@@ -56,6 +56,7 @@ def test_ctrl_c_ends_a_run_softly_and_nothing_is_left_behind(
     home = prefect_home(tmp_path / "prefect")
     seen = len(no_faults.log())
     with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
+        assert up.told.startswith(f"Deploying …\nReady at {up.url}; a worker starts …\n")
         up.start_upload(cwd=tmp_path)
         while len(no_faults.log()) < seen + 8:
             assert up.process.poll() is None
