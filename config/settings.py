@@ -125,86 +125,92 @@ class Settings(BaseSettings):
     wire: WireName = Field(
         "bulk",
         validation_alias="VTN_WIRE",
-        description="what the VTN speaks: `bulk`, or the published API in version `openadr-3.1` or `openadr-3.0.1`",
+        description="interface of the VTN: `bulk`, or the published API in version `openadr-3.1` or `openadr-3.0.1`",
     )
     bearer_token: SecretStr | None = Field(
-        None, validation_alias="VTN_BEARER_TOKEN", description="a token given outright, in place of the three below"
+        None, validation_alias="VTN_BEARER_TOKEN", description="a bearer token, in place of the OAuth client"
     )
     oauth_client_id: str | None = Field(
-        None, validation_alias="OAUTH_CLIENT_ID", description="OAuth 2 client credentials: the client id"
+        None, validation_alias="OAUTH_CLIENT_ID", description="OAuth 2 client credentials: client id"
     )
     oauth_client_secret: SecretStr | None = Field(
-        None, validation_alias="OAUTH_CLIENT_SECRET", description="and its secret"
+        None, validation_alias="OAUTH_CLIENT_SECRET", description="OAuth 2 client credentials: client secret"
     )
     oauth_token_url: HttpAddress | None = Field(
-        None, validation_alias="OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL", description="and where a token is obtained"
+        None,
+        validation_alias="OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL",
+        description="OAuth 2 client credentials: where a token is obtained",
     )
 
-    oauth_scope: str = Field("", validation_alias="OAUTH_SCOPE", description="and the scope that is asked for, if any")
-    oauth_audience: str = Field("", validation_alias="OAUTH_AUDIENCE", description="and the audience, if any")
+    oauth_scope: str = Field("", validation_alias="OAUTH_SCOPE", description="scope to ask for, if any")
+    oauth_audience: str = Field("", validation_alias="OAUTH_AUDIENCE", description="audience to ask for, if any")
 
     ca_file: str = Field(
         "",
-        description="PEM file of a CA of your own, trusted for VTN and token server besides the public ones",
+        description="PEM file of your own CA, trusted for the VTN and the token server in addition to the public ones",
     )
     allow_http: bool = Field(
-        False, description="whether points and token may go to another machine in the clear, over plain http"
+        False, description="whether points and token may go to another machine unencrypted, over plain http"
     )
 
     allowed_vtns: BaseAddresses = Field(
         "",
-        description="base addresses, with commas between, of other VTNs that a run's parameter `vtn_url` may name",
+        description="base addresses, separated by commas, of other VTNs that a run's parameter `vtn_url` may name",
     )
 
     aggregator: str = Field(
-        "", description="openadr wires: name of the one ven that holds all resources; without it, the client id"
+        "", description="openadr wires: name of the one ven that holds all resources; by default the client id"
     )
     ven_credentials: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
         None,
-        description="openadr wires: CSV file with VEN, client id and secret, for a client of each VEN",
+        description="openadr wires: CSV file with VEN, client id and client secret, if each VEN has its own client",
     )
-    program_name: Name = Field("meter-history", description="openadr wires: the program that reports belong to")
-    event_name: Name = Field("meter-history", description="openadr wires: and its event")
+    program_name: Name = Field("meter-history", description="openadr wires: program that reports belong to")
+    event_name: Name = Field("meter-history", description="openadr wires: event that reports belong to")
     report_qualities: QualityTableText = Field(
-        "", description="openadr wires: quality codes that have other names there, as `EXPORT → OK, TEST → BAD`"
+        "", description="openadr wires: quality codes that have other names there, such as `EXPORT → OK, TEST → BAD`"
     )
     packed_reports: bool = Field(
-        False, description="openadr wires: whether an interval has many values, where the VTN's operator agrees to it"
+        False, description="openadr wires: whether an interval may have many values, if the VTN's operator agrees"
     )
-    max_body_bytes: int = Field(1_000_000, ge=10_000, description="openadr wires: size of a report in bytes, at most")
+    max_body_bytes: int = Field(1_000_000, ge=10_000, description="openadr wires: largest size of a report in bytes")
 
     resources_db: str = Field("config/resources.db", description="resources database: a path or an SQLAlchemy URL")
     meter_file: Path = Field(Path("config/examplemeterdata/load_data.h5"), description="meter file (HDF5)")
     trust_meter_file: bool = Field(
-        False, description="whether the meter file is read without a process of its own, which a damaged one may end"
+        False, description="whether the meter file is read in the run's own process, which a damaged file may crash"
     )
     ledger_url: str = Field("config/ledger.db", description="the ledger: a path or an SQLAlchemy URL")
     report_dir: Path = Field(Path("reports"), description="folder for the reports of runs and verifications")
-    chunk_size: int = Field(50_000, ge=1, le=50_000, description="new points a request, at most")
+    chunk_size: int = Field(50_000, ge=1, le=50_000, description="largest number of new points in a request")
     batch_size: int = Field(5_000, ge=1, le=10_000, description="bulk wire: points that the VTN writes at a time")
     gzip: bool = Field(
-        False, description="bulk wire: whether points go compressed to a VTN that takes it, for a slow line"
+        False, description="bulk wire: whether points are sent compressed to a VTN that accepts it, for a slow line"
     )
     quality_rules: QualityRulesText = Field(
-        "", description="quality codes other than GOOD, as `zero → ESTIMATED, NaN → MISSING 0`"
+        "", description="rules for quality codes other than GOOD, such as `zero → ESTIMATED, NaN → MISSING 0`"
     )
     earliest: Day = Field(date(2000, 1, 1), description="a load with points that start before this day (UTC) fails")
     latest: Annotated[Day | None, BeforeValidator(lambda given: given or None)] = Field(
-        None, description="and one with points after this day; without it, more than one day from now"
+        None, description="a load with points after this day (UTC) fails; by default, later than a day from now"
     )
-    concurrency: int = Field(16, ge=1, le=64, description="requests in flight at a time, at most; it adapts to the VTN")
-    loads_per_task: int = Field(50, ge=1, le=1_000, description="loads of one VEN in a Prefect task, at most")
+    concurrency: int = Field(
+        16, ge=1, le=64, description="most requests in flight at a time; below that, the run adapts to the VTN"
+    )
+    loads_per_task: int = Field(50, ge=1, le=1_000, description="most loads of one VEN in a Prefect task")
     when_busy: Literal["leave", "wait"] = Field(
-        "leave", description="what a run does when another uploads the same VENs: `leave`, or `wait` for it to end"
+        "leave", description="what a run does when another run uploads the same VENs: `leave`, or `wait` for it to end"
     )
     timeout_s: float = Field(
-        30.0, gt=0, description="how long the VTN may take for an answer, and 1 s more for every 500 points"
+        30.0, gt=0, description="seconds to wait for an answer of the VTN, plus 1 s for every 500 points"
     )
     attempts: int = Field(10, ge=1, description="how often a request is tried")
-    retry_wait_s: float = Field(0.5, ge=0, description="the wait before a second attempt; it doubles, up to a minute")
+    retry_wait_s: float = Field(
+        0.5, ge=0, description="seconds before the second attempt; doubles each time, up to a minute"
+    )
     outage_patience: Duration = Field(
         timedelta(hours=2),
-        description="how long a VTN that takes nothing is waited for: seconds, or `90 min`",
+        description="how long to wait for a VTN that takes nothing: seconds, or a time such as `90 min`",
     )
 
     @classmethod

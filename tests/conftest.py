@@ -45,6 +45,7 @@ KONSTANZ = Path(__file__).parents[2] / "shared" / "data" / "konstanz"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pictures", metavar="FOLDER", help="where the pictures of docs/tour.md go: docs/images")
     parser.addoption("--fast", action="store_true", help="only files of tests that start no server and no command")
 
 

@@ -2,16 +2,21 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from string import Template
 
 import pytest
 
+from tests.chromium import tab
+from tests.commands import AUTH_STRING, command
 from tests.reference_vtn import ROOT, ReferenceVtn
 from tests.sites import Site
+from tests.waiting import until
 from venclient.ledger.ledger import Ledger
 from venclient.loads import Load
 
@@ -19,6 +24,23 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path.stem for path in DOCS.glob("*.md"))
 # A page's console sessions, and what the tests do between them.
 STEPS = re.compile(r"^```console\n(?P<session>.*?)^```$|^% do: (?P<deed>.*?)$", re.DOTALL | re.MULTILINE)
+# Where the first console session's button is; what it copies goes to `window.copied`.
+FIRST_COPY_BUTTON = """
+document.addEventListener("copy", () => { window.copied = document.activeElement.value });
+(() => {
+  const button = document.querySelector(".highlight-console .copybtn");
+  button.scrollIntoView({ behavior: "instant" });
+  const { x, y } = button.getBoundingClientRect();
+  return [x + 5, y + 5];
+})()
+"""
+# Code and tables that are wider than the page: only diagrams and tables may be, and they scroll.
+CUT = """
+[...document.querySelectorAll("article pre, article .table-wrapper")]
+  .filter(each => each.scrollWidth > each.clientWidth + 1)
+  .filter(each => each.closest(".highlight-console, .highlight-sh") || getComputedStyle(each).overflowX !== "auto")
+  .map(each => each.innerText)
+"""
 MARCH_S = 1_740_787_200  # 2025-03-01T00:00Z
 
 
@@ -27,7 +49,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files of an operator, where they are looked for."""
     folder = tmp_path_factory.mktemp("sample")
     sizes = ["--vens", "3", "--loads-per-ven", "8", "--meters", "3", "--points", "1500"]
-    subprocess.run([sys.executable, "-m", "cli", "sample-data", *sizes], cwd=folder, check=True, capture_output=True)
+    command("sample-data", *sizes, cwd=folder).check_returncode()
     return folder
 
 
@@ -44,10 +66,20 @@ def operator(sample: Path, tmp_path: Path, prefect_url: str) -> Iterator[tuple[P
         yield folder, vtn
 
 
+@pytest.fixture(scope="module")
+def built_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the pages as HTML."""
+    folder = tmp_path_factory.mktemp("html")
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(folder)]
+    built = subprocess.run(build, text=True, capture_output=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=() if page == "first-upload" else pytest.mark.long)
+        pytest.param(page, marks=() if page == "tutorial" else pytest.mark.long)
         for page in PAGES
         if "```console" in (DOCS / f"{page}.md").read_text()
     ],
@@ -58,16 +90,14 @@ def test_every_session_of_the_page_runs_as_it_stands_there(
     folder, vtn = operator
     site = Site.of_folder(folder / "config")
     site.h5 = folder / "config" / "examplemeterdata" / "load_data.h5"
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PREFECT_API_URL": prefect_url,
-        "COLUMNS": "200",
-    }
+    environment = {"PREFECT_API_URL": prefect_url, "PREFECT_API_AUTH_STRING": AUTH_STRING}
+    load: Load | None = None
     for step in STEPS.finditer((DOCS / f"{page}.md").read_text()):
         if step["deed"]:
-            load = DEEDS[step["deed"]](site, vtn) or site.loads[0]
-            environment["LOAD"] = load.load_id
+            load = DEEDS[step["deed"]](site, vtn)
         else:
+            if "$LOAD" in step["session"]:
+                environment["LOAD"] = (load or site.loads[0]).load_id
             _assert_session(step["session"], folder, environment)
 
 
@@ -81,13 +111,29 @@ def test_the_program_of_the_page_for_python_runs(
     assert capsys.readouterr().out == "8 of 8 loads, 12,000 points\n"
 
 
-def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
-    built = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", DOCS, tmp_path / "html"],
-        text=True, capture_output=True, check=False,
-    )  # fmt: skip
-    assert built.returncode == 0, built.stderr
-    assert not [page for page in PAGES if not (tmp_path / "html" / f"{page}.html").is_file()]
+def test_the_pages_build_without_a_warning(built_pages: Path) -> None:
+    assert not [page for page in PAGES if not (built_pages / f"{page}.html").is_file()]
+
+
+def test_search_finds_how_to_cancel_commands_are_copied_without_output_and_no_line_is_cut(built_pages: Path) -> None:
+    with tab() as browser:
+        browser.open(f"{built_pages.as_uri()}/search.html?q=cancel")
+        browser.text('href="stopping.html')
+        browser.open(f"{built_pages.as_uri()}/tutorial.html")
+        browser.text("copybtn o-tooltip")
+        x, y = browser.run(FIRST_COPY_BUTTON)
+        for event in ("mousePressed", "mouseReleased"):
+            browser.command("Input.dispatchMouseEvent", type=event, x=x, y=y, button="left", clickCount=1)
+        copied = until(lambda: browser.run("window.copied"))
+        assert [line.split()[:2] for line in copied.splitlines()] == [
+            ["bulk-upload", "init"],
+            ["bulk-upload", "sample-data"],
+        ]
+        browser.command("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+        for page in PAGES:
+            browser.open(f"{built_pages.as_uri()}/{page}.html")
+            assert browser.run("document.documentElement.scrollWidth") <= 390, page
+            assert browser.run(CUT) == [], page
 
 
 def _assert_session(session: str, folder: Path, environment: dict[str, str]) -> None:
@@ -98,14 +144,25 @@ def _assert_session(session: str, folder: Path, environment: dict[str, str]) -> 
             name, _, value = line.removeprefix("export ").partition("=")
             environment[name] = value.strip('"')
             continue
-        ran = subprocess.run(
-            ["bash", "-c", line], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, check=False,
-        )  # fmt: skip
+        exit_code, output = _run(line, folder, environment)
         code = re.search(r"\[exit code (\d)\]\n", expected)
-        assert ran.returncode == (int(code[1]) if code else 0), f"$ {line}\n{ran.stdout}"
+        assert exit_code == (int(code[1]) if code else 0), f"$ {line}\n{output}"
         wanted = expected.replace(code[0], "") if code else expected
-        assert re.fullmatch(_pattern(wanted), _tidy(ran.stdout), re.DOTALL), f"$ {line}\n{ran.stdout}"
+        assert re.fullmatch(_pattern(wanted), _tidy(output), re.DOTALL), f"$ {line}\n{output}"
+
+
+def _run(line: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Run a line as a shell does: its exit code, and all that it says, a command of ours on standard error first."""
+    first, *arguments = shlex.split(line)
+    if first == "bulk-upload":
+        ran = command(*(Template(each).safe_substitute(environment) for each in arguments), cwd=folder, **environment)
+        return ran.returncode, ran.stderr + ran.stdout
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["bash", "-c", line], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        env=os.environ | environment | {"PATH": path, "COLUMNS": "200"},
+    )  # fmt: skip
+    return ran.returncode, ran.stdout
 
 
 def _pattern(expected: str) -> str:
@@ -120,6 +177,19 @@ def _tidy(output: str) -> str:
 
 def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def _start_empty(site: Site, vtn: ReferenceVtn) -> None:
+    shutil.rmtree(site.db.parent)
+    site.db.parent.with_name(".env").unlink()
+
+
+def _point_to(site: Site, vtn: ReferenceVtn) -> None:
+    env = site.db.parent.with_name(".env")
+    text = env.read_text().replace("http://127.0.0.1:8444", vtn.origin)
+    env.write_text(
+        text.replace("=bulk-upload-secret", f"={vtn.client_secret}").replace("=bulk-upload\n", f"={vtn.client_id}\n")
+    )
 
 
 def _upload_everything(site: Site, vtn: ReferenceVtn) -> None:
@@ -172,6 +242,8 @@ def _alone(site: Site) -> Load:
 
 
 DEEDS: dict[str, Callable[[Site, ReferenceVtn], Load | None]] = {
+    "start in an empty folder": _start_empty,
+    "start a VTN": _point_to,
     "upload everything": _upload_everything,
     "append a day": _append_a_day,
     "correct a value in March": _correct_a_value_in_march,

@@ -1,6 +1,12 @@
 """Promises of what a person sees in the Prefect UI, in a real browser."""
 
+import os
+import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -14,13 +20,15 @@ from config.settings import given_options
 from flows.bulk_upload import bulk_upload
 from tasks.reports import artifact_key
 from tests.chromium import Tab, share_of_colour, tab
-from tests.commands import AUTH_STRING
+from tests.commands import AUTH_STRING, ROOT, command
 from tests.conftest import tell_it_all
 from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
 
+SETTLED_S = 2.0  # the UI draws its graph and unfolds its tables
+MAX_PICTURE_BYTES = 150_000
 BAR = (0x4C, 0x8E, 0xD9)
 
 
@@ -90,6 +98,60 @@ def test_a_run_its_progress_its_tables_and_its_summary_can_be_read(
         return share_of_colour(picture, *BAR) > 0.01
 
     until(has_bars)  # throughput over time
+
+
+@pytest.mark.long
+def test_the_pictures_of_the_tour_show_what_the_tour_says(
+    ui: str,
+    prefect: SyncPrefectClient,
+    browser: Tab,
+    no_faults: ReferenceVtn,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    """`pytest tests/test_prefect_ui.py -m long -k tour --pictures docs/images` takes them anew for docs/tour.md."""
+    folder = request.config.rootpath / request.config.option.pictures if request.config.option.pictures else tmp_path
+    prefect_url = f"{ui}/api"
+    vtn = {"VTN_SERVER_ADDRESS": no_faults.base_url, "VTN_BEARER_TOKEN": no_faults.token}
+    sizes = ["--vens", "3", "--loads-per-ven", "12", "--meters", "6"]
+    command("sample-data", *sizes, cwd=tmp_path).check_returncode()
+    command("register", cwd=tmp_path, **vtn).check_returncode()
+    with closing(sqlite3.connect(tmp_path / "config" / "resources.db")) as db, db:
+        db.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE id = 1")
+    no_faults.switch(points_per_second=4_000, max_in_flight=8)
+    browser.command("Emulation.setDeviceMetricsOverride", width=1300, height=850, deviceScaleFactor=1, mobile=False)
+
+    def take(name: str, address: str, *texts: str) -> None:
+        browser.open(address)
+        browser.text(*texts)
+        time.sleep(SETTLED_S)
+        browser.picture(folder / f"{name}.png")
+        assert (folder / f"{name}.png").stat().st_size < MAX_PICTURE_BYTES, name
+
+    _deploy(prefect_url)
+    upload = prefect.read_deployment_by_name("bulk-upload/all-vens")
+    take("form", f"{ui}/deployments/deployment/{upload.id}/run", "Parameters", "vens")
+    as_deployed = {"PREFECT_API_URL": prefect_url, "PREFECT_LOGGING_EXTRA_LOGGERS": "venclient,tasks,flows"}
+    flow = [sys.executable, "-c", "from flows.bulk_upload import bulk_upload; bulk_upload(return_state=True)"]
+    with subprocess.Popen(flow, cwd=tmp_path, env=os.environ | vtn | as_deployed | {"PYTHONPATH": str(ROOT)}) as run:
+        (of_run,) = until(lambda: [each for each in prefect.read_flow_runs() if each.state and each.state.is_running()])
+        until(lambda: "bulk-upload-live" in _artifact_pages(ui, prefect, of_run.id))
+        until(lambda: len(no_faults.log()) > 12)
+        take("live", _artifact_pages(ui, prefect, of_run.id)["bulk-upload-live"], "Waiting for")
+        assert run.wait(120) == 0
+    take("run", f"{ui}/runs/flow-run/{of_run.id}", "Completed with failures", "meter_404")
+    pages = _artifact_pages(ui, prefect, of_run.id)
+    take("ven", pages[artifact_key("Aalborg")], "meter_404")
+    take("summary", pages["bulk-upload-summary"], "Failures by cause")
+
+
+def _deploy(prefect_url: str) -> None:
+    """Put the deployments of prefect.yaml on the server."""
+    for arguments in (["work-pool", "create", "uploads", "--type", "process"], ["--no-prompt", "deploy", "--all"]):
+        deploy = [sys.executable, "-m", "prefect", *arguments]
+        subprocess.run(
+            deploy, cwd=ROOT, env=os.environ | {"PREFECT_API_URL": prefect_url}, check=True, capture_output=True
+        )
 
 
 def _artifact_pages(ui: str, prefect: SyncPrefectClient, run_id: UUID) -> dict[str, str]:
