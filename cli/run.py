@@ -203,7 +203,7 @@ def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool
 
 def _as_json(summary: "Summary") -> dict[str, object]:
     fields = asdict(summary)
-    del fields["failures"], fields["unregistered"], fields["report"]
+    del fields["failures"], fields["unregistered"]
     return {"success": summary.success, **fields}
 
 

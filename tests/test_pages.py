@@ -68,6 +68,7 @@ def pages(vtn: ReferenceVtn, site: Site, prefect_url: str) -> dict[str, Path]:
     finally:
         vtn.switch()
     assert ran.returncode == 1, ran.stderr
+    assert last_json(ran)["report"] == str(folder / "given" / "run.html")
     assert not (folder / "reports").exists(), "only where it was asked for"
     assert command("check", "--db", site.db, "--h5", site.h5, "--plot", ".", cwd=folder).returncode == 1
     vtn.alter_point(site.loads[0].vtn_resource_id, int(hourly(1)[0, 0]), 4711.5)
