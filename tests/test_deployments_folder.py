@@ -190,9 +190,9 @@ def _pins(lock: str) -> list[str]:
 
 
 def _needed(requirements: list[str]) -> set[NormalizedName]:
-    """The names of these, and of all that they need in turn on the image's Python, by the metadata of what is here."""
+    """The names of these, and of all that they need on the oldest Python there is, by the metadata of what is here."""
     python = _steps()[0][1][0].removeprefix("python:").removesuffix("-slim")
-    environment = {"python_version": python, "python_full_version": f"{python}.99"}
+    environment = {"python_version": python, "python_full_version": f"{python}.0"}
     pending = [Requirement(text) for text in requirements]
     found: dict[NormalizedName, set[str]] = {}  # and their extras
     while pending:

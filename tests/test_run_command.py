@@ -13,7 +13,7 @@ from tests.sites import Site, hourly
 
 RUN_KEYS = [
     "success", "total_loads", "successful", "failed", "total_points_uploaded", "points_already_there",
-    "points_dropped", "seconds", "points_per_second", "already_there_confirmed", "warning",
+    "points_dropped", "seconds", "points_per_second", "already_there_confirmed", "warning", "report",
 ]  # fmt: skip
 
 
