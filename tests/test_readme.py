@@ -10,8 +10,8 @@ from tests.commands import command
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text() + (ROOT / "deployments" / "README.md").read_text()
-COMMANDS = sorted(set(re.findall(r"^\$ (?:\.venv/bin/)?bulk-upload ([^#\n]*?)\s*(?:#.*)?$", TEXT, re.MULTILINE)))
-TARGETS = sorted(set(re.findall(r"^\$ make (\w+)", TEXT, re.MULTILINE)))
+COMMANDS = sorted(set(re.findall(r"^ *\$ (?:\.venv/bin/)?bulk-upload ([^#\n]*?)\s*(?:#.*)?$", TEXT, re.MULTILINE)))
+TARGETS = sorted(set(re.findall(r"^ *\$ make (\w+)", TEXT, re.MULTILINE)))
 
 
 def test_the_settings_table_has_every_setting_with_its_default() -> None:
