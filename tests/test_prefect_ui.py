@@ -130,7 +130,7 @@ def test_the_pictures_of_the_tour_show_what_the_tour_says(
 
     _deploy(prefect_url)
     upload = prefect.read_deployment_by_name("bulk-upload/upload-all")
-    take("form", f"{ui}/deployments/deployment/{upload.id}/run", "Parameters", "vens")
+    take("form", f"{ui}/deployments/deployment/{upload.id}/run", "VENs to leave out")
     as_deployed = {"PREFECT_API_URL": prefect_url, "PREFECT_LOGGING_EXTRA_LOGGERS": "venclient,tasks,flows"}
     flow = [sys.executable, "-c", "from flows.bulk_upload import bulk_upload; bulk_upload(return_state=True)"]
     with subprocess.Popen(flow, cwd=tmp_path, env=os.environ | vtn | as_deployed | {"PYTHONPATH": str(ROOT)}) as run:
