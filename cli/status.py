@@ -1,6 +1,6 @@
 """The command `bulk-upload status`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from venclient.reports.runs import PastRun
-    from venclient.reports.status import LoadHistory, UploadStatus
+    from venclient.reports.status import LoadHistory, LoadStatus, UploadStatus
 
 FAILURES_SHOWN = 10
 
@@ -84,10 +84,13 @@ def _print(status: "UploadStatus", running: "PastRun | None") -> None:
     if running is not None:
         echo(f"A run is in progress since {_minute(running.began_at)}: {running.title}")
     failed = [load for load in status.loads if load.error]
-    for load in failed[:FAILURES_SHOWN]:
-        console.print(f"Load {load.load_id} ({load.ven}): {load.error}", style="red")
-    if len(failed) > FAILURES_SHOWN:
-        console.print(f"… and {len(failed) - FAILURES_SHOWN:,} more that failed: --json has them all")
+    by_cause = _by_cause(failed)
+    for first, *others in by_cause[:FAILURES_SHOWN]:
+        more = f" (and {len(others):,} more like it)" if others else ""
+        console.print(f"Load {first.load_id} ({first.ven}): {first.error}{more}", style="red")
+    if len(by_cause) > FAILURES_SHOWN:
+        not_shown = sum(map(len, by_cause[FAILURES_SHOWN:]))
+        console.print(f"… and {not_shown:,} more that failed: --json has them all")
     if failed:
         console.print("`bulk-upload run --failed` takes up only these")
     console.print(_table(status))
@@ -97,6 +100,16 @@ def _print(status: "UploadStatus", running: "PastRun | None") -> None:
         f"{done:,} of {counted(len(status.loads), 'load')} done, {len(failed):,} failed, {pending:,} pending: "
         f"{points:,} points with the VTN"
     )
+
+
+def _by_cause(failed: "Iterable[LoadStatus]") -> "list[list[LoadStatus]]":
+    """The failed loads in groups with the same cause, the largest first."""
+    from venclient.causes import cause_of
+
+    groups: dict[str, list[LoadStatus]] = {}
+    for load in failed:
+        groups.setdefault(cause_of(load.error or "", load.load_id, load.load_component), []).append(load)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def _table(status: "UploadStatus") -> "Table":
