@@ -28,7 +28,7 @@ PAGE_NAME = "coverage.html"
 def check(
     ven: options.Vens = None,
     limit: options.Limit = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Folder for a page of pictures: coverage.html.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Folder for a page to look at: coverage.html.")] = None,
     db: options.Db = None,
     h5: options.H5 = None,
     _profile: options.Profile = None,
