@@ -15,7 +15,7 @@ import pytest
 
 from demo.sample_data import write_sample
 from tests.chromium import Tab, tab
-from tests.commands import command, last_json, run_options
+from tests.commands import command, last_json
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, hourly
 from tests.waiting import until
@@ -60,19 +60,21 @@ def of_ven(site: Site, ven: str) -> list[Load]:
 def pages(vtn: ReferenceVtn, site: Site, prefect_url: str) -> dict[str, Path]:
     """The three pages, of a run that the VTN held up: it asked to be left alone for 4 s, and failed twice."""
     folder = site.db.parent
+    files = ["--db", site.db.name, "--h5", site.h5.name]
+    of_vtn = ["--ledger", site.ledger.name, "--vtn-url", vtn.base_url, "--token", vtn.token]
     vtn.switch(script=["503-bare", None, "500", None, None, "429"], retry_after_s=4, points_per_second=15_000)
     try:
         ran = command(
-            "run", *run_options(site, vtn), "--report", "given/run.html", "--json", cwd=folder, prefect_url=prefect_url
+            "run", *files, *of_vtn, "--report", "given/run.html", "--json", cwd=folder, prefect_url=prefect_url
         )
     finally:
         vtn.switch()
     assert ran.returncode == 1, ran.stderr
     assert last_json(ran)["report"] == str(folder / "given" / "run.html")
     assert not (folder / "reports").exists(), "only where it was asked for"
-    assert command("check", "--db", site.db, "--h5", site.h5, "--plot", ".", cwd=folder).returncode == 1
+    assert command("check", *files, "--plot", ".", cwd=folder).returncode == 1
     vtn.alter_point(site.loads[0].vtn_resource_id, int(hourly(1)[0, 0]), 4711.5)
-    verified = command("verify", *run_options(site, vtn), "--report", ".", "--json", cwd=folder)
+    verified = command("verify", *files, *of_vtn, "--report", ".", "--json", cwd=folder)
     assert verified.returncode == 1, verified.stderr
     return {
         "check": folder / "coverage.html",
@@ -100,8 +102,9 @@ def text_of(browser: Tab, selector: str) -> str:
 
 @pytest.mark.parametrize("name", ["check", "run", "verification"])
 def test_a_page_is_readable_in_any_light_on_a_desk_and_a_phone_and_loads_nothing(
-    browser: Tab, pages: dict[str, Path], name: str, tmp_path: Path
+    browser: Tab, pages: dict[str, Path], name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    """With `--pictures docs/images` it takes those of docs/tour.md anew."""
     backgrounds = {}
     for width in SIZES:
         for scheme in ("light", "dark"):
@@ -111,6 +114,11 @@ def test_a_page_is_readable_in_any_light_on_a_desk_and_a_phone_and_loads_nothing
             backgrounds[scheme] = look["background"]
             keep_picture(browser, tmp_path, f"{name}-{width}-{scheme}.png", width)
     assert backgrounds["light"] != backgrounds["dark"]
+    if request.config.option.pictures:
+        shown(browser, pages[name])
+        browser.show(width=1300, height=850)
+        until(lambda: browser.run("[...document.querySelectorAll('#rate, #limit')].every(each => each.innerHTML)"))
+        browser.picture(request.config.rootpath / request.config.option.pictures / f"page-{name}.png")
 
 
 def keep_picture(browser: Tab, tmp_path: Path, name: str, width: int) -> None:
@@ -168,6 +176,7 @@ def test_the_run_says_when_it_waited_what_was_retried_and_which_loads_failed_and
     assert "500 Internal Server Error 1" in text_of(browser, "#requests ~ table")
     assert browser.run("document.querySelectorAll('#slowest-loads tbody tr').length") == 18
     assert browser.run("data.limits[1].every(limit => limit >= 1 && limit <= 16)")
+    assert browser.run("data.limits[0].at(-1) === data.bars[0].at(-1)"), "both charts have the same time axis"
     sent = "data.bars[0].slice(1).reduce((sum, at, bar) => sum + (at - data.bars[0][bar]) * data.bars[1][bar], 0)"
     assert browser.run(sent) == pytest.approx(48_360, rel=0.02)
 

@@ -52,7 +52,7 @@ def run_page(totals: RunTotals, record: RunRecord) -> str:
             "began": record.began_at.timestamp(),
             "bars": _bars(record.samples),
             "limits": _limits(limits),
-            "pauses": [[round(pause.begin_s, 1), round(pause.end_s, 1)] for pause in record.pauses],
+            "pauses": [[round(pause.begin_s, 3), round(pause.end_s, 3)] for pause in record.pauses],
         },
         script="run.js",
         title=f"Run: {totals.title}",
@@ -94,7 +94,7 @@ def _limits(samples: Sequence[Sample]) -> list[list[float]]:
     changes = [after for before, after in pairwise(samples) if _limit(before) != _limit(after)]
     shown = [*(replace(each, seconds=0.0) for each in samples[:1]), *changes, *samples[-1:]]
     return [
-        [round(each.seconds, 1) for each in shown],
+        [round(each.seconds, 3) for each in shown],
         [each.concurrency for each in shown],
         [each.chunk_size for each in shown],
     ]
