@@ -24,6 +24,13 @@ FLAGS = [
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr",
 ]  # fmt: skip
 
+FAULTS = """
+const faults = [];
+addEventListener("error", event => faults.push(event.message || event.target.outerHTML), true);
+addEventListener("unhandledrejection", event => faults.push(String(event.reason)));
+addEventListener("securitypolicyviolation", event => faults.push(`${event.violatedDirective}: ${event.blockedURI}`));
+"""
+
 
 def opened(address: str, picture: Path, *, width: int = 1300, height: int = 2000) -> list[str]:
     """Open a page and write a PNG of it; what its console said, a line each. Skips where there is no Chromium."""
@@ -85,6 +92,11 @@ class Tab:
             return found if all(wanted in found for wanted in until_there) else ""
 
         return until(html)
+
+    def watch(self) -> None:
+        """From now on, pages collect in `faults` what goes wrong in them, and what their security policy forbids."""
+        self.command("Page.enable")
+        self.command("Page.addScriptToEvaluateOnNewDocument", source=FAULTS)
 
     def show(self, *, width: int, height: int, scheme: str = "light") -> None:
         """From now on, show pages in this size, as a phone does where it is narrow, and in a light or a dark scheme."""

@@ -27,6 +27,7 @@ SIZES = {1400: 1000, 390: 844}
 # What there is to see of a page: whether its scripts ran to the end, what it loads, how wide it is, its colour.
 LOOK = """({
   drawn: performance.getEntriesByName("drawn").length,
+  faults,
   requests: performance.getEntriesByType("resource").map(each => each.name),
   width: document.documentElement.scrollWidth,
   background: getComputedStyle(document.body).backgroundColor,
@@ -86,6 +87,7 @@ def pages(vtn: ReferenceVtn, site: Site, prefect_url: str) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Tab]:
     with tab(height=1000) as opened:
+        opened.watch()
         yield opened
 
 
@@ -109,7 +111,7 @@ def test_a_page_is_readable_in_any_light_on_a_desk_and_a_phone_and_loads_nothing
     for width in SIZES:
         for scheme in ("light", "dark"):
             look = shown(browser, pages[name], width=width, scheme=scheme)
-            assert look["requests"] == []
+            assert (look["faults"], look["requests"]) == ([], [])
             assert (look["width"], look["headings"], look["unnamed"], look["licence"]) == (width, 1, 0, True)
             backgrounds[scheme] = look["background"]
             keep_picture(browser, tmp_path, f"{name}-{width}-{scheme}.png", width)
