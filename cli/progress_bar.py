@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from rich.text import Text
 
 from cli.amounts import short
 from cli.printable import echo, printable
+from venclient.causes import cause_of
 from venclient.errors import ConfigurationError
 from venclient.loads import counted
 from venclient.run.progress import Snapshot, watched_by
 
 POLL_INTERVAL_S = 0.1
+FAILURES_SHOWN = 3  # of each cause, on a terminal
 OUR_LOGGERS = ("venclient", "tasks", "flows")
 
 
@@ -85,6 +88,8 @@ def _shown(shown: Shown, phase: str) -> Iterator["_Bar | None"]:
         lines = RichHandler(console=console, show_path=False, show_time=False) if console.is_terminal else None
         handler: logging.Handler = lines or logging.StreamHandler()
         handler.setLevel(logging.INFO if shown.verbose or not (shown.quiet or lines) else logging.WARNING)
+        if lines is not None and not shown.verbose:
+            lines.addFilter(_FewOfEachCause())
         handlers = [handler, *([_log_file(shown.log_file)] if shown.log_file else [])]
         stack.enter_context(_logged(handlers))
         yield stack.enter_context(_Bar(console, phase)) if console.is_terminal and not shown.quiet else None
@@ -98,6 +103,25 @@ def counting_bar(verb: str, things: str) -> Iterator[Callable[[int, int], None]]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(verb, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _FewOfEachCause(logging.Filter):
+    """Lets the first failures of each cause through: thousands would scroll away what is above them.
+
+    The bar counts all, and a run names each cause at its end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to show this record."""
+        if record.levelno < logging.ERROR or not isinstance(record.args, tuple) or not record.args:
+            return True
+        cause = f"{record.msg} {cause_of(str(record.args[-1]))}"
+        self._seen[cause] += 1
+        return self._seen[cause] <= FAILURES_SHOWN
 
 
 class _Bar(Progress):

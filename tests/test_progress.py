@@ -59,6 +59,21 @@ def test_at_80_columns_percentage_time_points_and_failures_are_all_there(
     assert re.search(r" in [\d.]+ s \(\d+ points/s\); [\d.]+ s with its start and end$", output.strip())
 
 
+def test_on_a_terminal_failures_of_the_same_cause_do_not_scroll_everything_away(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_' || rowid WHERE load_id != ?", site.loads[0].load_id)
+    options = [*run_options(site, vtn), "--log-file", "all.log"]
+    ended, _, shown = _in_a_terminal(*options, cwd=tmp_path, prefect_url=prefect_url)
+    assert ended == 1
+    text = CONTROLS.sub("", shown)
+    assert text.count("ERROR  ") == 3
+    assert "5 failed · " in text
+    assert "5 of 6 loads failed: " in text
+    assert "(and 4 more like it)" in text
+    assert (tmp_path / "all.log").read_text().count(" ERROR ") == 5
+
+
 def test_a_verbose_run_shows_each_request_on_a_terminal_too(
     vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
 ) -> None:
