@@ -128,7 +128,7 @@ Stats = Annotated[
     str, typer.Option("--stats", help="Without a terminal, how often a line shows the progress; 0 for never.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings, errors and the last line.")]
-VerboseLoads = Annotated[bool, typer.Option("--verbose", "-v", help="On a terminal, too, a line each load.")]
+VerboseLoads = Annotated[bool, typer.Option("--verbose", "-v", help="A line each load.")]
 LogFile = Annotated[Path | None, typer.Option("--log-file", help="A file that gets every line, with its time, too.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of standard output.")]
 

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from logging.handlers import QueueHandler, QueueListener
@@ -34,7 +34,7 @@ class Shown:
     """How much of a command's work is shown.
 
     `stats_s`: seconds between lines of progress without a terminal; 0 for none. `quiet`: only warnings and errors;
-    `verbose`: a line for each request or load on a terminal, too; `log_file`: gets every line, with its time.
+    `verbose`: a line for each request or load; `log_file`: gets every line, with its time.
     """
 
     stats_s: float = 30.0
@@ -51,7 +51,9 @@ class Shown:
 @contextmanager
 def shown_progress(shown: Shown = Shown()) -> Iterator[None]:
     """Show the progress of every run within; raises `ConfigurationError` if the log file cannot be written."""
-    with _shown(shown, "Starting Prefect") as bar, ExitStack() as stack:
+    # Without a terminal, a run has the lines of the guide.
+    verbose = replace(shown, verbose=shown.verbose or not (shown.quiet or Console(stderr=True).is_terminal))
+    with _shown(verbose, "Starting Prefect") as bar, ExitStack() as stack:
         if bar is not None:
             stack.enter_context(watched_by(partial(_show_run, bar)))
         elif shown.has_lines:
@@ -87,7 +89,7 @@ def _shown(shown: Shown, phase: str) -> Iterator["_Bar | None"]:
     with ExitStack() as stack:
         lines = RichHandler(console=console, show_path=False, show_time=False) if console.is_terminal else None
         handler: logging.Handler = lines or logging.StreamHandler()
-        handler.setLevel(logging.INFO if shown.verbose or not (shown.quiet or lines) else logging.WARNING)
+        handler.setLevel(logging.INFO if shown.verbose else logging.WARNING)
         if lines is not None and not shown.verbose:
             lines.addFilter(_FewOfEachCause())
         handlers = [handler, *([_log_file(shown.log_file)] if shown.log_file else [])]

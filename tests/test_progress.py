@@ -138,12 +138,13 @@ def test_registration_and_verification_show_their_progress_as_a_run_does(
     assert len((tmp_path / "all.log").read_text().splitlines()) == 4
 
     options = [*options, "--h5", site.h5, "--ledger", site.ledger]
-    told = command("verify", *options, "--stats", "0.001", cwd=tmp_path)
+    told = command("verify", *options, "--stats", "0.001", "-v", cwd=tmp_path)
     assert re.search(r"^Verifying: 100 %, 4 of 4 loads, in 0:00:\d\d$", told.stderr, re.MULTILINE), told.stderr
     assert len(re.findall(rf"^{ven}: load .* is not sent$", told.stderr, re.MULTILINE)) == 4
-    quiet = command("verify", *options, "--stats", "0.001", "-q", cwd=tmp_path)
-    assert (quiet.returncode, quiet.stderr) == (1, "")
-    assert len((tmp_path / "all.log").read_text().splitlines()) == 12
+    for fewer in (("-q",), ("--stats", "0")):
+        quiet = command("verify", *options, *fewer, cwd=tmp_path)
+        assert (quiet.returncode, quiet.stderr) == (1, "")
+    assert len((tmp_path / "all.log").read_text().splitlines()) == 16
 
 
 def _in_a_terminal(
