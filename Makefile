@@ -1,10 +1,11 @@
 # Each target makes its own .venv from requirements.lock first; requirements-runtime.lock leaves out what develops it.
 LOCK ?= requirements.lock
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
-INSTALLED := .venv/.installed
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-fast test-all check chaos bench bench-check docs wheel setup lock clean
+.PHONY: demo test test-fast test-short test-all check chaos bench bench-check docs wheel setup lock clean
 
 demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
 	$(BIN)/bulk-upload demo
@@ -14,6 +15,10 @@ test: $(INSTALLED)  ## The tests without the long ones (a quarter of an hour on 
 
 test-fast: $(INSTALLED)  ## Those that start no server and no command (a minute)
 	$(BIN)/python -m pytest --fast -n 2
+
+test-short: $(INSTALLED)  ## Those and the flow on a real Prefect server: what `.ci/run-other-pythons` runs
+	$(BIN)/python -m pytest --fast -n 2
+	$(BIN)/python -m pytest -n 2 tests/test_flow.py tests/test_prefect_names.py
 
 test-all: $(INSTALLED)  ## Every test, including the long ones: before a release
 	$(BIN)/python -m pytest -m "long or not long"
@@ -50,12 +55,12 @@ lock: $(INSTALLED)  ## Pin the dependencies of pyproject.toml anew: all, and of 
 	$(PIP_COMPILE) --build-deps-for editable --output-file requirements-runtime.lock pyproject.toml
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-*
 
 # --without-pip: Debian's python3 has no ensurepip; the outer pip installs into the .venv instead. --no-deps: the lock is
 # complete, and pip's resolver would look past it where a dependency has extras.
 $(INSTALLED): $(LOCK) pyproject.toml
-	$(PYTHON) -m venv --without-pip .venv
+	$(PYTHON) -m venv --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r $(LOCK)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

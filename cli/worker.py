@@ -21,6 +21,7 @@ GRACE_S = 30.0
 # For the worker itself, after its runs have ended.
 ENDS_WITHIN_S = 15.0
 POLL_INTERVAL_S = 0.2
+QUERY_EVERY_S = "2"  # by default, a run waits for up to 10 s until a worker takes it
 INTERRUPTED = 130  # as in shells: 128 + SIGINT
 
 
@@ -95,7 +96,7 @@ def run_worker(
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "worker", "start", *options],
-        env=environment,
+        env={"PREFECT_WORKER_QUERY_SECONDS": QUERY_EVERY_S, **environment},
         preexec_fn=end_with_parent,
         start_new_session=True,  # no SIGINT on Ctrl-C: this process stops it
     )

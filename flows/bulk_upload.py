@@ -13,11 +13,11 @@ from config.wire_names import WireName
 from flows.form import DEADLINE, WIRE, titled, with_form
 from flows.names import upload_name
 from flows.outcome import Summary, ended, not_run
-from tasks.dispatch import end_earlier_slices, upload_slices
+from tasks.dispatch import SLICES_MAX, end_earlier_slices, slices_of_pool, upload_slices
 from tasks.plan import plan_upload
 from tasks.reports import reported_progress
 from tasks.run import begun_at, opened_run, thread_pool
-from tasks.upload import upload_batches
+from tasks.upload import BATCHES_AT_A_TIME, upload_batches
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.loads import counted
 from venclient.resources import Choice, partition
@@ -25,11 +25,9 @@ from venclient.run import next_deadline, stopped_at, stopped_by_signals
 
 log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name
 
-SLICES_MAX = 64
-
 
 @with_form
-@flow(name="bulk-upload", flow_run_name=upload_name, task_runner=thread_pool(SLICES_MAX))
+@flow(name="bulk-upload", flow_run_name=upload_name, task_runner=thread_pool(BATCHES_AT_A_TIME))
 def bulk_upload(
     vens: Annotated[list[str] | None, titled("VENs")] = None,
     exclude_vens: Annotated[list[str] | None, titled("VENs to leave out")] = None,
@@ -38,7 +36,7 @@ def bulk_upload(
     only_failed: Annotated[bool, titled("Failed loads only")] = False,
     deadline: Annotated[TextParameter, titled("Deadline", pattern=DEADLINE)] = None,
     dispatch: Annotated[Literal["here", "workers"], titled("Who uploads")] = "here",
-    slices: Annotated[int, Field(ge=1, le=SLICES_MAX), titled("Slices")] = 8,
+    slices: Annotated[Annotated[int, Field(ge=1, le=SLICES_MAX)] | None, titled("Slices")] = None,
     chunk_size: Annotated[int, Field(ge=1, le=50_000), titled("Points a request")] = 50_000,
     batch_size: Annotated[int, Field(ge=1, le=10_000), titled("Points that the VTN writes at a time")] = 5_000,
     resources_db: Annotated[DatabaseParameter, titled("Resources database")] = None,
@@ -61,8 +59,9 @@ def bulk_upload(
         only_failed: Only loads that their last run left failed.
         deadline: When to stop, as `06:00 Europe/Copenhagen`: the first such time after the scheduled start, or a retry.
         dispatch: `here`: this run uploads everything. `workers`: the VENs are dealt to runs of `upload-slice`, which
-            all workers share; they need one ledger that all of them reach (PostgreSQL), and the same files.
-        slices: With `workers`, how many such runs at most.
+            all workers share; they need one ledger that all of them reach (PostgreSQL), and the same files. It pays
+            with workers on several machines, for uploads of minutes and more: such a run takes seconds to start.
+        slices: With `workers`, how many such runs at most; one for each process worker when empty.
         chunk_size: At most 50,000.
         batch_size: At most 10,000.
         resources_db: Path of an SQLite file, in place of BULK_UPLOAD_RESOURCES_DB.
@@ -86,6 +85,7 @@ def bulk_upload(
         settings = settings_for_run(given)
         begun = begun_at()
         stops_at = next_deadline(deadline, begun) if deadline else None
+        parts = slices_of_pool(slices) if is_dispatched else 1
         with ExitStack() as stack:
             run = stack.enter_context(opened_run(settings, retries_refused=only_failed))
             stack.enter_context(stopped_by_signals(run.stop))
@@ -106,7 +106,7 @@ def bulk_upload(
                         "settings": given.model_dump() | {"vtn_url": settings.vtn_url, "wire": settings.wire},
                         "only_failed": only_failed,
                     }
-                    upload_slices(run, partition(work.vens, slices), parameters)
+                    upload_slices(run, partition(work.vens, parts), parameters, planned)
                 else:
                     upload_batches(run, work.batches, planned)
             return ended(run, work, settings)

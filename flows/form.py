@@ -44,8 +44,8 @@ def _shown(parameter: inspect.Parameter) -> inspect.Parameter:
         given, *metadata = get_args(given)
     (kind,) = (each for each in get_args(given) if each is not NoneType)
     # With a default from a factory, the parameter is neither required nor has its schema a default.
-    shown = Annotated.__class_getitem__((kind, *metadata, Field(default_factory=_nothing)))  # type: ignore[attr-defined]
-    return parameter.replace(annotation=shown, default=Field())
+    annotated: Any = Annotated  # which mypy does not take with types that it does not know
+    return parameter.replace(annotation=annotated[kind, *metadata, Field(default_factory=_nothing)], default=Field())
 
 
 def _nothing() -> None:

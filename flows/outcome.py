@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -15,9 +16,11 @@ from prefect.states import Cancelled, Completed, Failed
 from config.settings import Settings
 from tasks.plan import not_begun
 from tasks.report_errors import log_report_errors
-from tasks.reports import publish_summary, publish_unfinished
+from tasks.reports import publish_unfinished
 from tasks.run_report import write_report
 from tasks.states import WITH_FAILURES
+from tasks.summary import publish_summary
+from tasks.waiting import SUSPENSION
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
 from venclient.ledger import Outcome, RunEnd
 from venclient.loads import counted
@@ -103,7 +106,9 @@ def _final_state(run: Run, work: Work, settings: Settings) -> State[Summary]:
     if run.part_of is None:  # a slice is summed up by the run that it is part of
         _record(run, snapshot, RunEnd(outcome, summary.successful, summary.failed, snapshot.points_sent, message))
         summary = replace(summary, report=write_report(run, settings, snapshot, outcome, message))
-        publish_summary(run, work, snapshot, message, summary.report)
+        files = {"Meter file": str(settings.meter_file), "Ledger": run.ledger.name}
+        files["Report"] = str(Path(summary.report).absolute()) if summary.report else "not written"
+        publish_summary(run, work, snapshot, message, files)
     if outcome != "done":
         error = IncompleteError(message, summary)
         if outcome == "stopped":
@@ -176,6 +181,8 @@ def _incomplete_message(summary: Summary, run: Run) -> str:
 
 def _what_stopped(run: Run) -> str:
     by = run.stopped_by[0]
+    if by == SUSPENSION:
+        return "Suspended in Prefect"
     # By this signal a worker ends a run that is cancelled in Prefect.
     return "Cancelled in Prefect" if by == "SIGTERM" and _is_cancelled() else f"Stopped by {by}"
 

@@ -1,6 +1,7 @@
 """The flow `verify-upload`: compares what the VTN has with the meter file."""
 
 import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -27,12 +28,16 @@ from tasks.run import opened_run, thread_pool
 from tasks.upload import BATCHES_AT_A_TIME
 from tasks.verify import reported_to, select_sample, verify_batch
 from venclient.errors import ConfigurationError
+from venclient.loads import counted
 from venclient.reports import VerificationReport, VerificationSummary, in_words, scope_in_words
 from venclient.resources import batches_of
 from venclient.run import Run
 from venclient.untrusted_text import markdown
 
 LOADS_SHOWN = 20
+VENS_SHOWN = 300
+
+VenCounts = Sequence[tuple[str, Mapping[str, int]]]
 
 
 @with_form
@@ -70,18 +75,19 @@ def verify_upload(
         settings = settings_for_run(given)
         folder = report_folder(report_dir, settings)
         with opened_run(settings) as run:
-            summary = _verify(run, settings, vens, sample, repair, folder)
+            summary, by_ven = _verify(run, settings, vens, sample, repair, folder)
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)
     message = in_words(summary)
     with log_report_errors():
-        create_markdown_artifact(_markdown(summary, message), "verify-upload-summary", description=markdown(message))
+        equal = f"{summary.equal:,} of {counted(summary.loads, 'load')} as in the file"
+        create_markdown_artifact(_markdown(summary, message, by_ven), "verify-upload-summary", description=equal)
     return Completed(message=message, data=summary) if summary.passed else Failed(message=message)
 
 
 def _verify(
     run: Run, settings: Settings, vens: list[str] | None, sample: float, repair: bool, folder: Path
-) -> VerificationSummary:
+) -> tuple[VerificationSummary, VenCounts]:
     seed = secrets.randbelow(1_000_000)
     selection = select_sample(run, vens, sample, seed)
     scope = scope_in_words(len(selection), vens, sample, seed)
@@ -91,11 +97,12 @@ def _verify(
         with reported_to(report):
             batches = list(batches_of(selection.load_ids, settings.loads_per_task))
             verify_batch.map(batches, repair, settings.when_busy == "wait").result()
-        return report.finish()
+        return report.finish(), report.by_ven()
 
 
-def _markdown(summary: VerificationSummary, message: str) -> str:
+def _markdown(summary: VerificationSummary, message: str, by_ven: VenCounts) -> str:
     lines = [f"**{'Passed' if summary.passed else 'Not passed'}**: {markdown(message)}", ""]
+    lines += [f"Page: {markdown(str(Path(summary.page).absolute()))}", "", *_table(by_ven), ""]
     for load in summary.not_equal[:LOADS_SHOWN]:
         points = "; ".join(
             f"{point.interval_start:%Y-%m-%d %H:%M}Z: file {point.file or 'nothing'}, VTN {point.vtn or 'nothing'}"
@@ -104,3 +111,15 @@ def _markdown(summary: VerificationSummary, message: str) -> str:
         what = f"{load.state} ({', '.join(load.causes)})"
         lines.append("- " + markdown(f"{load.ven}, {load.name} ({load.load_id}) {what}: {load.error or points}"))
     return "\n".join(lines)
+
+
+def _table(by_ven: VenCounts) -> Iterator[str]:
+    """A row a VEN, those with problems first."""
+    yield "| VEN | Points sent | Read back | Equal | Missing | Different | Loads | not equal |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    rows = [(ven, counts, counts["loads"] - counts["equal"]) for ven, counts in by_ven]
+    for ven, counts, not_equal in sorted(rows, key=lambda row: not row[2])[:VENS_SHOWN]:
+        points = (counts[which] for which in ("sent", "vtn", "same", "missing", "different", "loads"))
+        yield f"| {markdown(ven)} | {' | '.join(f'{each:,}' for each in (*points, not_equal))} |"
+    if len(rows) > VENS_SHOWN:
+        yield f"| {len(rows) - VENS_SHOWN:,} more, on the page | | | | | | | |"

@@ -12,7 +12,7 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
-from prefect import task
+from prefect import task, unmapped
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -21,9 +21,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, WorkerStatus
 from prefect.deployments import run_deployment
-from prefect.futures import wait
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
 from tenacity import (
@@ -38,15 +38,19 @@ from tenacity import (
 
 from tasks.names import named_after
 from tasks.report_errors import few_retries
-from tasks.run import current_run
+from tasks.run import current_run, thread_pool
+from tasks.waiting import wait_for_tasks
 from venclient.errors import ConfigurationError
 from venclient.ledger import Liveness
+from venclient.loads import counted
 from venclient.resources import Slice
 from venclient.run import Run, Snapshot
 
 log = logging.getLogger(__name__)
 
 DEPLOYMENT = "upload-slice/any-worker"
+SLICES_MAX = 64
+SLICES_BY_DEFAULT = 8  # where the workers of a pool start pods, or none is there yet
 MAX_STARTS = 3
 START_RETRY_S = 300.0
 POLL_INTERVAL_S = 2.0
@@ -60,14 +64,45 @@ WORKER_SILENT_S = 45.0
 CANCEL_TIMEOUT_S = 60.0
 
 
-def upload_slices(run: Run, slices: Iterable[Slice], parameters: dict[str, Any]) -> None:
-    """Upload each slice in a child run with these parameters, and wait until all have ended."""
+def upload_slices(run: Run, slices: Iterable[Slice], parameters: dict[str, Any], planned: State[Any]) -> None:
+    """Upload each slice in a child run with these parameters; `planned`: as in `upload_batches`."""
     key = str(uuid4())  # differs if this run is started again, so that idempotency keys never match old child runs
-    futures = []
-    for part in slices:
+    parts = list(slices)
+    for part in parts:
         run.progress.expect_slice(part)
-        futures.append(upload_slice_elsewhere.submit(part, key, parameters))
-    wait(futures)
+    given = {"part": parts, "key": unmapped(key), "parameters": unmapped(parameters)}
+    runner: Any = thread_pool(SLICES_MAX)  # not the flow's, which has fewer threads: each slice waits in one
+    with runner:
+        wait_for_tasks(run, runner.map(upload_slice_elsewhere, given, wait_for=[planned]))
+
+
+def slices_of_pool(given: int | None) -> int:
+    """Return how many slices the workers of the slices' pool are to share: as given, or one for each process worker.
+
+    Each takes seconds to start. Raises `ConfigurationError` if the pool starts no run beside this one.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            deployment = client.read_deployment_by_name(DEPLOYMENT)
+            pool = client.read_work_pool(deployment.work_pool_name or "")
+        except ObjectNotFound as error:
+            raise ConfigurationError(
+                f"dispatch: Prefect has no deployment {DEPLOYMENT} in a work pool: `prefect --no-prompt deploy --all`"
+            ) from error
+        queues = client.read_work_queues(work_pool_name=pool.name)
+        own = client.read_flow_run(UUID(str(flow_run.id)))
+        workers = client.read_workers_for_work_pool(pool.name)
+    limits = [pool.concurrency_limit]
+    limits += [queue.concurrency_limit for queue in queues if queue.name == deployment.work_queue_name]
+    limit = min((each for each in limits if each is not None), default=None)
+    if pool.is_paused or (limit is not None and limit < 1 + (own.work_pool_name == pool.name)):
+        reason = "is paused" if pool.is_paused else f"has a limit of {counted(limit or 0, 'run')} at a time"
+        raise ConfigurationError(
+            f"dispatch: The work pool {pool.name!r} {reason}, so that no worker can start a part of this run. Change "
+            "that (`prefect work-pool --help`), or let this run upload everything: dispatch=here"
+        )
+    online = sum(worker.status == WorkerStatus.ONLINE for worker in workers)
+    return given or (min(online, SLICES_MAX) if pool.type == "process" else 0) or SLICES_BY_DEFAULT
 
 
 def end_earlier_slices(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The artifacts of a run in the Prefect UI: a progress bar and a page of numbers, a table for each VEN, a summary.
+"""The artifacts of a run in the Prefect UI: a progress bar, a page of numbers, and a table for each VEN.
 
 A report that fails is logged, and the run goes on. Tables and updates are sent by plain requests, because Prefect's own
 functions emit an event with each: 20,000 in a night of eight hours, which would bury the events about loads.
@@ -6,7 +6,6 @@ functions emit an event with each: 20,000 in a night of eight hours, which would
 
 import logging
 import time
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,7 +24,7 @@ from tasks.report_errors import log_report_errors
 from venclient.loads import vens_title
 from venclient.models import LoadResult
 from venclient.periodic import periodic
-from venclient.run import Run, RunProgress, Snapshot, Work, tell_watcher, with_finished
+from venclient.run import Run, RunProgress, Snapshot, tell_watcher, with_finished
 from venclient.untrusted_text import markdown
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ WATCH_EVERY_S = 0.5
 UPDATE_EVERY_S = 3.0
 LAST_CALL_S = 10.0
 LAST_TABLES_S = 3.0
-LIVE = "The run as it stands, a few seconds old at most while it lasts"
+LIVE = "The run as it stands, every few seconds"
 
 
 @contextmanager
@@ -95,49 +94,13 @@ def publish_unfinished(run: Run) -> None:
         publish_ven_table(run, ven, results)
 
 
-@log_report_errors()
-def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str, report: str | None) -> None:
-    """Publish the summary artifact of the run: how it ended, its totals, failures by cause, and a chart of its rate.
-
-    `report`: the path of the run's page, if it has one.
-    """
-    checks = run.spot_checks
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items()) or "0"
-    facts = {
-        "Loads done": f"{snapshot.successful:,} of {snapshot.total_loads:,}",
-        "Loads failed": f"{snapshot.failed:,}",
-        "Loads left for the next run": f"{snapshot.total_loads - snapshot.successful - snapshot.failed:,}",
-        "Loads not registered": f"{work.unregistered:,}",
-        "Loads disabled or suspended": f"{work.left_out:,}",
-        "Points uploaded": f"{snapshot.points_sent:,}",
-        f"Points {checks.earlier_points_label}": f"{snapshot.points_already_there:,}",
-        "Rows dropped": dropped,
-        "Time (h:mm:ss)": f"{timedelta(seconds=round(snapshot.seconds))}",
-        "Points a second": f"{snapshot.points_per_second:,.0f}",
-        "VTN": run.wire.base_url,
-        "Ledger": run.ledger.name,
-        "Report": report or "not written",
-    }
-    lines = [f"**{markdown(message)}**", "", *_table(flow_run.name, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", facts)]
-    if checks.warning:
-        lines += ["", f"**Warning**: {markdown(checks.warning)}"]
-    if snapshot.failures:
-        lines += ["", "Failures by cause:", "", *(f"- {markdown(str(failure))}" for failure in snapshot.failures)]
-    if snapshot.points_sent:
-        chart = b64encode(run.progress.throughput.svg().encode()).decode()
-        lines += ["", f"![points a second over time](data:image/svg+xml;base64,{chart})"]
-    create_markdown_artifact("\n".join(lines), key="bulk-upload-summary", description=markdown(message))
-
-
 def _progress_markdown(now: Snapshot) -> str:
     finished = now.successful + now.failed
-    with_failures = f" ({vens_title(now.vens_failed)})" if now.vens_failed else ""
     facts = {
         "Done": f"{100 * now.share:.1f} %",
         "Time left": _time_left(now),
         "Waiting for": now.waiting_for or "nothing",
-        "VENs finished": f"{now.vens_done + len(now.vens_failed):,} of {now.total_vens:,}",
-        "of these with failures": f"{len(now.vens_failed):,}{with_failures}",
+        **ven_facts(now),
         "Loads done": f"{now.successful:,} of {now.total_loads:,}",
         "Loads failed": f"{now.failed:,}",
         "Loads pending": f"{now.total_loads - finished:,}",
@@ -145,7 +108,7 @@ def _progress_markdown(now: Snapshot) -> str:
         "Points that the VTN had before": f"{now.points_acknowledged:,}",
         "Points a second now": f"{now.points_per_second_now:,.0f}",
     }
-    return "\n".join(_table(flow_run.name, f"{datetime.now(UTC):%H:%M:%S} UTC", facts))
+    return "\n".join(facts_table(flow_run.name, f"{datetime.now(UTC):%H:%M:%S} UTC", facts))
 
 
 def artifact_key(ven: str) -> str:
@@ -191,10 +154,13 @@ def _update(artifacts: tuple[UUID, UUID], now: Snapshot) -> None:
 
 
 def _progress_text(now: Snapshot) -> str:
+    """A first line that is not cut on the card of an artifact, which shows no more, at 49 characters; then the rest."""
+    time_left, _, until = _time_left(now).partition(" (")
     return (
-        f"{100 * now.share:.0f} %, time left: {_time_left(now)}; "
+        f"{100 * now.share:.0f} %, time left: {time_left}, {now.failed:,} failed\n\n"
         f"{now.successful + now.failed:,} of {now.total_loads:,} loads, {now.failed:,} failed; "
         f"{now.points_sent:,} of {now.points_to_send:,} points sent, {now.points_per_second_now:,.0f} a second"
+        + (f"; {until.rpartition(', ')[2]}" if until else "")
     )
 
 
@@ -207,6 +173,16 @@ def _time_left(now: Snapshot) -> str:
     return f"{timedelta(seconds=round(now.seconds_left))} (h:mm:ss), until {ends_at:%Y-%m-%d %H:%M} UTC"
 
 
-def _table(what: str, when: str, facts: Mapping[str, str]) -> list[str]:
+def ven_facts(now: Snapshot) -> dict[str, str]:
+    """Return how many VENs are finished, and which of them with failures."""
+    with_failures = f" ({vens_title(now.vens_failed)})" if now.vens_failed else ""
+    return {
+        "VENs finished": f"{now.vens_done + len(now.vens_failed):,} of {now.total_vens:,}",
+        "of these with failures": f"{len(now.vens_failed):,}{with_failures}",
+    }
+
+
+def facts_table(what: str, when: str, facts: Mapping[str, str]) -> list[str]:
+    """Return the lines of a table of two columns, in Markdown."""
     rows = [f"| {name} | {markdown(value)} |" for name, value in facts.items()]
     return [f"| {markdown(what)} | {when} |", "| --- | ---: |", *rows]

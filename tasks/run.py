@@ -17,7 +17,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from config.connections import opened_connections
 from config.settings import Settings
 from tasks.events import load_failed, load_paused
-from tasks.states import LOST, STARTED_AGAIN
+from tasks.states import LOST, STARTED_AGAIN, SUSPENDED
 from venclient.days import ALL_DAYS, Days
 from venclient.errors import ConfigurationError
 from venclient.run import Listener, Options, Run, fewer_collections
@@ -71,7 +71,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
 
 
 def begun_at() -> datetime:
-    """Return when this run was scheduled or, if it was retried by hand after its end, when that was.
+    """Return when this run was scheduled or, if it was retried by hand after its end or resumed, when that was.
 
     Restarts after its worker was lost do not count: a deadline then still refers to the original start. Raises
     `ConfigurationError` if it was lost three times since, because the run itself may be what kills its machine.
@@ -85,7 +85,7 @@ def begun_at() -> datetime:
         # For an evicted pod, Prefect itself sets AwaitingRetry while the run has not ended.
         has_ended = before is not None and before.is_final()
         is_retried_by_hand = state.name == "AwaitingRetry" and has_ended and state.message not in STARTED_AGAIN
-        if is_retried_by_hand or (state.is_final() and not state.is_crashed()):
+        if is_retried_by_hand or state.name == SUSPENDED or (state.is_final() and not state.is_crashed()):
             begun, lost = None, 0
         else:
             begun, lost = begun or state.timestamp, lost + (state.name == LOST)

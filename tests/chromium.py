@@ -104,6 +104,15 @@ class Tab:
         self.command("Emulation.setDeviceMetricsOverride", **size)
         self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
+    def click(self, label: str) -> None:
+        """Click on what has this label, the last where there are several, as a person does."""
+        leaves = "[...document.querySelectorAll('*')].filter(each => !each.children.length)"
+        found = f"{leaves}.findLast(each => each.textContent.trim() === {label!r})?.getBoundingClientRect()"
+        centre = "(each => each && [each.x + each.width / 2, each.y + each.height / 2])"
+        x, y = until(lambda: self.run(f"{centre}({found})"))
+        for kind in ("mousePressed", "mouseReleased"):
+            self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def picture(self, file: Path) -> None:
         """Write a PNG of what is to be seen."""
         file.write_bytes(base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"]))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 import pytest
 import yaml
 from prefect import Flow
@@ -20,12 +21,14 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
+from prefect.states import Suspended
 
 from flows.bulk_upload import bulk_upload
 from flows.register_loads import register_loads
 from flows.verify_upload import verify_upload
 from tasks.automations import automations_of
-from tasks.states import WITH_FAILURES
+from tasks.states import SUSPENDED, WITH_FAILURES
+from tests.artifacts import text_of
 from tests.prefect_events import event
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
@@ -147,16 +150,34 @@ def worker(deployments: None, environment: dict[str, str]) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_run_of_the_deployment_uploads_every_ven_and_its_progress_is_an_event(
-    vtn: ReferenceVtn, site: Site, environment: dict[str, str], prefect: SyncPrefectClient, prefect_url: str
+def test_a_run_of_the_deployment_can_be_suspended_uploads_every_ven_and_its_progress_is_an_event(
+    no_faults: ReferenceVtn, site: Site, environment: dict[str, str], prefect: SyncPrefectClient, prefect_url: str
 ) -> None:
-    watched = _prefect(environment, "deployment", "run", "bulk-upload/all-vens", "--watch")
+    no_faults.switch(points_per_second=50)
+    seen = len(no_faults.log())
+    command = _command("deployment", "run", "bulk-upload/all-vens", "--param", "chunk_size=50", "--watch")
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as watching:
+        until(lambda: len(no_faults.log()) >= seen + 2)
+        run_id = _last_run(prefect)
+        prefect.set_flow_run_state(run_id, Suspended(timeout_seconds=3600))  # as the UI does
+        summary = until(lambda: text_of(prefect, run_id, "bulk-upload-summary"))
+        assert summary.startswith("**Suspended in Prefect: 9 of 9 loads are left for the next run")
+        until(lambda: not _process_of_run(run_id))
+        assert prefect.read_flow_run(run_id).state_name == SUSPENDED
+        sent = sum(request.stored for request in no_faults.log(after=seen))
+        no_faults.switch()
+        prefect.resume_flow_run(run_id)
+        watched, _ = watching.communicate(timeout=120)
+    assert watching.returncode == 0, watched
     assert "Completed" in watched
-    site.assert_stored(vtn)
+    site.assert_stored(no_faults)
+    state = prefect.read_flow_run(run_id).state
+    assert state
+    assert state.message == f"9 loads done: {1_800 - sent:,} points uploaded, {sent:,} already there"
     assert prefect.read_deployment_by_name("bulk-upload/all-vens").version == _commit()
     about = {
         "event": {"name": ["bulk-upload.run.progress"]},
-        "resource": {"id": [f"prefect.flow-run.{_last_run(prefect)}"]},
+        "resource": {"id": [f"prefect.flow-run.{run_id}"]},
     }
     related = {each["prefect.resource.id"] for each in event(prefect_url, about)["related"]}
     assert "prefect.tag.upload" in related, "as automations expect it"
@@ -211,6 +232,10 @@ def test_a_password_in_a_parameter_is_refused_before_it_is_stored(
         parameter = f"ledger_url={address}"
         _prefect(environment, "deployment", "run", "bulk-upload/all-vens", "--param", parameter, returns=1)
     assert _last_run(prefect) == before
+
+
+def _process_of_run(run_id: UUID) -> list[int]:
+    return [each.pid for each in psutil.process_iter(["environ"]) if str(run_id) in str(each.info["environ"])]
 
 
 def _commit() -> str:

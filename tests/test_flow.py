@@ -3,7 +3,7 @@
 import gc
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Timer
@@ -11,17 +11,24 @@ from typing import Any
 from weakref import ref
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ParameterTypeError
 
+from config.settings import Settings
 from flows.bulk_upload import bulk_upload
+from tasks.plan import plan_upload
+from tasks.run import opened_run
 from tasks.states import WITH_FAILURES
+from tasks.upload import upload_batches
 from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
 from tests.sites import Site, hourly
 from venclient.errors import ConfigurationError
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
+from venclient.loads import Load
+from venclient.resources import Choice, ResourceDatabase
 from venclient.run import Snapshot, watched_by
 
 
@@ -116,6 +123,33 @@ def test_a_run_of_other_vens_runs_beside_one_and_a_run_of_the_same_is_cancelled(
     with Ledger(str(site.ledger), vtn.base_url) as ledger, ledger.leased([taken], Writer("first", "Another run")):
         assert bulk_upload(vens=[free], return_state=True).is_completed()
         assert bulk_upload(return_state=True).is_cancelled()
+
+
+class _FailsOnce(ResourceDatabase):
+    """A resources database whose first call for the loads of a batch meets a fault of ours."""
+
+    has_failed = False
+
+    def loads_of_ids(self, load_ids: Sequence[str]) -> list[Load]:
+        if not self.has_failed:
+            self.has_failed = True
+            raise ZeroDivisionError
+        return super().loads_of_ids(load_ids)
+
+
+@flow
+def _upload_with_a_fault(db: str) -> tuple[int, int]:
+    with opened_run(Settings.load()) as run, closing(_FailsOnce(db)) as resources:
+        planned = plan_upload(Choice(), False, 2, waits=False, whole_vens=False)
+        run.resources = resources
+        upload_batches(run, planned.result().batches, planned)
+        now = run.progress.snapshot()
+        return now.successful, now.points_sent
+
+
+def test_a_batch_that_a_fault_of_ours_ended_is_tried_again(vtn: ReferenceVtn, site: Site) -> None:
+    assert _upload_with_a_fault(str(site.db)) == (10, 3_000)
+    site.assert_stored(vtn)
 
 
 def test_the_parameters_that_prefect_shows_are_those_that_hold(

@@ -67,6 +67,11 @@ def test_progress_and_live_numbers_are_one_artifact_each_and_the_summary_has_the
     assert "| VENs finished | 2 of 2 |\n| of these with failures | 0 |" in live
     summary = str(artifacts["bulk-upload-summary"].data)
     assert "| Points uploaded | 3,000 |" in summary
+    assert f"| Meter file | {site.h5} |" in summary.replace("\\", "")
+    for ven in {load.ven for load in site.loads}:
+        assert f"| {ven} | 5 | 0 | 0 | 1,500 | 0 |" in summary.replace("\\", "")
+    (card, _, _) = str(artifacts["bulk-upload-progress"].description).partition("\n")
+    assert card == "100 %, time left: none, 0 failed"
     (report,) = Path("reports").glob("run-*.html")
     assert f"| Report | {report} |" in summary.replace("\\", "")
     assert "10 of 10</dd>" in report.read_text()
@@ -110,13 +115,16 @@ def test_loads_that_have_nothing_to_send_take_no_task_and_no_report(prefect: Syn
 def test_loads_are_events_by_how_they_end_and_failed_ones_come_first_in_the_table(
     prefect: SyncPrefectClient, site: Site, prefect_url: str
 ) -> None:
-    lost, *others = site.loads
+    *others, lost = site.loads
     site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
     state = bulk_upload(return_state=True)
     failed = _event(prefect_url, "bulk-upload.load.failed", lost)
     assert failed["resource"]["prefect.resource.name"] == lost.name
     assert "H5 meter 'meter_404' not found" in failed["payload"]["error"]
-    rows = json.loads(str(_artifacts(prefect, state)[artifact_key(lost.ven)].data))
+    artifacts = _artifacts(prefect, state)
+    rows = re.findall(r"^\| (.+?) \| \d \| (\d) \|", str(artifacts["bulk-upload-summary"].data).replace("\\", ""), re.M)
+    assert rows[0] == (lost.ven, "1"), "what failed is in the summary's first row"
+    rows = json.loads(str(artifacts[artifact_key(lost.ven)].data))
     assert [row["state"] for row in rows] == ["failed"] + ["done"] * 4
     assert "H5 meter 'meter_404' not found" in rows[0]["error"]
     of_run = {"event": {"name": ["bulk-upload.load.done"]}, "related": {"id": [f"prefect.flow-run.{_run_id(state)}"]}}

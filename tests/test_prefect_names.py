@@ -21,7 +21,9 @@ from tasks.states import SUSPENDED
         ("prefect.context", "refresh_global_settings_context", "tests/commands.py"),
         ("prefect.events.worker", "EventsWorker", "tests/conftest.py"),
         ("prefect.logging.handlers", "APILogHandler", "tests/conftest.py"),
-        ("prefect.exceptions", "Pause", "flows/outcome.py"),
+        ("prefect.exceptions", "Pause", "tasks/waiting.py"),
+        ("prefect.futures", "PrefectConcurrentFuture", "tasks/waiting.py"),
+        ("prefect.utilities.callables", "parameter_schema", "flows/form.py"),
     ],
 )
 def test_prefect_has_the_names_that_it_does_not_promise(module: str, name: str, used_by: str) -> None:

@@ -1,13 +1,16 @@
 """Promises of what a person sees in the Prefect UI, in a real browser."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -30,6 +33,13 @@ from tests.waiting import until
 SETTLED_S = 2.0  # the UI draws its graph and unfolds its tables
 MAX_PICTURE_BYTES = 150_000
 BAR = (0x4C, 0x8E, 0xD9)
+COMPLETED = (0x21, 0x9D, 0x4B)
+CARD_IS_WHOLE = """
+[...document.querySelectorAll("*")]
+    .filter(each => !each.children.length && each.textContent.startsWith("100 %"))
+    .flatMap(each => [each, each.parentElement])
+    .every(each => each.scrollWidth <= each.clientWidth)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +51,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             prefect_server(free_port(), whole=True) as server,
             temporary_settings({PREFECT_API_URL: server.api_url}),
         ):
+            tell_it_all()  # or events of this server's runs would go to the one before
             yield server.url
             tell_it_all()
 
@@ -54,7 +65,7 @@ def prefect(ui: str) -> Iterator[SyncPrefectClient]:
 @pytest.fixture
 def browser(ui: str) -> Iterator[Tab]:
     """A tab that has logged in."""
-    with tab() as opened:
+    with tab("--window-size=1400,2000") as opened:
         opened.open(ui)
         opened.run(f"localStorage.setItem('prefect-password', btoa({AUTH_STRING!r}))")
         yield opened
@@ -65,7 +76,7 @@ def test_a_run_its_progress_its_tables_and_its_summary_can_be_read(
 ) -> None:
     site = new_site(loads=12, points=500, vens=2)
     site.register(vtn)
-    lost, *others = site.loads
+    *others, lost = site.loads
     site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", lost.load_id)
     with given_options(
         vtn_url=vtn.base_url, bearer_token=vtn.token, resources_db=str(site.db), meter_file=site.h5,
@@ -75,12 +86,19 @@ def test_a_run_its_progress_its_tables_and_its_summary_can_be_read(
     run_id = state.state_details.flow_run_id
     assert run_id
 
+    until(lambda: _nodes(prefect, run_id) == 3)  # the plan and the batches: the page asks for them only once
     browser.open(f"{ui}/runs/flow-run/{run_id}")
     browser.text(
         "All VENs",
         f"1 of 12 loads failed: Load {lost.load_id}",
-        f"{others[-1].ven} 1-6 of 6: 6 done, 0 failed, 0 left, 3,000 points sent",
+        f"{others[0].ven} 1-6 of 6: 6 done, 0 failed, 0 left, 3,000 points sent",
     )
+
+    until(partial(_has, COMPLETED, browser, tmp_path / "run.png"))  # the batches in the graph
+    browser.click("Artifacts")
+    browser.text("bulk-upload-progress", "100 %, time left: none, 1 failed")
+    assert browser.run(CARD_IS_WHOLE), "the card of the progress is cut"
+    browser.picture(tmp_path / "artifacts.png")
 
     pages = _artifact_pages(ui, prefect, run_id)
     browser.open(pages["bulk-upload-progress"])
@@ -89,15 +107,31 @@ def test_a_run_its_progress_its_tables_and_its_summary_can_be_read(
     browser.text("VENs finished", "2 of 2", f"1 ({lost.ven})", "Loads failed", "5,500 of 5,500", "Waiting for")
     browser.open(pages[artifact_key(lost.ven)])
     table = browser.text("meter_404", *(load.load_id for load in others if load.ven == lost.ven))
-    assert table.index("meter_404") < table.index(others[0].load_id), "what failed comes first, with its reason"
-    picture = tmp_path / "summary.png"
-    browser.open(pages["bulk-upload-summary"])
+    assert table.index("meter_404") < table.index(others[-1].load_id), "what failed comes first, with its reason"
+    for scheme in ("dark", "light"):
+        picture = tmp_path / f"summary-{scheme}.png"
+        browser.run(f"localStorage.setItem('color-scheme', '\"{scheme}\"')")
+        browser.open(pages["bulk-upload-summary"])
+        summary = browser.text("VENs finished", "Failures by cause", str(site.h5))
+        assert summary.rindex(lost.ven) < summary.rindex(others[0].ven), "its VEN comes first"
+        until(partial(_has, BAR, browser, picture))  # throughput over time
 
-    def has_bars() -> bool:
-        browser.picture(picture)
-        return share_of_colour(picture, *BAR) > 0.01
+    deployment: Any = bulk_upload.to_deployment(name="of-this-test")
+    browser.open(f"{ui}/deployments/deployment/{deployment.apply()}/run")
+    form = browser.text("VENs to leave out", "The VENs to upload; all of them when empty.", "Address of the VTN")
+    assert not re.search(r">\s*None\s*<", form), "a choice of None"
+    browser.picture(tmp_path / "form.png")
 
-    until(has_bars)  # throughput over time
+
+def _nodes(prefect: SyncPrefectClient, run_id: UUID) -> int:
+    """How many tasks the graph of a run has by now."""
+    graph = prefect.request("GET", "/flow_runs/{id}/graph-v2", path_params={"id": run_id}).json()
+    return len(graph["nodes"])
+
+
+def _has(colour: tuple[int, int, int], browser: Tab, picture: Path) -> bool:
+    browser.picture(picture)
+    return share_of_colour(picture, *colour) > 0.001
 
 
 @pytest.mark.long

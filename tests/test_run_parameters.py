@@ -1,5 +1,6 @@
 """Promises of a run's parameters: they lead no secret to another address, and no file to another folder."""
 
+import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectHTTPStatusError
@@ -192,6 +194,19 @@ def test_null_is_as_nothing_for_scripts_of_earlier_versions_and_a_wrong_deadline
     assert bulk_upload(**nothing, return_state=True).is_completed()
     with pytest.raises(PrefectHTTPStatusError, match="409"):
         prefect.create_flow_run_from_deployment(deployment_id, parameters={"deadline": "at six"})
+
+
+@pytest.mark.usefixtures("site")
+def test_a_pool_that_starts_no_second_run_is_refused_before_anything_is_sent(prefect: SyncPrefectClient) -> None:
+    for pool in (WorkPoolCreate(name="full", type="process", concurrency_limit=0),
+                 WorkPoolCreate(name="paused", type="process", is_paused=True)):  # fmt: skip
+        prefect.create_work_pool(pool)
+        deployment: Any = upload_slice.to_deployment(name="any-worker")
+        deployment.apply(work_pool_name=pool.name)
+        state = bulk_upload(dispatch="workers", return_state=True)
+        assert state.is_failed()
+        assert re.match(rf"dispatch: The work pool '{pool.name}' (is paused|has a limit of 0 runs)", str(state.message))
+        assert "dispatch=here" in str(state.message)
 
 
 def test_a_ledger_in_the_folder_of_the_configured_one_is_taken(site: Site) -> None:

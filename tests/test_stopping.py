@@ -12,17 +12,11 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    ArtifactFilterKey,
-    FlowRunFilter,
-    FlowRunFilterId,
-)
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Failed, Paused, Running, Scheduled
+from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Failed, Paused, Running, Scheduled, Suspended
 
 from config.settings import Settings
 from flows.bulk_upload import bulk_upload
@@ -30,6 +24,7 @@ from tasks.automations import automations_of
 from tasks.reports import publish_unfinished
 from tasks.run import begun_at, opened_run
 from tasks.states import LOST, PROCESS_DIED, STARTED_AGAIN, WORKER_GONE
+from tests.artifacts import text_of
 from tests.commands import ROOT, command, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
@@ -153,13 +148,9 @@ def test_a_run_that_is_cancelled_in_prefect_says_so_and_what_is_left(
     assert str(state.message) in report.read_text()
     assert said, state.message
     # The worker has its own last word as the state's message: the summary keeps what is left.
-    of_run = ArtifactFilter(
-        flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(str(state.state_details.flow_run_id))]),
-        key=ArtifactFilterKey(any_=["bulk-upload-summary"]),
-    )
-    (summary,) = prefect.read_artifacts(artifact_filter=of_run)
-    assert f"**{said[0]}" in str(summary.data).replace("\\", "")
-    assert f"| Loads left for the next run | {said[1]} |" in str(summary.data)
+    summary = text_of(prefect, state.state_details.flow_run_id, "bulk-upload-summary")
+    assert f"**{said[0]}" in summary
+    assert f"| Loads left for the next run | {said[1]} |" in summary
 
 
 def test_a_stopped_run_has_no_table_of_vens_that_it_did_not_begin() -> None:
@@ -259,6 +250,8 @@ def test_a_run_that_was_lost_keeps_its_deadline_and_one_that_is_retried_gets_the
     evicted: State[object] = AwaitingRetry()  # as Prefect has it of a pod that runs
     assert begun(Running(), evicted, Running()) == SCHEDULED_FOR
     by_hand: State[object] = AwaitingRetry()
+    before = datetime.now(UTC)
+    assert before < begun(Running(), Suspended(), Scheduled(name="Resuming"), Running()) < datetime.now(UTC)
     ends: list[State[object]] = [Cancelled(), Crashed()]
     for ended in ends:
         before = datetime.now(UTC)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from pydantic import SecretStr
 
 from flows.verify_upload import verify_upload
+from tests.artifacts import text_of
 from tests.commands import command, last_json
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
 from tests.run_settings import run_settings
@@ -270,11 +272,16 @@ def test_the_flow_ends_completed_when_all_is_equal_and_failed_when_not(
             "3,000 points of 2 loads compared: all there, all as in the file"
         )
         vtn.alter_point(site.loads[0].vtn_resource_id, AT, 4711.5)
+        vtn.tamper(f"DELETE FROM points WHERE start = ? AND {OF_RESOURCE}", AT + 3600, site.loads[0].vtn_resource_id)
         state = verify_upload(repair=True, return_state=True)
     assert state.is_failed()
     assert "3 of 4 loads are as in the file. 1 load: the VTN has other points than the file; the next" in str(
         state.message
     )
+    data = text_of(prefect, state.state_details.flow_run_id, "verify-upload-summary")
+    assert f"| {site.loads[0].ven} | 3,000 | 2,999 | 2,998 | 1 | 1 | 2 | 1 |" in data
+    (page,) = re.findall(r"^Page: (.*\.html)$", data, re.MULTILINE)
+    assert Path(page).is_file()
     assert site.upload(vtn)[site.loads[0].load_id].points_sent > 0
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -117,6 +117,8 @@ class VerificationReport:
         encoded = orjson.dumps(asdict(verdict), option=JSON_OPTIONS)
         counts = {"loads": 1, verdict.state: 1, "file": verdict.points_in_file, "vtn": verdict.points_in_vtn}
         counts |= {"besides": verdict.besides, "repaired": int(is_repaired)}
+        counts |= {"sent": verdict.points_sent, "same": verdict.points_equal, "missing": verdict.points_missing}
+        counts |= {"different": verdict.points_different}
         with self._lock:
             self._out.write((b",\n" if self._by_ven else b"\n") + encoded)
             self._by_ven[verdict.ven].update(counts)
@@ -124,6 +126,11 @@ class VerificationReport:
             self._are_all_unknown &= "unknown" in verdict.causes
             if verdict.state != "equal" and len(self._listed) < MAX_LOADS_LISTED:
                 self._listed.append(verdict)
+
+    def by_ven(self) -> list[tuple[str, Mapping[str, int]]]:
+        """Return the counts of each VEN: loads by state, and points `sent`, in the `vtn`, the `same`, and others."""
+        with self._lock:
+            return sorted(self._by_ven.items())
 
     def finish(self) -> VerificationSummary:
         """Finish the record and write the page; raises `ConfigurationError` if the VTN knows none of the loads."""
@@ -141,7 +148,7 @@ class VerificationReport:
             title="Verification of the upload",
             report=self._header,
             summary=summary,
-            vens=sorted(self._by_ven.items()),
+            vens=self.by_ven(),
             totals=sum(self._by_ven.values(), Counter[str]()),
             told=summary.not_equal,
             causes=_cause_sentences(summary),

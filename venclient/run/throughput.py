@@ -1,6 +1,7 @@
 """Throughput of a run: the current rate without pauses, and a chart over time."""
 
 from bisect import bisect_left
+from datetime import timedelta
 from itertools import pairwise
 from threading import Lock
 
@@ -20,7 +21,7 @@ PICTURE = (
     f'<text x="{LEFT - 6}" y="{BOTTOM}" text-anchor="end">0</text>'
     f'<text x="{LEFT - 6}" y="{TOP + 30}" text-anchor="end">points/s</text>'
     f'<text x="{LEFT}" y="{BOTTOM + 20}">0</text>'
-    f'<text x="{WIDTH}" y="{BOTTOM + 20}" text-anchor="end">{{seconds}} s</text></svg>'
+    f'<text x="{WIDTH}" y="{BOTTOM + 20}" text-anchor="end">{{time}}</text></svg>'
 )
 
 
@@ -65,6 +66,5 @@ class Throughput:
         steps = "".join(
             f"H{begin:.1f}V{height:.1f}H{end:.1f}" for (begin, end), height in zip(pairwise(x), y, strict=True)
         )
-        return PICTURE.format(
-            path=f"M{LEFT},{BOTTOM}{steps}V{BOTTOM}Z", highest=f"{highest:,.0f}", seconds=f"{end_s:,.0f}"
-        )
+        time = timedelta(seconds=round(end_s))
+        return PICTURE.format(path=f"M{LEFT},{BOTTOM}{steps}V{BOTTOM}Z", highest=f"{highest:,.0f}", time=time)

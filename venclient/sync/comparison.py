@@ -39,6 +39,13 @@ def stored_mask(points: Points, series: MeterSeries, stored_points: Points, stor
     return same
 
 
+def count_points(series: MeterSeries, stored: Stored) -> tuple[int, int]:
+    """Count the points of the file in this part that are stored unchanged, and those whose start is not stored."""
+    points, stored_points = series.points(stored.begin, stored.stop), stored.series.points()
+    equal = stored_mask(points, series, stored_points, stored.series)
+    return int(equal.sum()), len(points) - int(np.isin(points.start_s, stored_points.start_s).sum())
+
+
 def extra_starts(points: Points, stored_points: Points) -> NDArray[np.int64]:
     """Return the starts of the stored points that the file does not have, each once: (N,)."""
     return np.setdiff1d(stored_points.start_s, points.start_s)

@@ -25,7 +25,7 @@ from venclient.ledger import Entry
 from venclient.loads import Load
 from venclient.models import NO_POINTS, MeterSeries, Month, Stored
 from venclient.sources import Source
-from venclient.sync.comparison import Difference, differences, extra_starts, stored_mask
+from venclient.sync.comparison import Difference, count_points, differences, extra_starts, stored_mask
 from venclient.sync.pending import Pending, indices_outside, pending
 from venclient.wires import Wire
 
@@ -73,6 +73,8 @@ class MonthVerdict:
 class LoadVerdict:
     """The result for one load. `besides`: number of points that only the VTN has, which no upload removes.
 
+    `points_sent`: those of the file that the VTN has acknowledged; `points_equal`, `points_missing`: those that it has
+    unchanged, and not at all; `points_different`: those in whose place it has others.
     `causes`: why it is not equal; `error`: why it could not be read or sent completely.
     """
 
@@ -89,6 +91,14 @@ class LoadVerdict:
     error: str | None = None
     status: int | None = None
     causes: tuple[Cause, ...] = ()
+    points_sent: int = 0
+    points_equal: int = 0
+    points_missing: int = 0
+
+    @property
+    def points_different(self) -> int:
+        """Points of the file in whose place the VTN has others; 0 for a load that was not read."""
+        return self.points_in_file - self.points_equal - self.points_missing
 
     @property
     def differing_months(self) -> list[int]:
@@ -142,14 +152,18 @@ def _compare(load: Load, entry: Entry, series: MeterSeries, wire: Wire) -> LoadV
     parts = pending(series, entry.marks)
     refused_at = indices_outside(series, parts, {point.start_s for point in entry.refused})
     claims = _LedgerClaims(parts, refused_at)
-    in_vtn = extra = 0
+    in_vtn = extra = equal = missing = 0
     months: list[MonthVerdict] = []
     differing: list[Difference] = []
     for stored in wire.read_back(load, series):
         verdicts = list(_month_verdicts(series, stored, claims))
         months += verdicts
         in_vtn += len(stored.series)
-        if _worst_state(verdicts) != "equal":
+        if _worst_state(verdicts) == "equal":
+            equal += stored.stop - stored.begin
+        else:
+            counts = count_points(series, stored)
+            equal, missing = equal + counts[0], missing + counts[1]
             extra += len(extra_starts(series.points(stored.begin, stored.stop), stored.series.points()))
         if _worst_state(verdicts) == "differs":
             differing += differences(series, stored, MAX_DIFFERENCES - len(differing))
@@ -164,6 +178,9 @@ def _compare(load: Load, entry: Entry, series: MeterSeries, wire: Wire) -> LoadV
         tuple(differing),
         error=entry.error if causes and entry.state == "failed" else None,
         causes=causes,
+        points_sent=len(series) - sum(part.points for part in parts) - len(refused_at),
+        points_equal=equal,
+        points_missing=missing,
     )
 
 
