@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -107,7 +106,7 @@ def _final_state(run: Run, work: Work, settings: Settings) -> State[Summary]:
         _record(run, snapshot, RunEnd(outcome, summary.successful, summary.failed, snapshot.points_sent, message))
         summary = replace(summary, report=write_report(run, settings, snapshot, outcome, message))
         files = {"Meter file": str(settings.meter_file), "Ledger": run.ledger.name}
-        files["Report"] = str(Path(summary.report).absolute()) if summary.report else "not written"
+        files["Report"] = summary.report or "not written"
         publish_summary(run, work, snapshot, message, files)
     if outcome != "done":
         error = IncompleteError(message, summary)

@@ -131,7 +131,7 @@ def _nodes(prefect: SyncPrefectClient, run_id: UUID) -> int:
 
 def _has(colour: tuple[int, int, int], browser: Tab, picture: Path) -> bool:
     browser.picture(picture)
-    return share_of_colour(picture, *colour) > 0.001
+    return share_of_colour(picture, *colour) > 0.0001
 
 
 @pytest.mark.long
