@@ -20,16 +20,16 @@ FLOOR = """A run of {loads:,} loads, {points:,} points, of {series} series that 
 ledger, HDF5, JSON, HTTP, OAuth), into a VTN that answers at once from another process. Beside it the same plan,
 threads, ledger, client and log lines without Prefect; a bare loop that posts the same bodies, encoded before, with
 `requests` and the number of threads that is best for it ({threads}); and the guide's way: `iterrows`, a dict a point,
-`json.dumps`, one request at a time. The guide does not show how it comes by the time of a row: `to_datetime` of each,
+`json.dumps`, one request at a time. The guide does not show how it gets the time of a row: `to_datetime` of each,
 or, "by column", of all of them before. Client, Prefect's server and the VTN share the cores. Medians of {rounds}, in
-turn. Runs go by their own clock, from the first look at the loads to the last point; starting and ending one takes
-{start_s:.1f} s besides.
+turn. Runs are timed by their own clock, from the first look at the loads to the last point; starting and ending one
+adds {start_s:.1f} s.
 
 The bare loop only sends. A run also reads, cleans, digests, encodes and records: "Where the time goes" has the price of
-each step, which one interpreter pays for all of its threads. What a load without Prefect takes besides is planning,
-cutting, log lines, and handing the interpreter from thread to thread; what it takes more with Prefect is tasks,
+each step, which one interpreter pays for all of its threads. Without Prefect, a load also takes planning, cutting,
+log lines, and switching the interpreter between threads; Prefect adds tasks,
 reports, events, and the core that Prefect's server has. While one thread keeps the interpreter busy, a run hardly ever
-lets others work besides it."""
+lets others work."""
 DURABLE = """A run of {loads:,} loads, {points:,} points into the reference VTN, which has each request on the disk
 before it answers; its store is empty each time. Beside it the bare loop, with the number of threads that is best for it
 ({threads}); and the same plan, threads, ledger, client and log lines without Prefect. Medians of {rounds}, in turn.
@@ -40,8 +40,8 @@ that grows.
 Prefect's share is what the command takes longer than the one without Prefect of the same round, each from the start of
 its process to the end: importing Prefect, its flow run, tasks, reports and events, and a server that runs on the same
 cores. {start_s:.1f} s of that are the start and the end of a command, however long it is. CPU of the server is all that
-it takes from the start of the command until it has digested what it was told. Both added are as if no core had been
-free for the server: what it does take from the run counts twice then."""
+it takes from the start of the command until it has processed all that was reported to it. "Both added" is as if no
+core had been free for the server; what the server takes from the run then counts twice."""
 
 
 def measure_floor() -> Section:

@@ -19,7 +19,7 @@ of the command to its end.
 
 ![Seconds, memory and ledger by loads]({picture})
 
-On a straight line from the least to the whole, a load takes {ms_a_load:.2f} ms, and a run {fixed_s:.1f} s besides; what
+On a straight line from the least to the whole, a load takes {ms_a_load:.2f} ms, and a run another {fixed_s:.1f} s; what
 10 % took is {off_by:.0f} % off that line. The ledger grows by {ledger_bytes:,.0f} bytes a load, peak memory by
 {memory_bytes:,.0f}."""
 
