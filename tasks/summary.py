@@ -38,7 +38,6 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str, file
         "Time (h:mm:ss)": f"{timedelta(seconds=round(snapshot.seconds))}",
         "Points a second": f"{snapshot.points_per_second:,.0f}",
         "VTN": run.wire.base_url,
-        **files,
     }
     ended_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     lines = [f"**{markdown(message)}**", "", *facts_table(str(flow_run.name), ended_at, facts)]
@@ -49,6 +48,9 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str, file
     record = run.progress.record()
     if not record.is_shared:  # other processes know the VENs of a run that was dealt out
         lines += ["", *_ven_table(record.vens)]
+    # Not among the totals: a long path makes a table wider than the page, and the UI cuts its right column off.
+    lines += ["", "| File | Path |", "| --- | --- |"]
+    lines += [f"| {name} | {markdown(path)} |" for name, path in files.items()]
     if snapshot.points_sent:
         chart = b64encode(run.progress.throughput.svg().encode()).decode()
         lines += ["", f"![points a second over time](data:image/svg+xml;base64,{chart})"]
