@@ -82,9 +82,11 @@ def encode(points: Points) -> bytes:
     """The JSON list that `decode` reads."""
     start_s = np.array(points.start_s, dtype=np.int64)
     end_s = start_s + np.array(points.interval_s, dtype=np.int64)
-    return msgspec.json.encode(
-        list(map(Point, _format_times(start_s), _format_times(end_s), points.value, points.quality_code))
-    )
+    # Where each point ends as the next one starts, a time is formatted once.
+    is_dense = np.array_equal(end_s[:-1], start_s[1:])
+    starts = _format_times(start_s)
+    ends = [*starts[1:], *_format_times(end_s[-1:])] if is_dense else _format_times(end_s)
+    return msgspec.json.encode(list(map(Point, starts, ends, points.value, points.quality_code)))
 
 
 def unix_seconds(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

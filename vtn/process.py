@@ -1,5 +1,6 @@
 """A VTN as a process: binds a port, and prints one line once it accepts requests."""
 
+import gc
 import signal
 import socket
 from ipaddress import ip_address
@@ -18,6 +19,7 @@ TOKEN_ADVICE = "set VTN_BEARER_TOKEN to another"
 # Longer than a client pauses between requests: closing a connection while a request arrives looks like a fault.
 _KEEP_ALIVE_S = 75
 _GRACE_S = 5  # for requests in progress at shutdown
+_NEW_OBJECTS = 100_000  # that lead to a garbage collection
 
 
 class _Server(uvicorn.Server):
@@ -49,6 +51,9 @@ def run(app: ASGIApp, listener: socket.socket, base_path: str, token_path: str) 
     )
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _exit_cleanly)
+    # A request with a year of points makes tens of thousands of objects, none of which is in a cycle.
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
     _Server(config, base_path, token_path).run(sockets=[listener])
 
 
