@@ -46,7 +46,8 @@ RECORDED = ROOT / "benchmarks" / "recorded.json"
 PAGE = ROOT / "docs" / "performance.md"
 NOTHING_WORSE = "No ratio got worse by more than a fifth, and no ratio or share misses what is wanted"
 
-HEAD = """Measured by `make bench` on one machine ({machine}), one section after the other and not all on the same day
+HEAD = """Measured by `make bench` on one machine ({machine}
+for the section measured last), one section after the other, not all on the same day and not all with these versions
 (`python -m benchmarks NAME --record` measures one again). Speeds are this machine's at that time; ratios can be
 compared. `make bench-check` measures some of them again and names what got worse by more than a fifth."""
 
