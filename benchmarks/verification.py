@@ -1,4 +1,4 @@
-"""`bulk-upload verify`, compared with a bare loop that gets the same points; and `bulk-upload register`."""
+"""`bulk-upload verify`, compared with a bare loop that gets the same points."""
 
 from benchmarks.figures import ROUNDS, Figure, Section, medians
 from benchmarks.peers import get_loop
@@ -8,18 +8,14 @@ from benchmarks.uploads import best_threads
 VENS = 40
 METERS = 203
 CHOSEN_BY = 300  # loads, in choosing the number of threads
-REGISTERED_VENS = 2_531
-REGISTERED_METERS = 153
 
-VERIFY = """`bulk-upload verify` of {loads:,} loads, {points:,} points, from the start of the command to its end: it
+TEXT = """`bulk-upload verify` of {loads:,} loads, {points:,} points, from the start of the command to its end: it
 reads every point back from the reference VTN, compares it with the meter file, and writes its report. Beside it a bare
 loop that gets the same points with `requests` and the number of threads that is best for it ({threads}), and decodes
 nothing. Medians of {rounds}, in turn."""
-REGISTER = """`bulk-upload register` of {loads:,} loads of {vens:,} VENs, once, from the start of the command to its
-end, with the reference VTN, which has each resource on the disk before it answers."""
 
 
-def measure_verify() -> Section:
+def measure() -> Section:
     """Points read back a second, and as many only received."""
     with Stand.made(vens=VENS, meters=METERS) as stand, stand.reference_vtn() as url:
         ids = [load.vtn_resource_id for load in stand.loads()]
@@ -29,24 +25,10 @@ def measure_verify() -> Section:
         ours_s, bare_s = medians(lambda: stand.wall_s(url, "verify"), lambda: get_loop(url, ids, threads))
     return Section(
         "Verifying",
-        VERIFY.format(loads=len(ids), points=points, threads=threads, rounds=ROUNDS),
+        TEXT.format(loads=len(ids), points=points, threads=threads, rounds=ROUNDS),
         [
             Figure("verify.ours", "verify", points / ours_s, "points/s"),
             Figure("verify.bare", "the bare loop", points / bare_s, "points/s"),
             Figure("verify.of_bare", "verify ÷ the bare loop", bare_s / ours_s, wanted=0.7, is_ratio=True),
         ],
-    )
-
-
-def measure_register() -> Section:
-    """Seconds to register the whole database."""
-    with Stand.made(vens=REGISTERED_VENS, meters=REGISTERED_METERS, points=1) as stand:
-        loads = len(stand.loads())
-        stand.unregister()
-        with stand.reference_vtn() as url:
-            seconds = stand.wall_s(url, "register")
-    return Section(
-        "Registering",
-        REGISTER.format(loads=loads, vens=REGISTERED_VENS),
-        [Figure("register.whole", f"{loads:,} loads", seconds, "s", 90, is_better_higher=False)],
     )
