@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import compress, pairwise
 
 import numpy as np
@@ -16,10 +17,16 @@ LAST_MONTH = 999_912
 
 def months_of(series: MeterSeries, begins: Iterable[tuple[int, int]]) -> tuple[Month, ...]:
     """Return the calendar months (UTC) of a series, with digests; `begins`: as `month_begins` yields them."""
-    edges = [*begins, (0, len(series))]  # the end, whose month number is not used
+    begins = list(begins)
+    ranges = list(pairwise([*(begin for _, begin in begins), len(series)]))
+    if len(series.edges) == 2:
+        last_starts_s = series.points().start_s[[stop - 1 for _, stop in ranges]].tolist()
+    else:
+        last_starts_s = [start_at(series, stop - 1) for _, stop in ranges]
+    found = _plain_digests(series, ranges) or [digest(series, *each) for each in ranges]
     return tuple(
-        Month(number, begin, stop, start_at(series, stop - 1), digest(series, begin, stop))
-        for (number, begin), (_, stop) in pairwise(edges)
+        Month(number, begin, stop, last_start_s, digest)
+        for (number, _), (begin, stop), last_start_s, digest in zip(begins, ranges, last_starts_s, found, strict=True)
     )
 
 
@@ -33,12 +40,12 @@ def month_begins(start_s: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
     `start_s`: (N,) unix seconds, ascending.
     """
-    begin = 0
-    while begin < len(start_s):
-        month = np.datetime64(int(start_s[begin]), "s").astype("datetime64[M]")
-        yield _month_number(int(month.astype(np.int64))), begin
-        next_month_s = (month + 1).astype("datetime64[s]").astype(np.int64)
-        begin = int(np.searchsorted(start_s, next_month_s))
+    if not len(start_s):
+        return
+    numbers, starts_s = _months_between(_number_of(int(start_s[0])), _number_of(int(start_s[-1])))
+    begins = np.searchsorted(start_s, starts_s)
+    has_points = np.diff(begins, append=len(start_s)) > 0
+    yield from zip(numbers[has_points].tolist(), begins[has_points].tolist(), strict=True)
 
 
 def month_start_s(number: int) -> int:
@@ -84,6 +91,25 @@ def digest(series: MeterSeries, begin: int, stop: int) -> bytes:
     0.0 and -0.0 have the same digest, because not every VTN keeps the sign.
     """
     return digests(series, begin, [stop])[0]
+
+
+def _plain_digests(series: MeterSeries, ranges: Sequence[tuple[int, int]]) -> list[bytes] | None:
+    """As `digest` of each range, in a fraction of the time; None unless all points share one slice, interval and code.
+
+    A database has about a thousand such series of twelve months each.
+    """
+    if len(series.edges) > 2 or series.regular_interval_s is None or len(series.codes) > 1:
+        return None
+    points, header = series.points(), f"{series.regular_interval_s} {series.codes[0]}".encode()
+    start_s = np.ascontiguousarray(points.start_s, dtype="<i8")
+    power_w = np.ascontiguousarray(points.power_w + 0.0, dtype="<f8")
+    found = []
+    for begin, stop in ranges:
+        sha = hashlib.sha256(header)
+        sha.update(start_s[begin:stop].data)
+        sha.update(power_w[begin:stop].data)
+        found.append(sha.digest()[:16])
+    return found
 
 
 def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes]:
@@ -145,9 +171,18 @@ def _update(shas: Iterable["hashlib._Hash"], column: NDArray[np.generic]) -> Non
         sha.update(column.data)
 
 
-def _month_number(months_since_1970: int) -> int:
-    years, month = divmod(months_since_1970, 12)
-    return (1970 + years) * 100 + month + 1
+def _number_of(unix_s: int) -> int:
+    """Return the number of the month (UTC) of this unix time."""
+    moment = datetime.fromtimestamp(unix_s, UTC)
+    return moment.year * 100 + moment.month
+
+
+@lru_cache(maxsize=16)
+def _months_between(first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of the months from the first to the last, and the unix times of their starts: (N,) each."""
+    years = range(first // 100, last // 100 + 1)
+    numbers = [number for year in years for number in range(year * 100 + 1, year * 100 + 13) if first <= number <= last]
+    return np.array(numbers), np.array([month_start_s(number) for number in numbers])
 
 
 def month_text(number: int) -> str:

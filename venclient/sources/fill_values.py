@@ -26,6 +26,8 @@ def declared_fill_values(dataset: h5py.Dataset) -> list[Values]:
 @np.errstate(over="ignore")
 def without_fill_values(rows: NDArray[np.generic], declared: list[Values]) -> NDArray[np.generic]:
     """Replace declared values by NaN, also in timestamps. Integer rows then become float64; floats change in place."""
+    if not declared:
+        return rows
     is_fill = np.zeros(rows.shape, bool)
     for values in declared:
         is_fill |= _is_in(rows, values)

@@ -52,11 +52,12 @@ def usable(rows: NDArray[np.generic], rules: QualityRules, unit: TimeUnit) -> Us
         time /= unit.per_s
     np.rint(time, out=time)
     least_s = unit.least / unit.per_s
+    # Most series are whole. A sum is finite only if every value is.
+    if len(rows) and time.min() >= max(least_s, 1) and time.max() < END_OF_YEAR_9999_S and np.isfinite(power_w.sum()):
+        start_s = time.astype(np.int64)
+        return Usable(start_s, start_s, power_w, np.broadcast_to(True, len(rows)), Counter())
     in_calendar = (time >= least_s) & (time < END_OF_YEAR_9999_S) & ((time != 0) | (np.abs(power_w) > 0))
     kept = in_calendar & np.isfinite(power_w)
-    if kept.all():
-        start_s = time.astype(np.int64)
-        return Usable(start_s, start_s, power_w, kept, Counter())
     is_nan = np.isnan(power_w)
     if rules.sends_nan:
         kept |= in_calendar & is_nan
