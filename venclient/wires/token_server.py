@@ -3,15 +3,16 @@
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urlencode, urljoin
 
 import msgspec
 import requests
-from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.auth import ClientAuth
 from pydantic import SecretStr
+from requests.utils import default_headers
 
 from venclient.errors import TokenServerError
 from venclient.wires.answers import (
@@ -30,6 +31,8 @@ from venclient.wires.transport import Sockets
 # More than any server accepts in a header.
 MAX_TOKEN_LENGTH = 64 * 2**10
 RETRYABLE = frozenset({408, 425, 429})
+HEADERS = {**default_headers(), "Accept": "application/json"}
+FORM = "application/x-www-form-urlencoded;charset=UTF-8"
 
 # As authlib calls them.
 AuthMethod = Literal["client_secret_basic", "client_secret_post"]
@@ -105,17 +108,10 @@ class TokenServer:
 
     def _discover(self, url: str) -> None:
         """Use the token address that the VTN names; keep the one that was given if it names none."""
-        request = requests.Request("GET", url, {"Accept": "application/json"}).prepare()
-        with (
-            closing(self._sockets),
-            self._sockets.exchange(self._limits.token_s, WIRE_BYTES_PER_BYTE * MAX_ANSWER_BYTES),
-            Session() as session,
-        ):
-            self._sockets.watch(session)
-            with session.exchange(request, (self._limits.connect_s, self._limits.token_s)) as response:
-                status, body, wait_s = response.status_code, read_body(response), retry_after_s(response)
+        response, body = self._exchange(requests.Request("GET", url, HEADERS))
+        status = response.status_code
         if status in RETRYABLE or status >= 500:
-            raise TokenServerError(f"{without_query(url)} answers {status}", retry_after_s=wait_s)
+            raise TokenServerError(f"{without_query(url)} answers {status}", retry_after_s=retry_after_s(response))
         if status != 200:
             return
         try:
@@ -130,35 +126,27 @@ class TokenServer:
         if method == "client_secret_basic":
             # RFC 6749 §2.3.1 has both percent-encoded before they go into HTTP Basic; authlib sends them as given.
             client_id, client_secret = quote(client_id, safe=""), quote(client_secret, safe="")
-        responses: list[_TokenResponse] = []
+        form = urlencode({"grant_type": "client_credentials", **self._extra})
+        client = ClientAuth(client_id, client_secret, method)
+        url, headers, body = client.prepare("POST", self._url, {**HEADERS, "Content-Type": FORM}, form)
+        return self._parse(*self._exchange(requests.Request("POST", url, headers, data=body)))
 
-        def keep(response: requests.Response) -> requests.Response:
-            responses.append(self._parse(response))
-            return response
-
+    def _exchange(self, request: requests.Request) -> tuple[requests.Response, bytes]:
+        """Make one request, on a connection of its own, and return its response, of which the body is read."""
         with (
             closing(self._sockets),
             self._sockets.exchange(self._limits.token_s, WIRE_BYTES_PER_BYTE * MAX_ANSWER_BYTES),
-            _TokenSession(client_id, client_secret, method) as session,
+            Session() as session,
         ):
             self._sockets.watch(session)
-            session.register_compliance_hook("access_token_response", keep)
-            # The hook has read the response, with a limit. authlib, which has none, fails to read it once more.
-            with suppress(RuntimeError):
-                session.fetch_token(
-                    self._url,
-                    grant_type="client_credentials",
-                    timeout=(self._limits.connect_s, self._limits.token_s),
-                    allow_redirects=False,
-                    stream=True,
-                    **self._extra,
-                )
-        return responses[-1]
+            timeout = (self._limits.connect_s, self._limits.token_s)
+            with session.exchange(request.prepare(), timeout) as response:
+                return response, read_body(response)
 
-    def _parse(self, response: requests.Response) -> "_TokenResponse":
+    def _parse(self, response: requests.Response, body: bytes) -> "_TokenResponse":
         status = response.status_code
         try:
-            parsed = decoded(read_body(response), _TokenResponse)
+            parsed = decoded(body, _TokenResponse)
         except ValueError:
             parsed = None
         error = parsed.error if parsed else None
@@ -210,13 +198,6 @@ class _TokenResponse(msgspec.Struct):
     scope: Any = None
     error: Any = None
     error_description: Any = None
-
-
-class _TokenSession(OAuth2Session, Session):  # type: ignore[misc]  # authlib has no types
-    """authlib's OAuth 2 session on top of `sessions.Session`: proxies for other machines only, and no redirects."""
-
-    def __init__(self, client_id: str, client_secret: str, method: AuthMethod) -> None:
-        OAuth2Session.__init__(self, client_id, client_secret, token_endpoint_auth_method=method)
 
 
 def _lifetime_s(expires_in: object) -> float:
