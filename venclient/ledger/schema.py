@@ -14,25 +14,13 @@ from sqlalchemy import Column, Connection, Inspector, MetaData, String, Table, c
 from sqlalchemy.pool import StaticPool
 
 from venclient.errors import ConfigurationError
+from venclient.ledger.migrations.unversioned import METADATA, ORIGINAL_TABLES
 from venclient.ledger.tables import rows_of
 
 VERSION_TABLE = Table("ledger_version", MetaData(), Column("version_num", String(32), nullable=False))
 VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 UNVERSIONED = ""
-# Tables and columns of ledgers without a version: the first had `ORIGINAL_TABLES` only, the others were added later.
-COLUMNS = {
-    "vtns": {"vtn_id", "base_url"},
-    "marks": {"vtn_id", "vtn_resource_id", "month", "points", "last_start_s", "digest"},
-    "uploads": {"vtn_id", "vtn_resource_id", "state", "error", "settled_at_s"},
-    "refused": {"vtn_id", "vtn_resource_id", "start_s", "power_w", "answer"},
-    "requests": {"vtn_id", "vtn_resource_id", "ended_at_us", "points", "seconds", "answers", "error"},
-    "runs": {"vtn_id", "ended_at_us", "points", "seconds"},
-    "paces": {"vtn_id", "concurrency", "chunk_size"},
-    "gzips": {"vtn_id", "is_taken", "asked_at_s"},
-    "writers": {"writer_id", "run_id", "parent_run_id", "title", "process", "beat", "told"},
-    "leases": {"vtn_id", "ven", "writer_id"},
-}
-ORIGINAL_TABLES = {"vtns", "marks", "uploads"}
+COLUMNS = {table.name: set(table.c.keys()) for table in METADATA.tables.values()}  # of ledgers without a version
 OPTIONAL_COLUMNS = {"writers": {"told"}}
 MIGRATION_LOCK_ID = 20_250_101  # of PostgreSQL's advisory lock: any number that all processes share
 MAX_TABLES_NAMED = 5
