@@ -52,10 +52,14 @@ class AnyText(TypeDecorator[str]):
 METADATA = MetaData()
 
 
+def _table(name: str, *columns: Column[Any]) -> Table:
+    """A table whose primary key begins with the VTN."""
+    return Table(name, METADATA, Column("vtn_id", Integer, primary_key=True), *columns)
+
+
 def _table_of_loads(name: str, *columns: Column[Any]) -> Table:
     """A table whose primary key begins with the VTN and its id of the load's resource."""
-    key = (Column("vtn_id", Integer, primary_key=True), Column("vtn_resource_id", AnyText, primary_key=True))
-    return Table(name, METADATA, *key, *columns)
+    return _table(name, Column("vtn_resource_id", AnyText, primary_key=True), *columns)
 
 
 VTNS = Table(
@@ -99,19 +103,15 @@ REQUESTS = _table_of_loads(
     Column("reason", Text),  # which months it sent again, and why: "2025-01 again: corrected month"
 )
 # What runs sent and how long they took: a plan estimates its duration from them.
-RUNS = Table(
+RUNS = _table(
     "runs",
-    METADATA,
-    Column("vtn_id", Integer, primary_key=True),
     Column("ended_at_us", BigInteger, primary_key=True),
     Column("points", BigInteger, nullable=False),
     Column("seconds", Float, nullable=False),
 )
 # The last runs that began, for people: what, when, and how each ended; `outcome` is NULL until it has.
-HISTORY = Table(
+HISTORY = _table(
     "history",
-    METADATA,
-    Column("vtn_id", Integer, primary_key=True),
     Column("began_at_us", BigInteger, primary_key=True),
     Column("run_id", Text, primary_key=True),
     Column("title", AnyText, nullable=False),
@@ -125,18 +125,14 @@ HISTORY = Table(
     Column("message", AnyText),
 )
 # The limits that the last run found for the VTN: the next run starts with them.
-LIMITS = Table(
+LIMITS = _table(
     "limits",
-    METADATA,
-    Column("vtn_id", Integer, primary_key=True),
     Column("concurrency", Integer, nullable=False),
     Column("chunk_size", Integer, nullable=False),
 )
 # Whether the VTN takes requests compressed with gzip.
-GZIP_SUPPORT = Table(
+GZIP_SUPPORT = _table(
     "gzip_support",
-    METADATA,
-    Column("vtn_id", Integer, primary_key=True),
     Column("is_taken", Boolean, nullable=False),
     Column("asked_at_s", BigInteger, nullable=False),
 )
@@ -162,10 +158,8 @@ WRITERS = Table(
     sqlite_autoincrement=True,
 )
 # The run that may write for a VEN.
-LEASES = Table(
+LEASES = _table(
     "leases",
-    METADATA,
-    Column("vtn_id", Integer, primary_key=True),
     Column("ven", AnyText, primary_key=True),
     Column("writer_id", Integer, nullable=False),
 )
