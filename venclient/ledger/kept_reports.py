@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
@@ -49,11 +50,12 @@ class KeptReports:
         has sent.
         """
         with self._leased(load) as connection:
-            self.put(connection, load, period, report)
+            self.put(connection, load.vtn_resource_id, period, report)
 
-    def put(self, connection: Connection, load: Load, period: str, report: StoredReport) -> None:
+    def put(self, connection: Connection, vtn_resource_id: str, period: str, report: StoredReport) -> None:
         """Keep this of the report of a period, within a transaction."""
-        self._put(connection, load.vtn_resource_id, period, report)
+        key = {"vtn_id": self._database.vtn_id, "vtn_resource_id": vtn_resource_id, "period": period}
+        self._database.put(connection, REPORTS, key | asdict(report))
 
     @retry_while_unavailable
     def mark_unknown(self, load: Load, period: str) -> None:
@@ -84,7 +86,7 @@ class KeptReports:
     def keep_of_vtn(self, name: str, report: StoredReport) -> None:
         """Keep this under a name of the VTN as a whole."""
         with self._database.writing() as connection:
-            self._put(connection, NO_LOAD, name, report)
+            self.put(connection, NO_LOAD, name, report)
 
     def _of_period(self, load: Load, period: str) -> tuple[ColumnElement[bool], ...]:
         return (
@@ -92,14 +94,3 @@ class KeptReports:
             REPORTS.c.vtn_resource_id == load.vtn_resource_id,
             REPORTS.c.period == period,
         )
-
-    def _put(self, connection: Connection, vtn_resource_id: str, period: str, report: StoredReport) -> None:
-        row = {
-            "vtn_id": self._database.vtn_id,
-            "vtn_resource_id": vtn_resource_id,
-            "period": period,
-            "report_id": report.report_id,
-            "event_id": report.event_id,
-            "form": report.form,
-        }
-        self._database.put(connection, REPORTS, row)

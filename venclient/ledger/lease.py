@@ -208,14 +208,6 @@ class Lease:
             log.warning("%s ended without releasing its lease, which is taken over", title)
 
 
-def sign_of_life(database: LedgerDatabase, run_id: str) -> SignOfLife | None:
-    """Return the last heartbeat of a run, of its latest start; None if it has not begun."""
-    query = select(WRITERS).where(WRITERS.c.run_id == run_id).order_by(WRITERS.c.writer_id.desc()).limit(1)
-    with database.reading() as connection:
-        rows = database.rows(connection, query)
-    return SignOfLife(rows[0].writer_id, rows[0].beat, rows[0].process, rows[0].progress_json) if rows else None
-
-
 _IS_LEASED = select(LEASES.c.ven).where(LEASES.c.writer_id == WRITERS.c.writer_id).exists()
 # Holds a lease whose row in `writers` is missing.
 UNKNOWN_WRITER = Writer("", "A run that left nothing behind")

@@ -23,12 +23,12 @@ from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.entries import NEW, Entry, entry_after
 from venclient.ledger.history import RunHistory
 from venclient.ledger.kept_reports import KeptReports
-from venclient.ledger.lease import Lease, SignOfLife, Writer, sign_of_life
+from venclient.ledger.lease import Lease, SignOfLife, Writer
 from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes
 from venclient.ledger.marks import write_marks
 from venclient.ledger.measurements import Measurements, now_us
 from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, execute
-from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
+from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS, WRITERS
 from venclient.loads import Load
 from venclient.models import Chunk, LoadState, Mark, Receipt, RefusedPoint
 from venclient.ven_names import normal_form
@@ -96,7 +96,10 @@ class Ledger:
     @retry_while_unavailable
     def sign_of_life(self, run_id: str) -> SignOfLife | None:
         """Return the last heartbeat and progress of a run on any machine; None if it has not begun."""
-        return sign_of_life(self._database, run_id)
+        query = select(WRITERS).where(WRITERS.c.run_id == run_id).order_by(WRITERS.c.writer_id.desc()).limit(1)
+        with self._database.reading() as connection:
+            rows = self._database.rows(connection, query)  # the last one is of its latest start
+        return SignOfLife(rows[0].writer_id, rows[0].beat, rows[0].process, rows[0].progress_json) if rows else None
 
     @retry_while_unavailable
     def entries(self, loads: Sequence[Load]) -> dict[str, Entry]:
@@ -161,7 +164,7 @@ class Ledger:
         with self._leased_transaction(load) as connection:
             are_marked = write_marks(connection, self._key(load), chunk.marks, before.marks)
             if receipt.report is not None and chunk.period is not None:
-                self.reports.put(connection, load, chunk.period, receipt.report)
+                self.reports.put(connection, load.vtn_resource_id, chunk.period, receipt.report)
             if accepted:
                 self._delete_refused(connection, load, accepted)
             if chunk.is_last and not refuses_others and are_marked:
