@@ -8,8 +8,7 @@ The integration guide's four names are used as they are; all others begin with `
 import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import date, timedelta
 from difflib import get_close_matches
@@ -31,6 +30,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from config.profiles import PROFILE, settings_file
 from config.wire_names import WireName
+from venclient.context import set_within
 from venclient.errors import ConfigurationError
 from venclient.sources.quality import QualityRules
 from venclient.wires.openadr3.form import parsed_qualities
@@ -73,6 +73,11 @@ def _quality_rules(text: str) -> str:
     return text
 
 
+def _quality_table(text: str) -> str:
+    parsed_qualities(text)
+    return text
+
+
 def _duration(given: object, parse: ValidatorFunctionWrapHandler) -> timedelta:
     """Parse seconds, a number with a unit, or any other duration that pydantic accepts (ISO 8601, hh:mm:ss)."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)?\s*", given) if isinstance(given, str) else None
@@ -91,11 +96,6 @@ def _day(given: object, parse: ValidatorFunctionWrapHandler) -> date:
     except ValueError as error:
         raise ValueError("give a day such as 2025-12-31") from error
     return day
-
-
-def _quality_table(text: str) -> str:
-    parsed_qualities(text)
-    return text
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
@@ -245,14 +245,9 @@ class Settings(BaseSettings):
 _given: ContextVar[dict[str, Any] | None] = ContextVar("given", default=None)
 
 
-@contextmanager
-def given_options(**options: Any) -> Iterator[None]:
+def given_options(**options: Any) -> AbstractContextManager[None]:
     """Apply these options to every `Settings.load` within, for values that must not become parameters of a run."""
-    token = _given.set({name: value for name, value in options.items() if value is not None})
-    try:
-        yield
-    finally:
-        _given.reset(token)
+    return set_within(_given, {name: value for name, value in options.items() if value is not None})
 
 
 def environment_name(field: str) -> str:

@@ -20,6 +20,7 @@ from tasks.run_report import write_report
 from tasks.states import WITH_FAILURES
 from tasks.summary import publish_summary
 from tasks.waiting import SUSPENSION
+from venclient.context import set_within
 from venclient.errors import ConfigurationError, StoppedError, VenClientError
 from venclient.ledger import Outcome, RunEnd
 from venclient.loads import counted
@@ -68,11 +69,8 @@ _outcomes: ContextVar[list[State[Summary]]] = ContextVar("outcomes")
 def outcomes() -> Iterator[list[State[Summary]]]:
     """Collect the final states of the runs within, which a caller gets even if Prefect is no longer available."""
     states: list[State[Summary]] = []
-    token = _outcomes.set(states)
-    try:
+    with set_within(_outcomes, states):
         yield states
-    finally:
-        _outcomes.reset(token)
 
 
 class IncompleteError(Exception):

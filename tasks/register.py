@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from config.connections import open_wire
 from config.settings import Settings
 from tasks.names import named_after
+from venclient.context import set_within
 from venclient.resources import ResourceDatabase
 from venclient.sync import Registration, register
 from venclient.untrusted_text import show_controls_in_logs
@@ -26,11 +27,8 @@ def opened_registration(settings: Settings) -> Iterator[tuple[ResourceDatabase, 
     show_controls_in_logs()
     with closing(ResourceDatabase(settings.resources_db)) as resources, open_wire(settings) as wire:
         missing = wire.prepare_registration()
-        token = _register.set(lambda ven: register(resources, wire, [ven], concurrency=settings.concurrency))
-        try:
+        with set_within(_register, lambda ven: register(resources, wire, [ven], concurrency=settings.concurrency)):
             yield resources, missing
-        finally:
-            _register.reset(token)
 
 
 @task(task_run_name=named_after("ven"), cache_policy=NO_CACHE)

@@ -1,7 +1,7 @@
 """The run of a flow in this process. Tasks take it from their context, so that Prefect never has to serialise it."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from threading import Event
@@ -18,6 +18,7 @@ from config.connections import opened_connections
 from config.settings import Settings
 from tasks.events import load_failed, load_paused
 from tasks.states import LOST, STARTED_AGAIN, SUSPENDED
+from venclient.context import set_within
 from venclient.days import ALL_DAYS, Days
 from venclient.errors import ConfigurationError
 from venclient.run import Listener, Options, Run, fewer_collections
@@ -39,14 +40,9 @@ def current_run() -> Run:
     return _current.get()
 
 
-@contextmanager
-def limited_to(days: Days) -> Iterator[None]:
+def limited_to(days: Days) -> AbstractContextManager[None]:
     """Limit the runs that are opened within to points on these days."""
-    token = _days.set(days)
-    try:
-        yield
-    finally:
-        _days.reset(token)
+    return set_within(_days, days)
 
 
 @contextmanager
@@ -65,8 +61,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
             connections.wire.check()
         options = Options(settings.concurrency, settings.chunk_size, retries_refused, _days.get())
         run = stack.enter_context(Run(connections, options, Listener(load_failed, load_paused), part_of=part_of))
-        before = _current.set(run)
-        stack.callback(_current.reset, before)
+        stack.enter_context(set_within(_current, run))
         yield run
 
 

@@ -1,7 +1,6 @@
 """The report of a run: a page in the folder for reports, or where the command line says."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import chain, count
@@ -11,6 +10,7 @@ from prefect.runtime import flow_run
 
 from config.settings import Settings
 from tasks.report_errors import log_report_errors
+from venclient.context import set_within
 from venclient.databases import shown
 from venclient.ledger import Outcome
 from venclient.private_files import create_private, make_private_folder, replace_private
@@ -20,14 +20,9 @@ from venclient.run import Run, Snapshot
 _given: ContextVar[Path | None] = ContextVar("report", default=None)
 
 
-@contextmanager
-def reported_at(path: Path | None) -> Iterator[None]:
+def reported_at(path: Path | None) -> AbstractContextManager[None]:
     """Within, the report of a run is written to this file; by default, to one of its own in the folder for reports."""
-    before = _given.set(path)
-    try:
-        yield
-    finally:
-        _given.reset(before)
+    return set_within(_given, path)
 
 
 def write_report(run: Run, settings: Settings, snapshot: Snapshot, outcome: Outcome, message: str) -> str | None:

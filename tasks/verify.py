@@ -2,8 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import partial
 from uuid import uuid4
@@ -14,6 +13,7 @@ from prefect.runtime import flow_run
 
 from tasks.names import named_after
 from tasks.run import current_run
+from venclient.context import set_within
 from venclient.errors import BusyError
 from venclient.ledger import Entry, Writer, on_this_machine
 from venclient.loads import Load
@@ -27,14 +27,9 @@ log = logging.getLogger(__name__)
 _report: ContextVar[VerificationReport] = ContextVar("report")
 
 
-@contextmanager
-def reported_to(report: VerificationReport) -> Iterator[None]:
+def reported_to(report: VerificationReport) -> AbstractContextManager[None]:
     """Add the verdicts of all loads verified within to this report."""
-    before = _report.set(report)
-    try:
-        yield
-    finally:
-        _report.reset(before)
+    return set_within(_report, report)
 
 
 @task(task_run_name=named_after("batch"), cache_policy=NO_CACHE)

@@ -3,8 +3,8 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -12,6 +12,7 @@ from threading import Lock
 from pydantic import TypeAdapter
 
 from venclient.causes import cause_of
+from venclient.context import set_within
 from venclient.models import LoadResult, Receipt
 from venclient.resources import Slice
 from venclient.run.recorder import RunRecorder
@@ -273,14 +274,9 @@ Watcher = Callable[[Snapshot], None]
 _watcher: ContextVar[Watcher] = ContextVar("watcher", default=lambda _now: None)
 
 
-@contextmanager
-def watched_by(watcher: Watcher) -> Iterator[None]:
+def watched_by(watcher: Watcher) -> AbstractContextManager[None]:
     """Within, call `watcher` with the progress of each run that is started, about twice a second."""
-    before = _watcher.set(watcher)
-    try:
-        yield
-    finally:
-        _watcher.reset(before)
+    return set_within(_watcher, watcher)
 
 
 def tell_watcher(snapshot: Snapshot) -> None:
