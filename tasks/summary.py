@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 
 from tasks.report_errors import log_report_errors
 from tasks.reports import facts_table, ven_facts
+from venclient.reports.rate_chart import rate_chart
 from venclient.run import Run, Snapshot, Work
 from venclient.run_record import VenRecord
 from venclient.untrusted_text import markdown
@@ -52,7 +53,7 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str, file
     lines += ["", "| File | Path |", "| --- | --- |"]
     lines += [f"| {name} | {markdown(path)} |" for name, path in files.items()]
     if snapshot.points_sent:
-        chart = b64encode(run.progress.throughput.svg().encode()).decode()
+        chart = b64encode(rate_chart(record.samples).encode()).decode()
         lines += ["", f"![points a second over time](data:image/svg+xml;base64,{chart})"]
     # A card shows no more of it than this.
     description = f"{done} loads done, {snapshot.failed:,} failed"

@@ -17,7 +17,9 @@ from tests.prefect_front import prefect_front
 from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
 from tests.sites import Site
-from venclient.run import Snapshot, Throughput, watched_by
+from venclient.reports.rate_chart import rate_chart
+from venclient.run import Snapshot, watched_by
+from venclient.run.recorder import RunRecorder
 
 
 @pytest.fixture
@@ -31,23 +33,23 @@ def site(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> Iterator[Site]:
 
 def test_samples_may_come_while_the_picture_of_the_throughput_is_drawn() -> None:
     for _ in range(20):
-        assert "</svg>" in _drawn_meanwhile(Throughput())
+        assert "</svg>" in _drawn_meanwhile(RunRecorder())
 
 
-def _drawn_meanwhile(throughput: Throughput) -> str:
+def _drawn_meanwhile(recorder: RunRecorder) -> str:
     """The picture, while samples come so slowly that each is kept."""
     ended = Event()
 
     def sample() -> None:
         for number in count(1):
-            throughput.measured(number * 0.6, number * 1000, is_waiting=False)
+            recorder.sample(number * 0.6, number * 1000, None)
             if ended.wait(0.002):
                 return
 
     sampling = Thread(target=sample)
     sampling.start()
     try:
-        return throughput.svg()
+        return rate_chart(recorder.record().samples)
     finally:
         ended.set()
         sampling.join()

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from venclient.models import LoadResult
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -49,20 +51,6 @@ class VenRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadRecord:
-    """A load that was among the slowest, or failed."""
-
-    load_id: str
-    name: str
-    ven: str
-    seconds: float
-    points: int
-    requests: int
-    retries: int
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class RunRecord:
     """A run from its begin to now.
 
@@ -77,8 +65,8 @@ class RunRecord:
     pause_count: int = 0
     paused_s: float = 0.0
     vens: tuple[VenRecord, ...] = ()
-    slowest: tuple[LoadRecord, ...] = ()
-    failed: Mapping[str, tuple[LoadRecord, ...]] = field(default_factory=dict)
+    slowest: tuple[LoadResult, ...] = ()
+    failed: Mapping[str, tuple[LoadResult, ...]] = field(default_factory=dict)
     requests: int = 0
     request_s: float = 0.0
     retried: Mapping[str, int] = field(default_factory=dict)

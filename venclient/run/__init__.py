@@ -8,7 +8,6 @@ from venclient.run.garbage import fewer_collections
 from venclient.run.progress import RunProgress, Snapshot, tell_watcher, watched_by
 from venclient.run.spot_checks import SpotChecks, earlier_points_label
 from venclient.run.stopping import next_deadline, stopped_at, stopped_by_signals
-from venclient.run.throughput import Throughput
 from venclient.run.ven_results import VenResults
 from venclient.run.work import Work, with_finished, work_of
 
@@ -21,7 +20,6 @@ __all__ = [
     "RunProgress",
     "Snapshot",
     "SpotChecks",
-    "Throughput",
     "VenResults",
     "Work",
     "earlier_points_label",

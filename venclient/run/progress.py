@@ -158,7 +158,7 @@ class RunProgress:
         self._loads_left: Counter[str] = Counter()
         self._slices: dict[int, Snapshot] = {}
         self._recorder = recorder or RunRecorder()
-        self.throughput = Throughput(pause_after_s)
+        self._throughput = Throughput(pause_after_s)
 
     def expect_loads(self, number: int) -> None:
         """Set how many loads are going to be planned."""
@@ -253,7 +253,7 @@ class RunProgress:
         for part in slices:
             now = now.plus(part)
         reason = self._waiting_for() or _waiting_for_all(slices)
-        rate, waits = self.throughput.measured(seconds, now.points_sent, is_waiting=reason is not None)
+        rate, waits = self._throughput.measured(seconds, now.points_sent, is_waiting=reason is not None)
         now = replace(now, seconds=seconds, points_per_second_now=rate, waiting_for=reason if waits else None)
         self._recorder.sample(seconds, now.points_sent, now.waiting_for)
         return now

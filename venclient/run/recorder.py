@@ -10,9 +10,9 @@ from threading import Lock
 from venclient.causes import cause_of
 from venclient.flow_control import Learned
 from venclient.models import LoadResult, Receipt
-from venclient.run.samples import Samples
-from venclient.run_record import LoadRecord, Pause, RunRecord, Sample, VenRecord
+from venclient.run_record import Pause, RunRecord, Sample, VenRecord
 
+SAMPLES_KEPT = 600
 SLOWEST_KEPT = 20
 PAUSES_KEPT = 200
 # Failed loads with their messages: so many causes, and of each so many loads. `status` has all of them.
@@ -29,16 +29,18 @@ class RunRecorder:
         self._wait_reason = wait_reason
         self._lock = Lock()
         self._began_at = datetime.now(UTC)
-        self._samples = Samples(Sample(0.0, 0))
         self._last = Sample(0.0, 0)
+        # Half a second apart; with each doubling of the time, twice as far apart.
+        self._samples = [self._last]
+        self._spacing_s = 0.5
         self._last_arrival_s = 0.0
         self._pause: Pause | None = None
         self._pauses: list[Pause] = []
         self._pause_count = 0
         self._paused_s = 0.0
         self._vens: dict[str, VenRecord] = {}
-        self._slowest: list[tuple[float, int, LoadRecord]] = []
-        self._failed: dict[str, list[LoadRecord]] = {}
+        self._slowest: list[tuple[float, int, LoadResult]] = []
+        self._failed: dict[str, list[LoadResult]] = {}
         self._loads = 0
         self._requests = 0
         self._request_s = 0.0
@@ -60,16 +62,6 @@ class RunRecorder:
     def count_load(self, result: LoadResult) -> None:
         """Record a load that is done or failed."""
         load = result.load
-        record = LoadRecord(
-            load_id=load.load_id,
-            name=load.name,
-            ven=load.ven,
-            seconds=result.seconds,
-            points=result.points_sent,
-            requests=result.chunks,
-            retries=result.retries,
-            error=result.error,
-        )
         with self._lock:
             known = self._vens.get(load.ven, VenRecord(load.ven))
             self._vens[load.ven] = replace(
@@ -87,12 +79,12 @@ class RunRecorder:
             self._loads += 1  # makes entries of the heap comparable
             push = heappush if len(self._slowest) < SLOWEST_KEPT else heappushpop
             if result.seconds:
-                push(self._slowest, (result.seconds, self._loads, record))
+                push(self._slowest, (result.seconds, self._loads, result))
             if result.error is not None:
                 cause = cause_of(result.error, load.load_id, load.h5_meter_id, load.load_component)
                 if cause in self._failed or len(self._failed) < CAUSES_KEPT:
                     of_cause = self._failed.setdefault(cause, [])
-                    of_cause += [record] if len(of_cause) < FAILED_KEPT else []
+                    of_cause += [result] if len(of_cause) < FAILED_KEPT else []
 
     def sample(self, seconds: float, points: int, waiting_for: str | None) -> None:
         """Record a moment of the run; `waiting_for`: what all requests are waiting for."""
@@ -101,7 +93,10 @@ class RunRecorder:
             if points > self._last.points:
                 self._last_arrival_s = seconds
             self._last = Sample(seconds, points, *((limits.concurrency, limits.chunk_size) if limits else ()))
-            self._samples.add(seconds, self._last)
+            if seconds - self._samples[-1].seconds >= self._spacing_s:
+                self._samples.append(self._last)
+            if len(self._samples) > SAMPLES_KEPT:  # halve the resolution
+                self._samples, self._spacing_s = self._samples[::2], 2 * self._spacing_s
             if waiting_for is not None:
                 begin_s = self._pause.begin_s if self._pause else self._last_arrival_s
                 self._pause = Pause(begin_s, seconds, self._wait_reason() or waiting_for)
@@ -113,15 +108,15 @@ class RunRecorder:
         with self._lock:
             if self._pause is not None:
                 self._end_pause(self._pause)
-            samples = [sample for _, sample in self._samples.all()]
+            is_kept = self._last.seconds <= self._samples[-1].seconds
             return RunRecord(
                 began_at=self._began_at,
-                samples=(*samples, self._last) if self._last.seconds > samples[-1].seconds else tuple(samples),
+                samples=tuple(self._samples) if is_kept else (*self._samples, self._last),
                 pauses=tuple(sorted(self._pauses, key=lambda pause: pause.begin_s)),
                 pause_count=self._pause_count,
                 paused_s=self._paused_s,
                 vens=tuple(self._vens.values()),
-                slowest=tuple(record for *_, record in sorted(self._slowest, reverse=True)),
+                slowest=tuple(result for *_, result in sorted(self._slowest, reverse=True)),
                 failed={cause: tuple(of_cause) for cause, of_cause in self._failed.items()},
                 requests=self._requests,
                 request_s=self._request_s,
