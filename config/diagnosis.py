@@ -16,6 +16,7 @@ from config.profiles import settings_file
 from config.settings import Settings, environment_name
 from venclient.databases import shown, sqlite_path
 from venclient.errors import ConfigurationError, VenClientError
+from venclient.flow_control import few_attempts
 from venclient.loads import counted
 from venclient.reports.status import read_statuses
 from venclient.resources.database import ResourceDatabase
@@ -122,8 +123,7 @@ def _opened_with_token(settings: Settings) -> Iterator[BulkWire | ReportWire]:
 
 
 def _vtn(settings: Settings) -> Iterator[Finding]:
-    with _opened_with_token(settings) as opened:
-        wire = opened.with_few_attempts()
+    with _opened_with_token(settings) as wire, few_attempts():
         dates: list[str] = []
 
         def status_of(path: str) -> int:

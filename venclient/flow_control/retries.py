@@ -3,13 +3,15 @@
 import logging
 import random
 from collections.abc import Callable
-from copy import copy
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from threading import Event, get_ident
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event
 
+from venclient.context import set_within
 from venclient.errors import (
     ConfigurationError,
     PermanentError,
@@ -28,8 +30,19 @@ RETRY_WAIT_MAX_S = 60.0
 # Jitter, so that threads that wait for the same event do not all resume at once.
 SPREAD_S = 0.25
 WARN_FROM_ATTEMPT = 3
+FEW_ATTEMPTS = 3
 
 T = TypeVar("T")
+
+_is_optional: ContextVar[bool] = ContextVar("is_optional", default=False)
+
+
+def few_attempts() -> AbstractContextManager[None]:
+    """Within, calls may as well fail: each has three attempts, and waits neither for an outage nor a long Retry-After.
+
+    They count against the concurrency limit, but do not influence it.
+    """
+    return set_within(_is_optional, True)
 
 
 class Retries:
@@ -58,20 +71,10 @@ class Retries:
             limiter, self._stopped, patience_s=patience_s, first_wait_s=first_wait_s, times=outage_times
         )
         self._waits: dict[int, str] = {}  # the reason for each thread's wait, by thread id
-        self._few_attempts: int | None = None
 
     def stop(self) -> None:
         """Make no further attempts: calls raise `StoppedError` from now on."""
         self._stopped.set()
-
-    def with_few_attempts(self, max_attempts: int) -> Self:
-        """The same retries for small, optional calls: so many attempts each, and no waiting for an outage to end.
-
-        These calls count against the concurrency limit, but do not influence it.
-        """
-        few = copy(self)
-        few._few_attempts = max_attempts
-        return few
 
     @property
     def wait_reason(self) -> str | None:
@@ -100,19 +103,18 @@ class Retries:
         resource: str = "",
         points: int = 1,
         *,
-        max_attempts: int | None = None,
         before_each: Callable[[], object] = lambda: None,
         is_divisible: bool = True,
     ) -> tuple[T, tuple[str, ...]]:
         """Return the result of the request and the statuses of its failed attempts; errors carry these as `answers`.
 
-        `resource`: what the request is about, to tell the failure of one resource from an outage. `max_attempts`: a
-        hard cap; attempts in an outage count as well, and none follows a Retry-After of more than a minute. A
-        `TooMuchError` is not retried if fewer points may succeed, unless the request is not divisible. `before_each`:
-        called before each attempt, outside of all limits, as it makes calls of its own; its errors are not retried.
+        `resource`: what the request is about, to tell the failure of one resource from an outage. A `TooMuchError` is
+        not retried if fewer points may succeed, unless the request is not divisible. `before_each`: called before each
+        attempt, outside of all limits, as it makes calls of its own; its errors are not retried.
         """
         attempts = _Attempts()
-        max_attempts = max_attempts or self._few_attempts
+        is_optional = _is_optional.get()
+        max_attempts = FEW_ATTEMPTS if is_optional else self._max_attempts
 
         def attempt() -> T:
             self._waits.pop(get_ident(), None)
@@ -122,15 +124,13 @@ class Retries:
                 attempts.is_over = True
                 raise
             try:
-                with self._breaker.admitted(resource, 0 if self._few_attempts else points):
+                with self._breaker.admitted(resource, 0 if is_optional else points):
                     return request()
             except (TransientError, PermanentError) as error:
                 attempts.failures.append(str(error.status or "no-answer"))
                 is_specific = self._is_request_specific(error, is_last=attempts.counted + 1 >= self._max_attempts)
-                attempts.counted += max_attempts is not None or (is_specific and self._counts(error, resource))
-                attempts.is_over = isinstance(error, PermanentError) or (
-                    max_attempts is not None and _has_long_retry_after(error)
-                )
+                attempts.counted += is_optional or (is_specific and self._counts(error, resource))
+                attempts.is_over = isinstance(error, PermanentError) or (is_optional and _has_long_retry_after(error))
                 if isinstance(error, TooMuchError) and is_divisible:
                     attempts.is_over = is_specific and error.is_worth_splitting(points)
                     self._adapt_chunk_size(points, is_too_much=attempts.is_over)
@@ -138,7 +138,7 @@ class Retries:
 
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, TransientError) and not attempts.is_over),
-            stop=lambda _: attempts.counted >= (max_attempts or self._max_attempts) or self._stopped.is_set(),
+            stop=lambda _: attempts.counted >= max_attempts or self._stopped.is_set(),
             wait=lambda state: self._wait_s(state, attempts.counted),
             sleep=sleep_using_event(self._stopped),
             reraise=True,

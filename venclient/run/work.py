@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from venclient.errors import ConfigurationError, StoppedError
+from venclient.flow_control import few_attempts
 from venclient.ledger import Entry
 from venclient.loads import Load
 from venclient.models import LoadResult
@@ -87,11 +88,12 @@ def _spot_checks(run: Run, loads: list[Load]) -> SpotChecks:
     """Read back one acknowledged point of each of these loads; those of a slice are checked by its whole run."""
     if run.part_of is not None or not loads:
         return SpotChecks({load.ven: "unread" for load in loads})
-    entries, wire = run.ledger.entries(loads), run.wire.with_few_attempts()
+    entries = run.ledger.entries(loads)
 
     def check(load: Load) -> SpotCheck:
         entry = entries.get(load.vtn_resource_id, Entry())
-        return check_last_acknowledged(load, entry, run.uploader.source, wire)
+        with few_attempts():
+            return check_last_acknowledged(load, entry, run.uploader.source, run.wire)
 
     return check_loads(loads, check, run.submit)
 
@@ -99,7 +101,9 @@ def _spot_checks(run: Run, loads: list[Load]) -> SpotChecks:
 def _warn_if_vtn_has_points(run: Run, new_loads: list[Load]) -> None:
     """Warn if the VTN has points although the ledger is new."""
     ledger, points = run.ledger.name, run.progress.snapshot().points_to_send
-    if any(has_points(load, run.uploader.source, run.wire.with_few_attempts()) for load in new_loads):
+    with few_attempts():
+        vtn_has_points = any(has_points(load, run.uploader.source, run.wire) for load in new_loads)
+    if vtn_has_points:
         log.warning(
             "The ledger %s is new, but the VTN has points already: was a ledger moved or deleted? All %s points are "
             "sent again where the VTN does not show that it has them, which is harmless",

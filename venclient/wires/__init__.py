@@ -6,7 +6,7 @@ both. Status codes and the JSON of a VTN are known only in this package; all oth
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Protocol, Self
+from typing import Protocol
 
 from venclient.flow_control import Learned
 from venclient.loads import Load, UnregisteredLoad
@@ -146,10 +146,6 @@ class OpenWire(Wire, Protocol):
 
         So it does if the VTN lacks what an upload needs.
         """
-        ...
-
-    def with_few_attempts(self) -> Self:
-        """The same wire for calls that may as well fail: they are tried a few times, and wait for no outage."""
         ...
 
     def stop(self) -> None:

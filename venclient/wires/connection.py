@@ -3,8 +3,6 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from copy import copy
-from types import TracebackType
 from typing import Self, TypedDict
 
 import requests
@@ -17,13 +15,11 @@ from venclient.errors import (
     TransientError,
     UnreachableError,
 )
-from venclient.flow_control import OUTAGE_TIMES, ConcurrencyLimiter, Learned, OutageTimes, Retries
+from venclient.flow_control import OUTAGE_TIMES, ConcurrencyLimiter, Learned, OutageTimes, Retries, few_attempts
 from venclient.wires.auth import TokenSource
 from venclient.wires.http import TRANSIENT, Call, HttpClient, require_done
 
 log = logging.getLogger(__name__)
-
-FEW_ATTEMPTS = 3
 
 
 class ConnectionOptions(TypedDict, total=False):
@@ -81,9 +77,7 @@ class VtnConnection(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @abstractmethod
@@ -127,7 +121,8 @@ class VtnConnection(ABC):
     def check(self) -> None:
         """Make a small request; raises `ConfigurationError` if the VTN is unreachable or refuses the token."""
         try:
-            self._retries.call(self._probe, max_attempts=FEW_ATTEMPTS)
+            with few_attempts():
+                self._retries.call(self._probe)
         except TokenServerError as error:
             raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
         except (UnreachableError, TimedOutError) as error:
@@ -140,7 +135,8 @@ class VtnConnection(ABC):
     def require_token(self) -> None:
         """Raise `ConfigurationError` if there is no token."""
         try:
-            self._retries.call(self._tokens.token, max_attempts=FEW_ATTEMPTS)
+            with few_attempts():
+                self._retries.call(self._tokens.token)
         except TokenServerError as error:
             raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
 
@@ -153,14 +149,9 @@ class VtnConnection(ABC):
                 require_done(response, content)
             return response
 
-        response, _ = self._retries.call(get, max_attempts=FEW_ATTEMPTS)
+        with few_attempts():
+            response, _ = self._retries.call(get)
         return response
-
-    def with_few_attempts(self) -> Self:
-        """The same wire for optional calls: three attempts each, and no waiting for an outage to end."""
-        few = copy(self)
-        few._retries = self._retries.with_few_attempts(FEW_ATTEMPTS)
-        return few
 
     def stop(self) -> None:
         """Let requests in flight finish and send no others: calls raise `StoppedError` from now on.

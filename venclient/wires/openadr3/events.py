@@ -1,10 +1,8 @@
 """The program and the event that reports are for: found by name, or created where the client may."""
 
 from collections.abc import Callable, Mapping
-from copy import copy
 from dataclasses import dataclass
 from threading import Lock
-from typing import Self
 
 import msgspec
 import orjson
@@ -82,12 +80,6 @@ class ReportEvent:
         self._on_found = on_found
         self._found: Event | None = None
         self._lock = Lock()
-
-    def by(self, calls: StandardCalls) -> Self:
-        """Return the same with other calls, such as those that are attempted less often."""
-        other = copy(self)
-        other._calls = calls
-        return other
 
     def get(self, tokens: TokenSource) -> Event:
         """Return the event, found by name; `tokens`: of a client that may see it."""

@@ -3,10 +3,8 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from threading import Lock
-from typing import Self
 
 from cachetools import LRUCache
 
@@ -37,12 +35,6 @@ class Listings:
         self._latest: LRUCache[str, tuple[float, Listing]] = LRUCache(VENS_KEPT)
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
         self._lock = Lock()
-
-    def by(self, fetch: Callable[[str], Sequence[Listed]]) -> Self:
-        """Return the same with another `fetch`."""
-        other = copy(self)
-        other._fetch = fetch
-        return other
 
     def of(self, ven: str, since: float | None = None) -> Listing:
         """Return a list of the VEN's reports that was begun after `since` (monotonic time); None: the first of a run.

@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import replace
 from functools import partial
 from threading import Lock
-from typing import Annotated, Any, Protocol, Self, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from cachetools import LRUCache
@@ -103,13 +102,6 @@ class Reports:
         self._trusted: dict[str, bool] = {}  # by VEN
         self._listed_since: float | None = None  # monotonic time, before which no list counts
         self._lock = Lock()
-
-    def by(self, calls: StandardCalls, event: ReportEvent, layout: ReportLayout) -> Self:
-        """Return the same with other calls, such as those that are attempted less often."""
-        other = copy(self)
-        other._calls, other._event, other._layout = calls, event, layout
-        other._listings = self._listings.by(other._fetch)
-        return other
 
     def known(self, load: Load) -> Mapping[str, StoredReport]:
         """What is known of a load's reports, by period; nobody else writes them during a run."""

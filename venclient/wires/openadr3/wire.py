@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Self, Unpack
+from typing import Unpack
 
 import numpy as np
 
@@ -145,15 +145,6 @@ class ReportWire(StandardCalls):
         """See `OpenWire.check`; it also raises for a VTN of another version, or without the event of the reports."""
         self._check_version()
         self._form()
-
-    def with_few_attempts(self) -> Self:
-        """See `OpenWire.with_few_attempts`."""
-        few = super().with_few_attempts()
-        few.event = self.event.by(few)
-        few.layout = ReportLayout(few._form, self._options.max_body_bytes)
-        few._reports = self._reports.by(few, few.event, few.layout)
-        few._registrars = {}
-        return few
 
     def stop(self) -> None:
         """As `VtnConnection.stop`, for all clients."""
