@@ -6,11 +6,9 @@ A connection can be aborted by another thread, whatever it is waiting for, and b
 import io
 import socket
 import ssl
-from contextlib import AbstractContextManager
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
-from threading import Lock
 from typing import Any
 from weakref import WeakSet
 
@@ -33,7 +31,7 @@ NOT_SENT_BYTES = 64 * 2**10
 SWITCHING_PROTOCOLS = 101
 
 
-class Sockets:
+class Sockets(Deadlines):
     """The open sockets of a group of sessions, whose requests are made within `exchange`.
 
     `ca_file`: certificates (PEM) to trust in addition to the public ones, or to those that REQUESTS_CA_BUNDLE names in
@@ -41,11 +39,10 @@ class Sockets:
     """
 
     def __init__(self, ca_file: str | None, limits: TimeLimits) -> None:
+        super().__init__(limits)
         self._ca_file = ca_file
         self._tls()  # raises for an unreadable file before anything is sent
-        self._deadlines = Deadlines(limits)
         self._open: WeakSet[socket.socket] = WeakSet()
-        self._lock = Lock()
         self._is_cut = False
 
     def watch(self, session: Session) -> None:
@@ -53,15 +50,6 @@ class Sockets:
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Adapter(self, self._tls()))
-
-    def exchange(self, timeout_s: float, max_bytes: int) -> AbstractContextManager[None]:
-        """Within, this thread makes one request; raises `requests.Timeout` at the end if it missed its deadline."""
-        return self._deadlines.exchange(timeout_s, max_bytes)
-
-    @property
-    def current(self) -> Exchange:
-        """This thread's latest exchange."""
-        return self._deadlines.current
 
     def add(self, opened: socket.socket) -> None:
         """Register a socket that this thread has opened; raises `ConnectionAbortedError` after `cut`."""
@@ -80,10 +68,6 @@ class Sockets:
             sockets = list(self._open)
         for opened in sockets:
             shut(opened)
-
-    def close(self) -> None:
-        """End the watchdog thread of the deadlines."""
-        self._deadlines.close()
 
     def _tls(self) -> ssl.SSLContext:
         """A new TLS context per session: `requests` adds certificates to it, so threads must not share one."""
