@@ -46,8 +46,9 @@ def status(
         bulk-upload status --load ed6bd02b-cb5c-5cac-9241-2069ceb95024
     """
     from config.settings import Settings
-    from venclient.reports.runs import read_runs
-    from venclient.reports.status import load_history, read_statuses, upload_status
+    from venclient.reports.read_ledger import read_ledger
+    from venclient.reports.runs import last_runs
+    from venclient.reports.status import load_history, statuses, upload_status
     from venclient.resources.database import ResourceDatabase
 
     settings = Settings.load(resources_db=db, ledger_url=ledger, vtn_url=vtn_url, wire=wire)
@@ -56,8 +57,9 @@ def status(
         history = load_history(database, settings.ledger_url, settings.vtn_url, load, wire=settings.wire)
         _echo_json(asdict(history)) if as_json else _print_history(history)
         return
-    status = upload_status(database, read_statuses(settings.ledger_url, settings.vtn_url, wire=settings.wire), ven)
-    latest = read_runs(settings.ledger_url, settings.vtn_url, wire=settings.wire, limit=1)
+    with read_ledger(settings.ledger_url, settings.vtn_url, settings.wire) as opened:
+        known, latest = statuses(opened), last_runs(opened, 1)
+    status = upload_status(database, known, ven)
     running = next((run for run in latest if run.outcome == "running"), None)
     _echo_json(_as_json(status, running)) if as_json else _print(status, running)
 

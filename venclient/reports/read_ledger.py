@@ -18,20 +18,23 @@ from venclient.ledger.tables import VTNS, rows_of, translate_db_errors
 
 @dataclass(frozen=True, slots=True)
 class ReadLedger:
-    """A ledger to read from. `vtn_id`: its key of the VTN, None if it does not know that VTN."""
+    """A ledger to read from. `vtn_id`: its key of the VTN, None if it does not know that VTN.
 
-    connection: Connection
+    `connection`: None if there is no ledger yet, which is as an empty one.
+    """
+
+    connection: Connection | None
     name: str
     vtn_id: int | None
 
     def rows(self, query: Select[Any]) -> list[Row[*tuple[Any, ...]]]:
         """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type."""
-        return rows_of(self.connection, query, self.name)
+        return rows_of(self.connection, query, self.name) if self.connection is not None else []
 
 
 @contextmanager
-def read_ledger(path_or_url: str, vtn_base_url: str | None, wire: str) -> Iterator[ReadLedger | None]:
-    """Open the ledger of this VTN for reading; None if there is none yet.
+def read_ledger(path_or_url: str, vtn_base_url: str | None, wire: str) -> Iterator[ReadLedger]:
+    """Open the ledger of this VTN for reading.
 
     Without an address, of the only VTN in the ledger, whatever its wire; raises `ConfigurationError` if there are
     several.
@@ -39,7 +42,7 @@ def read_ledger(path_or_url: str, vtn_base_url: str | None, wire: str) -> Iterat
     path, name = sqlite_path(path_or_url), shown(path_or_url)
     if path is not None:
         if not is_there(path, "Ledger"):
-            yield None
+            yield ReadLedger(None, name, None)
             return
         require_sqlite(path)
     engine = open_read_only(path_or_url)
@@ -49,11 +52,9 @@ def read_ledger(path_or_url: str, vtn_base_url: str | None, wire: str) -> Iterat
             engine.connect() as original,
             at_present_version(original, name) as connection,
         ):
-            if connection is None:
-                yield None  # a run is about to create its tables
-            else:
-                vtns = rows_of(connection, select(VTNS), name)
-                yield ReadLedger(connection, name, _vtn_id(vtns, vtn_base_url, wire))
+            # Without a connection, a run is about to create its tables.
+            vtns = rows_of(connection, select(VTNS), name) if connection is not None else []
+            yield ReadLedger(connection, name, _vtn_id(vtns, vtn_base_url, wire))
     finally:
         engine.dispose()
 

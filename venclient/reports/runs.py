@@ -8,7 +8,7 @@ from sqlalchemy import Row, select
 
 from venclient.ledger.process_identity import has_ended
 from venclient.ledger.tables import HISTORY, WRITERS
-from venclient.reports.read_ledger import read_ledger, time_of
+from venclient.reports.read_ledger import ReadLedger, read_ledger, time_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,14 @@ class PastRun:
 def read_runs(path_or_url: str, vtn_base_url: str | None, *, wire: str = "bulk", limit: int = 20) -> list[PastRun]:
     """Return the last runs of this VTN, the latest first; the VTN is chosen as by `read_statuses`."""
     with read_ledger(path_or_url, vtn_base_url, wire) as ledger:
-        if ledger is None:
-            return []
-        latest = select(HISTORY).filter_by(vtn_id=ledger.vtn_id).order_by(HISTORY.c.began_at_us.desc()).limit(limit)
-        rows = ledger.rows(latest)
-        writing = {row.run_id for row in ledger.rows(select(WRITERS))}
+        return last_runs(ledger, limit)
+
+
+def last_runs(ledger: ReadLedger, limit: int) -> list[PastRun]:
+    """Return the last runs of the ledger's VTN, the latest first."""
+    latest = select(HISTORY).filter_by(vtn_id=ledger.vtn_id).order_by(HISTORY.c.began_at_us.desc()).limit(limit)
+    rows = ledger.rows(latest)
+    writing = {row.run_id for row in ledger.rows(select(WRITERS))}
     started_at_us = {row.run_id: row.began_at_us for row in reversed(rows)}  # the latest start of each run
     running = {each for each in started_at_us.items() if each[0] in writing}
     return [_past_run(row, is_writing=(row.run_id, row.began_at_us) in running) for row in rows]

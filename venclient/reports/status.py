@@ -136,7 +136,7 @@ def read_statuses(path_or_url: str, vtn_base_url: str | None, *, wire: str = "bu
     several.
     """
     with read_ledger(path_or_url, vtn_base_url, wire) as ledger:
-        return _statuses(ledger) if ledger else {}
+        return statuses(ledger)
 
 
 def load_history(
@@ -148,14 +148,12 @@ def load_history(
     """
     load = database.load(load_id)
     with read_ledger(path_or_url, vtn_base_url, wire) as ledger:
-        if ledger is None:
-            return LoadHistory(load, UNKNOWN, [], [])
         of_load = {"vtn_id": ledger.vtn_id, "vtn_resource_id": load.vtn_resource_id}
         marks = ledger.rows(select(MARKS).filter_by(**of_load))
         requests = ledger.rows(select(REQUESTS).filter_by(**of_load).order_by(REQUESTS.c.ended_at_us))
         return LoadHistory(
             load,
-            _statuses(ledger).get(load.vtn_resource_id, UNKNOWN),
+            statuses(ledger).get(load.vtn_resource_id, UNKNOWN),
             [_month(row) for row in sorted(marks, key=lambda row: row.last_start_s)],
             [_request(row) for row in requests],
         )
@@ -194,16 +192,16 @@ def _ven_status(outline: VenOutline, loads: list[LedgerStatus]) -> VenStatus:
     )
 
 
-def _statuses(ledger: ReadLedger) -> dict[str, LedgerStatus]:
-    """Return the status of every load of the VTN, by `vtn_resource_id`."""
+def statuses(ledger: ReadLedger) -> dict[str, LedgerStatus]:
+    """Return the status of every load of the ledger's VTN, by `vtn_resource_id`."""
     refused: dict[str, list[Refusal]] = defaultdict(list)
     for row in ledger.rows(select(REFUSED).filter_by(vtn_id=ledger.vtn_id).order_by(REFUSED.c.start_s)):
         refused[row.vtn_resource_id].append(Refusal(time_of(row.start_s), row.power_w, row.answer))
-    statuses = {}
+    known = {}
     for id_, state, error, points, settled_at_s in ledger.rows(_statuses_query(ledger.vtn_id)):
         stored = points - len(refused[id_])  # marks count refused points as well
-        statuses[id_] = LedgerStatus(state, error, stored, time_of(settled_at_s), tuple(refused[id_]))
-    return statuses
+        known[id_] = LedgerStatus(state, error, stored, time_of(settled_at_s), tuple(refused[id_]))
+    return known
 
 
 def _statuses_query(vtn_id: int | None) -> Select[Any]:
