@@ -46,11 +46,6 @@ UNREACHABLE = (
 )  # fmt: skip
 
 
-def is_unreachable(error: TransientError) -> bool:
-    """Whether any other request would fail as well."""
-    return isinstance(error, UNREACHABLE)
-
-
 @dataclass(frozen=True, slots=True)
 class OutageTimes:
     """Times of the circuit breaker.
@@ -249,7 +244,7 @@ class CircuitBreaker:
 
     def _is_outage(self, now: float, error: TransientError) -> bool:
         is_long_enough = now - self._failing_since >= min(self._times.silent_for_s, self._patience_s)
-        concerns_all = is_unreachable(error) or len(self._failed_resources) > 1
+        concerns_all = isinstance(error, UNREACHABLE) or len(self._failed_resources) > 1
         return self._failures >= MIN_FAILURES and is_long_enough and concerns_all
 
     def _give_up_if_too_long(self, now: float, error: TransientError) -> None:

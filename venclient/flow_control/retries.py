@@ -21,7 +21,7 @@ from venclient.errors import (
     UnauthorizedError,
     VenClientError,
 )
-from venclient.flow_control.circuit_breaker import OUTAGE_TIMES, CircuitBreaker, OutageTimes, is_unreachable
+from venclient.flow_control.circuit_breaker import OUTAGE_TIMES, UNREACHABLE, CircuitBreaker, OutageTimes
 from venclient.flow_control.limiter import ConcurrencyLimiter
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,8 @@ class Retries:
                 attempts.failures.append(str(error.status or "no-answer"))
                 is_specific = self._is_request_specific(error, is_last=attempts.counted + 1 >= self._max_attempts)
                 attempts.counted += is_optional or (is_specific and self._counts(error, resource))
-                attempts.is_over = isinstance(error, PermanentError) or (is_optional and _has_long_retry_after(error))
+                asks_to_wait = isinstance(error, TransientError) and (error.retry_after_s or 0) > RETRY_WAIT_MAX_S
+                attempts.is_over = isinstance(error, PermanentError) or (is_optional and asks_to_wait)
                 if isinstance(error, TooMuchError) and is_divisible:
                     attempts.is_over = is_specific and error.is_worth_splitting(points)
                     self._adapt_chunk_size(points, is_too_much=attempts.is_over)
@@ -171,7 +172,7 @@ class Retries:
         if isinstance(error, PermanentError | UnauthorizedError):
             return True
         # Before a call gives up on a VTN that seems unreachable, one more request rules out an undetected outage.
-        needs_probe = self._breaker.is_open or (is_last and is_unreachable(error))
+        needs_probe = self._breaker.is_open or (is_last and isinstance(error, UNREACHABLE))
         return not needs_probe or self._vtn_responds()
 
     def _counts(self, error: TransientError | PermanentError, resource: str) -> bool:
@@ -181,7 +182,7 @@ class Retries:
         """
         if self._breaker.is_open and self._breaker.only_one_resource_failing():
             self._breaker.close(f"answers, though not to what is sent for {resource}")
-        return not self._breaker.is_open or isinstance(error, PermanentError) or not is_unreachable(error)
+        return not self._breaker.is_open or not isinstance(error, UNREACHABLE)
 
     def _adapt_chunk_size(self, points: int, *, is_too_much: bool) -> None:
         if is_too_much:
@@ -205,10 +206,6 @@ class Retries:
         except PermanentError:
             return True
         return True
-
-
-def _has_long_retry_after(error: TransientError) -> bool:
-    return error.retry_after_s is not None and error.retry_after_s > RETRY_WAIT_MAX_S
 
 
 @dataclass(slots=True)
