@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Select, Table, select
 from sqlalchemy import Row as SelectedRow
@@ -38,6 +38,8 @@ from venclient.ledger.tables import INSERTS, VTNS, rows_of, translate_db_errors
 log = logging.getLogger(__name__)
 
 MAX_OUTAGE_S = 300.0  # after which `retry_while_unavailable` raises
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class LedgerDatabase:
@@ -158,29 +160,17 @@ class LedgerDatabase:
                 migrate(connection, self.name)
 
 
-class _HasDatabase(Protocol):
-    @property
-    def _database(self) -> LedgerDatabase: ...
-
-
-_Self = TypeVar("_Self", bound=_HasDatabase)
-_Params = ParamSpec("_Params")
-_Result = TypeVar("_Result")
-
-
-def retry_while_unavailable(
-    method: Callable[Concatenate[_Self, _Params], _Result],
-) -> Callable[Concatenate[_Self, _Params], _Result]:
-    """Retry an idempotent method for up to five minutes while the database server is unavailable."""
+def retry_while_unavailable(method: Method) -> Method:
+    """Retry an idempotent method for up to five minutes while the server of its `_database` is unavailable."""
 
     @wraps(method)
-    def wrapper(self: _Self, /, *args: _Params.args, **kwargs: _Params.kwargs) -> _Result:
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
         except LedgerUnavailableError:
             return self._database.retrying(method, self, *args, **kwargs)
 
-    return wrapper
+    return cast(Method, wrapper)
 
 
 def _create_file(path: Path) -> None:
