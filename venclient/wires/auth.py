@@ -99,8 +99,6 @@ class ClientCredentials:
             discovery_url=discovery_url,
             allow_http=allow_http,
         )
-        self._client_id = client_id
-        self._client_secret = client_secret
         self._lock = Lock()
         self._token: str | None = None
         self._fetching: Future[str] | None = None
@@ -190,8 +188,8 @@ class ClientCredentials:
         if self._has_issued and now - self._refused_since < REFUSAL_GRACE_S:
             return TokenServerError(f"Token server {self._server.shown_url} gives no fresh token: {why}")
         oddities = {
-            "client_id": _oddity(self._client_id),
-            "client_secret": _oddity(self._client_secret.get_secret_value()),
+            "client_id": _oddity(self._server.client_id),
+            "client_secret": _oddity(self._server.client_secret.get_secret_value()),
         }
         refused = ConfigurationError(f"Token server {self._server.shown_url} gives no token: {why}")
         return refused.advised("no token", **oddities)

@@ -51,60 +51,51 @@ class RefusedError(Exception):
     """The token server issues no token to a request; the message says why."""
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class TokenServer:
     """Where a client obtains its tokens.
 
-    Parameters as those of `ClientCredentials`. `fetch` raises `TokenServerError` if the server is unavailable,
+    Fields as the parameters of `ClientCredentials`. `fetch` raises `TokenServerError` if the server is unavailable,
     `RefusedError` if it issues no token, and what `requests` raises if it is not reached.
     """
 
-    def __init__(
-        self,
-        url: str,
-        client_id: str,
-        client_secret: SecretStr,
-        *,
-        sockets: Sockets,
-        limits: TimeLimits,
-        extra: Mapping[str, str],
-        methods: Sequence[AuthMethod],
-        discovery_url: str | None,
-        allow_http: bool,
-    ) -> None:
-        self._allow_http = allow_http
-        self._use(url)
-        self._client_id = client_id
-        self._client_secret = client_secret
-        self._sockets = sockets
-        self._limits = limits
-        self._extra = extra
-        self._methods = tuple(methods)
-        self._discovery_url = discovery_url
+    url: str
+    client_id: str
+    client_secret: SecretStr
+    sockets: Sockets
+    limits: TimeLimits
+    extra: Mapping[str, str]
+    methods: Sequence[AuthMethod]
+    discovery_url: str | None
+    allow_http: bool
+
+    def __post_init__(self) -> None:
+        self._use(self.url)
 
     @property
     def shown_url(self) -> str:
         """The address, without what may be secret."""
-        return without_query(self._url)
+        return without_query(self.url)
 
     def fetch(self) -> IssuedToken:
         """Ask in each way of authentication until one is not refused; from then on, only in that."""
-        if self._discovery_url is not None:
-            self._discover(self._discovery_url)
-            self._discovery_url = None
+        if self.discovery_url is not None:
+            self._discover(self.discovery_url)
+            self.discovery_url = None
         refusals: list[RefusedError] = []
-        for method in self._methods:
+        for method in self.methods:
             try:
                 response = self._request(method)
             except RefusedError as refusal:
                 refusals.append(refusal)
             else:
-                self._methods = (method,)
+                self.methods = (method,)
                 return self._issued(response)
         raise refusals[0]
 
     def _use(self, url: str) -> None:
-        require_privacy(url, "client id and secret", "token server", allow_http=self._allow_http)
-        self._url = url
+        require_privacy(url, "client id and secret", "token server", allow_http=self.allow_http)
+        self.url = url
 
     def _discover(self, url: str) -> None:
         """Use the token address that the VTN names; keep the one that was given if it names none."""
@@ -122,24 +113,24 @@ class TokenServer:
             self._use(urljoin(url, named))
 
     def _request(self, method: AuthMethod) -> "_TokenResponse":
-        client_id, client_secret = self._client_id, self._client_secret.get_secret_value()
+        client_id, client_secret = self.client_id, self.client_secret.get_secret_value()
         if method == "client_secret_basic":
             # RFC 6749 §2.3.1 has both percent-encoded before they go into HTTP Basic; authlib sends them as given.
             client_id, client_secret = quote(client_id, safe=""), quote(client_secret, safe="")
-        form = urlencode({"grant_type": "client_credentials", **self._extra})
+        form = urlencode({"grant_type": "client_credentials", **self.extra})
         client = ClientAuth(client_id, client_secret, method)
-        url, headers, body = client.prepare("POST", self._url, {**HEADERS, "Content-Type": FORM}, form)
+        url, headers, body = client.prepare("POST", self.url, {**HEADERS, "Content-Type": FORM}, form)
         return self._parse(*self._exchange(requests.Request("POST", url, headers, data=body)))
 
     def _exchange(self, request: requests.Request) -> tuple[requests.Response, bytes]:
         """Make one request, on a connection of its own, and return its response, of which the body is read."""
         with (
-            closing(self._sockets),
-            self._sockets.exchange(self._limits.token_s, WIRE_BYTES_PER_BYTE * MAX_ANSWER_BYTES),
+            closing(self.sockets),
+            self.sockets.exchange(self.limits.token_s, WIRE_BYTES_PER_BYTE * MAX_ANSWER_BYTES),
             Session() as session,
         ):
-            self._sockets.watch(session)
-            timeout = (self._limits.connect_s, self._limits.token_s)
+            self.sockets.watch(session)
+            timeout = (self.limits.connect_s, self.limits.token_s)
             with session.exchange(request.prepare(), timeout) as response:
                 return response, read_body(response)
 
@@ -166,8 +157,8 @@ class TokenServer:
 
     def _reason(self, response: "_TokenResponse") -> str:
         """The server's reason for issuing no token (RFC 6749 §5.2), without credentials that it may echo."""
-        secret = self._client_secret.get_secret_value()
-        basic = base64.b64encode(f"{quote(self._client_id, safe='')}:{quote(secret, safe='')}".encode()).decode()
+        secret = self.client_secret.get_secret_value()
+        basic = base64.b64encode(f"{quote(self.client_id, safe='')}:{quote(secret, safe='')}".encode()).decode()
         texts = [response.error, response.error_description]
         code, description = (
             excerpt(text, secret, secret.strip(), basic) if isinstance(text, str) else "" for text in texts
@@ -179,7 +170,7 @@ class TokenServer:
         if not isinstance(token, str) or not fits_header(token) or len(token) > MAX_TOKEN_LENGTH:
             raise RefusedError("no access_token in its answer, or one that no header can carry")
         # Without a scope in the answer, it is the one that was asked for (RFC 6749 §5.1).
-        scopes = _scopes(response.scope or self._extra.get("scope"))
+        scopes = _scopes(response.scope or self.extra.get("scope"))
         return IssuedToken(token, _lifetime_s(response.expires_in), scopes)
 
 
