@@ -1,9 +1,10 @@
 """How the points of a series are divided into reports, and which reports have to be sent again in another form."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from operator import attrgetter
 from threading import Lock
 
-from cachetools import LRUCache
+from cachetools import LRUCache, cachedmethod
 
 from venclient.loads import Load
 from venclient.models import Chunk, MeterSeries, Month, Period, StoredReport
@@ -15,6 +16,8 @@ from venclient.wires.openadr3.form import Form, shortened
 # No point takes more bytes, with a period and a quality of its own.
 MOST_BYTES_PER_POINT = 250
 LENGTHS_KEPT, PERIODS_KEPT = 1_000, 100  # of months
+
+_LOCK = attrgetter("_lock")
 
 
 class ReportLayout:
@@ -86,38 +89,29 @@ class ReportLayout:
 
     def _periods_of(self, series: MeterSeries, month: Month) -> Sequence[Period]:
         length = self._length(series, month)
-        if length == "month":
-            return list(periods.periods_of(series, month, length))
-        key = (month.digest, month.begin)  # of the points, their times among them
-        with self._lock:
-            known = self._periods.get(key)
-        if known is None:
-            known = list(periods.periods_of(series, month, length))
-            with self._lock:
-                self._periods[key] = known
-        return known
+        whole = length == "month"
+        return list(periods.periods_of(series, month, length)) if whole else self._parts_of(series, month, length)
+
+    # The digest is of the points, their times among them.
+    @cachedmethod(attrgetter("_periods"), lambda _self, _series, month, _length: (month.digest, month.begin), _LOCK)
+    def _parts_of(self, series: MeterSeries, month: Month, length: periods.Length) -> Sequence[Period]:
+        return list(periods.periods_of(series, month, length))
 
     def _length(self, series: MeterSeries, month: Month) -> periods.Length:
         interval_s = periods.shortest_interval_s(series, month)
         length = periods.length_for(interval_s)
         if periods.SECONDS[length] / max(interval_s, 1) * MOST_BYTES_PER_POINT <= self._max_body_bytes:
             return length
-        key = (month.digest, interval_s)
-        with self._lock:
-            known = self._lengths.get(key)
-        if known is None:
-            known = self._length_by_size(series, month, length)
-            with self._lock:
-                self._lengths[key] = known
-        return known
+        return self._length_by_size(series, month, interval_s)
 
-    def _length_by_size(self, series: MeterSeries, month: Month, length: periods.Length) -> periods.Length:
+    @cachedmethod(attrgetter("_lengths"), lambda _self, _series, month, interval_s: (month.digest, interval_s), _LOCK)
+    def _length_by_size(self, series: MeterSeries, month: Month, interval_s: int) -> periods.Length:
         """The longest length whose reports fit, reckoned for a whole period, so that it stays as the series grows."""
         points = as_sent(series.points(month.begin, month.stop), series.codes, self.form())
         encoded = encode(points, self.form(), name="", client_name="", resource_name="", begin_s=0)
-        bytes_per_s = len(encoded) / len(points) / max(periods.shortest_interval_s(series, month), 1)
+        bytes_per_s = len(encoded) / len(points) / max(interval_s, 1)
         lengths = list(periods.SECONDS)
-        candidates = lengths[lengths.index(length) :]
+        candidates = lengths[lengths.index(periods.length_for(interval_s)) :]
         fitting = (each for each in candidates if bytes_per_s * periods.SECONDS[each] <= self._max_body_bytes)
         return next(fitting, "hour")
 
