@@ -49,9 +49,6 @@ class ReportState(Protocol):
     def mark_all_unknown(self) -> None:
         """Keep of no report any more which one it is."""
 
-    def of_vtn(self, name: str) -> StoredReport | None:
-        """Return what is kept under this name of the VTN as a whole."""
-
     def keep_of_vtn(self, name: str, report: StoredReport) -> None:
         """Keep this under a name of the VTN as a whole."""
 
@@ -71,9 +68,6 @@ class NothingKept:
 
     def mark_all_unknown(self) -> None:
         """Do nothing."""
-
-    def of_vtn(self, _name: str) -> None:
-        """Nothing."""
 
     def keep_of_vtn(self, name: str, report: StoredReport) -> None:
         """Do nothing."""
