@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from flows.outcome import Summary
 
-INTERRUPTED = 128 + signal.SIGINT
+INTERRUPTED = 128 + signal.SIGINT  # as in shells
 STOPPED = "Stopped. What the VTN acknowledged is recorded: run it again to go on."
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import options
+from cli.run import INTERRUPTED
 from config.wire_names import WireName
 from venclient.errors import ConfigurationError
 
@@ -45,7 +46,7 @@ def up(
         bulk-upload up --demo --wire openadr-3.1
         bulk-upload up --port 4300
     """
-    from cli.worker import INTERRUPTED, run_worker, stop_on_signals
+    from cli.worker import run_worker, stop_on_signals
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
@@ -96,16 +97,9 @@ def _environment(wire: str | None) -> dict[str, str]:
         field: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
         for field, value in given.items()
     }
-    texts["meter_file"] = str(settings.meter_file.absolute())
-    texts["report_dir"] = str(settings.report_dir.absolute())
-    if settings.ca_file:
-        texts["ca_file"] = str(Path(settings.ca_file).absolute())
-    if settings.ven_credentials:
-        texts["ven_credentials"] = str(settings.ven_credentials.absolute())
-    for field in ("resources_db", "ledger_url"):
-        path = sqlite_path(getattr(settings, field))
-        if path is not None:
-            texts[field] = str(path.absolute())
+    paths = {field: getattr(settings, field) for field in ("meter_file", "report_dir", "ca_file", "ven_credentials")}
+    paths |= {field: sqlite_path(getattr(settings, field)) for field in ("resources_db", "ledger_url")}
+    texts |= {field: str(Path(path).absolute()) for field, path in paths.items() if path}
     return os.environ | {environment_name(field): text for field, text in texts.items()}
 
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from cli.child_process import end_with_parent
+from cli.run import INTERRUPTED
 from venclient.errors import ConfigurationError
 
 # A stopped run gives requests in flight 20 s, then reports its final state to the server.
@@ -22,7 +23,6 @@ GRACE_S = 30.0
 ENDS_WITHIN_S = 15.0
 POLL_INTERVAL_S = 0.2
 QUERY_EVERY_S = "2"  # by default, a run waits for up to 10 s until a worker takes it
-INTERRUPTED = 130  # as in shells: 128 + SIGINT
 
 
 @dataclass(slots=True)
