@@ -22,11 +22,11 @@ def demo(wire: options.DemoWire = "bulk") -> None:
     from demo.stage import new_folder
 
     folder = new_folder()
-    from cli.prefect_server import free_port, prefect_server
+    from cli.prefect_server import prefect_server
     from demo.tour import tour
 
     typer.echo(f"Everything of this demo is in {folder}. A Prefect server starts (about 10 s) …")
-    with prefect_server(free_port(), whole=False) as server:
+    with prefect_server(whole=False) as server:
         tour(folder, server.environment, wire)
     commands = Path(sys.executable).parent
     typer.secho("\nDone. Where to look next:", fg=typer.colors.GREEN)

@@ -19,6 +19,7 @@ from cli.auth_string import auth_file, kept_auth_string, made_auth_string, new_a
 from cli.child_process import end_with_parent
 from cli.prefect_health import is_healthy, require_admission, require_healthy
 from venclient.errors import ConfigurationError
+from venclient.private_files import make_private_folder
 from venclient.wires.proxies import is_this_machine, put_back, set_aside
 
 STARTUP_TIMEOUT_S = 120.0
@@ -105,7 +106,7 @@ def prefect_api(port: int | None = None, *, own: bool = False, quiet: bool = Fal
             hint = "PREFECT_API_URL is not used" if own else "set PREFECT_API_URL to use one that runs already"
             if not quiet:
                 sys.stderr.write(f"Starting a Prefect server, about 10 s ({hint}) …\n")
-            server = stack.enter_context(_running_server(port, whole=port is not None))
+            server = stack.enter_context(prefect_server(port, whole=port is not None))
         if is_this_machine(server.api_url):
             set_aside(os.environ)  # before Prefect creates an HTTP client, which reads the proxies
         settings = {
@@ -136,21 +137,14 @@ def named_server() -> PrefectServer | None:
 
 
 @contextmanager
-def prefect_server(port: int, *, whole: bool) -> Iterator[PrefectServer]:
-    """Start a server on a loopback port; its database and its log are in PREFECT_HOME.
+def prefect_server(port: int | None = None, *, whole: bool) -> Iterator[PrefectServer]:
+    """Run a server on this loopback port, or any free one, within; its database and its log are in PREFECT_HOME.
 
     `whole`: with the UI, the scheduler and automations. Unlike Prefect's own temporary server, it does not outlive a
     process that is killed (on Linux).
     """
-    with _running_server(port, whole=whole) as server:
-        yield server
-
-
-@contextmanager
-def _running_server(port: int | None, *, whole: bool) -> Iterator[PrefectServer]:
-    """Start a server on this port, or on any free one, and stop it on exit."""
     home = _home()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(home)
     with ExitStack() as stack:
         with _start_lock(home):
             port = free_port() if port is None else port
