@@ -11,14 +11,9 @@ from venclient.untrusted_text import visible
 _BEYOND_ASCII = re.compile(r"[^ -~]")
 
 
-def printable(text: str) -> str:
-    """Return the text on one line, with control characters escaped."""
-    return visible(text)
-
-
 def echo(text: str, *, err: bool = False) -> None:
     """Print a line, to standard error with `err`."""
-    typer.echo(printable(text), err=err)
+    typer.echo(visible(text), err=err)
 
 
 def echo_json(answer: object, option: int = 0) -> None:

@@ -18,11 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from cli.amounts import short
-from cli.printable import echo, printable
+from cli.printable import echo
 from venclient.causes import cause_of
 from venclient.errors import ConfigurationError
 from venclient.loads import counted
 from venclient.run.progress import Snapshot, watched_by
+from venclient.untrusted_text import visible
 
 POLL_INTERVAL_S = 0.1
 FAILURES_SHOWN = 3  # of each cause, on a terminal
@@ -153,7 +154,7 @@ def _show_run(bar: _Bar, now: Snapshot) -> None:
         bar.show(f"Planning {now.total_loads:,} of {counted(now.selected_loads, 'load')}", planned)
         return
     time = f"in {_time(now.seconds)}" if now.is_through else f"{_time(now.seconds_left)} left"
-    waits = [f"Waiting: {printable(now.waiting_for)}"] if now.waiting_for else []
+    waits = [f"Waiting: {visible(now.waiting_for)}"] if now.waiting_for else []
     bar.show("Uploading", now.share, f"{percentage(now.share)}  {time}", [" · ".join(facts(now)), *waits])
 
 
@@ -236,25 +237,17 @@ def _logged(handlers: list[logging.Handler]) -> Iterator[None]:
     records: SimpleQueue[logging.LogRecord] = SimpleQueue()
     listener = _PollingListener(records, *handlers, respect_handler_level=True)
     listener.start()
-    try:
-        with _logging_to(_UnpreparedQueueHandler(records), min(handler.level for handler in handlers)):
-            yield
-    finally:
-        listener.stop()
-        for handler in handlers:
-            handler.close()
-
-
-@contextmanager
-def _logging_to(handler: logging.Handler, level: int) -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in OUR_LOGGERS]
+    queueing, loggers = _UnpreparedQueueHandler(records), [logging.getLogger(name) for name in OUR_LOGGERS]
     for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(level)
+        logger.addHandler(queueing)
+        logger.setLevel(min(handler.level for handler in handlers))
         logger.propagate = False  # Prefect would print what reaches the root logger
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeHandler(handler)
+            logger.removeHandler(queueing)
             logger.propagate = True
+        listener.stop()
+        for handler in handlers:
+            handler.close()

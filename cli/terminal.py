@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from cli.printable import printable
+from venclient.untrusted_text import visible
 
 # Of a line in a file or a pipe, where nothing is wrapped or cut.
 UNLIMITED = 10_000
@@ -21,4 +21,4 @@ class Terminal(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Override rich's, which renders printed strings as well as the cells of tables."""
-        return super().render_str(printable(text), **options)
+        return super().render_str(visible(text), **options)
