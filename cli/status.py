@@ -55,7 +55,11 @@ def status(
     database = ResourceDatabase(settings.resources_db)
     if load is not None:
         history = load_history(database, settings.ledger_url, settings.vtn_url, load, wire=settings.wire)
-        _echo_json(asdict(history)) if as_json else _print_history(history)
+        if as_json:
+            _echo_json(asdict(history))
+        else:
+            for line in _history_lines(history):
+                echo(line)
         return
     with read_ledger(settings.ledger_url, settings.vtn_url, settings.wire) as opened:
         known, latest = statuses(opened), last_runs(opened, 1)
@@ -130,11 +134,6 @@ def _table(status: "UploadStatus") -> "Table":
         style = "red" if ven.failed else "green" if ven.done == ven.loads else None
         table.add_row(ven.ven, *numbers, _minute(ven.last_at), style=style)
     return table
-
-
-def _print_history(history: "LoadHistory") -> None:
-    for line in _history_lines(history):
-        echo(line)
 
 
 def _history_lines(history: "LoadHistory") -> Iterator[str]:
