@@ -1,9 +1,8 @@
 """The report of a run: a page in the folder for reports, or where the command line says."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from itertools import chain, count
 from pathlib import Path
 
 from prefect.runtime import flow_run
@@ -13,7 +12,7 @@ from tasks.report_errors import log_report_errors
 from venclient.context import set_within
 from venclient.databases import shown
 from venclient.ledger import Outcome
-from venclient.private_files import create_private, make_private_folder, replace_private
+from venclient.private_files import create_private, make_private_folder, numbered, replace_private
 from venclient.reports.run_page import RunTotals, run_page
 from venclient.run import Run, Snapshot
 
@@ -60,16 +59,9 @@ def _written(content: bytes, folder: Path) -> Path:
         replace_private(given, content)
         return given
     make_private_folder(folder)
-    stem = f"run-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
-    return next(path for path in (folder / f"{name}.html" for name in names) if _created(path, content))
-
-
-def _created(path: Path, content: bytes) -> bool:
-    """Write the page, unless there is one already: of another run that ended in this second."""
-    try:
-        with create_private(path) as out:
+    for name in numbered(f"run-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"):
+        path = folder / f"{name}.html"
+        with suppress(FileExistsError), create_private(path) as out:  # of another run that ended in this second
             out.write(content)
-    except FileExistsError:
-        return False
-    return True
+            break
+    return path

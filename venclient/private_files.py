@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +14,13 @@ FOLDER_MODE = 0o700
 def make_private_folder(folder: Path) -> None:
     """Create the folder and its parents; an existing folder is left as it is. Raises `OSError`."""
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+
+
+def numbered(stem: str) -> Iterator[str]:
+    """Yield names of which the first may be taken: `stem`, `stem-2`, `stem-3`, …"""
+    yield stem
+    for number in count(2):
+        yield f"{stem}-{number}"
 
 
 def create_private(path: Path) -> BinaryIO:

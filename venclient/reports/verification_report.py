@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,12 +16,12 @@ import orjson
 
 from venclient.advice import advice
 from venclient.errors import ConfigurationError
-from venclient.private_files import create_private, make_private_folder
+from venclient.loads import counted
+from venclient.private_files import create_private, make_private_folder, numbered
 from venclient.reports.pages import page
 from venclient.sync.verification import Cause, LoadVerdict, nothing_is_known
 
 MAX_LOADS_LISTED = 200
-MAX_REPORTS_PER_SECOND = 1_000
 REPAIRED = "repaired"
 # What is wrong with a load, and what to do about it; in the order in which a summary lists them.
 DESCRIPTIONS: dict[Cause | Literal["repaired"], str] = {
@@ -115,10 +116,11 @@ class VerificationReport:
     def add(self, verdict: LoadVerdict, *, is_repaired: bool = False) -> None:
         """Count a verdict and write it to the record. `is_repaired`: its months that differ will be sent again."""
         encoded = orjson.dumps(asdict(verdict), option=JSON_OPTIONS)
-        counts = {"loads": 1, verdict.state: 1, "file": verdict.points_in_file, "vtn": verdict.points_in_vtn}
-        counts |= {"besides": verdict.besides, "repaired": int(is_repaired)}
-        counts |= {"sent": verdict.points_sent, "same": verdict.points_equal, "missing": verdict.points_missing}
-        counts |= {"different": verdict.points_different}
+        counts = {
+            "loads": 1, verdict.state: 1, "repaired": int(is_repaired), "file": verdict.points_in_file,
+            "vtn": verdict.points_in_vtn, "besides": verdict.besides, "sent": verdict.points_sent,
+            "same": verdict.points_equal, "missing": verdict.points_missing, "different": verdict.points_different,
+        }  # fmt: skip
         with self._lock:
             self._out.write((b",\n" if self._by_ven else b"\n") + encoded)
             self._by_ven[verdict.ven].update(counts)
@@ -185,17 +187,15 @@ def _create_part(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
 
     The verification that has created the `.part` owns its name: others skip it, also after it is finished.
     """
-    names = (stem, *(f"{stem}-{number}" for number in range(2, MAX_REPORTS_PER_SECOND)))
-    for part in (folder / f"{name}.part" for name in names):
-        try:
+    for name in numbered(stem):
+        part = folder / f"{name}.part"
+        with suppress(FileExistsError):
             out = create_private(part)
-        except FileExistsError:
-            continue
-        if not any(os.path.lexists(part.with_suffix(suffix)) for suffix in (".json", ".html")):
-            return part, out
-        out.close()
-        part.unlink(missing_ok=True)  # the other verification removes it at its end, too
-    raise FileExistsError(f"there are {MAX_REPORTS_PER_SECOND:,} reports of this second")
+            if not any(os.path.lexists(part.with_suffix(suffix)) for suffix in (".json", ".html")):
+                break
+            out.close()
+            part.unlink(missing_ok=True)  # the other verification removes it at its end, too
+    return part, out
 
 
 def scope_in_words(loads: int, vens: Sequence[str] | None, sample: float, seed: int) -> str:
@@ -207,20 +207,17 @@ def scope_in_words(loads: int, vens: Sequence[str] | None, sample: float, seed: 
 
 def in_words(summary: VerificationSummary) -> str:
     """Describe the result in a sentence, and what to do about each cause."""
+    loads = counted(summary.loads, "load")
     if summary.passed:
-        return f"{summary.points_in_file:,} points of {_loads(summary.loads)} compared: all there, all as in the file"
+        return f"{summary.points_in_file:,} points of {loads} compared: all there, all as in the file"
     verb = "is" if summary.loads == 1 else "are"
     found = " ".join(f"{sentence}." for sentence in _cause_sentences(summary))
-    return f"{summary.equal:,} of {_loads(summary.loads)} {verb} as in the file. {found} See {summary.page}"
+    return f"{summary.equal:,} of {loads} {verb} as in the file. {found} See {summary.page}"
 
 
 def _cause_sentences(summary: VerificationSummary) -> list[str]:
     return [
-        f"{_loads(summary.causes[cause])}: {description}{advice(f'verified: {cause}')}"
+        f"{counted(summary.causes[cause], 'load')}: {description}{advice(f'verified: {cause}')}"
         for cause, description in DESCRIPTIONS.items()
         if cause in summary.causes
     ]
-
-
-def _loads(count: int) -> str:
-    return f"{count:,} load{'' if count == 1 else 's'}"
