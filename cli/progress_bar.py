@@ -22,7 +22,8 @@ from cli.printable import echo
 from venclient.causes import cause_of
 from venclient.errors import ConfigurationError
 from venclient.loads import counted
-from venclient.run.progress import Snapshot, watched_by
+from venclient.run.progress import watched_by
+from venclient.run_record import Snapshot
 from venclient.untrusted_text import visible
 
 POLL_INTERVAL_S = 0.1

@@ -27,19 +27,12 @@ def reported_at(path: Path | None) -> AbstractContextManager[None]:
 def write_report(run: Run, settings: Settings, snapshot: Snapshot, outcome: Outcome, message: str) -> str | None:
     """Write the report of a run and return its path; None, after a line in the log, if it cannot be written."""
     totals = RunTotals(
+        now=snapshot,
         title=str(flow_run.name),
         message=message,
         outcome=outcome,
         warning=run.spot_checks.warning,
-        loads=snapshot.total_loads,
-        done=snapshot.successful,
-        failed=snapshot.failed,
-        points=snapshot.points_sent,
-        already_there=snapshot.points_already_there,
         earlier_points_label=run.spot_checks.earlier_points_label,
-        dropped=snapshot.dropped,
-        seconds=snapshot.seconds,
-        causes=[(failure.cause, failure.first, failure.loads) for failure in snapshot.failures],
         facts={
             "VTN": run.wire.base_url,
             "Meter file": str(settings.meter_file),

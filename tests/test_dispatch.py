@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from venclient.resources.selection import Slice, VenWork, partition
-from venclient.run.progress import SNAPSHOTS, RunProgress, Snapshot
+from venclient.run import Snapshot
+from venclient.run.progress import SNAPSHOTS, RunProgress
 
 
 def test_slices_have_about_as_many_points_each_and_every_ven_once() -> None:

@@ -7,7 +7,7 @@ from venclient.loads import Load
 from venclient.models import LoadResult, Receipt
 from venclient.reports.run_page import RunTotals, run_page
 from venclient.resources import Slice
-from venclient.run import RunProgress
+from venclient.run import RunProgress, Snapshot
 from venclient.run.recorder import CAUSES_KEPT, FAILED_KEPT, PAUSES_KEPT, SAMPLES_KEPT, SLOWEST_KEPT, RunRecorder
 
 
@@ -55,8 +55,8 @@ def test_attempts_that_failed_are_counted_by_status_for_loads_that_failed_too() 
 
 def test_the_page_of_a_run_that_other_processes_share_says_what_it_does_not_know() -> None:
     totals = RunTotals(
-        title="All VENs", message="2 loads done", outcome="done", warning=None, loads=2, done=2, failed=0, points=20,
-        already_there=0, earlier_points_label="already there", dropped={}, seconds=1.0, causes=(), facts={},
+        now=Snapshot(total_loads=2, successful=2, points_sent=20, seconds=1.0), title="All VENs",
+        message="2 loads done", outcome="done", warning=None, earlier_points_label="already there", facts={},
     )  # fmt: skip
     recorder = RunRecorder(lambda: Learned(4, 50_000))
     progress = RunProgress(recorder=recorder)

@@ -4,7 +4,7 @@ import pytest
 
 from venclient.models import Receipt
 from venclient.reports.rate_chart import rate_chart
-from venclient.run.progress import RunProgress, Snapshot
+from venclient.run import RunProgress, Snapshot
 from venclient.run.recorder import SAMPLES_KEPT, RunRecorder
 from venclient.run.throughput import RECENT_S, Throughput
 

@@ -1,10 +1,114 @@
 """What a run did, in values for its report: bounded, whatever the number of its loads and its length."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from venclient.models import LoadResult
+
+MAX_CAUSES = 20  # of failures, in a snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Loads that failed for the same cause: how many, and the first of them with its message."""
+
+    cause: str
+    first: str
+    loads: int = 1
+
+    def __str__(self) -> str:
+        more = self.loads - 1
+        return f"{self.first} (and {more:,} more like it)" if more else self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The numbers of a run at one moment.
+
+    `is_planned`: whether the totals are final; until then, `total_loads` of the `selected_loads` are planned.
+    `points_acknowledged`: those that the VTN had before; `points_to_send`: as planned before the first request;
+    `points_given_up`: those of them that failed loads did not send. `points_per_second_now`: over the last two minutes,
+    without pauses. `waiting_for`: what all threads are waiting for.
+    """
+
+    is_planned: bool = False
+    selected_loads: int = 0
+    total_loads: int = 0
+    successful: int = 0
+    failed: int = 0
+    total_vens: int = 0
+    vens_done: int = 0
+    vens_failed: tuple[str, ...] = ()
+    points_acknowledged: int = 0
+    points_to_send: int = 0
+    points_sent: int = 0
+    points_given_up: int = 0
+    points_already_there: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    failures: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+    points_per_second_now: float = 0.0
+    waiting_for: str | None = None
+
+    @property
+    def is_through(self) -> bool:
+        """Whether every load is done or failed."""
+        return self.successful + self.failed == self.total_loads
+
+    @property
+    def points_with_vtn(self) -> int:
+        """The points that the VTN has: those of earlier runs and of this one."""
+        return self.points_acknowledged + self.points_sent
+
+    @property
+    def points_in_all(self) -> int:
+        """The points that the VTN has once everything is sent."""
+        return self.points_acknowledged + self.points_to_send
+
+    @property
+    def share(self) -> float:
+        """The share of all points that the VTN has or that are given up, 0 to 1; 1 once no load is left."""
+        if self.is_through:
+            return 1.0 if self.total_loads else 0.0
+        finished = self.points_with_vtn + self.points_given_up
+        return min(1.0, finished / self.points_in_all) if self.points_in_all else 0.0
+
+    @property
+    def points_per_second(self) -> float:
+        """Points sent per second, over the whole run."""
+        return self.points_sent / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated time to the end at the current rate; None while there is none."""
+        left = self.points_to_send - self.points_sent - self.points_given_up
+        return max(left, 0) / self.points_per_second_now if self.points_per_second_now else None
+
+    def plus(self, part: "Snapshot") -> "Snapshot":
+        """Return the sum with what a part of the run has done; its totals are contained already."""
+        return replace(
+            self,
+            successful=self.successful + part.successful,
+            failed=self.failed + part.failed,
+            vens_done=self.vens_done + part.vens_done,
+            vens_failed=(*self.vens_failed, *part.vens_failed),
+            points_sent=self.points_sent + part.points_sent,
+            points_given_up=self.points_given_up + part.points_given_up,
+            points_already_there=self.points_already_there + part.points_already_there,
+            dropped=self.dropped + part.dropped,
+            failures=_grouped((*self.failures, *part.failures)),
+        )
+
+
+def _grouped(failures: Iterable[Failure]) -> tuple[Failure, ...]:
+    """One for each cause, the most frequent first."""
+    by_cause: dict[str, Failure] = {}
+    for each in failures:
+        known = by_cause.get(each.cause)
+        by_cause[each.cause] = replace(known, loads=known.loads + each.loads) if known else each
+    return tuple(sorted(by_cause.values(), key=lambda each: -each.loads)[:MAX_CAUSES])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from venclient.reports.pages import page
-from venclient.run_record import RunRecord, Sample, VenRecord
+from venclient.run_record import RunRecord, Sample, Snapshot, VenRecord
 
 BARS = 150
 # A run shorter than this has fewer bars: each is at least half a second.
@@ -20,29 +20,21 @@ MIN_BAR_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """How a run ended. `causes`: for each cause of failures, the first message, and how many loads it has.
+    """How a run ended. `now`: its numbers; `message`: of its final state; `facts`: what it ran with, by name."""
 
-    `message`: of its final state; `facts`: what it ran with, by name.
-    """
+    now: Snapshot
 
     title: str
     message: str
     outcome: Literal["done", "failed", "stopped", "ended early"]
     warning: str | None
-    loads: int
-    done: int
-    failed: int
-    points: int
-    already_there: int
     earlier_points_label: str
-    dropped: Mapping[str, int]
-    seconds: float
-    causes: Sequence[tuple[str, str, int]]
     facts: Mapping[str, str]
 
 
 def run_page(totals: RunTotals, record: RunRecord) -> str:
     """Render the report as one self-contained HTML file."""
+    now = totals.now
     # Of a run that other processes share, this one knows no limits and what is expected of VENs, not what became of it.
     limits = [sample for sample in record.samples if sample.concurrency and not record.is_shared]
     vens = () if record.is_shared else record.vens
@@ -60,11 +52,11 @@ def run_page(totals: RunTotals, record: RunRecord) -> str:
         began_at=f"{record.began_at:%Y-%m-%d %H:%M:%S}",
         ended_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         totals=totals,
+        now=now,
         record=record,
-        left=totals.loads - totals.done - totals.failed,
-        time=h_mm_ss(totals.seconds),
+        left=now.total_loads - now.successful - now.failed,
+        time=h_mm_ss(now.seconds),
         paused=h_mm_ss(record.paused_s),
-        points_per_second=totals.points / totals.seconds if totals.seconds else 0.0,
         limits=limits,
         vens=sorted(vens, key=lambda ven: (-ven.failed, ven.done + ven.failed - ven.loads, ven.ven)),
         all_vens=_sum(vens),

@@ -5,11 +5,12 @@ The flows, the commands and `VENManager` are all built on `Run`.
 
 from venclient.run.engine import GRACE_S, Connections, Listener, Options, Run
 from venclient.run.garbage import fewer_collections
-from venclient.run.progress import RunProgress, Snapshot, tell_watcher, watched_by
+from venclient.run.progress import RunProgress, tell_watcher, watched_by
 from venclient.run.spot_checks import SpotChecks, earlier_points_label
 from venclient.run.stopping import next_deadline, stopped_at, stopped_by_signals
 from venclient.run.ven_results import VenResults
 from venclient.run.work import Work, with_finished, work_of
+from venclient.run_record import Snapshot
 
 __all__ = [
     "GRACE_S",
