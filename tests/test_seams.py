@@ -15,13 +15,14 @@ from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
 from venclient.loads import Load, UnregisteredLoad
 from venclient.models import Chunk, MeterSeries, Points, Receipt, Stored, joined
-from venclient.months import month_begins, months_of, start_at
+from venclient.months import series_with_months, start_at
 from venclient.sources import Availability
 from venclient.sources.cleaning import clean
 from venclient.sync import Uploader, verify_load
 from venclient.wires import ANY_POINTS
 
 HOUR_S = 3600
+CODES = ["GOOD"]
 FIRST = "500.0 W, GOOD, 3600 s"  # of a sine
 
 
@@ -69,12 +70,13 @@ class MemoryWire:
     def read_at(self, load: Load, like: MeterSeries, index: int) -> MeterSeries:
         points, start_s = self.series(load).points(), start_at(like, index)
         first, stop = np.searchsorted(points.start_s, [start_s, start_s + HOUR_S]).tolist()
-        return _series(points[first:stop])
+        return series_with_months(points[first:stop], CODES)
 
     def series(self, load: Load) -> MeterSeries:
         found = sorted((at, *each) for at, each in self.stored.get(load.vtn_resource_id, {}).items())
         at, w, s = np.array(found).reshape(-1, 3).T
-        return _series(Points(at.astype(np.int64), w, np.zeros(len(at), np.uint8), s.astype(np.int64)))
+        points = Points(at.astype(np.int64), w, np.zeros(len(at), np.uint8), s.astype(np.int64))
+        return series_with_months(points, CODES)
 
     def register_ven(self, ven: str) -> None:
         self.stored.setdefault(ven, {})
@@ -84,11 +86,6 @@ class MemoryWire:
 
     def knows(self, load: Load) -> bool:
         return load.vtn_resource_id in self.stored
-
-
-def _series(points: Points) -> MeterSeries:
-    series = MeterSeries((0, len(points)), lambda _: points, ("GOOD",), (), None)
-    return replace(series, months=months_of(series, month_begins(points.start_s)))
 
 
 @pytest.fixture
@@ -126,7 +123,7 @@ def test_a_point_that_the_vtn_has_twice_is_told_with_both(ledger: Ledger) -> Non
     class RepeatingWire(MemoryWire):
         def series(self, load: Load) -> MeterSeries:
             points = super().series(load).points()
-            return _series(joined([points[:1], points]))
+            return series_with_months(joined([points[:1], points]), CODES)
 
     source, wire = SineSource(hours=100), RepeatingWire()
     Uploader(source, ledger, wire, chunk_size=1_000).upload(_load(1), Entry())

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import compress, pairwise
@@ -9,7 +10,7 @@ from itertools import compress, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from venclient.models import MeterSeries, Month
+from venclient.models import MeterSeries, Month, Points
 
 # The highest number of a month; above it, numbers are of days.
 LAST_MONTH = 999_912
@@ -28,6 +29,12 @@ def months_of(series: MeterSeries, begins: Iterable[tuple[int, int]]) -> tuple[M
         Month(number, begin, stop, last_start_s, digest)
         for (number, _), (begin, stop), last_start_s, digest in zip(begins, ranges, last_starts_s, found, strict=True)
     )
+
+
+def series_with_months(points: Points, codes: Sequence[str]) -> MeterSeries:
+    """Return points as a series with its months, for a comparison with another; its stretches are not known."""
+    series = MeterSeries((0, len(points)), lambda _: points, tuple(codes), (), None)
+    return replace(series, months=months_of(series, month_begins(points.start_s)))
 
 
 def start_at(series: MeterSeries, index: int) -> int:

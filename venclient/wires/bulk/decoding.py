@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from venclient.errors import PermanentError
 from venclient.models import MeterSeries, Month, Points, Stored
-from venclient.months import month_begins, month_start_s, months_of, start_at
+from venclient.months import month_start_s, series_with_months, start_at
 from venclient.wires.answers import MAX_SHOWN
 
 # Points of the file in the time range of one request; the response is about 7 MB.
@@ -85,9 +84,8 @@ def _read(fetch: Fetch, edges: Sequence[int]) -> MeterSeries:
         columns += fetch(_iso(begin_s), _iso(end_s), collect)
     start_s, interval_s, power_w, quality = (np.concatenate(column) for column in zip(*columns, strict=True))
     order = np.argsort(start_s, kind="stable")
-    points_in_order = Points(start_s[order], power_w[order], quality[order].astype(np.uint8), interval_s[order])
-    series = MeterSeries((0, len(start_s)), lambda _: points_in_order, tuple(code_indices), (), None)
-    return replace(series, months=months_of(series, month_begins(points_in_order.start_s)))
+    points = Points(start_s[order], power_w[order], quality[order].astype(np.uint8), interval_s[order])
+    return series_with_months(points, tuple(code_indices))
 
 
 def _collect(begin_s: int, end_s: int, code_indices: dict[str, int], batches: Iterator[list[Point]]) -> _Columns:

@@ -4,14 +4,13 @@ A value counts as unchanged if it is what the source's value is sent as: then it
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from venclient.models import MeterSeries, Points, Stored
-from venclient.months import month_begins, months_of
+from venclient.months import month_begins, series_with_months
 from venclient.wires.openadr3.encoding import JOULES_PER_KWH, WATTS_PER_KW, ReportPoints, as_sent
 from venclient.wires.openadr3.form import Form
 
@@ -35,9 +34,7 @@ def stored_series(reports: Sequence[ReportPoints], like: MeterSeries, form: Form
         sent_quality = np.array(sent.qualities, dtype=object)[index]
         same_quality = same_time & (sent_quality == np.array(found.qualities, dtype=object))
         quality = np.where(same_quality, own.quality[index], quality)
-    points = Points(found.start_s, power_w, quality.astype(np.uint8), found.interval_s)
-    series = MeterSeries((0, len(points)), lambda _: points, tuple(codes), (), None)
-    return replace(series, months=months_of(series, month_begins(points.start_s)))
+    return series_with_months(Points(found.start_s, power_w, quality.astype(np.uint8), found.interval_s), codes)
 
 
 def months_in_groups(
