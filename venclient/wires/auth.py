@@ -173,13 +173,11 @@ class ClientCredentials:
             raise self._refusal_error(str(refusal)) from None
         except UNREADABLE as error:
             # The chain of causes is dropped, as it quotes the server verbatim.
-            raise self._no_response_error(error) from None
+            translated = translate_error(error, f"token server {self._server.shown_url}", None)
+            is_final = isinstance(translated, ConfigurationError)
+            raise (translated if is_final else TokenServerError(str(translated))) from None
         self._has_issued, self._refused_since = True, None
         return token
-
-    def _no_response_error(self, error: BaseException) -> VenClientError:
-        translated = translate_error(error, f"token server {self._server.shown_url}", None)
-        return translated if isinstance(translated, ConfigurationError) else TokenServerError(str(translated))
 
     def _refusal_error(self, why: str) -> VenClientError:
         """`TokenServerError` for a short time if the server issued a token before, otherwise `ConfigurationError`."""

@@ -23,7 +23,6 @@ from venclient.errors import (
     UnauthorizedError,
     UnavailableError,
     UnreadableAnswerError,
-    VenClientError,
 )
 from venclient.wires.answers import (
     MAX_ANSWER_BYTES,
@@ -218,16 +217,12 @@ class HttpClient:
                 status = response.status_code
                 return response, read(response)
         except UNREADABLE as error:
-            # The chain of causes is dropped, as it quotes the server verbatim.
-            raise self._translate_error(error, status, timeout_s, _token_in(request)) from None
-
-    def _translate_error(
-        self, error: BaseException, status: int | None, timeout_s: float, token: str
-    ) -> VenClientError:
-        # Before the request begins, a timeout is one of connecting: fewer points would not help.
-        if is_timeout(error) and self._sockets.current.has_begun:
-            return TimedOutError(f"Timeout after {timeout_s:g} seconds without an answer").advised("timeout")
-        return translate_error(error, self.base_url, status, token)
+            # The chain of causes is dropped, as it quotes the server verbatim. Before the request begins, a timeout is
+            # one of connecting: fewer points would not help.
+            if is_timeout(error) and self._sockets.current.has_begun:
+                message = f"Timeout after {timeout_s:g} seconds without an answer"
+                raise TimedOutError(message).advised("timeout") from None
+            raise translate_error(error, self.base_url, status, _token_in(request)) from None
 
     def _session(self) -> Session:
         session: Session | None = getattr(self._thread, "session", None)
