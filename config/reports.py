@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from config.settings import Settings
 from venclient.errors import ConfigurationError
 from venclient.ledger import Ledger
-from venclient.wires.auth import ClientCredentials, GivenToken, TokenSource
+from venclient.wires.auth import ClientCredentials, GivenToken
 from venclient.wires.connection import ConnectionOptions
 from venclient.wires.openadr3 import (
     Aggregator,
@@ -95,13 +95,9 @@ def _clients(settings: Settings, vtn_url: str) -> Clients:
 
 
 def _open_client(settings: Settings, vtn_url: str, client_id: str, secret: SecretStr, ven_name: str) -> Client:
-    return Client(client_id, _tokens(settings, vtn_url, client_id, secret), ven_name)
-
-
-def _tokens(settings: Settings, vtn_url: str, client_id: str, secret: SecretStr) -> TokenSource:
     is_named = settings.oauth_token_url is not None
     extra = {"scope": settings.oauth_scope, "audience": settings.oauth_audience}
-    return ClientCredentials(
+    tokens = ClientCredentials(
         settings.oauth_token_url or f"{vtn_url}/auth/token",
         client_id,
         secret,
@@ -111,6 +107,7 @@ def _tokens(settings: Settings, vtn_url: str, client_id: str, secret: SecretStr)
         methods=("client_secret_post", "client_secret_basic"),
         discovery_url=f"{vtn_url}/auth/server" if settings.wire == "openadr-3.1" and not is_named else None,
     )
+    return Client(client_id, tokens, ven_name)
 
 
 def _credentials(path: Path) -> dict[str, tuple[str, SecretStr]]:

@@ -92,8 +92,14 @@ class BulkWire(VtnConnection):
         return self.create_resource(resource_body(load))
 
     def knows(self, load: Load) -> bool:
-        """See `Wire.knows`."""
-        return self.lists(load.vtn_resource_id, load.external_resource_id, load.ven)
+        """See `Wire.knows`: whether its id is among those that the VTN lists for its external id."""
+
+        def is_listed(batches: Iterator[list[Resource]]) -> bool:
+            return any(each.vtn_id == load.vtn_resource_id for batch in batches for each in batch)
+
+        params = {"external_resource_id": load.external_resource_id, "ven_name": load.ven}
+        listed, _ = self._retries.call(partial(self._get_list, "/resources", params, Resource, is_listed))
+        return listed
 
     def upload(self, vtn_resource_id: str, body: Encoded, points: int, batch_size: int) -> Receipt:
         """Send the encoded points of one resource, and return once the VTN has acknowledged every one of them.
@@ -153,16 +159,6 @@ class BulkWire(VtnConnection):
         params = {"resource_id": vtn_resource_id, "start": start, "end": end}
         collected, _ = self._retries.call(partial(self._get_list, "/report_data", params, Point, collect))
         return collected
-
-    def lists(self, vtn_resource_id: str, external_resource_id: str, ven: str) -> bool:
-        """Whether the VTN lists a resource with this id among those with that external id."""
-
-        def is_listed(batches: Iterator[list[Resource]]) -> bool:
-            return any(each.vtn_id == vtn_resource_id for batch in batches for each in batch)
-
-        params = {"external_resource_id": external_resource_id, "ven_name": ven}
-        listed, _ = self._retries.call(partial(self._get_list, "/resources", params, Resource, is_listed))
-        return listed
 
     def _find_resource(self, resource: dict[str, Any]) -> str:
         wanted = resource["external_resource_id"]

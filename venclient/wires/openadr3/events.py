@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 
 import msgspec
@@ -136,9 +137,7 @@ class ReportEvent:
         return next((each.object_id for each in programs if each.name == self._names.program), None)
 
     def _create(self, tokens: TokenSource) -> Event:
-        def find_program() -> str | None:
-            return self._find_program(tokens)
-
+        find_program = partial(self._find_program, tokens)
         program_id = find_program() or self._calls.create("/programs", program_body(self._names), tokens, find_program)
         if program_id is None:
             raise PermanentError("a program of this name is there, and this client may not see it")

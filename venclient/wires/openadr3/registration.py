@@ -117,27 +117,21 @@ class Registrar:
         return not self._as_business or ven.client_id in (None, self._client_id)
 
     def _create(self, path: str, kind: str, body: Mapping[str, Any], find: Callable[[], str | None]) -> str:
-        created = self._create_in_form(path, kind, body, find)
+        """Create in the form that fits the token; if the VTN wants the other one, in that from now on."""
+        try:
+            created = self._calls.create(path, {**self._form(kind), **body}, self._tokens, find)
+        except PermanentError as refusal:
+            if refusal.status != BAD_FORM or self._version == "3.0.1":
+                raise
+            self._as_business = not self._as_business
+            try:
+                created = self._calls.create(path, {**self._form(kind), **body}, self._tokens, find)
+            except PermanentError:
+                self._as_business = not self._as_business
+                raise refusal from None
         if created is None:
             raise PermanentError(f"The name {body.get('venName') or body['resourceName']} belongs to another client")
         return created
-
-    def _create_in_form(
-        self, path: str, kind: str, body: Mapping[str, Any], find: Callable[[], str | None]
-    ) -> str | None:
-        """Create in the form that fits the token; if the VTN wants the other one, in that from now on."""
-        try:
-            return self._calls.create(path, {**self._form(kind), **body}, self._tokens, find)
-        except PermanentError as error:
-            if error.status != BAD_FORM or self._version == "3.0.1":
-                raise
-            refusal = error
-        self._as_business = not self._as_business
-        try:
-            return self._calls.create(path, {**self._form(kind), **body}, self._tokens, find)
-        except PermanentError:
-            self._as_business = not self._as_business
-            raise refusal from None
 
     def _form(self, kind: str) -> dict[str, str]:
         if self._version == "3.0.1":
