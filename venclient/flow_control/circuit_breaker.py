@@ -167,7 +167,8 @@ class CircuitBreaker:
         """End the outage, if there is one; `what_it_does` completes "The VTN ..." in the log."""
         with self._changed:
             if self._opened_at is not None:
-                log.warning("The VTN %s, after %s (h:mm:ss)", what_it_does, _time_since(self._opened_at))
+                seconds = round((datetime.now(UTC) - self._opened_at).total_seconds())
+                log.warning("The VTN %s, after %s (h:mm:ss)", what_it_does, timedelta(seconds=seconds))
                 self._changed.notify_all()
             self._failures, self._opened_at = 0, None
             self._failed_resources.clear()
@@ -255,7 +256,3 @@ class CircuitBreaker:
                 f"{error}. What it acknowledged is recorded; start again when it is back"
             )
             raise self._given_up from error
-
-
-def _time_since(at: datetime) -> timedelta:
-    return timedelta(seconds=round((datetime.now(UTC) - at).total_seconds()))

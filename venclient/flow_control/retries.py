@@ -134,7 +134,10 @@ class Retries:
                 attempts.is_over = isinstance(error, PermanentError) or (is_optional and asks_to_wait)
                 if isinstance(error, TooMuchError) and is_divisible:
                     attempts.is_over = is_specific and error.is_worth_splitting(points)
-                    self._adapt_chunk_size(points, is_too_much=attempts.is_over)
+                    if attempts.is_over:
+                        self._limiter.shrink(points)
+                    elif self._breaker.is_open:  # smaller requests would fail as well
+                        self._limiter.restore()
                 raise
 
         retrying = Retrying(
@@ -183,12 +186,6 @@ class Retries:
         if self._breaker.is_open and self._breaker.only_one_resource_failing():
             self._breaker.close(f"answers, though not to what is sent for {resource}")
         return not self._breaker.is_open or not isinstance(error, UNREACHABLE)
-
-    def _adapt_chunk_size(self, points: int, *, is_too_much: bool) -> None:
-        if is_too_much:
-            self._limiter.shrink(points)
-        elif self._breaker.is_open:  # smaller requests would fail as well
-            self._limiter.restore()
 
     def _raise_if_run_ends(self, error: TransientError) -> None:
         """Raise the error that ends the run, if it was stopped or the token is refused; other errors fail one load."""
