@@ -140,7 +140,11 @@ class LedgerDatabase:
     def _open(self, vtn: Mapping[str, str], is_migrated: bool) -> int:
         """Create or migrate the tables if needed, and return the VTN's key."""
         if not is_migrated:
-            self._create_or_migrate()
+            with self.reading() as connection:
+                is_migrated = is_current(version_of(connection, self.name))
+        if not is_migrated:
+            with self.writing() as connection:
+                migrate(connection, self.name)
         query = select(VTNS.c.vtn_id).filter_by(**vtn)
         with self.reading() as connection:
             known = self.rows(connection, query)
@@ -151,13 +155,6 @@ class LedgerDatabase:
                 known = self.rows(connection, query)
         vtn_id: int = known[0].vtn_id
         return vtn_id
-
-    def _create_or_migrate(self) -> None:
-        with self.reading() as connection:
-            version = version_of(connection, self.name)
-        if not is_current(version):
-            with self.writing() as connection:
-                migrate(connection, self.name)
 
 
 def retry_while_unavailable(method: Method) -> Method:
