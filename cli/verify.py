@@ -1,6 +1,5 @@
 """The command `bulk-upload verify`."""
 
-import secrets
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -54,8 +53,8 @@ def verify(
     from cli.progress_bar import Shown, shown_counts
     from config.settings import Settings
     from tasks.run import opened_run
-    from tasks.verify import reported_to, select_sample, verify_loads
-    from venclient.reports.verification_report import VerificationReport, in_words, scope_in_words
+    from tasks.verify import begun_verification, verify_loads
+    from venclient.reports.verification_report import in_words
     from venclient.resources.selection import batches_of
 
     settings = Settings.load(
@@ -67,23 +66,18 @@ def verify(
         bearer_token=token,
         report_dir=report,
     )
-    seed = secrets.randbelow(1_000_000)
     shown = Shown(options.seconds(stats), quiet, verbose, log_file)
-    with opened_run(settings) as run, shown_counts("Verifying", "load", shown) as advance:
-        selection = select_sample(run, ven, sample, seed)
-        with VerificationReport(
-            settings.report_dir,
-            vtn_base_url=run.wire.base_url,
-            meter_file=settings.meter_file,
-            scope=scope_in_words(len(selection), ven, sample, seed),
-        ) as verification_report:
-            done = 0
-            for batch in batches_of(selection.load_ids, settings.loads_per_task):
-                with reported_to(verification_report):
-                    verify_loads(run, batch, repair=repair, waits=settings.when_busy == "wait")
-                done += len(batch.load_ids)
-                advance(done, len(selection))
-            summary = verification_report.finish()
+    with (
+        opened_run(settings) as run,
+        shown_counts("Verifying", "load", shown) as advance,
+        begun_verification(run, settings, settings.report_dir, ven, sample) as (selection, verification_report),
+    ):
+        done = 0
+        for batch in batches_of(selection.load_ids, settings.loads_per_task):
+            verify_loads(run, batch, repair=repair, waits=settings.when_busy == "wait")
+            done += len(batch.load_ids)
+            advance(done, len(selection))
+        summary = verification_report.finish()
     if as_json:
         echo_json(asdict(summary), orjson.OPT_UTC_Z)
     else:

@@ -1,6 +1,5 @@
 """The flow `verify-upload`: compares what the VTN has with the meter file."""
 
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -19,19 +18,17 @@ from config.parameters import (
     report_folder,
     settings_for_run,
 )
-from config.settings import Settings
 from config.wire_names import WireName
 from flows.form import WIRE, titled, with_form
 from flows.names import verification_name
 from tasks.report_errors import log_report_errors
 from tasks.run import opened_run, thread_pool
 from tasks.upload import BATCHES_AT_A_TIME
-from tasks.verify import reported_to, select_sample, verify_batch
+from tasks.verify import begun_verification, verify_batch
 from venclient.errors import ConfigurationError
 from venclient.loads import counted
-from venclient.reports import VerificationReport, VerificationSummary, in_words, scope_in_words
+from venclient.reports import VerificationSummary, in_words
 from venclient.resources import batches_of
-from venclient.run import Run
 from venclient.untrusted_text import markdown
 
 LOADS_SHOWN = 20
@@ -74,8 +71,13 @@ def verify_upload(
         )
         settings = settings_for_run(given)
         folder = report_folder(report_dir, settings)
-        with opened_run(settings) as run:
-            summary, by_ven = _verify(run, settings, vens, sample, repair, folder)
+        with (
+            opened_run(settings) as run,
+            begun_verification(run, settings, folder, vens, sample) as (selection, report),
+        ):
+            batches = list(batches_of(selection.load_ids, settings.loads_per_task))
+            verify_batch.map(batches, repair, settings.when_busy == "wait").result()
+            summary, by_ven = report.finish(), report.by_ven()
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)
     message = in_words(summary)
@@ -83,21 +85,6 @@ def verify_upload(
         equal = f"{summary.equal:,} of {counted(summary.loads, 'load')} as in the file"
         create_markdown_artifact(_markdown(summary, message, by_ven), "verify-upload-summary", description=equal)
     return Completed(message=message, data=summary) if summary.passed else Failed(message=message)
-
-
-def _verify(
-    run: Run, settings: Settings, vens: list[str] | None, sample: float, repair: bool, folder: Path
-) -> tuple[VerificationSummary, VenCounts]:
-    seed = secrets.randbelow(1_000_000)
-    selection = select_sample(run, vens, sample, seed)
-    scope = scope_in_words(len(selection), vens, sample, seed)
-    with VerificationReport(
-        folder, vtn_base_url=run.wire.base_url, meter_file=settings.meter_file, scope=scope
-    ) as report:
-        with reported_to(report):
-            batches = list(batches_of(selection.load_ids, settings.loads_per_task))
-            verify_batch.map(batches, repair, settings.when_busy == "wait").result()
-        return report.finish(), report.by_ven()
 
 
 def _markdown(summary: VerificationSummary, message: str, by_ven: VenCounts) -> str:

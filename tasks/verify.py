@@ -1,23 +1,27 @@
 """The verification of a batch of loads, as a Prefect task."""
 
 import logging
+import secrets
 from collections import deque
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
+from config.settings import Settings
 from tasks.names import named_after
 from tasks.run import current_run
 from venclient.context import set_within
 from venclient.errors import BusyError
 from venclient.ledger import Entry, Writer, on_this_machine
 from venclient.loads import Load
-from venclient.reports import VerificationReport
+from venclient.reports import VerificationReport, scope_in_words
 from venclient.resources import Batch, Choice, Selection, found_again, select_loads
 from venclient.run import Run
 from venclient.sync import LoadVerdict, sampled, verify_load
@@ -27,9 +31,27 @@ log = logging.getLogger(__name__)
 _report: ContextVar[VerificationReport] = ContextVar("report")
 
 
-def reported_to(report: VerificationReport) -> AbstractContextManager[None]:
-    """Add the verdicts of all loads verified within to this report."""
-    return set_within(_report, report)
+@contextmanager
+def begun_verification(
+    run: Run, settings: Settings, folder: Path, vens: list[str] | None, percent: float
+) -> Iterator[tuple[Selection, VerificationReport]]:
+    """Yield a random sample of this percentage of the registered loads of each of these VENs, or of all VENs.
+
+    The verdicts of all loads verified within are added to the report, in this folder, that is yielded with it.
+    """
+    seed = secrets.randbelow(1_000_000)
+    only = None
+    if percent < 100:
+        only = {load.vtn_resource_id for load in sampled(run.resources.loads(vens), percent, seed)}
+    selection = select_loads(run.resources, Choice(vens or ()), only)
+    scope = scope_in_words(len(selection), vens, percent, seed)
+    with (
+        VerificationReport(
+            folder, vtn_base_url=run.wire.base_url, meter_file=settings.meter_file, scope=scope
+        ) as report,
+        set_within(_report, report),
+    ):
+        yield selection, report
 
 
 @task(task_run_name=named_after("batch"), cache_policy=NO_CACHE)
@@ -56,14 +78,6 @@ def verify_loads(run: Run, batch: Batch, *, repair: bool, waits: bool) -> None:
             report.add(verdict)
     if to_repair:
         _repair(run, batch.ven, to_repair, report, waits=waits)
-
-
-def select_sample(run: Run, vens: list[str] | None, percent: float, seed: int) -> Selection:
-    """Select this percentage of the registered loads of each of these VENs, or of all VENs."""
-    only = None
-    if percent < 100:
-        only = {load.vtn_resource_id for load in sampled(run.resources.loads(vens), percent, seed)}
-    return select_loads(run.resources, Choice(vens or ()), only)
 
 
 def _verify(run: Run, load: Load, entries: dict[str, Entry]) -> LoadVerdict:
