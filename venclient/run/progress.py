@@ -51,7 +51,6 @@ class RunProgress:
         self._now = Snapshot()  # without what the receipts say
         self._points_sent = 0
         self._points_found = 0
-        self._loads_left: Counter[str] = Counter()
         self._slices: dict[int, Snapshot] = {}
         self._recorder = recorder or RunRecorder()
         self._throughput = Throughput(pause_after_s)
@@ -61,20 +60,17 @@ class RunProgress:
         with self._lock:
             self._now = replace(self._now, selected_loads=number)
 
-    def expect(self, plans: Sequence[LoadPlan]) -> None:
+    def expect(self, ven: str, plans: Sequence[LoadPlan]) -> None:
         """Add the plans of all loads of a VEN to the totals, and pass these to the run's watcher."""
+        self._recorder.expect(ven, len(plans))
         with self._lock:
-            self._loads_left.update(of_vens := Counter(plan.load.ven for plan in plans))
-            self._now = replace(
+            now = self._now = replace(
                 self._now,
                 total_loads=self._now.total_loads + len(plans),
-                total_vens=len(self._loads_left),
+                total_vens=self._now.total_vens + 1,
                 points_acknowledged=self._now.points_acknowledged + sum(plan.points_already_there for plan in plans),
                 points_to_send=self._now.points_to_send + sum(plan.points for plan in plans),
             )
-            now = self._now
-        for ven, loads in of_vens.items():
-            self._recorder.expect(ven, loads)
         tell_watcher(now)
 
     def expect_no_more(self) -> None:
@@ -91,22 +87,19 @@ class RunProgress:
 
     def count_load(self, result: LoadResult) -> None:
         """Count a load that is done or failed."""
+        failed, ven = result.state == "failed", self._recorder.count_load(result)
+        part = Snapshot(
+            successful=int(not failed),
+            failed=int(failed),
+            vens_done=int(ven.done == ven.loads and not failed),
+            vens_failed=(ven.ven,) if failed and ven.failed == 1 else (),
+            points_given_up=result.points_given_up,
+            points_already_there=result.points_already_there,
+            dropped=Counter(result.dropped),
+            failures=(_failure(result),) if failed else (),
+        )
         with self._lock:
-            load, failed = result.load, result.state == "failed"
-            ven_has_failed = load.ven in self._now.vens_failed
-            self._loads_left[load.ven] -= 1
-            part = Snapshot(
-                successful=int(not failed),
-                failed=int(failed),
-                vens_done=int(not (self._loads_left[load.ven] or failed or ven_has_failed)),
-                vens_failed=(load.ven,) if failed and not ven_has_failed else (),
-                points_given_up=result.points_given_up,
-                points_already_there=result.points_already_there,
-                dropped=Counter(result.dropped),
-                failures=(_failure(result),) if failed else (),
-            )
             self._now = self._now.plus(part)
-        self._recorder.count_load(result)
 
     def expect_slice(self, part: Slice) -> None:
         """Add a slice that another process is to upload."""

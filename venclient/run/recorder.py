@@ -59,12 +59,12 @@ class RunRecorder:
             self._request_s += receipt.seconds
             self._retried.update(receipt.answers[:-1])
 
-    def count_load(self, result: LoadResult) -> None:
-        """Record a load that is done or failed."""
+    def count_load(self, result: LoadResult) -> VenRecord:
+        """Record a load that is done or failed, and return its VEN with it."""
         load = result.load
         with self._lock:
             known = self._vens.get(load.ven, VenRecord(load.ven))
-            self._vens[load.ven] = replace(
+            ven = self._vens[load.ven] = replace(
                 known,
                 done=known.done + (result.state == "done"),
                 failed=known.failed + (result.state == "failed"),
@@ -85,6 +85,7 @@ class RunRecorder:
                 if cause in self._failed or len(self._failed) < CAUSES_KEPT:
                     of_cause = self._failed.setdefault(cause, [])
                     of_cause += [result] if len(of_cause) < FAILED_KEPT else []
+        return ven
 
     def sample(self, seconds: float, points: int, waiting_for: str | None) -> None:
         """Record a moment of the run; `waiting_for`: what all requests are waiting for."""

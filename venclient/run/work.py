@@ -49,7 +49,7 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
     run.progress.expect_loads(len(selection))
     for ven, of_ven in groupby(_plans_to_begin(run, selection), key=lambda plan: plan.load.ven):
         plans = list(of_ven)
-        run.progress.expect(plans)
+        run.progress.expect(ven, plans)
         acknowledged += [plan.load for plan in plans if plan.points_already_there][:1]
         if is_new and len(new_loads) < NEW_LOADS_SEARCHED:
             new_loads += [plan.load for plan in plans if plan.points][:1]
