@@ -17,6 +17,7 @@
     │   ├── NotFoundError           the VTN does not know the resource, or has no such call
     │   ├── ForbiddenError          the VTN does not let this client do this
     │   ├── NotSupportedError       the VTN has no such call
+    │   ├── ConflictError           the VTN has an object of this name
     │   ├── BadSeriesError          the source does not give the series
     │   │   ├── ReaderKilledError   reading it ends the process that reads it, or hangs it
     │   │   └── ReplacedError       the source has changed meanwhile: the load is read again
@@ -143,6 +144,10 @@ class ForbiddenError(PermanentError):
 
 class NotSupportedError(PermanentError):
     """The VTN has no such call."""
+
+
+class ConflictError(PermanentError):
+    """The VTN has an object of this name already, perhaps of another client."""
 
 
 class BadSeriesError(PermanentError):

@@ -12,6 +12,7 @@ import requests
 from requests.utils import default_headers
 
 from venclient.errors import (
+    ConflictError,
     ForbiddenError,
     NotFoundError,
     NotSupportedError,
@@ -63,6 +64,7 @@ PERMANENT: Mapping[int, type[PermanentError]] = {
     403: ForbiddenError,
     404: NotFoundError,
     405: NotSupportedError,
+    409: ConflictError,
     501: NotSupportedError,
 }
 # Additions to the message for a status, and the topic of its advice (see `venclient.advice`).

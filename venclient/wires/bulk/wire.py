@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
@@ -10,7 +11,7 @@ import msgspec
 import orjson
 import requests
 
-from venclient.errors import PermanentError, UnreadableAnswerError
+from venclient.errors import ConflictError, PermanentError, UnreadableAnswerError
 from venclient.loads import Load, UnregisteredLoad
 from venclient.models import Chunk, MeterSeries, Receipt, Stored
 from venclient.wires import AnyPoints
@@ -81,11 +82,8 @@ class BulkWire(VtnConnection):
     def register_ven(self, ven: str) -> None:
         """See `Wire.register_ven`."""
         body = orjson.dumps({"ven_name": ven, "client_name": f"Client_{ven}"})
-        try:
+        with suppress(ConflictError):
             self._retries.call(lambda: answer_of(*self._post("/vens", body)))
-        except PermanentError as error:
-            if error.status != 409:
-                raise
 
     def register_load(self, load: UnregisteredLoad) -> str:
         """See `Wire.register_load`."""

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 import orjson
 
-from venclient.errors import PermanentError, TransientError
+from venclient.errors import ConflictError, PermanentError, TransientError
 from venclient.wires.auth import TokenSource
 from venclient.wires.connection import VtnConnection
 from venclient.wires.http import Call, answer_of, require_done
@@ -16,7 +16,6 @@ from venclient.wires.lenient_json import batches
 
 PAGE = 50  # the most that the published API lets a client ask for
 PAGE_TIME_S = 75.0  # more for a page of reports: of an hourly month each, at 500 points/s
-NAME_TAKEN = 409
 # A report of 1 MB comes back indented, in three times as many bytes.
 MAX_ANSWER_BYTES = 16 * 2**20
 MAX_PAGE_BYTES = 512 * 2**20
@@ -82,9 +81,7 @@ class StandardCalls(VtnConnection):
 
         try:
             object_id, _ = self._retries.call(create, before_each=look)
-        except PermanentError as error:
-            if error.status != NAME_TAKEN:
-                raise
+        except ConflictError:
             return find()
         return object_id
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from venclient.errors import (
+    ConflictError,
     NotFoundError,
     PermanentError,
     RejectedError,
@@ -16,7 +17,7 @@ from venclient.errors import (
 from venclient.loads import Load
 from venclient.models import StoredReport
 from venclient.wires.auth import TokenSource
-from venclient.wires.openadr3.calls import NAME_TAKEN, segment
+from venclient.wires.openadr3.calls import segment
 from venclient.wires.openadr3.decoding import Report
 from venclient.wires.openadr3.reports import Reports
 
@@ -25,7 +26,7 @@ NOT_STORED = (UnauthorizedError, ThrottledError, TokenServerError)
 # A VTN that says so many times that a name is taken, and lists no report of it, or that something is missing, and has
 # the event, means it.
 TIMES_REFUSED = 5
-EVENT_MAY_BE_GONE = frozenset({400, 404, NAME_TAKEN})
+EVENT_MAY_BE_GONE = frozenset({400, 404, 409})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,11 @@ class ReportUpload:
         found = self._reports.listing(self._report.load.ven, self._unknown_since).get(self._report.name, ())
         self._is_known = True
         if not found and self._times_refused >= TIMES_REFUSED:
-            raise PermanentError(f"The report name {self._report.name} is taken by another client", NAME_TAKEN)
+            raise ConflictError(f"The report name {self._report.name} is taken by another client", 409)
         for number, other in enumerate(found):
             if number and not self._reports.delete(other.report_id, self._tokens):
-                self._reports.attempt(partial(self._put, other.report_id))  # at least it says the same
+                put = partial(self._exchange, "PUT", f"/reports/{segment(other.report_id)}")
+                self._reports.attempt(put)  # at least it says the same
         self.report_id = found[0].report_id if found else ""
         if found:
             self.is_stored = found[0].digest == self._report.digest
@@ -107,9 +109,7 @@ class ReportUpload:
             # Some VTNs do not let a report change its event.
             self._is_outdated = True
             raise TransientError(str(error), error.status) from error
-        except PermanentError as error:
-            if error.status != NAME_TAKEN:
-                raise
+        except ConflictError as error:
             raise self._refused_for_event(error) from error
         if not report.is_described_as(self._payload_type):
             # Some VTNs keep the descriptors that a report was created with.
@@ -142,9 +142,7 @@ class ReportUpload:
             self._times_refused = 0
             self._look_again()
             raise
-        except PermanentError as error:
-            if error.status != NAME_TAKEN:
-                raise
+        except ConflictError as error:
             self._times_refused += 1
             self._may_lack_event = True
             self._look_again()
@@ -163,10 +161,6 @@ class ReportUpload:
     def _look_again(self) -> None:
         self._is_known = False
         self._unknown_since = self._reports.outcome_unknown(self._report.load, self._report.period)
-
-    def _put(self, report_id: str) -> int:
-        self._exchange("PUT", f"/reports/{segment(report_id)}")
-        return 200
 
     def _exchange(self, method: str, path: str) -> Report:
         report = self._reports.write(method, path, self._report.body, self._tokens, self._report.points)
