@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,11 +84,14 @@ class PrefectServer:
 
 
 @contextmanager
-def prefect_api(port: int | None = None, *, own: bool = False, quiet: bool = False) -> Iterator[PrefectServer]:
+def prefect_api(
+    port: int | None = None, *, own: bool = False, quiet: bool = False, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[PrefectServer]:
     """Run the flows within against the configured Prefect server, or start one if none is configured.
 
     With a port, a complete server is started, otherwise one with only what a single run needs. `own`: start one even if
-    another is configured; `quiet`: do not say that it starts.
+    another is configured; `quiet`: do not say that it starts; `meanwhile`: called while it starts, and ends it if it
+    raises.
     """
     from prefect.settings import (
         PREFECT_API_AUTH_STRING,
@@ -101,12 +104,17 @@ def prefect_api(port: int | None = None, *, own: bool = False, quiet: bool = Fal
     with ExitStack() as stack:
         if configured:
             server = configured
+            meanwhile()
             require_healthy(server.api_url)
         else:
             hint = "PREFECT_API_URL is not used" if own else "set PREFECT_API_URL to use one that runs already"
-            if not quiet:
-                sys.stderr.write(f"Starting a Prefect server, about 10 s ({hint}) …\n")
-            server = stack.enter_context(prefect_server(port, whole=port is not None))
+
+            def announced() -> None:
+                meanwhile()
+                if not quiet:
+                    sys.stderr.write(f"Starting a Prefect server, about 10 s ({hint}) …\n")
+
+            server = stack.enter_context(prefect_server(port, whole=port is not None, meanwhile=announced))
         if is_this_machine(server.api_url):
             set_aside(os.environ)  # before Prefect creates an HTTP client, which reads the proxies
         settings = {
@@ -137,11 +145,13 @@ def named_server() -> PrefectServer | None:
 
 
 @contextmanager
-def prefect_server(port: int | None = None, *, whole: bool) -> Iterator[PrefectServer]:
+def prefect_server(
+    port: int | None = None, *, whole: bool, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[PrefectServer]:
     """Run a server on this loopback port, or any free one, within; its database and its log are in PREFECT_HOME.
 
-    `whole`: with the UI, the scheduler and automations. Unlike Prefect's own temporary server, it does not outlive a
-    process that is killed (on Linux).
+    `whole`: with the UI, the scheduler and automations; `meanwhile`: called while it starts. Unlike Prefect's own
+    temporary server, it does not outlive a process that is killed (on Linux).
     """
     home = _home()
     make_private_folder(home)
@@ -151,6 +161,7 @@ def prefect_server(port: int | None = None, *, whole: bool) -> Iterator[PrefectS
             _require_free(port)
             server = _start_process(home, port, whole=whole)
             stack.callback(server.stop)
+            meanwhile()
             _wait_until_healthy(server)
         yield server
 

@@ -4,8 +4,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -18,6 +20,7 @@ from venclient.errors import ConfigurationError, StoppedError
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
+    from config.settings import Settings
     from flows.outcome import Summary
 
 INTERRUPTED = 128 + signal.SIGINT  # as in shells
@@ -83,19 +86,13 @@ def run(
     began = time.monotonic()
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # The run logs and prints its own messages.
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")  # By default, it would retry for minutes.
-    from cli.plan import print_plan
-    from cli.prefect_server import end_without_prefect
-    from cli.progress_bar import Shown, shown_progress
+    from cli.prefect_server import end_without_prefect, prefect_api
     from config.settings import Settings, given_options
-    from tasks.run import limited_to, opened_run
-    from tasks.run_report import reported_at
-    from venclient.resources import Choice, select_loads
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    choice = Choice(ven or (), exclude_ven or (), load or (), limit)
-    days = options.days(from_, to)
-    shown = Shown(options.seconds(stats), quiet, verbose, log_file)
+    chosen = (ven or (), exclude_ven or (), load or (), limit)
+    days, stats_s = options.days(from_, to), options.seconds(stats)
     paths = {
         "resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "wire": wire,
         "bearer_token": token,
@@ -104,23 +101,29 @@ def run(
         with given_options(**paths, chunk_size=chunk_size, batch_size=batch_size):
             settings = Settings.load()
             if dry_run:
-                print_plan(settings, choice, days, only_failed=failed, as_json=as_json)
+                from cli.plan import print_plan
+                from venclient.resources import Choice
+
+                print_plan(settings, Choice(*chosen), days, only_failed=failed, as_json=as_json)
                 return
-            with opened_run(settings) as opened:  # Report what is missing before Prefect starts.
-                select_loads(opened.resources, choice)
-            _prepare(report)
-            with shown_progress(shown), limited_to(days), reported_at(report and report.absolute()):
-                # Paths, addresses and the token are not passed as parameters, which Prefect shows.
-                state, is_prefect_available = _run_flow(
-                    quiet=quiet,
-                    vens=ven,
-                    exclude_vens=exclude_ven,
-                    loads=load,
-                    limit_loads=limit,
-                    only_failed=failed,
-                    chunk_size=settings.chunk_size,
-                    batch_size=settings.batch_size,
-                )
+            # Reports what is missing, and imports the rest, while Prefect starts: both take seconds.
+            with prefect_api(quiet=quiet, meanwhile=partial(_prepare, settings, chosen, report)):
+                from cli.progress_bar import Shown, shown_progress
+                from tasks.run import limited_to
+                from tasks.run_report import reported_at
+
+                shown = Shown(stats_s, quiet, verbose, log_file)
+                with shown_progress(shown), limited_to(days), reported_at(report and report.absolute()):
+                    # Paths, addresses and the token are not passed as parameters, which Prefect shows.
+                    state, is_prefect_available = _run_flow(
+                        vens=ven,
+                        exclude_vens=exclude_ven,
+                        loads=load,
+                        limit_loads=limit,
+                        only_failed=failed,
+                        chunk_size=settings.chunk_size,
+                        batch_size=settings.batch_size,
+                    )
     except KeyboardInterrupt:
         echo(STOPPED, err=True)
         sys.exit(INTERRUPTED)
@@ -133,18 +136,27 @@ def run(
     sys.exit(exit_code)
 
 
-def _prepare(report: Path | None) -> None:
-    """Make the folder of the report; raises `ConfigurationError` now rather than after a night."""
-    from venclient.private_files import make_private_folder
+def _prepare(
+    settings: "Settings", chosen: tuple[Sequence[str], Sequence[str], Sequence[str], int | None], report: Path | None
+) -> None:
+    """Raise `ConfigurationError` for what is missing, and for a report that could not be written after a night.
 
-    if report is None:
-        return
-    try:
-        make_private_folder(report.absolute().parent)
-        if report.is_dir():
-            raise IsADirectoryError("it is a folder")
-    except OSError as error:
-        raise ConfigurationError(f"--report: {report} cannot be written: {error}") from error
+    `chosen`: the values of a `Choice`. Imports the flow, too.
+    """
+    from tasks.run import opened_run
+    from venclient.private_files import make_private_folder
+    from venclient.resources import Choice, select_loads
+
+    with opened_run(settings) as opened:
+        select_loads(opened.resources, Choice(*chosen))
+    if report is not None:
+        try:
+            make_private_folder(report.absolute().parent)
+            if report.is_dir():
+                raise IsADirectoryError("it is a folder")
+        except OSError as error:
+            raise ConfigurationError(f"--report: {report} cannot be written: {error}") from error
+    import flows.bulk_upload  # noqa: F401 - last, as it changes the format of log lines
 
 
 def _stop(_signal: int, _frame: object) -> None:
@@ -152,16 +164,15 @@ def _stop(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run_flow(*, quiet: bool, **parameters: object) -> tuple["State[Summary]", bool]:
+def _run_flow(**parameters: object) -> tuple["State[Summary]", bool]:
     """Run the flow; returns its final state, and whether Prefect was available to record it."""
     import httpx
 
-    from cli.prefect_server import prefect_api
     from flows.bulk_upload import bulk_upload
     from flows.outcome import outcomes
 
     given = {name: value for name, value in parameters.items() if value is not None}
-    with prefect_api(quiet=quiet), outcomes() as states:
+    with outcomes() as states:
         try:
             state = bulk_upload(**given, return_state=True)
             return cast("State[Summary]", state), True  # typed as a State of the flow's State

@@ -111,11 +111,11 @@ class Ledger:
             refused = self._database.rows(connection, select(REFUSED).where(*self._matching(REFUSED, ids)))
             reports = self.reports.of_loads(connection, ids)
         marks_of: dict[str, dict[int, Mark]] = defaultdict(dict)
-        for row in marks:
-            marks_of[row.vtn_resource_id][row.month] = Mark(row.month, row.points, row.last_start_s, row.digest)
+        for _, id_, number, *of_month in marks:
+            marks_of[id_][number] = Mark(number, *of_month)
         refused_of: dict[str, tuple[RefusedPoint, ...]] = defaultdict(tuple)
-        for row in refused:
-            refused_of[row.vtn_resource_id] += (RefusedPoint(row.start_s, row.power_w, row.answer),)
+        for _, id_, *point in refused:
+            refused_of[id_] += (RefusedPoint(*point),)
         return {
             id_: Entry(state, error, marks_of[id_], refused_of[id_], reports.get(id_, {}))
             for _, id_, state, error, _ in uploads
