@@ -1,9 +1,13 @@
 """The command `bulk-upload verify`."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Annotated
+from uuid import uuid4
 
 import orjson
 import typer
@@ -51,11 +55,13 @@ def verify(
         bulk-upload verify --repair; bulk-upload run
     """
     from cli.progress_bar import Shown, shown_counts
+    from config.connections import opened_connections
     from config.settings import Settings
-    from tasks.run import opened_run
-    from tasks.verify import begun_verification, verify_loads
     from venclient.reports.verification_report import in_words
     from venclient.resources.selection import batches_of
+    from venclient.run import Options, Run, fewer_collections
+    from venclient.untrusted_text import show_controls_in_logs
+    from venclient.verifying import begun_verification
 
     settings = Settings.load(
         resources_db=db,
@@ -67,17 +73,27 @@ def verify(
         report_dir=report,
     )
     shown = Shown(options.seconds(stats), quiet, verbose, log_file)
+    show_controls_in_logs()
     with (
-        opened_run(settings) as run,
-        shown_counts("Verifying", "load", shown) as advance,
-        begun_verification(run, settings, settings.report_dir, ven, sample) as (selection, verification_report),
+        fewer_collections(),
+        opened_connections(settings, Event()) as connections,
+        # Two batches at a time: no thread of the run waits for the last load of one. They end after the run.
+        ThreadPoolExecutor(2) as batches_at_a_time,
+        Run(connections, Options(settings.concurrency, settings.chunk_size)) as run,
     ):
-        done = 0
-        for batch in batches_of(selection.load_ids, settings.loads_per_task):
-            verify_loads(run, batch, repair=repair, waits=settings.when_busy == "wait")
-            done += len(batch.load_ids)
-            advance(done, len(selection))
-        summary = verification_report.finish()
+        connections.wire.check()
+        with (
+            shown_counts("Verifying", "load", shown) as advance,
+            begun_verification(run, settings.meter_file, settings.report_dir, ven, sample) as verification,
+        ):
+            batches = list(batches_of(verification.selection.load_ids, settings.loads_per_task))
+            waits = settings.when_busy == "wait"
+            verify_batch = partial(verification.verify, run_id=str(uuid4()), repair=repair, waits=waits)
+            done = 0
+            for batch, _ in zip(batches, batches_at_a_time.map(verify_batch, batches), strict=True):
+                done += len(batch.load_ids)
+                advance(done, len(verification.selection))
+            summary = verification.report.finish()
     if as_json:
         echo_json(asdict(summary), orjson.OPT_UTC_Z)
     else:

@@ -24,12 +24,14 @@ from flows.names import verification_name
 from tasks.report_errors import log_report_errors
 from tasks.run import opened_run, thread_pool
 from tasks.upload import BATCHES_AT_A_TIME
-from tasks.verify import begun_verification, verify_batch
+from tasks.verify import current_verification, verify_batch
+from venclient.context import set_within
 from venclient.errors import ConfigurationError
 from venclient.loads import counted
 from venclient.reports import VerificationSummary, in_words
 from venclient.resources import batches_of
 from venclient.untrusted_text import markdown
+from venclient.verifying import begun_verification
 
 LOADS_SHOWN = 20
 VENS_SHOWN = 300
@@ -73,11 +75,12 @@ def verify_upload(
         folder = report_folder(report_dir, settings)
         with (
             opened_run(settings) as run,
-            begun_verification(run, settings, folder, vens, sample) as (selection, report),
+            begun_verification(run, settings.meter_file, folder, vens, sample) as verification,
+            set_within(current_verification, verification),
         ):
-            batches = list(batches_of(selection.load_ids, settings.loads_per_task))
+            batches = list(batches_of(verification.selection.load_ids, settings.loads_per_task))
             verify_batch.map(batches, repair, settings.when_busy == "wait").result()
-            summary, by_ven = report.finish(), report.by_ven()
+            summary, by_ven = verification.report.finish(), verification.report.by_ven()
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)
     message = in_words(summary)

@@ -22,7 +22,7 @@ def test_stopped_it_ends_soon_records_what_was_acknowledged_and_goes_on(
 ) -> None:
     site = new_site(loads=20, points=1000)
     site.register(no_faults)
-    no_faults.switch(points_per_second=100)
+    no_faults.switch(points_per_second=25)
     seen = len(no_faults.log())
     options = [*run_options(site, no_faults), "--chunk-size", "50"]
     run = start("run", *options, cwd=tmp_path, prefect_url=prefect_url)

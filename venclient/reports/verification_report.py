@@ -115,7 +115,7 @@ class VerificationReport:
 
     def add(self, verdict: LoadVerdict, *, is_repaired: bool = False) -> None:
         """Count a verdict and write it to the record. `is_repaired`: its months that differ will be sent again."""
-        encoded = orjson.dumps(asdict(verdict), option=JSON_OPTIONS)
+        encoded = orjson.dumps(verdict, option=JSON_OPTIONS)
         counts = {
             "loads": 1, verdict.state: 1, "repaired": int(is_repaired), "file": verdict.points_in_file,
             "vtn": verdict.points_in_vtn, "besides": verdict.besides, "sent": verdict.points_sent,
