@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from textwrap import fill
 
-ROUNDS = 5
+ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "5"))
 MAX_WORSE_BY = 0.2
 PACKAGES = ("numpy", "h5py", "orjson", "requests", "SQLAlchemy", "prefect", "msgspec", "uvicorn", "pandas")
 
