@@ -5,6 +5,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.commands import run_options, start
@@ -37,3 +38,26 @@ def test_first_runs_at_once_all_upload_and_what_they_leave_is_for_their_user_onl
     assert {path: oct(mode) for path, mode in files.items() if mode & 0o077} == {}
     folders = {str(path): stat.S_IMODE(path.stat().st_mode) for path in made if path.is_dir()}
     assert {path: oct(mode) for path, mode in folders.items() if mode & 0o077} == {}
+
+
+def test_a_run_that_cannot_start_says_only_why_and_leaves_no_server_but_one_that_starts(
+    vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = new_site(loads=1)
+    site.register(vtn)
+    home = str(tmp_path / "prefect")
+    refused = start("run", *run_options(site, vtn), "--ven", "Nowhere", cwd=tmp_path, PREFECT_HOME=home)
+    told = refused.communicate(timeout=60)[1]
+    assert refused.returncode == 2
+    assert "VEN 'Nowhere' has no loads" in told
+    assert "Prefect" not in told
+    assert [process.pid for process in psutil.process_iter(["environ"]) if _home_of(process) == home] == []
+    begun = start("run", *run_options(site, vtn), cwd=tmp_path, PREFECT_HOME=home)
+    told = begun.communicate(timeout=280)[1]
+    assert begun.returncode == 0, told
+    assert "Starting a Prefect server" in told
+    site.assert_stored(vtn)
+
+
+def _home_of(process: psutil.Process) -> str | None:
+    return (process.info["environ"] or {}).get("PREFECT_HOME")
