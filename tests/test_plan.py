@@ -69,7 +69,7 @@ def test_each_load_has_its_reason_and_the_run_sends_just_that(vtn: ReferenceVtn,
     }
     assert sum(result.points_sent for result in site.upload(vtn).values()) == plan["points"]
     assert _plan(site, vtn, tmp_path)["points"] == 0
-    reasons = {corrected: "2025-01 again: corrected month", unfinished: "2025-02 again: unrecorded month"}
+    reasons = {corrected: "2025-01 again: corrected month", unfinished: "2025-02: unrecorded month"}
     for load, reason in reasons.items():
         told_later = command("status", "--db", site.db, "--ledger", site.ledger, "--load", load.load_id, cwd=tmp_path)
         assert told_later.stdout.rstrip().endswith(f" points/s), {reason}"), told_later.stdout

@@ -170,7 +170,7 @@ class Chunk:
 
     Arrays as in `Points`; `is_last`: whether nothing is left to send after it. `pending`: how many of the points are
     pending, and `first_pending`: the index of the first of them. Others are sent again because the VTN stores those of
-    a `period` (its name) as a whole. `reason`: why months are sent again that were acknowledged.
+    a `period` (its name) as a whole. `reason`: why months are sent that are not simply the next ones.
     """
 
     start_s: NDArray[np.int64]

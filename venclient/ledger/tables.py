@@ -100,7 +100,7 @@ REQUESTS = _table_of_loads(
     Column("seconds", Float, nullable=False),
     Column("answers", Text, nullable=False),  # "500 no-answer 201"
     Column("error", AnyText),
-    Column("reason", Text),  # which months it sent again, and why: "2025-01 again: corrected month"
+    Column("reason", Text),  # months that are not simply the next ones: "2025-01 again: corrected month"
 )
 # What runs sent and how long they took: a plan estimates its duration from them.
 RUNS = _table(

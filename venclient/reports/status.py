@@ -92,7 +92,7 @@ class MonthStatus:
 class Request:
     """A request that ended, or a failure before one was sent.
 
-    `answers`: the result of each attempt. `reason`: which months it sent again, and why.
+    `answers`: the result of each attempt. `reason`: which months it sent that are not simply the next ones, and why.
     """
 
     ended_at: datetime

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from venclient.models import Chunk, Mark, MeterSeries, Month, Period, joined
-from venclient.months import day_number, digest, digests, index_at, mark_start_s, month_of, month_text, start_at
+from venclient.months import day_number, digest, digests, index_at, mark_start_s, month_of, start_at
 from venclient.wires import ANY_POINTS, Layout
 
 # Digests of a month's chunks are computed together in one pass, as each pass over a long series reads the file.
@@ -71,8 +71,9 @@ class PendingRanges:
     """A queue of the points to send, oldest first.
 
     `layout`: how the wire lays them out in requests; `refused`: indices of points that the VTN has refused, which are
-    left out where others are sent again. `again`: those of them that are to be sent nevertheless. `reasons`: why months
-    are sent again, by number; `waiting`: parts that are pending as well, and not sent.
+    left out where others are sent again. `again`: those of them that are to be sent nevertheless. `reasons`: months
+    that are not simply the next ones, as text with why they are sent, by number; `waiting`: parts that are pending as
+    well, and not sent.
     """
 
     def __init__(
@@ -108,8 +109,7 @@ class PendingRanges:
         begin, stop = ranges[0][0], ranges[-1][1]
         reached = {part.month.number: part.month for part in self._parts if part.begin < stop and begin < part.stop}
         marks = tuple(self._mark(month, min(stop, month.stop), points) for month in reached.values())
-        numbers = [number for number in reached if number in self._reasons]
-        reason = "; ".join(f"{month_text(number)} again: {self._reasons[number]}" for number in numbers)
+        reason = "; ".join(self._reasons[number] for number in reached if number in self._reasons)
         return self._chunk(ranges, period, marks, reason or None)
 
     def last(self) -> Chunk:

@@ -8,7 +8,7 @@ from typing import Literal
 from venclient.ledger import Entry
 from venclient.loads import Load
 from venclient.models import MeterSeries
-from venclient.months import month_of
+from venclient.months import month_of, month_text
 from venclient.sync.pending import Pending
 from venclient.wires import Layout
 
@@ -50,3 +50,9 @@ def resend_reasons(entry: Entry, outdated: Collection[int], parts: Sequence[Pend
         elif number not in acknowledged and number < latest:
             reasons[number] = "unrecorded month"
     return reasons
+
+
+def described(number: int, reason: ResendReason) -> str:
+    """Return a month and why it is sent: `2025-01 again: corrected month`; no "again" for one perhaps never sent."""
+    again = "" if reason == "unrecorded month" else " again"
+    return f"{month_text(number)}{again}: {reason}"

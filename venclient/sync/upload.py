@@ -19,12 +19,12 @@ from venclient.errors import (
 from venclient.ledger import Entry, Ledger
 from venclient.loads import Load
 from venclient.models import Chunk, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
-from venclient.months import month_begins, month_of, month_text
+from venclient.months import month_begins, month_of
 from venclient.sources import Source
 from venclient.sync.bisection import RejectedPointBisection
 from venclient.sync.due import due_on
 from venclient.sync.pending import PendingRanges, indices_of, indices_outside, pending
-from venclient.sync.resend import outdated_months, resend_reasons, without_marks
+from venclient.sync.resend import described, outdated_months, resend_reasons, without_marks
 from venclient.wires import Wire
 
 log = logging.getLogger(__name__)
@@ -134,9 +134,10 @@ class _LoadUpload:
         parts = pending(series, without_marks(before, outdated).marks)
         due = due_on(self._uploader.days, series, parts, layout, outdated)
         self._forget(due.reached(outdated))
-        reasons = resend_reasons(before, outdated, due.parts)
-        for month, reason in reasons.items():
-            log.info("%s   %s is sent again: %s", self._label, month_text(month), reason)
+        why = resend_reasons(before, outdated, due.parts)
+        reasons = {number: described(number, reason) for number, reason in why.items()}
+        for reason in reasons.values():
+            log.info("%s   Sending %s", self._label, reason)
         refused_at = indices_outside(series, parts, self._refused)
         selected = due.selected(refused_at)
         again = selected if self._uploader.retries_refused else ()
