@@ -109,11 +109,10 @@ def run(
             # Reports what is missing, and imports the rest, while Prefect starts: both take seconds.
             with prefect_api(quiet=quiet, meanwhile=partial(_prepare, settings, chosen, report)):
                 from cli.progress_bar import Shown, shown_progress
-                from tasks.run import limited_to
                 from tasks.run_report import reported_at
 
                 shown = Shown(stats_s, quiet, verbose, log_file)
-                with shown_progress(shown), limited_to(days), reported_at(report and report.absolute()):
+                with shown_progress(shown), reported_at(report and report.absolute()):
                     # Paths, addresses and the token are not passed as parameters, which Prefect shows.
                     state, is_prefect_available = _run_flow(
                         vens=ven,
@@ -121,6 +120,8 @@ def run(
                         loads=load,
                         limit_loads=limit,
                         only_failed=failed,
+                        from_day=days.first and str(days.first),
+                        to_day=days.last and str(days.last),
                         chunk_size=settings.chunk_size,
                         batch_size=settings.batch_size,
                     )

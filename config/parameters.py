@@ -3,6 +3,7 @@
 The token goes only to VTNs, and reports and ledgers only into folders, that the worker's own settings name.
 """
 
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from config.settings import Settings
 from config.wire_names import WireName
 from venclient.addresses import normal_form
 from venclient.databases import has_password, shown, sqlite_path
+from venclient.days import Days
 from venclient.errors import ConfigurationError
 
 # A text as a flow parameter; a field of Prefect's form that was emptied again is as one that was left out.
@@ -55,6 +57,20 @@ def settings_for_run(given: RunSettings) -> Settings:
     if given.resources_db is not None and wanted.resources_db != own.resources_db:
         _require_a_file(wanted.resources_db)
     return wanted
+
+
+def days_of(from_day: str | None, to_day: str | None) -> Days:
+    """Return the days from and to these, as `2025-03-10`; raises `ConfigurationError` if there are none."""
+    return Days(_day("from_day", from_day), _day("to_day", to_day))
+
+
+def _day(name: str, text: str | None) -> date | None:
+    if text is None or not text.strip():
+        return None
+    try:
+        return datetime.strptime(text.strip(), "%Y-%m-%d").date()  # noqa: DTZ007 - a day, in UTC as all of them
+    except ValueError:
+        raise ConfigurationError(f"{name}: {text!r} is no day, such as 2025-03-10") from None
 
 
 def report_folder(given: str | None, own: Settings) -> Path:

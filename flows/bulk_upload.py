@@ -8,9 +8,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from config.parameters import AddressParameter, DatabaseParameter, RunSettings, TextParameter, settings_for_run
+from config.parameters import AddressParameter, DatabaseParameter, RunSettings, TextParameter, days_of, settings_for_run
 from config.wire_names import WireName
-from flows.form import DEADLINE, WIRE, titled, with_form
+from flows.form import DAY, DEADLINE, WIRE, titled, with_form
 from flows.names import upload_name
 from flows.outcome import Summary, ended, not_run
 from tasks.dispatch import SLICES_MAX, end_earlier_slices, slices_of_pool, upload_slices
@@ -34,6 +34,8 @@ def bulk_upload(
     loads: Annotated[list[str] | None, titled("Loads")] = None,
     limit_loads: Annotated[Annotated[int, Field(ge=1)] | None, titled("First loads only")] = None,
     only_failed: Annotated[bool, titled("Failed loads only")] = False,
+    from_day: Annotated[TextParameter, titled("From this day on", pattern=DAY)] = None,
+    to_day: Annotated[TextParameter, titled("Up to this day", pattern=DAY)] = None,
     deadline: Annotated[TextParameter, titled("Deadline", pattern=DEADLINE)] = None,
     dispatch: Annotated[Literal["here", "workers"], titled("Who uploads")] = "here",
     slices: Annotated[Annotated[int, Field(ge=1, le=SLICES_MAX)] | None, titled("Slices")] = None,
@@ -57,6 +59,8 @@ def bulk_upload(
         loads: Only these loads, by `load_id` or `vtn_resource_id`.
         limit_loads: Only the first so many loads, to try things out.
         only_failed: Only loads that their last run left failed.
+        from_day: Only readings from this day on, as `2025-03-10`, from 00:00 UTC; the others wait for another run.
+        to_day: Only readings up to this day's end, 24:00 UTC.
         deadline: When to stop, as `06:00 Europe/Copenhagen`: the first such time after the scheduled start, or a retry.
         dispatch: `here`: this run uploads everything. `workers`: the VENs are dealt to runs of `upload-slice`, which
             all workers share; they need one ledger that all of them reach (PostgreSQL), and the same files. It pays
@@ -83,11 +87,12 @@ def bulk_upload(
     choice = Choice(vens or (), exclude_vens or (), loads or (), limit_loads)
     try:
         settings = settings_for_run(given)
+        days = days_of(from_day, to_day)
         begun = begun_at()
         stops_at = next_deadline(deadline, begun) if deadline else None
         parts = slices_of_pool(slices) if is_dispatched else 1
         with ExitStack() as stack:
-            run = stack.enter_context(opened_run(settings, retries_refused=only_failed))
+            run = stack.enter_context(opened_run(settings, retries_refused=only_failed, days=days))
             stack.enter_context(stopped_by_signals(run.stop))
             stack.enter_context(stopped_at(stops_at, run.stop))
             end_earlier_slices(run)
@@ -105,6 +110,8 @@ def bulk_upload(
                     parameters = {
                         "settings": given.model_dump() | {"vtn_url": settings.vtn_url, "wire": settings.wire},
                         "only_failed": only_failed,
+                        "from_day": from_day,
+                        "to_day": to_day,
                     }
                     upload_slices(run, partition(work.vens, parts), parameters, planned)
                 else:

@@ -15,6 +15,8 @@ R = TypeVar("R")
 
 # Times that `next_deadline` takes; empty as the form leaves it that was filled in and emptied again.
 DEADLINE = r"^(\s*|\s*([01]?\d|2[0-3]):[0-5]?\d(:[0-5]?\d)?(\s+[A-Za-z][\w+/-]*)?\s*)$"
+# Days that `days_of` takes, likewise.
+DAY = r"^(\s*|\s*\d{4}-\d{1,2}-\d{1,2}\s*)$"
 
 
 def titled(title: str, **schema: object) -> Any:

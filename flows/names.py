@@ -1,10 +1,14 @@
 """Names of runs, as Prefect lists them: what, and when."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from prefect.runtime import flow_run
 
+from config.parameters import days_of
+from venclient.days import ALL_DAYS
+from venclient.errors import ConfigurationError
 from venclient.loads import counted, vens_title
 from venclient.untrusted_text import visible
 
@@ -17,6 +21,9 @@ def upload_name() -> str:
     name += f", {counted(len(given['loads']), 'load')}" if given["loads"] else ""
     name += ", failed loads only" if given["only_failed"] else ""
     name += f", first {counted(given['limit_loads'], 'load')}" if given["limit_loads"] else ""
+    with suppress(ConfigurationError):  # which the run ends with
+        days = days_of(given["from_day"], given["to_day"])
+        name += f", only {days}" if days != ALL_DAYS else ""
     name += f", until {given['deadline']}" if given["deadline"] else ""
     return _dated(name)
 

@@ -10,12 +10,11 @@ from prefect.states import Cancelled, Completed, Failed
 
 from tasks.report_errors import log_report_errors
 from tasks.run import current_run
-from venclient.days import ALL_DAYS
 from venclient.errors import BusyError, ConfigurationError, StoppedError
 from venclient.ledger import Writer, on_this_machine
 from venclient.loads import counted
 from venclient.resources import Choice, select_loads
-from venclient.run import Run, Work, work_of
+from venclient.run import Work, work_of
 
 
 @task(task_run_name="Plan", cache_policy=NO_CACHE)
@@ -41,7 +40,7 @@ def plan_upload(
         work = work_of(run, selection, loads_per_task, whole_vens=whole_vens)
         if run.part_of is None:
             with log_report_errors():
-                run.ledger.history.begin(writer.run_id, _title(run), len(selection))
+                run.ledger.history.begin(writer.run_id, str(flow_run.name), len(selection))
     except StoppedError as error:
         return not_begun(error)
     except ConfigurationError as error:  # perhaps because a stopped run does not wait for its ledger
@@ -51,11 +50,6 @@ def plan_upload(
     whose = f"{counted(now.total_loads, 'load')} of {counted(now.total_vens, 'VEN')}"
     message = f"{whose}: {counted(now.points_to_send, 'point')} to send"
     return Completed(message=message, data=work)
-
-
-def _title(run: Run) -> str:
-    days = run.uploader.days
-    return f"{flow_run.name}" if days == ALL_DAYS else f"{flow_run.name}, only {days}"
 
 
 def not_begun(error: ConfigurationError | StoppedError) -> State[Any]:

@@ -1,7 +1,7 @@
 """The run of a flow in this process. Tasks take it from their context, so that Prefect never has to serialise it."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from threading import Event
@@ -27,7 +27,6 @@ from venclient.untrusted_text import show_controls_in_logs
 LOST_AT_MOST = 3
 
 _current: ContextVar[Run] = ContextVar("run")
-_days: ContextVar[Days] = ContextVar("days", default=ALL_DAYS)
 
 
 def thread_pool(threads: int) -> TaskRunner[PrefectFuture[Any]]:
@@ -40,16 +39,13 @@ def current_run() -> Run:
     return _current.get()
 
 
-def limited_to(days: Days) -> AbstractContextManager[None]:
-    """Limit the runs that are opened within to points on these days."""
-    return set_within(_days, days)
-
-
 @contextmanager
-def opened_run(settings: Settings, part_of: str | None = None, *, retries_refused: bool = False) -> Iterator[Run]:
+def opened_run(
+    settings: Settings, part_of: str | None = None, *, retries_refused: bool = False, days: Days = ALL_DAYS
+) -> Iterator[Run]:
     """Open what a run needs; raises `ConfigurationError`, before anything is sent, if any of it is missing.
 
-    `part_of`: as in `Run`; `retries_refused`: as in `Uploader`.
+    `part_of`: as in `Run`; `retries_refused`, `days`: as in `Uploader`.
     """
     show_controls_in_logs()
     # An unattended run waits for a ledger and a VTN that were available before, instead of failing at once.
@@ -59,7 +55,7 @@ def opened_run(settings: Settings, part_of: str | None = None, *, retries_refuse
         connections = stack.enter_context(opened_connections(settings, Event(), is_known=is_unattended))
         if not is_unattended or (connections.ledger.measured.limits() is None and part_of is None):
             connections.wire.check()
-        options = Options(settings.concurrency, settings.chunk_size, retries_refused, _days.get())
+        options = Options(settings.concurrency, settings.chunk_size, retries_refused, days)
         run = stack.enter_context(Run(connections, options, Listener(load_failed, load_paused), part_of=part_of))
         stack.enter_context(set_within(_current, run))
         yield run

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from flows.bulk_upload import bulk_upload
+from flows.upload_slice import upload_slice
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
+from tests.run_settings import run_settings
 from tests.sites import Site
 
 MIDNIGHT_S = 1_736_985_600  # 2025-01-16T00:00:00Z
@@ -64,7 +68,7 @@ def test_a_run_sends_only_the_days_that_are_given_and_another_the_rest(
         assert starts_s == [MIDNIGHT_S + 3600 * hour for hour in range(24)]
     ledger = ["--ledger", site.ledger, "--vtn-url", vtn.base_url]
     (run,) = last_json(command("runs", *ledger, "--json", cwd=tmp_path))["runs"]
-    assert run["title"].endswith(", only 2025-01-16")
+    assert run["title"].startswith("All VENs, only 2025-01-16, ")
     story = command("status", *ledger, "--db", site.db, "--load", site.loads[0].load_id, cwd=tmp_path).stdout
     assert "pending, 24 points with the VTN" in story
     assert "2025-01       24 points, from 2025-01-16 to 2025-01-16 23:00Z" in story
@@ -72,6 +76,43 @@ def test_a_run_sends_only_the_days_that_are_given_and_another_the_rest(
     assert {load["state"] for load in states} == {"pending"}
     assert [result.points_sent for result in site.upload(vtn).values()] == [26, 26, 26, 26, 26, 10]
     site.assert_stored(vtn)
+
+
+@pytest.mark.usefixtures("prefect")
+def test_the_flow_sends_only_the_days_that_are_given_and_an_empty_field_is_no_limit(
+    vtn: ReferenceVtn, site: Site
+) -> None:
+    with run_settings(site, vtn):
+        state = bulk_upload(from_day="2025-01-16", to_day=" 2025-1-16 ", return_state=True)
+        assert state.message == "6 loads done: 144 points uploaded, 0 already there"
+        state = bulk_upload(from_day="2025-01-17", to_day="", return_state=True)
+        assert state.message == "6 loads done: 60 points uploaded, 0 already there"
+        part = {"vens": [load.ven for load in site.loads[:1]], "part_of": str(UUID(int=0))}
+        mine = [load for load in site.loads if load.ven == site.loads[0].ven]
+        state = upload_slice(**part, to_day="2025-01-15", return_state=True)
+        assert state.message == f"{len(mine)} loads done: {16 * len(mine)} points uploaded, 0 already there"
+        bulk_upload()
+    site.assert_stored(vtn)
+
+
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        ({"from_day": "2025-01-17", "to_day": "2025-01-16"}, "There is no day from 2025-01-17 to 2025-01-16"),
+        ({"to_day": "2025-02-30"}, "to_day: '2025-02-30' is no day, such as 2025-03-10"),
+    ],
+    ids=["reversed", "not there"],
+)
+def test_days_that_are_none_fail_the_run_before_anything_is_sent(
+    vtn: ReferenceVtn, site: Site, days: dict[str, str], words: str
+) -> None:
+    seen = len(vtn.log())
+    with run_settings(site, vtn):
+        state = bulk_upload(**days, return_state=True)
+    assert state.is_failed()
+    assert words in str(state.message)
+    assert len(vtn.log()) == seen
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 from prefect.states import Suspended
 
+from config.parameters import days_of
 from flows.bulk_upload import bulk_upload
 from flows.register_loads import register_loads
 from flows.verify_upload import verify_upload
@@ -78,6 +79,16 @@ def test_the_form_takes_the_deadlines_that_a_run_takes() -> None:
         assert not text or next_deadline(text, datetime.now(UTC))
     for text in ("6", "25:00", "06:61", "six", "06:00 ../../etc/passwd", "2026-01-10 06:00"):
         assert not re.search(pattern, text), text
+
+
+def test_the_form_takes_the_days_that_a_run_takes() -> None:
+    for name in ("from_day", "to_day"):
+        pattern = bulk_upload.parameters.properties[name]["pattern"]
+        for text in ("", " ", "2025-03-10", " 2025-3-1 "):
+            assert re.search(pattern, text), text
+            assert days_of(text, text)
+        for text in ("10.03.2025", "2025-03", "yesterday", "2025-03-10 06:00"):
+            assert not re.search(pattern, text), text
 
 
 def test_an_upload_has_the_sizes_of_the_guide_as_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
