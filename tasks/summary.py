@@ -47,8 +47,7 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str, file
     if snapshot.failures:
         lines += ["", "Failures by cause:", "", *(f"- {markdown(str(failure))}" for failure in snapshot.failures)]
     record = run.progress.record()
-    if not record.is_shared:  # other processes know the VENs of a run that was dealt out
-        lines += ["", *_ven_table(record.vens)]
+    lines += ["", *_ven_table(record.vens)]
     # Not among the totals: a long path makes a table wider than the page, and the UI cuts its right column off.
     lines += ["", "| File | Path |", "| --- | --- |"]
     lines += [f"| {name} | {markdown(path)} |" for name, path in files.items()]

@@ -8,7 +8,9 @@ from venclient.models import LoadResult, Receipt
 from venclient.reports.run_page import RunTotals, run_page
 from venclient.resources import Slice
 from venclient.run import RunProgress, Snapshot
+from venclient.run.progress import SNAPSHOTS
 from venclient.run.recorder import CAUSES_KEPT, FAILED_KEPT, PAUSES_KEPT, SAMPLES_KEPT, SLOWEST_KEPT, RunRecorder
+from venclient.run_record import VenRecord
 
 
 def _load(number: int) -> Load:
@@ -60,10 +62,15 @@ def test_the_page_of_a_run_that_other_processes_share_says_what_it_does_not_know
     )  # fmt: skip
     recorder = RunRecorder(lambda: Learned(4, 50_000))
     progress = RunProgress(recorder=recorder)
-    recorder.expect("Aalborg", 2)
+    recorder.expect("Aalborg", 2, 20)
     progress.snapshot()
     assert "Other processes" not in run_page(totals, progress.record())
-    progress.expect_slice(Slice(1, 2, ("Aalborg",), 2, 20))
+    part = Slice(1, 2, ("Aalborg",), 2, 20)
+    progress.expect_slice(part)
+    told = Snapshot(is_planned=True, total_loads=2, total_vens=1, vens=(VenRecord("Aalborg", 2, 1, 1, 20, points=8),))
+    progress.count_slice(part, SNAPSHOTS.dump_json(told).decode())
     page, *_ = run_page(totals, progress.record()).partition("<script")
-    assert "Their limits, retries, slowest loads and results by VEN are not known here" in page
-    assert not re.search("Slowest loads|By VEN|in flight", page)
+    assert "Their limits and slowest loads are not known here" in page
+    assert not re.search("Slowest loads|in flight", page)
+    (row,) = re.findall(r'<th scope="row">Aalborg</th>(.*?)</tr>', page)
+    assert re.findall(r">([\d,.]+)<", row)[:6] == ["2", "1", "1", "0", "8", "0"]

@@ -30,7 +30,8 @@ class Snapshot:
     `is_planned`: whether the totals are final; until then, `total_loads` of the `selected_loads` are planned.
     `points_acknowledged`: those that the VTN had before; `points_to_send`: as planned before the first request;
     `points_given_up`: those of them that failed loads did not send. `points_per_second_now`: over the last two minutes,
-    without pauses. `waiting_for`: what all threads are waiting for.
+    without pauses. `waiting_for`: what all threads are waiting for. `vens`: what became of
+    each VEN; only of a run that is part of another.
     """
 
     is_planned: bool = False
@@ -51,6 +52,7 @@ class Snapshot:
     seconds: float = 0.0
     points_per_second_now: float = 0.0
     waiting_for: str | None = None
+    vens: tuple["VenRecord", ...] = ()
 
     @property
     def is_through(self) -> bool:
@@ -140,12 +142,16 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class VenRecord:
-    """The loads of a VEN in a run. `seconds`: of all its loads together, which are uploaded side by side."""
+    """The loads of a VEN in a run. `points_to_send`: as planned; `points`: those of loads that are done or failed.
+
+    `seconds`: of all its loads together, which are uploaded side by side.
+    """
 
     ven: str
     loads: int = 0
     done: int = 0
     failed: int = 0
+    points_to_send: int = 0
     points: int = 0
     already_there: int = 0
     dropped: int = 0
@@ -160,7 +166,7 @@ class RunRecord:
 
     `pauses`: the longest ones; `pause_count`, `paused_s`: of all of them. `slowest`: the slowest first; `failed`: the
     first ones by cause. `requests`: acknowledged ones, with `request_s` of all of them; `retried`: attempts that
-    failed, by status. `is_shared`: whether other processes uploaded parts, of which only totals are known.
+    failed, by status. `is_shared`: whether other processes uploaded parts, of which the totals and `vens` are known.
     """
 
     began_at: datetime

@@ -35,9 +35,8 @@ class RunTotals:
 def run_page(totals: RunTotals, record: RunRecord) -> str:
     """Render the report as one self-contained HTML file."""
     now = totals.now
-    # Of a run that other processes share, this one knows no limits and what is expected of VENs, not what became of it.
+    # Of a run that other processes share, this one knows only its own limits.
     limits = [sample for sample in record.samples if sample.concurrency and not record.is_shared]
-    vens = () if record.is_shared else record.vens
     return page(
         "run.html",
         data={
@@ -58,8 +57,8 @@ def run_page(totals: RunTotals, record: RunRecord) -> str:
         time=h_mm_ss(now.seconds),
         paused=h_mm_ss(record.paused_s),
         limits=limits,
-        vens=sorted(vens, key=lambda ven: (-ven.failed, ven.done + ven.failed - ven.loads, ven.ven)),
-        all_vens=_sum(vens),
+        vens=sorted(record.vens, key=lambda ven: (-ven.failed, ven.done + ven.failed - ven.loads, ven.ven)),
+        all_vens=_sum(record.vens),
         retried=[(status, _phrase(status), count) for status, count in record.retried.items()],
         at=lambda seconds: f"{record.began_at + timedelta(seconds=seconds):%H:%M:%S}",
         h_mm_ss=h_mm_ss,

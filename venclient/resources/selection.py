@@ -1,7 +1,7 @@
 """The loads of a run, split into batches of one VEN each, or its VENs into slices for several runs."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from venclient.errors import ConfigurationError
@@ -27,11 +27,18 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class VenWork:
-    """The work of a run for one VEN: how many loads it has, and how many points are to be sent."""
+    """The work of a run for one VEN: how many loads it has, and how many points are to be sent.
+
+    `finished_ids`: the `load_id`s of loads that need no upload, with their `points_already_there` and the number of
+    rows `dropped` of them, by reason.
+    """
 
     ven: str
     loads: int
     points: int
+    finished_ids: Sequence[str] = ()
+    points_already_there: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

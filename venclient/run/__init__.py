@@ -9,7 +9,7 @@ from venclient.run.progress import RunProgress, tell_watcher, watched_by
 from venclient.run.spot_checks import SpotChecks, earlier_points_label
 from venclient.run.stopping import next_deadline, stopped_at, stopped_by_signals
 from venclient.run.ven_results import VenResults
-from venclient.run.work import Work, with_finished, work_of
+from venclient.run.work import Work, begin_ven, points_pending, with_finished, work_of
 from venclient.run_record import Snapshot
 
 __all__ = [
@@ -23,9 +23,11 @@ __all__ = [
     "SpotChecks",
     "VenResults",
     "Work",
+    "begin_ven",
     "earlier_points_label",
     "fewer_collections",
     "next_deadline",
+    "points_pending",
     "stopped_at",
     "stopped_by_signals",
     "tell_watcher",

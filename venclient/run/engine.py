@@ -188,6 +188,8 @@ class Run:
             return LoadResult(load, "failed", error=reason)
 
     def _progress_json(self) -> str:
+        if self.part_of is None:
+            return ""
         try:
             return self.progress.as_json()
         except Exception as error:  # noqa: BLE001 - must not cost the run its lease

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -14,10 +14,10 @@ from pydantic import TypeAdapter
 from venclient.causes import cause_of
 from venclient.context import set_within
 from venclient.models import LoadResult, Receipt
-from venclient.resources import Slice
+from venclient.resources import Slice, VenWork
 from venclient.run.recorder import RunRecorder
 from venclient.run.throughput import PAUSE_AFTER_S, Throughput
-from venclient.run_record import Failure, RunRecord, Snapshot
+from venclient.run_record import Failure, RunRecord, Snapshot, VenRecord
 from venclient.sync import LoadPlan
 from venclient.untrusted_text import visible
 
@@ -52,6 +52,7 @@ class RunProgress:
         self._points_sent = 0
         self._points_found = 0
         self._slices: dict[int, Snapshot] = {}
+        self._sent_elsewhere = Counter[str]()  # by VEN; its loads count these points as already there
         self._recorder = recorder or RunRecorder()
         self._throughput = Throughput(pause_after_s)
 
@@ -62,7 +63,7 @@ class RunProgress:
 
     def expect(self, ven: str, plans: Sequence[LoadPlan]) -> None:
         """Add the plans of all loads of a VEN to the totals, and pass these to the run's watcher."""
-        self._recorder.expect(ven, len(plans))
+        self._recorder.expect(ven, len(plans), sum(plan.points for plan in plans))
         with self._lock:
             now = self._now = replace(
                 self._now,
@@ -101,10 +102,28 @@ class RunProgress:
         with self._lock:
             self._now = self._now.plus(part)
 
-    def expect_slice(self, part: Slice) -> None:
-        """Add a slice that another process is to upload."""
+    def count_finished(self, ven: VenWork) -> None:
+        """Count the loads of a VEN that need no upload as done."""
+        is_done = self._recorder.count_finished(ven).done == ven.loads
+        part = Snapshot(
+            successful=len(ven.finished_ids),
+            vens_done=int(is_done),
+            points_already_there=ven.points_already_there,
+            dropped=Counter(ven.dropped),
+        )
         with self._lock:
-            self._slices[part.number] = Snapshot(total_loads=part.loads, waiting_for="a worker")
+            self._now = self._now.plus(part)
+
+    def expect_slice(self, part: Slice) -> None:
+        """Add a slice that another process is to upload; until it reports, what one before it has done counts."""
+        with self._lock:
+            self._slices.setdefault(part.number, Snapshot(total_loads=part.loads))
+
+    def take_slice(self, part: Slice, sent: Mapping[str, int]) -> None:
+        """Upload a slice here after all; `sent`: the points, by VEN, that processes that are gone had sent of it."""
+        with self._lock:
+            self._slices.pop(part.number, None)
+            self._sent_elsewhere.update(sent)
 
     def count_slice(self, part: Slice, progress_json: str) -> Snapshot:
         """Record the progress that a slice's process reports (see `as_json`), and return its part of the run's."""
@@ -119,25 +138,28 @@ class RunProgress:
             vens_done=now.vens_done + len(part.vens) - now.total_vens,
             points_sent=now.points_sent + sent_before,
             points_already_there=max(now.points_already_there - sent_before, 0),
+            vens=tuple(({ven: VenRecord(ven) for ven in part.vens} | {ven.ven: ven for ven in now.vens}).values()),
         )
         with self._lock:
-            if now.is_planned:
+            if now.is_planned and part.number in self._slices:
                 self._slices[part.number] = added
-            return self._slices[part.number]
+            return self._slices.get(part.number, added)
 
     def as_json(self) -> str:
         """Return the current numbers, for the run that this one uploads a slice for."""
-        return SNAPSHOTS.dump_json(self.snapshot()).decode()
+        return SNAPSHOTS.dump_json(replace(self.snapshot(), vens=self._recorder.vens())).decode()
 
     def snapshot(self) -> Snapshot:
         """Return the current numbers."""
         with self._lock:
             seconds, slices = time.monotonic() - self._started, list(self._slices.values())
+            elsewhere = self._sent_elsewhere.total()
             now = replace(
                 self._now,
                 points_acknowledged=self._now.points_acknowledged + self._points_found,
                 points_to_send=self._now.points_to_send - self._points_found,
-                points_sent=self._now.points_sent + self._points_sent,
+                points_sent=self._points_sent + elsewhere,
+                points_already_there=max(self._now.points_already_there - elsewhere, 0),
             )
         for part in slices:
             now = now.plus(part)
@@ -149,7 +171,23 @@ class RunProgress:
 
     def record(self) -> RunRecord:
         """Return what the run has done so far, for its report."""
-        return self._recorder.record(is_shared=bool(self._slices))
+        with self._lock:
+            told = {ven.ven: ven for part in self._slices.values() for ven in part.vens}
+            record = self._recorder.record(is_shared=bool(self._slices))
+            vens = [_in_all(ven, told.get(ven.ven, ven), self._sent_elsewhere[ven.ven]) for ven in record.vens]
+        return replace(record, vens=tuple(vens))
+
+
+def _in_all(planned: VenRecord, told: VenRecord, sent_elsewhere: int) -> VenRecord:
+    """What became of a VEN, as the process that uploads it tells: without what an earlier one has done of it."""
+    sent_before = max(planned.points_to_send - told.points_to_send, 0) + sent_elsewhere
+    return replace(
+        told,
+        loads=planned.loads,
+        done=told.done + planned.loads - told.loads,
+        points=told.points + sent_before,
+        already_there=max(told.already_there - sent_before, 0),
+    )
 
 
 def _waiting_for_all(slices: Iterable[Snapshot]) -> str | None:

@@ -10,6 +10,7 @@ from threading import Lock
 from venclient.causes import cause_of
 from venclient.flow_control import Learned
 from venclient.models import LoadResult, Receipt
+from venclient.resources import VenWork
 from venclient.run_record import Pause, RunRecord, Sample, VenRecord
 
 SAMPLES_KEPT = 600
@@ -46,11 +47,23 @@ class RunRecorder:
         self._request_s = 0.0
         self._retried: Counter[str] = Counter()
 
-    def expect(self, ven: str, loads: int) -> None:
-        """Record that a VEN has so many loads more in this run."""
+    def expect(self, ven: str, loads: int, points: int) -> None:
+        """Record that a VEN has so many loads more in this run, with so many points to send."""
         with self._lock:
             known = self._vens.get(ven, VenRecord(ven))
-            self._vens[ven] = replace(known, loads=known.loads + loads)
+            self._vens[ven] = replace(known, loads=known.loads + loads, points_to_send=known.points_to_send + points)
+
+    def count_finished(self, ven: VenWork) -> VenRecord:
+        """Record the loads of a VEN that need no upload as done, and return the VEN with them."""
+        with self._lock:
+            known = self._vens[ven.ven]
+            counted = self._vens[ven.ven] = replace(
+                known,
+                done=known.done + len(ven.finished_ids),
+                already_there=known.already_there + ven.points_already_there,
+                dropped=known.dropped + sum(ven.dropped.values()),
+            )
+        return counted
 
     def count_receipt(self, receipt: Receipt) -> None:
         """Record an acknowledged request, and the attempts that failed before."""
@@ -103,6 +116,11 @@ class RunRecorder:
                 self._pause = Pause(begin_s, seconds, self._wait_reason() or waiting_for)
             elif self._pause is not None:
                 self._end_pause(self._pause)
+
+    def vens(self) -> tuple[VenRecord, ...]:
+        """Return what has become of each VEN so far."""
+        with self._lock:
+            return tuple(self._vens.values())
 
     def record(self, *, is_shared: bool = False) -> RunRecord:
         """Return what has been recorded so far; `is_shared`: as in `RunRecord`."""

@@ -1,5 +1,6 @@
 """The results of the loads of a VEN, for its table."""
 
+from collections.abc import Sequence
 from threading import Lock
 
 from venclient.models import LoadResult
@@ -11,16 +12,16 @@ class VenResults:
     def __init__(self) -> None:
         self._lock = Lock()
         self._left: dict[str, int] = {}
-        self._finished_ids: dict[str, list[str]] = {}
+        self._finished_ids: dict[str, Sequence[str]] = {}
         self._results: dict[str, list[LoadResult]] = {}
 
-    def expect(self, ven: str, left: int, finished_ids: list[str]) -> None:
+    def expect(self, ven: str, left: int, finished_ids: Sequence[str]) -> None:
         """Expect `left` results of a VEN; `finished_ids`: `load_id`s of its loads that needed no upload."""
         with self._lock:
             self._left[ven] = left
             self._finished_ids[ven] = finished_ids
 
-    def finished_ids(self, ven: str) -> list[str]:
+    def finished_ids(self, ven: str) -> Sequence[str]:
         """The `load_id`s of a VEN's loads that needed no upload."""
         return self._finished_ids[ven]
 

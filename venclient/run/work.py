@@ -1,7 +1,7 @@
 """The work of a run, determined before its first request."""
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -38,8 +38,8 @@ class Work:
 def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: bool = False) -> Work:
     """Return what is pending of these loads, and count loads without pending points as done.
 
-    `whole_vens`: do not count finished loads of a VEN with pending ones, because another process uploads and counts the
-    VEN as a whole. Raises `StoppedError` if the run is stopped meanwhile.
+    `whole_vens`: leave VENs with pending loads to `begin_ven`, as another process may upload them, and counts them as a
+    whole. Raises `StoppedError` if the run is stopped meanwhile.
     """
     vens_left: list[VenWork] = []
     ids_left: dict[str, list[str]] = {}
@@ -53,14 +53,24 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
         acknowledged += [plan.load for plan in plans if plan.points_already_there][:1]
         if is_new and len(new_loads) < NEW_LOADS_SEARCHED:
             new_loads += [plan.load for plan in plans if plan.points][:1]
-        left = [plan for plan in plans if not _is_done(plan, run)]
-        if left:
-            vens_left.append(VenWork(ven, len(plans), sum(plan.points for plan in plans)))
-            are_left = {plan.load.load_id for plan in left}
-            # The selection's own string objects: a hundred thousand more would take 10 MB.
-            ids_left[ven] = [load_id for load_id in selection.load_ids[ven] if load_id in are_left]
-        if not (left and whole_vens):
-            _count_finished(run, ven, [plan for plan in plans if _is_done(plan, run)], len(left))
+        finished = [plan for plan in plans if _is_done(plan, run)]
+        run.ledger.settle_all([plan.load for plan in finished if plan.state != "done" and not plan.points_waiting])
+        are_finished = {plan.load.load_id for plan in finished}
+        # The selection's own string objects: a hundred thousand more would take 10 MB.
+        ids = selection.load_ids[ven]
+        work = VenWork(
+            ven,
+            len(plans),
+            sum(plan.points for plan in plans),
+            [load_id for load_id in ids if load_id in are_finished],
+            sum(plan.points_already_there for plan in finished),
+            sum((Counter(plan.dropped) for plan in finished), Counter[str]()),
+        )
+        if len(finished) < len(plans):
+            vens_left.append(work)
+            ids_left[ven] = [load_id for load_id in ids if load_id not in are_finished]
+        if not (ven in ids_left and whole_vens):
+            begin_ven(run, work)
     run.progress.expect_no_more()
     run.spot_checks = _spot_checks(run, acknowledged)
     if run.spot_checks.warning:
@@ -69,6 +79,18 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
         _warn_if_vtn_has_points(run, new_loads)
     batches = deque(batches_of(ids_left, loads_per_task))
     return Work(vens_left, batches, selection.unregistered, selection.left_out)
+
+
+def begin_ven(run: Run, ven: VenWork) -> None:
+    """Count the finished loads of a VEN that this process uploads, and expect the results of the others."""
+    run.progress.count_finished(ven)
+    if len(ven.finished_ids) < ven.loads:
+        run.ven_results.expect(ven.ven, ven.loads - len(ven.finished_ids), ven.finished_ids)
+
+
+def points_pending(run: Run, load_ids: Sequence[str]) -> int:
+    """Return how many points of these loads the VTN does not have at this moment."""
+    return sum(plan.points for plan in _plans(run, [run.resources.loads_of_ids(load_ids)]))
 
 
 def with_finished(run: Run, ven: str, results: list[LoadResult]) -> list[LoadResult]:
@@ -125,15 +147,6 @@ def _plans(run: Run, parts: Iterable[Sequence[Load]]) -> Iterator[LoadPlan]:
     uploader = run.uploader
     again, days = uploader.retries_refused, uploader.days
     return plan_loads(parts, uploader.source, run.ledger, run.wire.layout, retries_refused=again, days=days)
-
-
-def _count_finished(run: Run, ven: str, finished: list[LoadPlan], left: int) -> None:
-    """Count loads without pending points as done; if the VEN has others, keep their ids for its table of results."""
-    run.ledger.settle_all([plan.load for plan in finished if plan.state != "done" and not plan.points_waiting])
-    for plan in finished:
-        run.progress.count_load(_done(plan))
-    if left:
-        run.ven_results.expect(ven, left, [plan.load.load_id for plan in finished])
 
 
 def _is_done(plan: LoadPlan, run: Run) -> bool:
