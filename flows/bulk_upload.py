@@ -20,7 +20,7 @@ from tasks.run import begun_at, opened_run, thread_pool
 from tasks.upload import BATCHES_AT_A_TIME, upload_batches
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.loads import counted
-from venclient.resources import Choice, partition
+from venclient.resources import Choice
 from venclient.run import next_deadline, stopped_at, stopped_by_signals
 
 log = logging.getLogger("flows.bulk_upload")  # Prefect loads this file under another name
@@ -62,9 +62,10 @@ def bulk_upload(
         from_day: Only readings from this day on, as `2025-03-10`, from 00:00 UTC; the others wait for another run.
         to_day: Only readings up to this day's end, 24:00 UTC.
         deadline: When to stop, as `06:00 Europe/Copenhagen`: the first such time after the scheduled start, or a retry.
-        dispatch: `here`: this run uploads everything. `workers`: the VENs are dealt to runs of `upload-slice`, which
-            all workers share; they need one ledger that all of them reach (PostgreSQL), and the same files. It pays
-            with workers on several machines, for uploads of minutes and more: such a run takes seconds to start.
+        dispatch: `here`: this run uploads everything. `workers`: while the rest would take it two minutes or more, it
+            hands slices of the VENs to runs of `upload-slice`, which all workers share; they need one ledger that all
+            of them reach (PostgreSQL), and the same files. It pays with workers on several machines. What no worker
+            begins, this run uploads.
         slices: With `workers`, how many such runs at most; one for each process worker when empty.
         chunk_size: At most 50,000.
         batch_size: At most 10,000.
@@ -90,7 +91,7 @@ def bulk_upload(
         days = days_of(from_day, to_day)
         begun = begun_at()
         stops_at = next_deadline(deadline, begun) if deadline else None
-        parts = slices_of_pool(slices) if is_dispatched else 1
+        slices_at_most = slices_of_pool(slices) if is_dispatched else 0
         with ExitStack() as stack:
             run = stack.enter_context(opened_run(settings, retries_refused=only_failed, days=days))
             stack.enter_context(stopped_by_signals(run.stop))
@@ -113,7 +114,7 @@ def bulk_upload(
                         "from_day": from_day,
                         "to_day": to_day,
                     }
-                    upload_slices(run, partition(work.vens, parts), parameters, planned)
+                    upload_slices(run, work, slices_at_most, parameters, planned)
                 else:
                     upload_batches(run, work.batches, planned)
             return ended(run, work, settings)

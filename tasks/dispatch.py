@@ -1,20 +1,22 @@
-"""Distribution of a run over workers: a child run of `upload-slice` for each slice of its VENs.
+"""Distribution of a run over workers, which upload slices of its VENs in child runs of `upload-slice`.
 
-Prefect reports when a child run has ended. Whether it is still alive is read from its heartbeats in the ledger, because
-a worker that is killed reports nothing to Prefect.
+The run uploads the first slice itself, and then each slice that no worker has begun: the lease in the ledger decides.
+A child run takes the lease of its VENs from this run. Before this run uploads a slice that was offered, it takes the
+lease under another name, from which a child run that comes later cannot take it.
 """
 
 import logging
 import time
-from collections.abc import Iterable
-from datetime import timedelta
+from collections import Counter, defaultdict, deque
+from contextlib import ExitStack
+from threading import Event
 from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
 from prefect import task, unmapped
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
@@ -25,26 +27,20 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, Work
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
-from tenacity import (
-    Retrying,
-    before_sleep_log,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_after_delay,
-    stop_when_event_set,
-    wait_exponential_jitter,
-)
+from prefect.states import Cancelled, Completed, Failed
 
+from tasks.child_runs import ChildRun
 from tasks.names import named_after
-from tasks.report_errors import few_retries
+from tasks.report_errors import few_retries, log_report_errors
 from tasks.run import current_run, thread_pool
+from tasks.upload import upload_batches
 from tasks.waiting import wait_for_tasks
-from venclient.errors import ConfigurationError
-from venclient.ledger import Liveness
+from venclient.errors import BusyError, ConfigurationError, StoppedError
+from venclient.ledger import Writer, on_this_machine
 from venclient.loads import counted
-from venclient.resources import Slice
-from venclient.run import Run, Snapshot
+from venclient.periodic import periodic
+from venclient.resources import Batch, Slice, VenWork, partition
+from venclient.run import Run, Work, begin_ven, points_pending
 
 log = logging.getLogger(__name__)
 
@@ -52,28 +48,124 @@ DEPLOYMENT = "upload-slice/any-worker"
 SLICES_MAX = 64
 SLICES_BY_DEFAULT = 8  # where the workers of a pool start pods, or none is there yet
 MAX_STARTS = 3
-START_RETRY_S = 300.0
-POLL_INTERVAL_S = 2.0
-POLL_INTERVAL_ENDING_S = 0.5
-# From when a worker takes a run until the run's first heartbeat: a pod may have to pull its image first, a machine may
-# be busy with other runs. The shorter limit is for a process if a worker of the pool has died in the meantime.
-START_TIMEOUT_S = 300.0
-PROCESS_START_TIMEOUT_S = 60.0
-# Prefect workers send a heartbeat every 30 s.
-WORKER_SILENT_S = 45.0
-CANCEL_TIMEOUT_S = 60.0
+LOOK_EVERY_S = 0.5
+START_AGAIN_S = 2.0
+# On a busy machine, a process takes 10 to 30 s until it sends, in which it takes processor time from this one.
+PAYS_FROM_S = 120.0
+MEASURED_FOR_S = 5.0  # of sending: the limits have adapted to the VTN by then
 
 
-def upload_slices(run: Run, slices: Iterable[Slice], parameters: dict[str, Any], planned: State[Any]) -> None:
-    """Upload each slice in a child run with these parameters; `planned`: as in `upload_batches`."""
+class SharedSlice:
+    """A slice that a worker uploads, or this run, whichever begins it first.
+
+    `is_offered`: set while it pays to start a process for it; `child`: the child run that was started for it last, None
+    if it was lost and another may be started; `was_begun`: whether a lost one had begun it; `is_taken`: set once this
+    run uploads it; `is_over`: whether no worker has it any more.
+    """
+
+    def __init__(self, part: Slice, vens: list[VenWork], batches: list[Batch], is_offered: Event) -> None:
+        self.part = part
+        self.vens = vens
+        self.batches = batches
+        self.is_offered = is_offered
+        self.child: ChildRun | None = None
+        self.was_begun = False
+        self.is_taken = Event()
+        self.is_over = False
+
+    def __str__(self) -> str:
+        return str(self.part)
+
+    def waits_for_worker(self, run: Run) -> bool:
+        """Wait until a worker is to upload it; False once this run does, or is stopped."""
+        while not (run.stopping.is_set() or self.is_taken.is_set()):
+            if self.is_offered.is_set():
+                return True
+            self.is_taken.wait(LOOK_EVERY_S)
+        return False
+
+
+def upload_slices(run: Run, work: Work, slices: int, parameters: dict[str, Any], planned: State[Any]) -> None:
+    """Upload all VENs, at most so many slices of them in child runs with these parameters, and the others here.
+
+    `planned`: as in `upload_batches`.
+    """
+    if not work.vens:
+        return
+    began_s = time.monotonic()
+    is_offered = Event()
+
+    def look() -> None:
+        (is_offered.set if _pays(run, time.monotonic() - began_s) else is_offered.clear)()
+
+    own, *others = _shared(work, slices + 1, is_offered)
     key = str(uuid4())  # differs if this run is started again, so that idempotency keys never match old child runs
-    parts = list(slices)
-    for part in parts:
-        run.progress.expect_slice(part)
-    given = {"part": parts, "key": unmapped(key), "parameters": unmapped(parameters)}
+    given = {"part": others, "key": unmapped(key), "parameters": unmapped(parameters)}
     runner: Any = thread_pool(SLICES_MAX)  # not the flow's, which has fewer threads: each slice waits in one
-    with runner:
-        wait_for_tasks(run, runner.map(upload_slice_elsewhere, given, wait_for=[planned]))
+    with periodic(look, LOOK_EVERY_S, name="offer"), runner:
+        elsewhere = runner.map(upload_slice_elsewhere, given, wait_for=[planned])
+        _upload_here(run, own, planned)
+        wait_for_tasks(run, elsewhere, meanwhile=lambda: _upload_unbegun(run, others, planned))
+        _upload_unbegun(run, others, planned)
+
+
+def _shared(work: Work, slices: int, is_offered: Event) -> list[SharedSlice]:
+    vens = {ven.ven: ven for ven in work.vens}
+    batches = defaultdict(list)
+    for batch in work.batches:
+        batches[batch.ven].append(batch)
+    return [
+        SharedSlice(
+            part, [vens[ven] for ven in part.vens], [each for ven in part.vens for each in batches[ven]], is_offered
+        )
+        for part in partition(work.vens, slices)
+    ]
+
+
+def _pays(run: Run, elapsed_s: float) -> bool:
+    """Whether the rest takes so long, at the rate since the first request, that it pays to start a process."""
+    now = run.progress.snapshot()
+    left = now.points_to_send - now.points_sent - now.points_given_up
+    is_measured = elapsed_s > MEASURED_FOR_S and now.waiting_for is None
+    return is_measured and left * elapsed_s > PAYS_FROM_S * max(now.points_sent, 1)
+
+
+def _upload_here(run: Run, shared: SharedSlice, planned: State[Any]) -> None:
+    for ven in shared.vens:
+        begin_ven(run, ven)
+    upload_batches(run, deque(shared.batches), planned)
+
+
+def _upload_unbegun(run: Run, slices: list[SharedSlice], planned: State[Any]) -> None:
+    """Upload the slices, one after another, that no worker has begun."""
+    for shared in slices:
+        if shared.is_over or shared.is_taken.is_set() or run.stopping.is_set():
+            continue
+        with ExitStack() as stack:
+            writer = Writer(str(uuid4()), on_this_machine(f"Flow run '{flow_run.name}'"), str(flow_run.id))
+            try:
+                if shared.child is not None and shared.child.look() is not None:
+                    continue
+                stack.enter_context(run.ledger.leased(shared.part.vens, writer, stopped=run.stopping))
+                sent = _sent_before(run, shared)
+            except (BusyError, StoppedError):  # a worker has begun it at this moment
+                continue
+            except ConfigurationError as error:
+                run.end(error)
+                return
+            shared.is_taken.set()
+            run.progress.take_slice(shared.part, sent)
+            _upload_here(run, shared, planned)
+
+
+def _sent_before(run: Run, shared: SharedSlice) -> Counter[str]:
+    """The points, by VEN, that lost child runs had sent of a slice."""
+    sent = Counter[str]()
+    if shared.was_begun:
+        sent.update({ven.ven: ven.points for ven in shared.vens})
+        for batch in shared.batches:
+            sent[batch.ven] -= points_pending(run, batch.load_ids)
+    return +sent
 
 
 def slices_of_pool(given: int | None) -> int:
@@ -113,7 +205,7 @@ def end_earlier_slices(run: Run) -> None:
     )
     with get_client(sync_client=True) as client:
         left = client.read_flow_runs(flow_run_filter=unfinished)
-        children = [_ChildRun(client, run, each.id, each.name) for each in left]
+        children = [ChildRun(client, run, each.id, each.name) for each in left]
         for child in children:  # all of them first, so that they end at the same time
             child.cancel()
         for child in children:
@@ -121,19 +213,41 @@ def end_earlier_slices(run: Run) -> None:
 
 
 @task(task_run_name=named_after("part"), cache_policy=NO_CACHE)
-def upload_slice_elsewhere(part: Slice, key: str, parameters: dict[str, Any]) -> State[None]:
-    """Upload this slice in a child run, and start another, up to `MAX_STARTS` in all, if its worker is lost."""
-    run = current_run()
+def upload_slice_elsewhere(part: SharedSlice, key: str, parameters: dict[str, Any]) -> State[None]:
+    """Upload this slice in a child run, and in another, up to `MAX_STARTS` in all, if its worker is lost.
+
+    None is started before it pays, and none once this run has taken the slice, which ends the task.
+    """
+    run, state, starts = current_run(), None, 0
     with get_client(sync_client=True) as client:
-        for start in range(1, MAX_STARTS + 1):
-            if run.stopping.is_set():
-                return Cancelled(message=f"{part}: not begun")
-            child_id = _start_child(run, part, f"{key}-{part.number}-{start}", start, parameters)
-            child = _ChildRun(client, run, child_id, str(part), part)
-            state = child.wait()
-            if run.stopping.is_set() or not child.was_lost(state):
+        while starts < MAX_STARTS and part.waits_for_worker(run):
+            child_id = _start_child(part.part, f"{key}-{part.part.number}-{starts + 1}", starts + 1, parameters)
+            if child_id is None:
+                part.is_taken.wait(START_AGAIN_S)
+                continue
+            starts += 1
+            run.progress.expect_slice(part.part)
+            part.child = child = ChildRun(client, run, child_id, str(part), part.part)
+            state = child.wait(part.is_taken.is_set)
+            if state is None or run.stopping.is_set() or not child.was_lost(state):
                 break
             log.warning("%s was lost: %s", part, state.message)
+            part.was_begun = part.was_begun or child.has_begun
+            part.child = child if starts == MAX_STARTS else None
+        part.is_over = True
+        return _end_of(run, part, state)
+
+
+def _end_of(run: Run, shared: SharedSlice, state: State[Any] | None) -> State[None]:
+    part, child = shared.part, shared.child
+    if shared.is_taken.is_set():
+        run.progress.take_slice(part, {})  # it may have been started at the moment when it was taken
+        if child is not None:
+            with log_report_errors():  # otherwise it waits for the lease, and then finds nothing to send
+                child.cancel("The run that it is a part of uploads it itself")
+        return Completed(message=f"{part}: this run uploads it itself")
+    if child is None or state is None:
+        return Cancelled(message=f"{part}: not begun")
     now = child.progress
     if not (now.is_through or run.stopping.is_set()):
         run.ended_by.append(ConfigurationError(f"{part}: {state.message}"))
@@ -143,126 +257,21 @@ def upload_slice_elsewhere(part: Slice, key: str, parameters: dict[str, Any]) ->
     return (Cancelled if state.is_cancelled() else Failed)(message=f"{message}. {state.message}")
 
 
-def _start_child(run: Run, part: Slice, key: str, start: int, parameters: dict[str, Any]) -> UUID:
-    """Start a child run for this slice and return its id.
+def _start_child(part: Slice, key: str, start: int, parameters: dict[str, Any]) -> UUID | None:
+    """Start a child run for this slice and return its id; None if Prefect does not answer.
 
-    It is retried while Prefect is unavailable; the idempotency key keeps Prefect from starting a second run.
+    The idempotency key keeps Prefect from starting a second run when it is tried again.
     """
-    retrying = Retrying(
-        retry=retry_if_exception_type(httpx.HTTPError),
-        stop=stop_after_delay(START_RETRY_S) | stop_when_event_set(run.stopping),
-        wait=wait_exponential_jitter(max=30.0),
-        sleep=sleep_using_event(run.stopping),
-        before_sleep=before_sleep_log(log, logging.WARNING),
-        reraise=True,
-    )
-    child = retrying(
-        run_deployment,
-        DEPLOYMENT,
-        parameters={**parameters, "vens": list(part.vens), "part_of": str(flow_run.id)},
-        timeout=0,  # do not wait for it to end
-        idempotency_key=key,
-        flow_run_name=f"{part}" + (f" (start {start})" if start > 1 else ""),
-    )
+    try:
+        with few_retries():
+            child = run_deployment(
+                DEPLOYMENT,
+                parameters={**parameters, "vens": list(part.vens), "part_of": str(flow_run.id)},
+                timeout=0,  # do not wait for it to end
+                idempotency_key=key,
+                flow_run_name=f"{part}" + (f" (start {start})" if start > 1 else ""),
+            )
+    except httpx.HTTPError as error:
+        log.warning("%s: Prefect starts no run for it: %s: %s", part, type(error).__name__, error)
+        return None
     return cast(FlowRun, child).id  # typed for async callers too
-
-
-class _ChildRun:
-    """A run that uploads a slice, as seen by its parent. `progress`: what it last reported in the ledger."""
-
-    def __init__(
-        self, client: SyncPrefectClient, run: Run, run_id: UUID, title: str, part: Slice | None = None
-    ) -> None:
-        self._client = client
-        self._run = run
-        self._run_id = run_id
-        self._part = part
-        self._liveness = Liveness()
-        self._silent_since_s = time.monotonic()
-        self._is_cancelled = False
-        self.title = title
-        self.progress = Snapshot(total_loads=part.loads if part else 0)
-
-    def cancel(self) -> None:
-        """Ask it to stop."""
-        self._client.set_flow_run_state(self._run_id, Cancelling(message="The run that it is a part of ends"))
-        self._is_cancelled = True
-        self._silent_since_s = time.monotonic()
-
-    def wait(self) -> State[Any]:
-        """Wait until it has ended, and return its final state: Crashed, or Cancelled after `cancel`, if it is lost.
-
-        If this run is stopped meanwhile, it is cancelled, before the ledger is read: that may be unavailable.
-        """
-        while True:
-            try:
-                with few_retries():  # this loop retries as well
-                    if self._run.stopping.is_set() and not self._is_cancelled:
-                        self.cancel()
-                    state = self._final_state()
-                if state is not None:
-                    return state
-            except httpx.HTTPError as error:
-                log.warning("%s: Prefect cannot tell its state: %s: %s", self.title, type(error).__name__, error)
-            # Waiting for an event that is set already would return at once.
-            if self._run.stopping.is_set() or self._is_cancelled:
-                time.sleep(POLL_INTERVAL_ENDING_S)
-            else:
-                self._run.stopping.wait(POLL_INTERVAL_S)
-
-    def was_lost(self, state: State[Any]) -> bool:
-        """Whether it ended because its process died or its worker was stopped, not because an operator cancelled it."""
-        if state.is_cancelled():
-            # An operator's cancellation passes through Cancelling; a run that is stopped with its worker does not.
-            history = self._client.read_flow_run_states(self._run_id)
-            return any(each.is_running() for each in history) and not any(each.name == "Cancelling" for each in history)
-        return state.is_crashed()
-
-    def _final_state(self) -> State[Any] | None:
-        """Return its final state, None while it has none, after counting its progress; if it is lost, end it first."""
-        child = self._client.read_flow_run(self._run_id)
-        if self._is_gone(child):
-            child = self._client.read_flow_run(self._run_id)  # it may have ended since
-            if child.state is None or not child.state.is_final():
-                message = "Its process or its machine is gone: it is not seen to live any more"
-                lost: State[Any] = (Cancelled if self._is_cancelled else Crashed)(message=message)
-                self._client.set_flow_run_state(self._run_id, lost, force=True)
-                return lost
-        return child.state if child.state is not None and child.state.is_final() else None
-
-    def _is_gone(self, child: FlowRun) -> bool:
-        """Whether its process is gone, by its heartbeats in the ledger, with which its progress is counted."""
-        try:
-            sign = self._run.ledger.sign_of_life(str(self._run_id))
-        except ConfigurationError as error:
-            log.warning("%s: the ledger cannot tell whether it lives: %s", self.title, error)
-            # It may be alive: only a run that is stopped goes by the time limits alone.
-            return self._run.stopping.is_set() and self._has_timed_out(child)
-        if sign is None:
-            return self._has_timed_out(child)
-        self._liveness.look(sign.writer_id, sign.beat)
-        if self._part is not None and sign.progress_json:
-            self.progress = self._run.progress.count_slice(self._part, sign.progress_json)
-        return self._liveness.is_gone(sign.writer_id, sign.process)
-
-    def _has_timed_out(self, child: FlowRun) -> bool:
-        """Whether it was cancelled, or taken by a worker, too long ago; for a run without a heartbeat."""
-        if not self._is_cancelled and (child.state is None or child.state.is_scheduled()):
-            self._silent_since_s = time.monotonic()  # waiting for a worker has no time limit
-            return False
-        silent_s = time.monotonic() - self._silent_since_s
-        if self._is_cancelled:
-            return silent_s > CANCEL_TIMEOUT_S
-        is_a_process = (child.infrastructure_pid or "0").isdigit()  # not a pod or a container
-        may_be_dead = silent_s > PROCESS_START_TIMEOUT_S and is_a_process
-        return silent_s > START_TIMEOUT_S or (may_be_dead and self._has_worker_died(child))
-
-    def _has_worker_died(self, child: FlowRun) -> bool:
-        """Whether a worker of its pool sent heartbeats when the run was taken, and has stopped while others go on."""
-        workers = self._client.read_workers_for_work_pool(child.work_pool_name) if child.work_pool_name else []
-        heartbeats = [worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time]
-        if not heartbeats or child.state is None:
-            return False
-        taken_at, latest = child.state.timestamp, max(heartbeats)
-        silent = timedelta(seconds=WORKER_SILENT_S)
-        return any(taken_at - silent < at < latest - silent for at in heartbeats)

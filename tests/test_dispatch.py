@@ -1,12 +1,22 @@
 """Promises of slices: they share the work out evenly, and what is told of them adds up, whoever began them."""
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from tests.sites import load_of
+from venclient.errors import BusyError
+from venclient.ledger import Writer
+from venclient.ledger.ledger import Ledger
+from venclient.ledger.liveness import LeaseTimes
+from venclient.models import LoadResult, Receipt
 from venclient.resources.selection import Slice, VenWork, partition
 from venclient.run import Snapshot
 from venclient.run.progress import SNAPSHOTS, RunProgress
+from venclient.run_record import VenRecord
+from venclient.sync import LoadPlan
 
 
 def test_slices_have_about_as_many_points_each_and_every_ven_once() -> None:
@@ -42,10 +52,10 @@ def _told(**numbers: object) -> str:
     return SNAPSHOTS.dump_json(Snapshot(is_planned="total_loads" in numbers, **numbers)).decode()  # type: ignore[arg-type]
 
 
-def test_until_a_slice_has_begun_a_worker_is_waited_for(part: Slice) -> None:
+def test_what_all_slices_wait_for_the_run_waits_for(part: Slice) -> None:
     progress = RunProgress(pause_after_s=0.0)
     progress.expect_slice(part)
-    assert progress.snapshot().waiting_for == "a worker"
+    assert progress.snapshot().waiting_for is None, "the run uploads what no worker has begun"
     progress.count_slice(part, _told(total_loads=10))
     assert progress.snapshot().waiting_for is None
     progress.count_slice(part, _told(total_loads=10, waiting_for="the VTN (503)"))
@@ -82,3 +92,55 @@ def test_a_slice_of_failed_loads_only_counts_those_that_its_first_start_has_done
 def test_a_slice_that_has_nothing_left_when_it_is_started_again_is_through(progress: RunProgress, part: Slice) -> None:
     progress.count_slice(part, _told(total_loads=10, successful=8, points_to_send=1000, points_sent=800))
     assert progress.count_slice(part, _told(total_loads=0)).is_through
+
+
+def test_a_slice_that_the_run_takes_from_a_worker_that_was_lost_counts_what_that_one_sent() -> None:
+    progress = RunProgress()
+    loads = [replace(load_of("meter", f"load_{number}"), ven="A") for number in range(3)]
+    progress.expect(
+        "A", [LoadPlan(loads[0], points_already_there=5), *(LoadPlan(load, points=100) for load in loads[1:])]
+    )
+    ven = VenWork("A", 3, 200, [loads[0].load_id], 5, {"NaN": 1})
+    (part,) = partition([ven], 1)
+    progress.expect_slice(part)
+    lost = VenRecord("A", loads=3, done=2, points_to_send=200, points=100, already_there=5)
+    told = {"total_loads": 3, "total_vens": 1, "points_to_send": 200, "successful": 2, "points_sent": 100}
+    progress.count_slice(part, _told(**told, points_already_there=5, vens=(lost,)))
+    assert [(ven.done, ven.points, ven.already_there) for ven in progress.record().vens] == [(2, 100, 5)]
+    progress.take_slice(part, {"A": 100})
+    progress.count_finished(ven)
+    progress.count_load(LoadResult(loads[1], "done", points_already_there=100))
+    progress.count_load(LoadResult(loads[2], "done", points_sent=100))
+    progress.count_receipt(Receipt(100, ("201",), 1.0))
+    now = progress.snapshot()
+    assert (now.successful, now.points_sent, now.points_already_there, now.vens_done) == (3, 200, 5, 1)
+    record = progress.record()
+    assert [(ven.done, ven.points, ven.already_there, ven.dropped) for ven in record.vens] == [(3, 200, 5, 1)]
+    assert not record.is_shared
+
+
+def test_the_vens_of_a_slice_that_was_started_again_are_those_of_both_starts() -> None:
+    progress = RunProgress()
+    loads = [replace(load_of("meter", "load_0"), ven=ven) for ven in ("A", "A", "B")]
+    for ven in ("A", "B"):
+        progress.expect(ven, [LoadPlan(load, points=100) for load in loads if load.ven == ven])
+    (part,) = partition([VenWork("A", 2, 200), VenWork("B", 1, 100)], 1)
+    progress.expect_slice(part)
+    again = VenRecord("A", loads=1, done=1, points_to_send=50, points=50, already_there=50)  # of failed loads only
+    progress.count_slice(part, _told(total_loads=1, points_to_send=50, successful=1, points_sent=50, vens=(again,)))
+    vens = {ven.ven: (ven.loads, ven.done, ven.points, ven.already_there) for ven in progress.record().vens}
+    assert vens == {"A": (2, 2, 200, 0), "B": (1, 1, 100, 0)}
+
+
+def test_the_run_and_a_worker_never_both_have_the_lease_of_a_slice(tmp_path: Path) -> None:
+    times = LeaseTimes(beat_every_s=0.05, look_every_s=0.05)
+    run, itself, worker = Writer("run", "A run"), Writer("own", "Itself", "run"), Writer("child", "A slice", "run")
+    with (
+        Ledger(str(tmp_path / "ledger.db"), "memory://vtn", lease_times=times) as here,
+        Ledger(str(tmp_path / "ledger.db"), "memory://vtn", lease_times=times) as there,
+        here.leased(["A", "B"], run),
+    ):
+        with here.leased(["A"], itself), pytest.raises(BusyError), there.leased(["A"], worker):
+            pass
+        with there.leased(["B"], worker), pytest.raises(BusyError), here.leased(["B"], itself):
+            pass
