@@ -19,7 +19,7 @@ from venclient.errors import VenClientError
 from venclient.models import Receipt
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
-from venclient.wires.bulk.wire import SLOWEST_POINTS_PER_SECOND
+from venclient.wires.connection import SLOWEST_POINTS_PER_SECOND
 from venclient.wires.deadlines import LOOK_EVERY_S
 
 ROUNDS = 40

@@ -15,6 +15,11 @@ from venclient.loads import Load
 LoadState = Literal["done", "failed", "pending"]
 
 
+def utc_text(unix_s: int) -> str:
+    """Return a time in whole seconds as ISO 8601, such as `2025-01-15T08:00:00Z`."""
+    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
     """Points of a series, in order of time.
@@ -140,7 +145,7 @@ class RefusedPoint:
     answer: str
 
     def __str__(self) -> str:
-        return f"{datetime.fromtimestamp(self.start_s, UTC):%Y-%m-%dT%H:%M:%SZ} ({self.power_w} W): {self.answer}"
+        return f"{utc_text(self.start_s)} ({self.power_w} W): {self.answer}"
 
 
 @dataclass(frozen=True, slots=True)

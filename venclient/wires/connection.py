@@ -21,6 +21,9 @@ from venclient.wires.http import TRANSIENT, Call, HttpClient, require_done
 
 log = logging.getLogger(__name__)
 
+# Extends the timeout of a request by its points; no known VTN is slower.
+SLOWEST_POINTS_PER_SECOND = 500
+
 
 class ConnectionOptions(TypedDict, total=False):
     """Options of a `VtnConnection`."""
@@ -87,6 +90,9 @@ class VtnConnection(ABC):
     @abstractmethod
     def _probe_refused(self, error: PermanentError) -> None:
         """Report that the VTN refuses the request of `_probe`."""
+
+    def _timeout_of(self, points: int) -> float:
+        return self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
 
     @property
     def max_points(self) -> int:

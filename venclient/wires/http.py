@@ -67,11 +67,13 @@ PERMANENT: Mapping[int, type[PermanentError]] = {
     409: ConflictError,
     501: NotSupportedError,
 }
+# Of requests with points: fewer of them may be taken, or others.
+TOO_LARGE, POINTS_REFUSED = 413, frozenset({400, 422})
 # Additions to the message for a status, and the topic of its advice (see `venclient.advice`).
 EXPLANATIONS = {
     202: (": accepted, but it does not say that it is done", ""),
     404: (". Is this the VTN that the loads were registered with, and its base address?", "resource unknown"),
-    413: ("", "too large"),
+    TOO_LARGE: ("", "too large"),
 }
 
 T = TypeVar("T")

@@ -39,7 +39,7 @@ def decoded(content: bytes | bytearray, shape: type[T]) -> T:
     Raises `msgspec.ValidationError` for JSON of another shape, and another `ValueError` if it is not JSON.
     """
     try:
-        return _decode_strictly(content, shape)
+        return msgspec.json.decode(content, type=shape)
     except (ValueError, RecursionError):
         try:
             with _generic_decoding:
@@ -84,7 +84,8 @@ def _complete_elements(buffer: bytearray, shape: type[T]) -> tuple[list[T], byte
             return None
         if _COMMA.match(buffer, end + 1):
             with suppress(ValueError, RecursionError):
-                return _decode_strictly(buffer[: end + 1] + b"]", list[shape]), _after(buffer, end)  # type: ignore[valid-type]
+                elements: list[T] = msgspec.json.decode(buffer[: end + 1] + b"]", type=list[shape])  # type: ignore[valid-type]
+                return elements, _after(buffer, end)
     if (last := _last_end(buffer)) is None:
         return None
     return decoded(buffer[: last + 1] + b"]", list[shape]), _after(buffer, last)  # type: ignore[valid-type]
@@ -105,11 +106,6 @@ def _after(buffer: bytearray, end: int) -> bytearray:
     comma = _COMMA.match(buffer, end + 1)
     assert comma is not None
     return bytearray(b"[") + buffer[comma.end() :]
-
-
-def _decode_strictly(content: bytes | bytearray, shape: type[T]) -> T:
-    """Raises `msgspec.DecodeError`, which is a `ValueError`."""
-    return msgspec.json.decode(content, type=shape)
 
 
 def _utf8(parts: Iterable[bytes]) -> Iterator[bytes]:

@@ -7,11 +7,8 @@ import requests
 
 from venclient.errors import PermanentError, RejectedError, TooLargeError, UnreadableAnswerError
 from venclient.wires.answers import excerpt
-from venclient.wires.http import answer_of
+from venclient.wires.http import POINTS_REFUSED, TOO_LARGE, answer_of
 from venclient.wires.lenient_json import decoded
-
-POINTS_REFUSED = frozenset({400, 422})
-TOO_LARGE = 413
 
 Scalar = int | float | str | bool | None
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from venclient.errors import PermanentError
-from venclient.models import MeterSeries, Month, Points, Stored
+from venclient.models import MeterSeries, Month, Points, Stored, utc_text
 from venclient.months import month_start_s, series_with_months, start_at
 from venclient.wires.answers import MAX_SHOWN
 
@@ -81,7 +81,7 @@ def _read(fetch: Fetch, edges: Sequence[int]) -> MeterSeries:
     columns = _collect(0, 0, code_indices, iter([[]]))
     for begin_s, end_s in pairwise(edges):
         collect = partial(_collect, begin_s, end_s, code_indices)
-        columns += fetch(_iso(begin_s), _iso(end_s), collect)
+        columns += fetch(utc_text(begin_s), utc_text(end_s), collect)
     start_s, interval_s, power_w, quality = (np.concatenate(column) for column in zip(*columns, strict=True))
     order = np.argsort(start_s, kind="stable")
     points = Points(start_s[order], power_w[order], quality[order].astype(np.uint8), interval_s[order])
@@ -98,7 +98,7 @@ def _collect(begin_s: int, end_s: int, code_indices: dict[str, int], batches: It
         count += int(is_asked_for.sum())
         if count > MAX_POINTS_A_REQUEST:
             raise PermanentError(
-                f"The VTN has more than {MAX_POINTS_A_REQUEST:,} points from {_iso(begin_s)} to {_iso(end_s)}, "
+                f"The VTN has more than {MAX_POINTS_A_REQUEST:,} points from {utc_text(begin_s)} to {utc_text(end_s)}, "
                 f"where the file has {POINTS_A_REQUEST:,} at most"
             )
         if len(code_indices) > MAX_CODES:
@@ -146,7 +146,3 @@ def _number(value: float | str | None) -> float:
         return math.nan if value is None else float(value)
     except ValueError:
         return math.nan
-
-
-def _iso(unix_s: int) -> str:
-    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -28,8 +28,6 @@ from venclient.wires.lenient_json import batches
 
 log = logging.getLogger(__name__)
 
-# Extends the timeout of a request by its points; no known VTN is slower.
-SLOWEST_POINTS_PER_SECOND = 500
 ITEMS = {"/report_data": "points", "/resources": "resources"}  # of the lists at these paths
 
 T = TypeVar("T")
@@ -191,8 +189,7 @@ class BulkWire(VtnConnection):
         points: int = 0,
         encoding: str | None = None,
     ) -> tuple[requests.Response, bytes]:
-        timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
-        return self._http.exchange(Call("POST", path, params or {}, body, encoding), timeout_s)
+        return self._http.exchange(Call("POST", path, params or {}, body, encoding), self._timeout_of(points))
 
     def _probe(self) -> None:
         # No resource has this external id, so that the list is empty.

@@ -19,7 +19,6 @@ PAGE_TIME_S = 75.0  # more for a page of reports: of an hourly month each, at 50
 # A report of 1 MB comes back indented, in three times as many bytes.
 MAX_ANSWER_BYTES = 16 * 2**20
 MAX_PAGE_BYTES = 512 * 2**20
-SLOWEST_POINTS_PER_SECOND = 500
 # Statuses that reading an object, or a list, cannot cause: they are probably from a proxy.
 NOT_OF_READS = frozenset({400, 409, 413, 415})
 NOT_OF_LISTS = NOT_OF_READS | {404}
@@ -46,9 +45,8 @@ class StandardCalls(VtnConnection):
         self, method: str, path: str, body: bytes | None, tokens: TokenSource, shape: Any = Any, points: int = 0
     ) -> Any:
         """Make one request with a body, without retries, and return its answer as a `shape` that `msgspec` knows."""
-        timeout_s = self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
         call = Call(method, path, body=body, tokens=tokens)
-        response, content = self._http.exchange(call, timeout_s, MAX_ANSWER_BYTES)
+        response, content = self._http.exchange(call, self._timeout_of(points), MAX_ANSWER_BYTES)
         require_done(response, content)
         self._retries.answered()
         return answer_of(response, content, shape)

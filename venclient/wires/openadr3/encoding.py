@@ -3,13 +3,12 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from venclient.models import Chunk, Points
+from venclient.models import Chunk, Points, utc_text
 from venclient.wires.openadr3.form import OK, QUALITY, Form
 
 JOULES_PER_KWH = 3_600_000
@@ -83,7 +82,7 @@ def encode(points: ReportPoints, form: Form, *, name: str, client_name: str, res
         "payloadDescriptors": [descriptor],
     }
     interval_s = int(points.interval_s[0])
-    period = orjson.dumps({"start": _time(int(points.start_s[0])), "duration": duration(interval_s)}).decode()
+    period = orjson.dumps({"start": utc_text(int(points.start_s[0])), "duration": duration(interval_s)}).decode()
     intervals = (_packed_intervals if form.packed else _intervals)(points, form, begin_s)
     return (
         f'{orjson.dumps(head).decode()[:-1]},"resources":[{{"resourceName":{orjson.dumps(resource_name).decode()},'
@@ -159,14 +158,10 @@ def _first_irregular(points: ReportPoints) -> int:
 
 
 def _own_period(points: ReportPoints, index: int, length_s: int) -> str:
-    return f'"intervalPeriod":{{"start":"{_time(int(points.start_s[index]))}","duration":"{duration(length_s)}"}},'
+    return f'"intervalPeriod":{{"start":"{utc_text(int(points.start_s[index]))}","duration":"{duration(length_s)}"}},'
 
 
 def _quality_payload(quality: str, form: Form) -> str:
     if quality == OK and not form.event.quality_everywhere:
         return ""
     return f',{{"type":"{QUALITY}","values":[{orjson.dumps(quality).decode()}]}}'
-
-
-def _time(unix_s: int) -> str:
-    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%SZ}"

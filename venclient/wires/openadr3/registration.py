@@ -14,10 +14,10 @@ from venclient.errors import PermanentError
 from venclient.loads import UnregisteredLoad
 from venclient.wires.openadr3.calls import Object, StandardCalls, segment
 from venclient.wires.openadr3.clients import Client
+from venclient.wires.openadr3.encoding import WATTS_PER_KW
 from venclient.wires.openadr3.form import Version, shortened
 
 BAD_FORM = 400
-WATTS_PER_KW = 1_000
 # Capacities that the published text has a type for, in kW; others keep their own names.
 POWERS = {"max_power_w": "MAX_POWER_CONSUMPTION", "max_export_w": "MAX_POWER_EXPORT"}
 

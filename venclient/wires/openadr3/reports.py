@@ -14,6 +14,7 @@ from venclient.errors import NotFoundError, PermanentError, RejectedError, TooLa
 from venclient.loads import Load
 from venclient.models import StoredReport
 from venclient.wires.auth import TokenSource
+from venclient.wires.http import POINTS_REFUSED, TOO_LARGE
 from venclient.wires.openadr3.calls import StandardCalls, segment
 from venclient.wires.openadr3.clients import Clients
 from venclient.wires.openadr3.decoding import Report
@@ -25,8 +26,7 @@ from venclient.wires.openadr3.listings import Listed, Listing, Listings
 from venclient.wires.openadr3.periods import length_of
 
 LOADS_KNOWN = 100
-TOO_LARGE, UNSUPPORTED = 413, 415
-POINTS_REFUSED = frozenset({400, 422})
+UNSUPPORTED = 415
 LENGTH_LIMIT = "length limit"  # in the 400 of a server whose limit the body exceeds
 
 
