@@ -7,6 +7,7 @@ lone surrogates, and line breaks in strings.
 
 import codecs
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -46,6 +47,16 @@ def decoded(content: bytes | bytearray, shape: type[T]) -> T:
                 return msgspec.convert(json.loads(_text(content), strict=False, parse_int=_parse_int), shape)
         except RecursionError:
             raise ValueError("JSON is nested too deeply") from None
+
+
+def as_number(value: object) -> float:
+    """Return a decoded value as a number, also if it is written as text; NaN for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def batches(parts: Iterable[bytes], shape: type[T], max_element_bytes: int = MAX_ELEMENT_BYTES) -> Iterator[list[T]]:

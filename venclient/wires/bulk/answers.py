@@ -8,7 +8,7 @@ import requests
 from venclient.errors import PermanentError, RejectedError, TooLargeError, UnreadableAnswerError
 from venclient.wires.answers import excerpt
 from venclient.wires.http import POINTS_REFUSED, TOO_LARGE, answer_of
-from venclient.wires.lenient_json import decoded
+from venclient.wires.lenient_json import as_number, decoded
 
 Scalar = int | float | str | bool | None
 
@@ -89,12 +89,7 @@ def bulk_answer(response: requests.Response, content: bytes) -> BulkAnswer:
 
 def _whole_number(value: Scalar) -> int | None:
     """A whole number, also if it is written as `48.0` or `"48"`; None for anything else."""
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
+    number = as_number(value)
     return int(number) if number.is_integer() else None
 
 

@@ -1,6 +1,5 @@
 """Reading points back from the VTN (docs/interfaces.md §3), as series that can be compared with those of the file."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
@@ -15,6 +14,7 @@ from venclient.errors import PermanentError
 from venclient.models import MeterSeries, Month, Points, Stored, utc_text
 from venclient.months import month_start_s, series_with_months, start_at
 from venclient.wires.answers import MAX_SHOWN
+from venclient.wires.lenient_json import as_number
 
 # Points of the file in the time range of one request; the response is about 7 MB.
 POINTS_A_REQUEST = 50_000
@@ -136,13 +136,6 @@ def _rounded(unix_s: NDArray[np.float64]) -> NDArray[np.int64]:
 def _values(values: list[float | str | None]) -> NDArray[np.float64]:
     """NaN for what is not a finite number."""
     if set(map(type, values)) != {float}:
-        values = [_number(value) for value in values]
+        values = [as_number(value) for value in values]
     numbers = np.array(values, dtype=np.float64)
     return np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def _number(value: float | str | None) -> float:
-    try:
-        return math.nan if value is None else float(value)
-    except ValueError:
-        return math.nan

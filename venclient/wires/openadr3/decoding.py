@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from venclient.wires.lenient_json import as_number
 from venclient.wires.openadr3.encoding import ReportPoints
 from venclient.wires.openadr3.form import OK, QUALITY
 
@@ -115,7 +116,7 @@ def _points(resource: ReportResource, payload_type: str) -> ReportPoints:
     return ReportPoints(
         start_s,
         interval_s,
-        np.array([value if type(value) is float else _number(value) for value in values], dtype=np.float64),
+        np.array([value if type(value) is float else as_number(value) for value in values], dtype=np.float64),
         tuple(qualities),
     )
 
@@ -148,16 +149,6 @@ def _values(payloads: Sequence[Payload], payload_type: str) -> tuple[list[Any], 
     by_type = {payload.type: payload.values for payload in payloads}
     quality = by_type.get(QUALITY) or [OK]
     return by_type.get(payload_type, []), str(quality[0])
-
-
-def _number(value: object) -> float:
-    """A value as a number, also if it is written as text; NaN for anything else, which equals no point."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return math.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan
 
 
 def _unix_s(text: str) -> int:
