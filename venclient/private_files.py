@@ -17,7 +17,7 @@ def make_private_folder(folder: Path) -> None:
 
 
 def numbered(stem: str) -> Iterator[str]:
-    """Yield names of which the first may be taken: `stem`, `stem-2`, `stem-3`, …"""
+    """Yield names to try until one is free: `stem`, `stem-2`, `stem-3`, …"""
     yield stem
     for number in count(2):
         yield f"{stem}-{number}"
