@@ -1,7 +1,7 @@
 """Opens what the settings name: databases, meter file, and the VTN with its token."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from threading import Event
 
@@ -31,13 +31,12 @@ def opened_connections(settings: Settings, stopping: Event, *, is_known: bool = 
 
     `stopping`: set to end all waiting; `is_known`: as in `Ledger`.
     """
-    with ExitStack() as stack:
-        resources = ResourceDatabase(settings.resources_db)
-        stack.callback(resources.close)
-        meters = stack.enter_context(open_meters(settings, stopping))
-        ledger = stack.enter_context(open_ledger(settings, stopping, is_known=is_known))
-        wire = open_wire(settings, ledger)
-        stack.enter_context(wire)
+    with (
+        closing(ResourceDatabase(settings.resources_db)) as resources,
+        open_meters(settings, stopping) as meters,
+        open_ledger(settings, stopping, is_known=is_known) as ledger,
+        open_wire(settings, ledger) as wire,
+    ):
         yield Connections(resources, meters, ledger, wire, stopping)
 
 

@@ -37,17 +37,10 @@ class RunHistory:
     def begin(self, run_id: str, title: str, loads: int) -> None:
         """Record that a run with so many loads begins, and forget all but the last `RUNS_KEPT`."""
         of_vtn = HISTORY.c.vtn_id == self._database.vtn_id
-        row = {
-            "vtn_id": self._database.vtn_id,
-            "began_at_us": now_us(),
-            "run_id": run_id,
-            "title": title,
-            "loads": loads,
-            "process": this_process(),
-        }
+        row = {"began_at_us": now_us(), "run_id": run_id, "title": title, "loads": loads, "process": this_process()}
         newest = select(HISTORY.c.began_at_us).where(of_vtn).order_by(HISTORY.c.began_at_us.desc())
         with self._database.writing() as connection:
-            connection.execute(insert(HISTORY).values(row))
+            connection.execute(insert(HISTORY).values(vtn_id=self._database.vtn_id, **row))
             kept = newest.limit(1).offset(RUNS_KEPT - 1).scalar_subquery()
             connection.execute(delete(HISTORY).where(of_vtn, HISTORY.c.began_at_us < kept))
 
