@@ -129,12 +129,10 @@ def found_again(database: ResourceDatabase, selected: Sequence[tuple[str, str]])
     if len(found) == len(selected):
         return found
     by_id = {load.load_id: load for load in found}
-    return [by_id.get(load_id) or _missing_load(ven, load_id) for ven, load_id in selected]
-
-
-def _missing_load(ven: str, load_id: str) -> Load:
     fault = "It was selected, and is not among the registered loads of the loads table any more"
-    return Load(load_id, ven, "", load_id, "", "", "", "", fault=fault)
+    return [
+        by_id.get(load_id) or Load(load_id, ven, "", load_id, "", "", "", "", fault=fault) for ven, load_id in selected
+    ]
 
 
 def batches_of(load_ids: Mapping[str, Sequence[str]], loads_per_batch: int) -> Iterator[Batch]:

@@ -133,7 +133,9 @@ class Deadlines:
         exchange = self._of_thread.exchange = Exchange(self._limits, timeout_s, max_bytes)
         with self._lock:
             self._in_progress.add(exchange)
-            self._start_watchdog()
+            if self._watchdog is None:
+                self._watchdog = ExitStack()
+                self._watchdog.enter_context(periodic(self._end_late, LOOK_EVERY_S, name="deadlines"))
         try:
             yield
         finally:
@@ -148,11 +150,6 @@ class Deadlines:
         # Outside the lock, which the thread may be waiting for.
         if watchdog is not None:
             watchdog.close()
-
-    def _start_watchdog(self) -> None:
-        if self._watchdog is None:
-            self._watchdog = ExitStack()
-            self._watchdog.enter_context(periodic(self._end_late, LOOK_EVERY_S, name="deadlines"))
 
     def _end_late(self) -> None:
         with self._lock:
