@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cli import options
-from cli.printable import echo, echo_json
+from cli.printable import echo, echo_failures, echo_json
 from venclient.loads import counted
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from venclient.days import Days
     from venclient.resources import Choice
     from venclient.sync.planning import LoadPlan, Plan
-
-FAILURES_SHOWN = 5
 
 
 def plan(
@@ -138,8 +136,7 @@ def _print(total: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_meas
     )
     if total.points_waiting:
         echo(f"{counted(total.points_waiting, 'point')} of other days would wait for another run")
-    failing = [each for each in planned if each.error]
-    for each in failing[:FAILURES_SHOWN]:
-        echo(f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}", err=True)
-    if len(failing) > FAILURES_SHOWN:
-        echo(f"… and {len(failing) - FAILURES_SHOWN:,} more: `bulk-upload check` tells which", err=True)
+    failing = [
+        f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}" for each in planned if each.error
+    ]
+    echo_failures(failing, "`bulk-upload check` tells which")

@@ -2,18 +2,28 @@
 
 import json
 import re
+from collections.abc import Sequence
 
 import orjson
 import typer
 
 from venclient.untrusted_text import visible
 
+FAILURES_SHOWN = 5
 _BEYOND_ASCII = re.compile(r"[^ -~]")
 
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print a line, to standard error with `err`."""
     typer.echo(visible(text), err=err)
+
+
+def echo_failures(failures: Sequence[str], where_others_are: str) -> None:
+    """Print the first failures to standard error, and how many more there are."""
+    for failure in failures[:FAILURES_SHOWN]:
+        echo(failure, err=True)
+    if len(failures) > FAILURES_SHOWN:
+        echo(f"… and {len(failures) - FAILURES_SHOWN:,} more: {where_others_are}", err=True)
 
 
 def echo_json(answer: object, option: int = 0) -> None:

@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.printable import echo, echo_json
-
-FAILURES_SHOWN = 5
+from cli.printable import echo, echo_failures, echo_json
 
 
 def register(
@@ -61,11 +59,7 @@ def register(
         echo_json(asdict(registration))
     else:
         echo(str(registration))
-    failures = registration.failures
-    for failure in failures[:FAILURES_SHOWN]:
-        echo(failure, err=True)
-    if len(failures) > FAILURES_SHOWN:
-        echo(f"… and {len(failures) - FAILURES_SHOWN:,} more: --json has them all", err=True)
+    echo_failures(registration.failures, "--json has them all")
     for line in (missing or "").splitlines():
         echo(line, err=True)
     sys.exit(1 if registration.failures or missing else 0)
