@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from venclient.wires.lenient_json import as_number
+from venclient.wires.openadr3.calls import Object
 from venclient.wires.openadr3.encoding import ReportPoints
 from venclient.wires.openadr3.form import OK, QUALITY
 
@@ -59,21 +60,15 @@ class PayloadDescriptor(msgspec.Struct):
     payload_type: str | None = msgspec.field(name="payloadType", default=None)
 
 
-class Report(msgspec.Struct):
+class Report(Object):
     """A report in an answer, with the fields that are needed."""
 
-    id: str | int
     resources: list[ReportResource]
     report_name: str | None = msgspec.field(name="reportName", default=None)
     client_name: str | None = msgspec.field(name="clientName", default=None)
     event_id: str | int | None = msgspec.field(name="eventID", default=None)
     created: str | None = msgspec.field(name="createdDateTime", default=None)
     descriptors: list[PayloadDescriptor] | None = msgspec.field(name="payloadDescriptors", default=None)
-
-    @property
-    def report_id(self) -> str:
-        """The VTN's id of the report."""
-        return str(self.id)
 
     def is_described_as(self, payload_type: str) -> bool:
         """Whether its descriptors are of values of this type, if it has any."""

@@ -272,4 +272,4 @@ def _listed(form: Form, client_name: str, report: Report) -> Listed | None:
         digest = report.points(form.event.payload_type).digest()
     except ValueError:
         digest = None
-    return Listed(report.report_id, report.report_name, digest, report.created or "")
+    return Listed(report.object_id, report.report_name, digest, report.created or "")

@@ -147,7 +147,7 @@ class ReportUpload:
             self._may_lack_event = True
             self._look_again()
             raise TransientError(str(error), error.status) from error
-        self.report_id = report.report_id
+        self.report_id = report.object_id
         return 201
 
     def _refused_for_event(self, error: PermanentError) -> TransientError:
