@@ -1,6 +1,6 @@
 """The command `bulk-upload status`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -10,13 +10,14 @@ import typer
 
 from cli import options
 from cli.printable import echo, echo_json
+from venclient.causes import by_cause, cause_of
 from venclient.loads import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from venclient.reports.runs import PastRun
-    from venclient.reports.status import LoadHistory, LoadStatus, UploadStatus
+    from venclient.reports.status import LoadHistory, UploadStatus
 
 FAILURES_SHOWN = 10
 
@@ -90,12 +91,12 @@ def _print(status: "UploadStatus", running: "PastRun | None") -> None:
     if running is not None:
         echo(f"A run is in progress since {_minute(running.began_at)}: {running.title}")
     failed = [load for load in status.loads if load.error]
-    by_cause = _by_cause(failed)
-    for first, *others in by_cause[:FAILURES_SHOWN]:
+    groups = by_cause(failed, lambda load: cause_of(load.error or "", load.load_id, load.load_component))
+    for first, *others in groups[:FAILURES_SHOWN]:
         more = f" (and {len(others):,} more like it)" if others else ""
         console.print(f"Load {first.load_id} ({first.ven}): {first.error}{more}", style="red")
-    if len(by_cause) > FAILURES_SHOWN:
-        not_shown = sum(map(len, by_cause[FAILURES_SHOWN:]))
+    if len(groups) > FAILURES_SHOWN:
+        not_shown = sum(map(len, groups[FAILURES_SHOWN:]))
         console.print(f"… and {not_shown:,} more that failed: --json has them all")
     if failed:
         console.print("`bulk-upload run --failed` takes up only these")
@@ -106,16 +107,6 @@ def _print(status: "UploadStatus", running: "PastRun | None") -> None:
         f"{done:,} of {counted(len(status.loads), 'load')} done, {len(failed):,} failed, {pending:,} pending: "
         f"{points:,} points with the VTN"
     )
-
-
-def _by_cause(failed: "Iterable[LoadStatus]") -> "list[list[LoadStatus]]":
-    """The failed loads in groups with the same cause, the largest first."""
-    from venclient.causes import cause_of
-
-    groups: dict[str, list[LoadStatus]] = {}
-    for load in failed:
-        groups.setdefault(cause_of(load.error or "", load.load_id, load.load_component), []).append(load)
-    return sorted(groups.values(), key=len, reverse=True)
 
 
 def _table(status: "UploadStatus") -> "Table":

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from venclient.causes import cause_of
+from venclient.causes import by_cause, cause_of
 from venclient.reports.check import KINDS, Finding, LoadCheck
 
 
@@ -25,13 +25,11 @@ class Findings:
 
 def failures_by_cause(checks: Iterable[LoadCheck]) -> list[Failures]:
     """Group the loads that would not upload, most frequent cause first; `error` is the first load's."""
-    groups: dict[str, list[LoadCheck]] = {}
-    for check in checks:
-        if check.error:
-            cause = cause_of(check.error, check.load_id, check.h5_meter_id, check.load_component)
-            groups.setdefault(cause, []).append(check)
-    most_first = sorted(groups.values(), key=len, reverse=True)
-    return [Failures(group[0].error or "", tuple(group)) for group in most_first]
+    groups = by_cause(
+        (check for check in checks if check.error),
+        lambda check: cause_of(check.error or "", check.load_id, check.h5_meter_id, check.load_component),
+    )
+    return [Failures(group[0].error or "", tuple(group)) for group in groups]
 
 
 def findings_by_kind(checks: Iterable[LoadCheck]) -> list[Findings]:
