@@ -1,5 +1,7 @@
 """Promises about the wire: what is tried again, what is not, whose token is sent, and what is never shown."""
 
+import logging
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -64,6 +66,23 @@ def test_attempts_end_and_the_last_reason_is_told(no_faults: ReferenceVtn) -> No
     with client(no_faults, attempts=4) as vtn, pytest.raises(TransientError, match="500") as failure:
         vtn.upload(resource, _body(), POINTS, 5_000)
     assert failure.value.answers == ("500",) * 4
+
+
+def test_the_log_announces_attempts_that_are_made_and_when(
+    no_faults: ReferenceVtn, caplog: pytest.LogCaptureFixture
+) -> None:
+    resource = no_faults.add_resource()
+    no_faults.switch(script=["429", "500", "500"], retry_after_s=2)
+    with (
+        caplog.at_level(logging.INFO, "venclient.flow_control"),
+        client(no_faults, attempts=3, retry_wait_s=0.01) as vtn,
+        pytest.raises(TransientError),
+    ):
+        vtn.upload(resource, _body(), POINTS, 5_000)
+    announced = re.findall(r"Attempt (\d) failed, the next in ([\d.]+) s", caplog.text)
+    assert [attempt for attempt, _ in announced] == ["1", "2"]
+    asked_to_wait_s, own_wait_s = (float(wait_s) for _, wait_s in announced)
+    assert asked_to_wait_s > 1 > own_wait_s
 
 
 def test_retry_after_is_waited_for(no_faults: ReferenceVtn) -> None:

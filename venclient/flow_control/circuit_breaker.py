@@ -127,6 +127,11 @@ class CircuitBreaker:
                 return f"the VTN: it asks to be left alone for {self._suspended_until - now:.0f} s ({self._reason})"
             return None
 
+    @property
+    def suspended_for_s(self) -> float:
+        """Seconds until requests are admitted again after a Retry-After; negative or 0 if they are."""
+        return self._suspended_until - time.monotonic()
+
     @contextmanager
     def admitted(self, resource: str, points: int) -> Iterator[None]:
         """Wait for a turn; within, a request with this many points of `resource` is in flight.

@@ -143,7 +143,9 @@ class Retries:
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, TransientError) and not attempts.is_over),
             stop=lambda _: attempts.counted >= max_attempts or self._stopped.is_set(),
-            wait=lambda state: self._wait_s(state, attempts.counted),
+            wait=lambda _: self._wait_s(attempts.counted),
+            # Unlike `wait`, not called after the last attempt.
+            before_sleep=lambda state: self._log_wait(state, attempts.counted),
             sleep=sleep_using_event(self._stopped),
             reraise=True,
         )
@@ -157,18 +159,22 @@ class Retries:
         finally:
             self._waits.pop(get_ident(), None)
 
-    def _wait_s(self, state: RetryCallState, counted: int) -> float:
+    def _wait_s(self, counted: int) -> float:
         """Delay before the next attempt. In an outage it is jitter only, as the breaker does the waiting."""
-        error = state.outcome.exception() if state.outcome else None
-        assert isinstance(error, TransientError)
         if self._breaker.is_open:
             return random.uniform(0, min(SPREAD_S, self._first_wait_s))
         wait_s: float = min(self._first_wait_s * 2 ** (counted - 1), RETRY_WAIT_MAX_S)
-        wait_s += random.uniform(0, self._first_wait_s)
+        return wait_s + random.uniform(0, self._first_wait_s)
+
+    def _log_wait(self, state: RetryCallState, counted: int) -> None:
+        """Log when the next attempt is; in an outage, the breaker logs what everything waits for."""
+        if self._breaker.is_open:
+            return
+        error = state.outcome.exception() if state.outcome else None
         level = logging.WARNING if counted >= WARN_FROM_ATTEMPT else logging.INFO
         self._waits[get_ident()] = str(error)
+        wait_s = max(state.upcoming_sleep, self._breaker.suspended_for_s)
         log.log(level, "  Attempt %d failed, the next in %.1f s: %s", state.attempt_number, wait_s, error)
-        return wait_s
 
     def _is_request_specific(self, error: TransientError | PermanentError, *, is_last: bool) -> bool:
         """Whether an attempt failed because of the request itself; probes the VTN if the error does not tell."""
