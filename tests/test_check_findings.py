@@ -47,6 +47,14 @@ def test_a_check_obeys_the_quality_rules_as_a_run_does(new_site: Callable[..., S
     assert told["findings"] == ["all zero"]
 
 
+def test_a_finding_of_one_row_is_in_the_singular(new_site: Callable[..., Site]) -> None:
+    site = new_site(loads=1)
+    (load,) = _loads(site)
+    rows = hourly(960)
+    site.write_rows(load, np.vstack([rows[:1], rows[:-1], rows[-1:] * (1, -1), [(math.nan, 5)]]))
+    assert _findings(site) == [["1 duplicate timestamp", "1 bad timestamp", "1 negative"]]
+
+
 def test_a_series_that_ends_long_before_the_others_or_begins_long_after_them_is_found(
     new_site: Callable[..., Site],
 ) -> None:

@@ -105,7 +105,7 @@ def _findings(check: LoadCheck, facts: SeriesFacts) -> Iterator[Finding]:
     }
     for kind, count in counts.items():
         if count:
-            yield Finding(kind, f"{count:,} {kind}")
+            yield Finding(kind, f"{count:,} {kind if count > 1 else kind.removesuffix('s')}")
     if facts.zero_share == 1:
         yield Finding("all zero", "all zero")
     if check.above_capacity and check.capacity_w is not None:
