@@ -1,10 +1,11 @@
 """Progress on standard error: a bar on a terminal, the integration guide's log lines elsewhere."""
 
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -204,9 +205,29 @@ def _time(seconds: float | None) -> str:
     return "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
+class _LogFile(logging.FileHandler):
+    """A file of log lines. If it cannot be written, one line says so, and the command goes on."""
+
+    _is_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._is_told:
+            self._is_told = True
+            echo(f"The log file {self.baseFilename} cannot be written any more: {error.strerror}", err=True)
+
+    def close(self) -> None:
+        with suppress(OSError):  # of a line that could not be written before
+            super().close()
+
+
 def _log_file(path: Path) -> logging.Handler:
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        if path.is_file() and b"\0" in _first_bytes(path):
+            raise ConfigurationError(f"The log file {path} cannot be written: it is no text file, and stays as it is")
+        handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"The log file {path} cannot be written: {error.strerror}") from error
     form = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
@@ -214,6 +235,11 @@ def _log_file(path: Path) -> logging.Handler:
     handler.setFormatter(form)
     handler.setLevel(logging.INFO)
     return handler
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1024)
 
 
 class _UnpreparedQueueHandler(QueueHandler):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from flows.outcome import Summary
 
+PAGE_START = b"<!DOCTYPE html>"
 INTERRUPTED = 128 + signal.SIGINT  # as in shells
 STOPPED = "Stopped. What the VTN acknowledged is recorded: run it again to go on."
 
@@ -153,11 +154,19 @@ def _prepare(
     if report is not None:
         try:
             make_private_folder(report.absolute().parent)
-            if report.is_dir():
-                raise IsADirectoryError("it is a folder")
+            if report.exists() and not _is_page(report):
+                raise FileExistsError("it is no page of an earlier run, and stays as it is")
         except OSError as error:
             raise ConfigurationError(f"--report: {report} cannot be written: {error}") from error
     import flows.bulk_upload  # noqa: F401 - last, as it changes the format of log lines
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file may give way to a page: the meter file, say, or a device may not."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(PAGE_START)) in (b"", PAGE_START)
 
 
 def _stop(_signal: int, _frame: object) -> None:

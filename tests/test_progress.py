@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import command, run_options, start
+from tests.commands import command, last_json, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 
@@ -116,6 +116,18 @@ def test_what_cannot_be_shown_is_told_before_anything_is_sent(
     assert finished.returncode == 2
     assert words in finished.stderr
     assert len(vtn.log()) == seen
+
+
+def test_a_log_file_that_cannot_be_written_any_more_is_told_once_and_changes_nothing(
+    vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = new_site(loads=4, points=50)
+    site.register(vtn)
+    told = command("verify", *run_options(site, vtn), "--log-file", "/dev/full", "--json", cwd=tmp_path)
+    assert told.returncode == 1
+    assert last_json(told)["not_sent"] == 4
+    assert told.stderr.count("The log file /dev/full cannot be written any more: No space left on device") == 1
+    assert "Traceback" not in told.stderr
 
 
 def test_registration_and_verification_show_their_progress_as_a_run_does(

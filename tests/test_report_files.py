@@ -1,15 +1,18 @@
 """Promises about the files that commands write: none takes another's place, none goes through a link."""
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from threading import Barrier
 
 from demo.sample_data import write_sample
-from tests.commands import command
+from tests.commands import command, run_options
+from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.reports.verification_report import VerificationReport
 from venclient.sync.verification import LoadVerdict
@@ -77,6 +80,22 @@ def test_the_page_of_a_check_takes_the_place_of_a_link(new_site: Callable[..., S
     assert precious.read_text() == "mine"
     assert "<html" in (folder / "coverage.html").read_text()
     assert stat.S_IMODE((folder / "coverage.html").stat().st_mode) == 0o600
+
+
+def test_no_output_of_a_run_takes_the_place_of_data(vtn: ReferenceVtn, new_site: Callable[..., Site]) -> None:
+    site = new_site(loads=1)
+    site.register(vtn)
+    site.upload(vtn)
+    pipe = site.db.parent / "pipe"
+    os.mkfifo(pipe)
+    site.append(site.loads[0], 10)
+    for option, data in product(("--report", "--log-file"), (site.db, site.h5, site.ledger)):
+        before = data.read_bytes()
+        refused = command("run", *run_options(site, vtn), option, data, cwd=site.db.parent)
+        assert (refused.returncode, data.read_bytes() == before) == (2, True), (option, data, refused.stderr)
+        assert f"{data} cannot be written: it is no" in refused.stderr
+    refused = command("run", *run_options(site, vtn), "--report", pipe, cwd=site.db.parent)
+    assert (refused.returncode, pipe.is_fifo()) == (2, True)
 
 
 def test_sample_data_is_not_written_through_a_link(tmp_path: Path) -> None:
