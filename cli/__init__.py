@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from io import TextIOWrapper
 from types import TracebackType
 from typing import Annotated
 
@@ -113,6 +114,8 @@ def main() -> None:
     # All files that this process and its children create contain the operator's data or logs about it.
     os.umask(0o077)
     give_advice()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, as on standard error
     try:
         app(prog_name="bulk-upload")
     except ConfigurationError as error:

@@ -29,9 +29,11 @@ def echo_failures(failures: Sequence[str], where_others_are: str) -> None:
 def echo_json(answer: object, option: int = 0) -> None:
     """Print an object as one line of JSON, with all control characters as JSON escapes; `option`: as in orjson.
 
-    JSON allows some unescaped (RFC 8259 §7), such as the C1 controls, which a terminal would obey.
+    JSON allows some unescaped (RFC 8259 §7), such as the C1 controls, which a terminal would obey. It is in UTF-8
+    (§8.1), whatever encoding standard output has.
     """
-    typer.echo(_BEYOND_ASCII.sub(lambda match: _escaped(match[0]), orjson.dumps(answer, option=option).decode()))
+    line = _BEYOND_ASCII.sub(lambda match: _escaped(match[0]), orjson.dumps(answer, option=option).decode())
+    typer.echo(line.encode())
 
 
 def _escaped(character: str) -> str:

@@ -109,3 +109,15 @@ def test_status_puts_failures_first_counts_all_and_cuts_nothing_in_a_pipe(
     names = [line.split("  ")[0] for line in shown]
     assert names.index(long_name) < names.index(first)
     assert shown[-1] == "3 of 5 loads done, 2 failed, 0 pending: 300 points with the VTN"
+
+
+def test_output_is_right_in_any_encoding_of_the_terminal(site: Site, vtn: ReferenceVtn, tmp_path: Path) -> None:
+    site.execute("UPDATE resources SET ven = 'Ærøskøbing'")
+    at = ["--db", site.db, "--vtn-url", vtn.base_url]
+    ledger = ["--ledger", site.ledger]
+    told = command("status", *at, *ledger, "--json", cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    assert last_json(told)["vens"][0]["ven"] == "Ærøskøbing"
+    table = command("status", *at, *ledger, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert (table.returncode, "\\xc6r\\xf8sk\\xf8bing" in table.stdout) == (0, True), table.stderr
+    findings = command("doctor", *at, "--token", vtn.token, cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    assert "\\u2713 token" in findings.stdout, findings.stderr
