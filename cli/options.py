@@ -1,7 +1,7 @@
 """Options shared by several commands, each with its environment variable."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +11,6 @@ from config import wire_names
 
 if TYPE_CHECKING:
     from venclient.days import Days
-
-
-DAY = "%Y-%m-%d"
 
 
 def warns_of_secret(
@@ -40,11 +37,20 @@ def _has_password(address: str) -> bool:
     return has_password(address)
 
 
-def _select_profile(name: str | None) -> None:
-    from config.profiles import select_profile
+def _select_profile(context: typer.Context, name: str | None) -> None:
+    from config.profiles import require_utf8, select_profile
 
     if name is not None:
         select_profile(name)
+    if context.parent is not None:  # the help of `bulk-upload` itself needs no file
+        require_utf8(Path(".env"))  # Prefect reads it too, and would fail when it is imported
+
+
+def _day(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no time zone
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no day: give one such as 2025-03-10") from None
 
 
 Profile = Annotated[
@@ -71,16 +77,16 @@ Loads = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many loads.")]
 FromDay = Annotated[
-    datetime | None,
+    date | None,
     typer.Option(
         "--from",
         metavar="<day>",
-        formats=[DAY],
+        parser=_day,
         help="Only readings from this day on, as 2025-03-10, in UTC: see above.",
     ),
 ]
 ToDay = Annotated[
-    datetime | None, typer.Option("--to", metavar="<day>", formats=[DAY], help="Only readings up to this day's end.")
+    date | None, typer.Option("--to", metavar="<day>", parser=_day, help="Only readings up to this day's end.")
 ]
 OnlyFailed = Annotated[bool, typer.Option("--failed", help="Only loads that their last run left failed.")]
 Db = Annotated[
@@ -146,8 +152,8 @@ def seconds(stats: str) -> float:
     return every.total_seconds()
 
 
-def days(first: datetime | None, last: datetime | None) -> "Days":
+def days(first: date | None, last: date | None) -> "Days":
     """Return the days of `--from` and `--to`; raises `ConfigurationError` if there are none."""
     from venclient.days import Days
 
-    return Days(first and first.date(), last and last.date())
+    return Days(first, last)

@@ -131,6 +131,7 @@ def run(
         sys.exit(INTERRUPTED)
     if from_ or to:
         echo(f"Only readings of {days} (UTC): those of other days wait for another run", err=True)
+        _warn_if_empty(state)
     exit_code = _print_outcome(state, timedelta(seconds=time.monotonic() - began), as_json=as_json, quiet=quiet)
     if not is_prefect_available:
         echo("Prefect is gone: it does not know how this run ended. The ledger does.", err=True)
@@ -192,6 +193,17 @@ def _run_flow(**parameters: object) -> tuple["State[Summary]", bool]:
                     f"Prefect does not answer any more: {error}. What the VTN acknowledged is recorded; run it again"
                 ) from error
             return states[-1], False
+
+
+def _warn_if_empty(state: "State[Summary]") -> None:
+    """Say so if no load had readings on the days of the run: its loads count as done all the same."""
+    from flows.outcome import Summary
+
+    outcome: object = state.result(raise_on_failure=False)
+    if not isinstance(outcome, Summary) or not outcome.total_loads:
+        return
+    if not outcome.total_points_uploaded + outcome.points_already_there:
+        echo("No load has readings on these days", err=True)
 
 
 def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool, quiet: bool) -> int:

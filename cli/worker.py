@@ -47,6 +47,9 @@ def worker(
 
         PREFECT_API_URL=http://127.0.0.1:4200/api bulk-upload worker --limit 2
     """
+    from config.profiles import require_utf8
+
+    require_utf8(Path(".env"))  # before Prefect reads it
     from cli.prefect_server import named_server
 
     server = named_server()

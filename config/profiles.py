@@ -37,6 +37,16 @@ def settings_file() -> Path:
     return file.relative_to(Path.cwd()) if file.parent == Path.cwd() else file
 
 
+def require_utf8(file: Path) -> None:
+    """Raise `ConfigurationError` if the file is there and not UTF-8."""
+    if not file.is_file():
+        return
+    try:
+        file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file.absolute()} is not UTF-8: {error.reason}. Save it as that") from error
+
+
 def profile_file(name: str, folder: Path = Path()) -> Path:
     """Return the file of a profile in a folder; raises `ConfigurationError` for a name that cannot be one."""
     if not NAME.fullmatch(name) or name == EXAMPLE:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import date, timedelta
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from config.profiles import PROFILE, settings_file
+from config.profiles import PROFILE, require_utf8, settings_file
 from config.wire_names import WireName
 from venclient.context import set_within
 from venclient.errors import ConfigurationError
@@ -39,7 +40,8 @@ log = logging.getLogger(__name__)
 
 # How alike two names are (0 to 1) of which one is probably the other, mistyped.
 NEARLY = 0.8
-UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
+DAY_S = 86_400
+UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": DAY_S}
 
 
 def _http_address(address: str) -> str:
@@ -202,11 +204,11 @@ class Settings(BaseSettings):
         "leave", description="what a run does when another run uploads the same VENs: `leave`, or `wait` for it to end"
     )
     timeout_s: float = Field(
-        30.0, gt=0, description="seconds to wait for an answer of the VTN, plus 1 s for every 500 points"
+        30.0, gt=0, le=DAY_S, description="seconds to wait for an answer of the VTN, plus 1 s for every 500 points"
     )
     attempts: int = Field(10, ge=1, description="how often a request is tried")
     retry_wait_s: float = Field(
-        0.5, ge=0, description="seconds before the second attempt; doubles each time, up to a minute"
+        0.5, ge=0, le=DAY_S, description="seconds before the second attempt; doubles each time, up to a minute"
     )
     outage_patience: Duration = Field(
         timedelta(hours=2),
@@ -221,15 +223,12 @@ class Settings(BaseSettings):
         """
         try:
             file = settings_file()
+            require_utf8(file)
             cls._warn_about_unknown_names(file)
             given = {name: value for name, value in options.items() if value is not None}
             return cls(**{"_env_file": file} | (_given.get() or {}) | given)
         except ValidationError as error:
             raise ConfigurationError("; ".join(_message(fault) for fault in error.errors())) from None
-        except UnicodeDecodeError as error:
-            raise ConfigurationError(
-                f"{settings_file().absolute()} is not UTF-8: {error.reason}. Save it as that"
-            ) from error
 
     @classmethod
     def _warn_about_unknown_names(cls, file: Path) -> None:
@@ -239,7 +238,12 @@ class Settings(BaseSettings):
             if name in (*known, PROFILE) or not name.startswith(("BULK_UPLOAD_", "VTN_", "OAUTH")):
                 continue
             for near in get_close_matches(name, known, n=1, cutoff=NEARLY):
-                log.warning("%s is no setting; did you mean %s?", name, near)
+                _warn_once(name, near)
+
+
+@cache
+def _warn_once(name: str, near: str) -> None:
+    log.warning("%s is no setting; did you mean %s?", name, near)
 
 
 _given: ContextVar[dict[str, Any] | None] = ContextVar("given", default=None)

@@ -162,11 +162,13 @@ def _done_message(summary: Summary) -> str:
 
 def _incomplete_message(summary: Summary, run: Run) -> str:
     reasons = "; ".join(summary.failures[:REASONS_SHOWN])
-    failed = f"{summary.failed} of {summary.total_loads} loads failed" + (f": {reasons}" if reasons else "")
+    failed = f"{summary.failed:,} of {summary.total_loads:,} loads failed" + (f": {reasons}" if reasons else "")
+    if len(summary.failures) > REASONS_SHOWN:
+        failed += f"; and {counted(len(summary.failures) - REASONS_SHOWN, 'other cause')}"
     left = summary.total_loads - summary.successful - summary.failed
     if not left:
         return failed
-    message = f"{left} of {summary.total_loads} loads are left for the next run"
+    message = f"{left:,} of {summary.total_loads:,} loads are left for the next run"
     if run.ended_by:
         message = f"Ended early, {message}: {run.ended_by[0]}"
     elif run.stopped_by:

@@ -115,6 +115,16 @@ def test_days_that_are_none_fail_the_run_before_anything_is_sent(
     assert len(vtn.log()) == seen
 
 
+def test_days_on_which_no_load_has_readings_are_told(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    words = "No load has readings on these days"
+    for day, is_empty in (("2205-01-16", True), ("2025-01-16", False), ("2025-01-16", False)):
+        days = ["--from", day, "--to", day]
+        finished = command("run", *run_options(site, vtn), *days, cwd=tmp_path, prefect_url=prefect_url)
+        assert (finished.returncode, words in finished.stderr) == (0, is_empty), finished.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -126,8 +136,9 @@ def test_days_that_are_none_fail_the_run_before_anything_is_sent(
             "none is registered with the VTN and in",
         ),
         (["--from", "2025-01-17", "--to", "2025-01-16"], "the last is before the first"),
+        (["--to", "2025-02-29"], "'2025-02-29' is no day: give one such as 2025-03-10"),
     ],
-    ids=["load", "ven", "all excluded", "load of an excluded ven", "no day"],
+    ids=["load", "ven", "all excluded", "load of an excluded ven", "no day", "no such day"],
 )
 def test_a_choice_of_nothing_is_told(
     vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str, options: list[str], words: str

@@ -9,6 +9,7 @@ import pytest
 from tests.commands import command, last_json
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
+from tests.small_server import Answer, answering
 from tests.standard_vtn import StandardVtn
 
 NewSite = Callable[..., Site]
@@ -70,6 +71,15 @@ def test_it_finds_out_what_a_vtn_speaks(
 def test_a_bulk_vtn_is_told_from_a_standard_one(vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path) -> None:
     settings = {"VTN_SERVER_ADDRESS": vtn.base_url, "VTN_BEARER_TOKEN": vtn.token, "VTN_WIRE": "openadr-3.1"}
     assert _doctor(new_site(), tmp_path, 1, **settings)["VTN"]["fix"] == "Set VTN_WIRE=bulk"
+
+
+def test_a_bulk_vtn_is_known_where_only_post_finds_its_endpoint(new_site: NewSite, tmp_path: Path) -> None:
+    def answer(_method: str, path: str) -> Answer:
+        return (200, []) if path.startswith("/resources") else (404, {"detail": "Not found"})
+
+    with answering(answer) as address:
+        settings = {"VTN_SERVER_ADDRESS": address, "VTN_BEARER_TOKEN": "t"}
+        assert _doctor(new_site(), tmp_path, 0, **settings)["VTN"]["state"] == "ok"
 
 
 def test_a_profile_takes_the_place_of_the_env_file_and_the_environment_comes_before_it(

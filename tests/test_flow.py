@@ -110,6 +110,17 @@ def test_failures_are_told_by_cause_with_how_many_there_are_of_each(site: Site) 
     assert message.count("Load ") == 2
 
 
+def test_causes_that_are_not_named_are_counted(site: Site) -> None:
+    first, second, third, fourth, *_ = site.loads
+    site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", first.load_id)
+    site.write_rows(second, hourly(0))
+    site.write_rows(third, hourly(10) / (3600, 1))
+    site.write_rows(fourth, hourly(10)[:, :1])
+    message = bulk_upload(return_state=True).message or ""
+    assert message.startswith("4 of 10 loads failed: Load ")
+    assert message.endswith("; and 1 other cause")
+
+
 def test_only_the_vens_and_loads_asked_for_are_uploaded(vtn: ReferenceVtn, site: Site) -> None:
     ven = max(load.ven for load in site.loads)
     seen = len(vtn.log())

@@ -203,3 +203,15 @@ def test_text_of_any_characters_from_the_database_is_sent_as_it_is_and_cannot_st
 def test_it_tells_its_version_and_takes_a_short_option_for_help(tmp_path: Path) -> None:
     assert re.fullmatch(r"bulk-upload \d+\.\d+\.\d+\n", command("--version", cwd=tmp_path).stdout)
     assert command("plan", "-h", cwd=tmp_path).stdout == command("plan", "--help", cwd=tmp_path).stdout != ""
+
+
+@pytest.mark.parametrize("command_line", [["run"], ["verify"], ["worker"], ["up"], ["run", "--profile", "right"]])
+def test_an_env_file_in_another_encoding_stops_every_command_with_a_sentence(
+    tmp_path: Path, command_line: list[str]
+) -> None:
+    (tmp_path / ".env").write_bytes("# hæmmelig\n".encode("latin-1"))
+    (tmp_path / ".env.right").touch()
+    # Prefect reads .env when it is imported, which a fork has done already.
+    finished = command(*command_line, cwd=tmp_path, PYTHONUTF8="1")
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, 1), finished.stderr
+    assert ".env is not UTF-8" in finished.stderr

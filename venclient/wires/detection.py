@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 BULK_CALL = "/report_data/bulk"
 PROGRAMS = "/programs?skip=0&limit=1"
+NO_RESOURCE = "/resources?external_resource_id=-"  # an empty list, of a VTN with the bulk endpoint
 RESOURCES = "/resources?skip=0&limit=1"  # in 3.0.1, resources are below their vens
 ABSENT = frozenset({404, 501})
 # Of a call that only takes POST.
@@ -17,6 +18,9 @@ def detected_wire(status_of: Callable[[str], int]) -> str | None:
     """
     if status_of(BULK_CALL) in PRESENT:
         return "bulk"
-    if status_of(PROGRAMS) != 200:
+    programs = status_of(PROGRAMS)
+    if programs in ABSENT and status_of(NO_RESOURCE) == 200:
+        return "bulk"  # some servers answer 404 to a GET of a call that only takes POST
+    if programs != 200:
         return None
     return "openadr-3.0.1" if status_of(RESOURCES) in ABSENT else "openadr-3.1"
