@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -79,6 +80,21 @@ def test_a_bulk_vtn_is_known_where_only_post_finds_its_endpoint(new_site: NewSit
 
     with answering(answer) as address:
         settings = {"VTN_SERVER_ADDRESS": address, "VTN_BEARER_TOKEN": "t"}
+        assert _doctor(new_site(), tmp_path, 0, **settings)["VTN"]["state"] == "ok"
+
+
+def test_lists_in_pages_smaller_than_asked_for_are_read_to_their_end(new_site: NewSite, tmp_path: Path) -> None:
+    programs = [{"id": name, "programName": name} for name in ("another", "meter-history")]
+    events = [{"id": name, "eventName": name, "programID": "meter-history"} for name in ("another", "meter-history")]
+
+    def answer(_method: str, path: str) -> Answer:
+        url = urlsplit(path)
+        first = int(dict(parse_qsl(url.query)).get("skip", 0))
+        objects = {"/programs": programs, "/events": events, "/resources": [], "/reports": []}.get(url.path)
+        return (404, {}) if objects is None else (200, objects[first : first + 1])
+
+    with answering(answer) as address:
+        settings = {"VTN_SERVER_ADDRESS": address, "VTN_BEARER_TOKEN": "t", "VTN_WIRE": "openadr-3.1"}
         assert _doctor(new_site(), tmp_path, 0, **settings)["VTN"]["state"] == "ok"
 
 

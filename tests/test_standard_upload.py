@@ -86,7 +86,7 @@ def test_with_a_lost_ledger_what_is_there_is_recognised_and_not_sent_again(vtn: 
     Path(site.ledger).unlink()
     before = len(vtn.log())
     results = upload(site, vtn)
-    assert requests_since(vtn, before) == {"GET": 2}, "a list of each VEN"
+    assert requests_since(vtn, before) == {"GET": 4}, "a list of each VEN, and its end"
     assert sum(result.points_already_there for result in results.values()) == 6_000
     assert sum(result.points_sent for result in results.values()) == 0
     assert_stored(site, vtn)

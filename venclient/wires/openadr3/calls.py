@@ -97,8 +97,8 @@ class StandardCalls(VtnConnection):
     ) -> Iterator[R]:
         """Yield what `keep` makes of each object of a list, page by page; `shape` has the field `id`.
 
-        A page may begin with objects of the one before, if some were added, and a VTN may ignore `skip`: the list ends
-        with a page that is not full, or that has nothing new.
+        A page may begin with objects of the one before, if some were added. A VTN may ignore `skip`, or have smaller
+        pages than are asked for: the list ends with a page that has nothing new.
         """
         seen: set[str] = set()
         skip = 0
@@ -108,7 +108,7 @@ class StandardCalls(VtnConnection):
             yield from (kept for _, kept in new)
             seen.update(object_id for object_id, _ in new)
             skip += len(page)
-            if len(page) < PAGE or not new:
+            if not new:
                 return
 
     def _page(
