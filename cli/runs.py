@@ -1,5 +1,6 @@
 """The command `bulk-upload runs`."""
 
+import re
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -64,7 +65,8 @@ def _print(past: "list[PastRun]") -> None:
         done, failed = run.done or 0, run.failed or 0
         numbers = [f"{done:,}", f"{failed:,}", f"{run.loads - done - failed:,}", short(run.points or 0)]
         shown = numbers if run.ended_at else [""] * len(numbers)
-        table.add_row(f"{run.began_at:%Y-%m-%d %H:%M}Z", took, run.outcome, *shown, run.title)
+        title = re.sub(r", \d{4}-\d\d-\d\d \d\d:\d\d UTC$", "", run.title)  # the first column has it
+        table.add_row(f"{run.began_at:%Y-%m-%d %H:%M}Z", took, run.outcome, *shown, title)
     Terminal().print(table)
     latest = past[0]
     if latest.outcome != "done" and latest.message:
