@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from cli import options
+from cli.printable import echo
 
 
 def demo(wire: options.DemoWire = "bulk") -> None:
@@ -25,7 +26,7 @@ def demo(wire: options.DemoWire = "bulk") -> None:
     from cli.prefect_server import prefect_server
     from demo.tour import tour
 
-    typer.echo(f"Everything of this demo is in {folder}. A Prefect server starts (about 10 s) …")
+    echo(f"Everything of this demo is in {folder}. A Prefect server starts (about 10 s) …")
     with prefect_server(whole=False) as server:
         tour(folder, server.environment, wire)
     commands = Path(sys.executable).parent

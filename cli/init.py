@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.printable import echo
 from venclient.errors import ConfigurationError
 
 EXAMPLE = Path(__file__).parents[1] / "config" / ".env.example"
@@ -47,9 +48,7 @@ def init(
         raise ConfigurationError(f"{error.filename or folder} cannot be made: {error.strerror}") from error
     there = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     wrote = f"Wrote {env}, for you alone to read." if is_new else f"{env} is there already, and stays as it is."
-    typer.echo(
-        f"{wrote} Next:\n"
-        f"  1. Put your files where they are looked for, {db} and {h5}, or name them in {env}.\n"
-        f"  2. Fill in the first four settings of {env}: the VTN, and how a token is obtained.\n"
-        f"  3. `{there}bulk-upload doctor{f' --profile {profile}' if profile else ''}` says what is missing."
-    )
+    echo(f"{wrote} Next:")
+    echo(f"  1. Put your files where they are looked for, {db} and {h5}, or name them in {env}.")
+    echo(f"  2. Fill in the first four settings of {env}: the VTN, and how a token is obtained.")
+    echo(f"  3. `{there}bulk-upload doctor{f' --profile {profile}' if profile else ''}` says what is missing.")

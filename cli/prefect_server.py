@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from cli.auth_string import auth_file, kept_auth_string, made_auth_string, new_auth_string
 from cli.child_process import end_with_parent
 from cli.prefect_health import is_healthy, require_admission, require_healthy
+from cli.printable import echo
 from venclient.errors import ConfigurationError
 from venclient.private_files import make_private_folder
 from venclient.wires.proxies import is_this_machine, put_back, set_aside
@@ -112,7 +113,7 @@ def prefect_api(
             def announced() -> None:
                 meanwhile()
                 if not quiet:
-                    sys.stderr.write(f"Starting a Prefect server, about 10 s ({hint}) …\n")
+                    echo(f"Starting a Prefect server, about 10 s ({hint}) …", err=True)
 
             server = stack.enter_context(prefect_server(port, whole=port is not None, meanwhile=announced))
         if is_this_machine(server.api_url):
@@ -226,7 +227,7 @@ def _start_lock(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.stderr.write(f"Another Prefect server is starting in {home}: waiting for it …\n")
+            echo(f"Another Prefect server is starting in {home}: waiting for it …", err=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 

@@ -1,7 +1,10 @@
-"""Output of commands: each text on one line, with control characters escaped."""
+"""Output of commands: each text on one line, with control characters escaped, and wrapped at words on a terminal."""
 
 import json
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 
 import orjson
@@ -15,7 +18,17 @@ _BEYOND_ASCII = re.compile(r"[^ -~]")
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print a line, to standard error with `err`."""
-    typer.echo(visible(text), err=err)
+    line = visible(text)
+    if (sys.stderr if err else sys.stdout).isatty():
+        line = _wrapped(line)
+    typer.echo(line, err=err)
+
+
+def _wrapped(line: str) -> str:
+    """Break a line between words: a terminal would break it within them. Paths stay whole, to be copied."""
+    indent = " " * (len(line) - len(line.lstrip()))
+    columns = shutil.get_terminal_size().columns
+    return textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def echo_failures(failures: Sequence[str], where_others_are: str) -> None:

@@ -13,7 +13,8 @@ from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -30,6 +31,7 @@ from venclient.untrusted_text import visible
 POLL_INTERVAL_S = 0.1
 FAILURES_SHOWN = 3  # of each cause, on a terminal
 OUR_LOGGERS = ("venclient", "tasks", "flows")
+RETRIES = "venclient.flow_control.retries"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,9 @@ def counting_bar(verb: str, things: str) -> Iterator[Callable[[int, int], None]]
 
 
 class _FewOfEachCause(logging.Filter):
-    """Lets the first failures of each cause through: thousands would scroll away what is above them.
+    """Lets the first failures and retries of each cause through: thousands would scroll away what is above them.
 
-    The bar counts all, and a run names each cause at its end.
+    The bar counts all failures, and a run names each cause at its end; what it waits for is below the bar.
     """
 
     def __init__(self) -> None:
@@ -122,7 +124,8 @@ class _FewOfEachCause(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to show this record."""
-        if record.levelno < logging.ERROR or not isinstance(record.args, tuple) or not record.args:
+        is_repeated = record.levelno >= logging.ERROR or record.name == RETRIES
+        if not is_repeated or not isinstance(record.args, tuple) or not record.args:
             return True
         cause = f"{record.msg} {cause_of(str(record.args[-1]))}"
         self._seen[cause] += 1
@@ -134,6 +137,7 @@ class _Bar(Progress):
 
     def __init__(self, console: Console, phase: str) -> None:
         self._lines: Sequence[str] = ()
+        self._own_console = console
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[left]}"))
         super().__init__(*columns, console=console, expand=True)
         self._task: TaskID = self.add_task(phase, total=None, left="")
@@ -145,7 +149,8 @@ class _Bar(Progress):
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The bar, and the lines below it."""
-        yield from super().get_renderables()
+        # With room for the ^C that a terminal shows: it would wrap, and leave the bar there twice.
+        yield Constrain(Group(*super().get_renderables()), self._own_console.width - 3)
         for line in self._lines:
             yield Text(line)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.printable import echo
 from venclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def sample_data(
         raise ConfigurationError(f"The sample cannot be written to {to_db} and {to_h5}: {error}") from error
     db_option = f" --db {quote(str(db))}" if db else ""
     h5_option = f" --h5 {quote(str(h5))}" if h5 else ""
-    typer.echo(
+    echo(
         f"{_totals(summary, to_db, to_h5)}. Next: `bulk-upload register{db_option}`, "
         f"then `bulk-upload run{db_option}{h5_option}`"
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import options
+from cli.printable import echo
 from cli.run import INTERRUPTED
 from config.wire_names import WireName
 from venclient.errors import ConfigurationError
@@ -65,7 +66,7 @@ def up(
             exit_code = run_worker(["--pool", POOL], environment, stop, server.why_ended)
             if exit_code == INTERRUPTED:
                 server.kill()
-    typer.echo("Ended. What the VTN acknowledged is recorded: start it again to go on.")
+    echo("Ended. What the VTN acknowledged is recorded: start it again to go on.")
     sys.exit(exit_code)
 
 
@@ -75,7 +76,7 @@ def _demo(wire: str) -> Iterator[dict[str, str]]:
     from demo.stage import Stage, new_folder
 
     folder = new_folder()
-    typer.echo(f"Everything of this demo is in {folder}, which may be deleted afterwards.")
+    echo(f"Everything of this demo is in {folder}, which may be deleted afterwards.")
     stage = Stage.in_folder(folder, wire)
     stage.environment["VTN_BEARER_TOKEN"] = token_urlsafe()  # takes precedence over the `.env` of the flows' folder
     stage.run("sample-data")

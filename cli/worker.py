@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from cli.child_process import end_with_parent
+from cli.printable import echo
 from cli.run import INTERRUPTED
 from venclient.errors import ConfigurationError
 
@@ -108,14 +109,14 @@ def run_worker(
         while process.poll() is None and not stop.asked and not (message := trouble()):
             time.sleep(POLL_INTERVAL_S)
         if message := message or trouble():  # the worker may end before its cause is seen
-            sys.stderr.write(f"bulk-upload: {message}\n")
+            echo(f"bulk-upload: {message}", err=True)
         elif process.poll() is not None:
             return process.returncode
         _end_runs(process.pid)  # before the worker, which would kill them
         process.terminate()
         process.wait(ends_within_s)
     except subprocess.TimeoutExpired:
-        sys.stderr.write(f"bulk-upload: The worker did not end within {ends_within_s:.0f} s, and is killed\n")
+        echo(f"bulk-upload: The worker did not end within {ends_within_s:.0f} s, and is killed", err=True)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

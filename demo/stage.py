@@ -80,11 +80,13 @@ class Stage:
         operator = {"OAUTH_CLIENT_ID": BL_CLIENT_ID, "BULK_UPLOAD_AGGREGATOR": CLIENT_ID}
         self.run("register", env=self.environment | ({} if self.wire == "bulk" else operator))
 
-    def run(self, *arguments: str, **options: Any) -> str:
-        """Run a command, print its output and return it. Raises `ConfigurationError` if the command fails."""
-        process = self.start(*arguments, stdout=subprocess.PIPE, stderr=self.errors(), **options)
+    def run(self, *arguments: str, **options: Any) -> Any:
+        """Run a command to its end. Returns its output if `stdout` is a pipe, otherwise the output is on this stdout.
+
+        Raises `ConfigurationError` if the command fails.
+        """
+        process = self.start(*arguments, stderr=self.errors(), **options)
         output, _ = process.communicate()
-        typer.echo(output.strip())
         if process.returncode:
             raise ConfigurationError(
                 f"The demo stopped: that command ended with {process.returncode}, see {self.folder}"

@@ -38,7 +38,9 @@ def tour(folder: Path, of_prefect: Mapping[str, str], wire: str = "bulk") -> Non
         _say("Everything is read back from the VTN and compared with the meter file.")
         demo.run("verify", "--report", str(demo.folder / "reports"))
         _say("Once more: there is nothing left to send.")
-        again = json.loads(demo.run("run", "--json").splitlines()[-1])
+        output = demo.run("run", "--json", stdout=subprocess.PIPE)
+        typer.echo(output.strip())
+        again = json.loads(output.splitlines()[-1])
         if again["total_points_uploaded"] or not again["success"]:
             raise ConfigurationError("A second run sent points again: that must not be")
         demo.run("status")

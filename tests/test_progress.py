@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_at_80_columns_percentage_time_points_and_failures_are_all_there(
         line for line in lines if re.fullmatch(r"Uploading [━╸╺]{20,} +\d+ %  (\d:\d\d:\d\d left|-:--:-- left)", line)
     ]
     assert bars, lines
-    assert max(map(len, bars)) <= COLUMNS
+    assert max(map(len, bars)) <= COLUMNS - 3, "no room for ^C"
     # What the VTN had before counts in the bar as it does in the numbers.
     assert int(re.findall(r"(\d+) %", bars[0])[0]) >= 40, bars[0]
     assert any(
@@ -72,6 +73,33 @@ def test_on_a_terminal_failures_of_the_same_cause_do_not_scroll_everything_away(
     assert "5 of 6 loads failed: " in text
     assert "(and 4 more like it)" in text
     assert (tmp_path / "all.log").read_text().count(" ERROR ") == 5
+
+
+def test_on_a_terminal_retries_do_not_scroll_everything_away(
+    vtn: ReferenceVtn, slow_vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    slow_vtn.switch(script=["503-bare"] * 20)
+    options = [*run_options(site, vtn), "--log-file", "all.log"]
+    often = {"BULK_UPLOAD_ATTEMPTS": "50", "BULK_UPLOAD_RETRY_WAIT_S": "0.01"}
+    _, output, shown = _in_a_terminal(*options, cwd=tmp_path, prefect_url=prefect_url, **often)
+    assert output.startswith("5 of 6 loads done, 1 failed")
+    retried = re.compile(r"WARNING +Attempt \d+ failed, the next in")
+    assert len(retried.findall((tmp_path / "all.log").read_text())) > 3
+    assert len(retried.findall(CONTROLS.sub("", shown))) == 3
+
+
+def test_on_a_terminal_lines_are_broken_between_words_and_paths_stay_whole(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path
+) -> None:
+    meter_file = tmp_path / "a-folder-with-a-long-name" / "and-another-one-below-it" / "meters-of-the-year-2025.h5"
+    options = ["--db", site.db, "--vtn-url", vtn.base_url, "--h5", meter_file]
+    ended, _, shown = _in_a_terminal(*options, cwd=tmp_path, VTN_BEARER_TOKEN=vtn.token)
+    assert ended == 2
+    lines = CONTROLS.sub("", shown).replace("\r", "").splitlines()
+    assert str(meter_file) in lines[1]
+    words = [line for line in lines if str(meter_file) not in line]
+    assert max(map(len, words)) <= COLUMNS
+    assert " ".join(lines).startswith(f"bulk-upload: Meter file {meter_file} not found: name it with --h5 or")
 
 
 def test_a_verbose_run_shows_each_request_on_a_terminal_too(
@@ -160,14 +188,15 @@ def test_registration_and_verification_show_their_progress_as_a_run_does(
 
 
 def _in_a_terminal(
-    *options: object, of: str = "run", cwd: Path, prefect_url: str | None = None
+    *options: object, of: str = "run", cwd: Path, prefect_url: str | None = None, **environment: str
 ) -> tuple[int, str, str]:
     """Exit code and standard output of a run whose standard error is a terminal, and what that has shown.
 
     `of`: another command.
     """
     ours, theirs = pty.openpty()
-    run = start(of, *options, cwd=cwd, prefect_url=prefect_url, stderr=theirs, TERM="xterm", COLUMNS=f"{COLUMNS}")
+    of_terminal: Any = {"TERM": "xterm", "COLUMNS": f"{COLUMNS}"} | environment
+    run = start(of, *options, cwd=cwd, prefect_url=prefect_url, stderr=theirs, **of_terminal)
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # what Linux says when the other side has closed the terminal
