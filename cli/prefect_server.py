@@ -199,6 +199,9 @@ def _start_process(home: Path, port: int, *, whole: bool) -> PrefectServer:
     if whole:
         # By default, only events are deleted after a time, and each night adds runs, logs and artifacts.
         environment["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] = "events,flow_runs"
+        # By default, `prefect deployment run --watch` shows no log, and so no reason of a failure.
+        environment["PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED"] = "true"
+        environment["PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED"] = "true"
     else:
         address += ["--no-ui", "--no-scheduler", "--no-late-runs"]
     log = _log(home)

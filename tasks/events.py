@@ -3,12 +3,13 @@
 `bulk-upload.load.failed` and `bulk-upload.load.paused` (stopped half-way) are one event per load, which is the event's
 resource. `bulk-upload.load.done` is one event per batch, with the load ids in its payload: each related resource would
 be a row for Prefect's server to write, on the processor that a fast run needs. `bulk-upload.run.progress` is sent once
-a minute while the run makes progress.
+a minute while the run makes progress, with a line in the run's log.
 """
 
 from collections.abc import Sequence
 
 from prefect.events import emit_event
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks.report_errors import log_report_errors
@@ -73,6 +74,10 @@ class ProgressEvents:
                 "loads": now.total_loads,
             },
         )
+        get_run_logger().info(
+            "%d %%: %s of %s points sent, %s of %s loads, %s failed", 100 * now.share, f"{now.points_sent:,}",
+            f"{now.points_to_send:,}", f"{now.successful + now.failed:,}", f"{now.total_loads:,}", f"{now.failed:,}",
+        )  # fmt: skip
 
 
 def _load_resource(load: Load) -> dict[str, str]:

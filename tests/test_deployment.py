@@ -37,6 +37,7 @@ from tests.waiting import until
 from venclient.run import next_deadline
 
 ROOT = Path(__file__).parents[1]
+HELM_VALUES = ROOT / "deployments" / "kubernetes" / "prefect-server-values.yaml"
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 
 
@@ -113,10 +114,19 @@ def test_automations_know_a_run_that_is_completed_with_failures() -> None:
     assert failed == with_failures > 0
 
 
-def test_every_server_forgets_old_runs() -> None:
-    setting = "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs"
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "events,flow_runs"),
+        ("PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED", "true"),
+        ("PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED", "true"),
+    ],
+)
+def test_every_server_forgets_old_runs_and_shows_who_watches_a_run_its_log(setting: str, value: str) -> None:
     for file in ("README.md", "docker/Dockerfile", "systemd/prefect-server.service"):
-        assert setting in (ROOT / "deployments" / file).read_text()
+        assert f"{setting}={value}" in (ROOT / "deployments" / file).read_text()
+    (value_there,) = re.findall(rf'name: {setting}\n +value: "?([^"\n]+)', HELM_VALUES.read_text())
+    assert value_there == value
 
 
 @pytest.fixture

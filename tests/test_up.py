@@ -1,6 +1,7 @@
 """Promises of `bulk-upload up`: one command for one machine, from the first run to a clean end."""
 
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -32,7 +33,9 @@ def test_the_demo_is_there_with_data_a_vtn_and_prefect_and_ends_cleanly(
     }
     (tmp_path / ".env").write_text("VTN_BEARER_TOKEN=another\nBULK_UPLOAD_CA_FILE=nowhere.pem\n")
     with running_up(tmp_path, "--demo", *options, TMPDIR=str(tmp_path), **real) as up:
-        assert "Completed" in up.start_upload("--watch", cwd=tmp_path)
+        watched = " ".join(up.start_upload("--watch", cwd=tmp_path).split())  # as it is wrapped for a terminal
+        assert re.search(r"▪ \S+ \S+ \d+ %: [\d,]+ of 1,127,331 points sent, \d+ of 129 loads, 0 failed", watched)
+        assert "Finished in state Completed('129 loads done: 1,127,331 points uploaded, 0 already there')" in watched
         assert "Ended." in up.end()
     assert not (tmp_path / "real.db").exists()
     (folder,) = tmp_path.glob("bulk-upload-demo-*")
