@@ -33,6 +33,7 @@ WATCH_EVERY_S = 0.5
 UPDATE_EVERY_S = 3.0
 LAST_CALL_S = 10.0
 LAST_TABLES_S = 3.0
+REASONS_SHOWN = 3
 LIVE = "The run as it stands, every few seconds"
 
 
@@ -70,8 +71,12 @@ def publish_ven_table(run: Run, ven: str, results: list[LoadResult]) -> None:
     results = with_finished(run, ven, results)
     earlier = run.spot_checks.earlier_points_label
     rows = [_row(result, earlier) for result in sorted(results, key=lambda result: result.state != "failed")]
-    failed = sum(result.state == "failed" for result in results)
-    description = f"**{markdown(ven)}**: {len(results) - failed} of {len(results)} loads done, {failed} failed"
+    failed = [result for result in results if result.state == "failed"]
+    card = f"**{markdown(ven)}**: {len(results) - len(failed):,} of {len(results):,} loads done, {len(failed):,} failed"
+    # The table cuts a long error off, and a phone shows no more of it than the first column.
+    reasons = [f"- {markdown(f'{result.load.name}: {result.error}')}" for result in failed[:REASONS_SHOWN]]
+    more = [f"- {len(failed) - REASONS_SHOWN:,} more"] if len(failed) > REASONS_SHOWN else []
+    description = "\n".join([card, "", *reasons, *more] if failed else [card])
     table = {
         "type": "table",
         "key": artifact_key(ven),
@@ -95,20 +100,23 @@ def publish_unfinished(run: Run) -> None:
 
 
 def _progress_markdown(now: Snapshot) -> str:
-    finished = now.successful + now.failed
+    time_left, until = _time_left(now)
     facts = {
         "Done": f"{100 * now.share:.1f} %",
-        "Time left": _time_left(now),
-        "Waiting for": now.waiting_for or "nothing",
+        "Time left": time_left,
+        **({"Until": until} if until else {}),
         **ven_facts(now),
         "Loads done": f"{now.successful:,} of {now.total_loads:,}",
         "Loads failed": f"{now.failed:,}",
-        "Loads pending": f"{now.total_loads - finished:,}",
-        "Points sent": f"{now.points_sent:,} of {now.points_to_send:,}",
-        "Points that the VTN had before": f"{now.points_acknowledged:,}",
+        "Loads pending": f"{now.total_loads - now.successful - now.failed:,}",
+        "Points sent": f"{now.points_sent:,}",
+        "Points to send": f"{now.points_to_send:,}",
+        "Points of earlier runs": f"{now.points_acknowledged:,}",
         "Points a second now": f"{now.points_per_second_now:,.0f}",
     }
-    return "\n".join(facts_table(flow_run.name, f"{datetime.now(UTC):%H:%M:%S} UTC", facts))
+    title = f"**{markdown(flow_run.name)}**, at {datetime.now(UTC):%H:%M:%S} UTC"
+    waits = f"Waiting for: {markdown(now.waiting_for or 'nothing')}"
+    return "\n".join([title, "", waits, "", *facts_table(facts), "", *failed_vens(now)])
 
 
 def artifact_key(ven: str) -> str:
@@ -123,10 +131,10 @@ def _row(result: LoadResult, earlier: str) -> dict[str, object]:
     return {
         "load": result.load.name,
         "state": result.state,
+        "error": result.error or "",
         "points sent": result.points_sent,
         earlier: result.points_already_there,
         "dropped": ", ".join(f"{count} {reason}" for reason, count in result.dropped.items()) or 0,
-        "error": result.error or "",
         "chunks": result.chunks,
         "retries": result.retries,
         "seconds": round(result.seconds, 2),
@@ -155,34 +163,42 @@ def _update(artifacts: tuple[UUID, UUID], now: Snapshot) -> None:
 
 def _progress_text(now: Snapshot) -> str:
     """A first line that is not cut on the card of an artifact, which shows no more, at 49 characters; then the rest."""
-    time_left, _, until = _time_left(now).partition(" (")
+    time_left, until = _time_left(now)
     return (
         f"{100 * now.share:.0f} %, time left: {time_left}, {now.failed:,} failed\n\n"
         f"{now.successful + now.failed:,} of {now.total_loads:,} loads, {now.failed:,} failed; "
         f"{now.points_sent:,} of {now.points_to_send:,} points sent, {now.points_per_second_now:,.0f} a second"
-        + (f"; {until.rpartition(', ')[2]}" if until else "")
+        + (f"; until {until}" if until else "")
     )
 
 
-def _time_left(now: Snapshot) -> str:
+def _time_left(now: Snapshot) -> tuple[str, str]:
+    """The time left as text, and until when that is; empty where it is not known."""
     if now.share == 1 or not now.points_to_send:
-        return "none"
+        return "none", ""
     if now.seconds_left is None:
-        return "not known yet"
+        return "not known yet", ""
     ends_at = datetime.now(UTC) + timedelta(seconds=now.seconds_left)
-    return f"{timedelta(seconds=round(now.seconds_left))} (h:mm:ss), until {ends_at:%Y-%m-%d %H:%M} UTC"
+    return f"{timedelta(seconds=round(now.seconds_left))}", f"{ends_at:%Y-%m-%d %H:%M} UTC"
 
 
 def ven_facts(now: Snapshot) -> dict[str, str]:
-    """Return how many VENs are finished, and which of them with failures."""
-    with_failures = f" ({vens_title(now.vens_failed)})" if now.vens_failed else ""
+    """Return how many VENs are finished, and how many of them with failures."""
     return {
         "VENs finished": f"{now.vens_done + len(now.vens_failed):,} of {now.total_vens:,}",
-        "of these with failures": f"{len(now.vens_failed):,}{with_failures}",
+        "of these with failures": f"{len(now.vens_failed):,}",
     }
 
 
-def facts_table(what: str, when: str, facts: Mapping[str, str]) -> list[str]:
-    """Return the lines of a table of two columns, in Markdown."""
-    rows = [f"| {name} | {markdown(value)} |" for name, value in facts.items()]
-    return [f"| {markdown(what)} | {when} |", "| --- | ---: |", *rows]
+def failed_vens(now: Snapshot) -> list[str]:
+    """Return a paragraph, in Markdown, that names the VENs with failures, if there are any."""
+    return [f"VENs with failures: {markdown(vens_title(now.vens_failed))}", ""] if now.vens_failed else []
+
+
+def facts_table(facts: Mapping[str, str]) -> list[str]:
+    """Return the lines of a table of two columns, in Markdown, the first fact as its header.
+
+    Names and values have to be short: Prefect's UI wraps no cell, and on a phone the values would be off the page.
+    """
+    header, *rows = (f"| {name} | {markdown(value)} |" for name, value in facts.items())
+    return [header, "| --- | ---: |", *rows]

@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from tasks.report_errors import log_report_errors
-from tasks.reports import facts_table, ven_facts
+from tasks.reports import facts_table, failed_vens, ven_facts
 from venclient.reports.rate_chart import rate_chart
 from venclient.run import Run, Snapshot, Work
 from venclient.run_record import VenRecord
@@ -24,33 +24,33 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str, file
     `files`: the paths of what it read and wrote.
     """
     checks = run.spot_checks
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items()) or "0"
     done = f"{snapshot.successful:,} of {snapshot.total_loads:,}"
     facts = {
         "Loads done": done,
         "Loads failed": f"{snapshot.failed:,}",
-        "Loads left for the next run": f"{snapshot.total_loads - snapshot.successful - snapshot.failed:,}",
+        "Loads left": f"{snapshot.total_loads - snapshot.successful - snapshot.failed:,}",
         "Loads not registered": f"{work.unregistered:,}",
-        "Loads disabled or suspended": f"{work.left_out:,}",
+        "Disabled, suspended": f"{work.left_out:,}",
         **ven_facts(snapshot),
         "Points uploaded": f"{snapshot.points_sent:,}",
         f"Points {checks.earlier_points_label}": f"{snapshot.points_already_there:,}",
-        "Rows dropped": dropped,
+        "Rows dropped": f"{snapshot.dropped.total():,}",
         "Time (h:mm:ss)": f"{timedelta(seconds=round(snapshot.seconds))}",
         "Points a second": f"{snapshot.points_per_second:,.0f}",
-        "VTN": run.wire.base_url,
     }
-    ended_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    lines = [f"**{markdown(message)}**", "", *facts_table(str(flow_run.name), ended_at, facts)]
+    ended = f"{markdown(str(flow_run.name))}, ended at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    lines = [f"**{markdown(message)}**", "", ended, "", *facts_table(facts), "", *failed_vens(snapshot)]
+    if snapshot.dropped:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in snapshot.dropped.items())
+        lines += [f"Rows dropped: {markdown(dropped)}", ""]
     if checks.warning:
-        lines += ["", f"**Warning**: {markdown(checks.warning)}"]
+        lines += [f"**Warning**: {markdown(checks.warning)}", ""]
     if snapshot.failures:
-        lines += ["", "Failures by cause:", "", *(f"- {markdown(str(failure))}" for failure in snapshot.failures)]
+        lines += ["Failures by cause:", "", *(f"- {markdown(str(failure))}" for failure in snapshot.failures), ""]
     record = run.progress.record()
-    lines += ["", *_ven_table(record.vens)]
-    # Not among the totals: a long path makes a table wider than the page, and the UI cuts its right column off.
-    lines += ["", "| File | Path |", "| --- | --- |"]
-    lines += [f"| {name} | {markdown(path)} |" for name, path in files.items()]
+    lines += [*_ven_table(record.vens), ""]
+    # No table: the UI wraps no cell, and would cut the end of a long path off.
+    lines += [f"- {name}: {markdown(path)}" for name, path in {"VTN": run.wire.base_url, **files}.items()]
     if snapshot.points_sent:
         chart = b64encode(rate_chart(record.samples).encode()).decode()
         lines += ["", f"![points a second over time](data:image/svg+xml;base64,{chart})"]
@@ -61,7 +61,7 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str, file
 
 def _ven_table(vens: tuple[VenRecord, ...]) -> Iterator[str]:
     """A row a VEN: those with failures first, then those with loads left."""
-    yield "| VEN | Loads done | failed | left | Points uploaded | already there |"
+    yield "| VEN | Done | Failed | Left | Uploaded | Already there |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     rows = sorted(vens, key=lambda ven: (not ven.failed, ven.done + ven.failed == ven.loads, ven.ven))
     for ven in rows[:VENS_SHOWN]:

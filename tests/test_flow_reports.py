@@ -61,19 +61,19 @@ def test_progress_and_live_numbers_are_one_artifact_each_and_the_summary_has_the
     artifacts = _artifacts(prefect, state)
     assert artifacts["bulk-upload-progress"].data == 100
     live = str(artifacts["bulk-upload-live"].data).replace("\\", "")  # as it is shown
-    for line in ("| Time left | none |", "| Loads pending | 0 |", "| Points sent | 3,000 of 3,000 |"):
-        assert line in live
-    assert live.splitlines()[2] == "| Done | 100.0 % |"
+    for line in ("Time left | none", "Loads pending | 0", "Points sent | 3,000", "Points to send | 3,000"):
+        assert f"| {line} |" in live
+    assert "Waiting for: nothing\n\n| Done | 100.0 % |\n" in live
     assert "| VENs finished | 2 of 2 |\n| of these with failures | 0 |" in live
     summary = str(artifacts["bulk-upload-summary"].data)
     assert "| Points uploaded | 3,000 |" in summary
-    assert f"| Meter file | {site.h5} |" in summary.replace("\\", "")
+    assert f"- Meter file: {site.h5}\n" in summary.replace("\\", "")
     for ven in {load.ven for load in site.loads}:
         assert f"| {ven} | 5 | 0 | 0 | 1,500 | 0 |" in summary.replace("\\", "")
     (card, _, _) = str(artifacts["bulk-upload-progress"].description).partition("\n")
     assert card == "100 %, time left: none, 0 failed"
     (report,) = Path("reports").glob("run-*.html")
-    assert f"| Report | {report} |" in summary.replace("\\", "")
+    assert f"- Report: {report}\n" in summary.replace("\\", "")
     assert "10 of 10</dd>" in report.read_text()
     picture = re.search(r"!\[points a second over time\]\(data:image/svg\+xml;base64,([^)]+)\)", summary)
     assert picture
@@ -127,6 +127,9 @@ def test_loads_are_events_by_how_they_end_and_failed_ones_come_first_in_the_tabl
     rows = json.loads(str(artifacts[artifact_key(lost.ven)].data))
     assert [row["state"] for row in rows] == ["failed"] + ["done"] * 4
     assert "H5 meter 'meter_404' not found" in rows[0]["error"]
+    card, _, reason = str(artifacts[artifact_key(lost.ven)].description).replace("\\", "").split("\n")
+    assert card.endswith(": 4 of 5 loads done, 1 failed")
+    assert reason.startswith(f"- {lost.name}: H5 meter 'meter_404' not found")
     of_run = {"event": {"name": ["bulk-upload.load.done"]}, "related": {"id": [f"prefect.flow-run.{_run_id(state)}"]}}
     until(lambda: _done(events(prefect_url, of_run)) == sorted((load.ven, load.load_id) for load in others))
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,24 @@ SETTLED_S = 2.0  # the UI draws its graph and unfolds its tables
 MAX_PICTURE_BYTES = 150_000
 BAR = (0x4C, 0x8E, 0xD9)
 COMPLETED = (0x21, 0x9D, 0x4B)
+SIZES = {1400: 1000, 390: 844}
+SCHEMES = ("dark", "light")
+IN_SCHEME = "localStorage.setItem('color-scheme', '\"{}\"')"
+# What a person loses of a page: text beyond its right edge that is in no table, which scrolls; numbers of a run, which
+# are in the first table, beyond the edge of that; and a value that is none.
+LOST = """
+(texts => [
+  ...texts("body *").filter(each => !each.closest(".p-table") && each.getBoundingClientRect().right > innerWidth + 1),
+  ...[...document.querySelectorAll(".markdown-renderer__table")].slice(0, 1)
+    .filter(each => each.scrollWidth > each.clientWidth + 1),
+  ...texts(".p-table *").filter(each => /^(None|null|undefined|NaN)$/.test(each.textContent.trim())),
+].map(each => each.textContent))(
+  selector => [...document.querySelectorAll(selector)]
+    .filter(each => !each.children.length && each.textContent.trim() && each.getClientRects().length))
+"""
+CHART_SCALE = """
+(chart => chart.clientWidth / chart.naturalWidth)(document.querySelector("img[alt^='points a second']"))
+"""
 CARD_IS_WHOLE = """
 [...document.querySelectorAll("*")]
     .filter(each => !each.children.length && each.textContent.startsWith("100 %"))
@@ -104,13 +123,13 @@ def test_a_run_its_progress_its_tables_and_its_summary_can_be_read(
     browser.open(pages["bulk-upload-progress"])
     browser.text("12 of 12 loads, 1 failed; 5,500 of 5,500 points sent")
     browser.open(pages["bulk-upload-live"])
-    browser.text("VENs finished", "2 of 2", f"1 ({lost.ven})", "Loads failed", "5,500 of 5,500", "Waiting for")
+    browser.text("VENs finished", "2 of 2", f"VENs with failures: {lost.ven}", "Loads failed", "5,500", "Waiting for")
     browser.open(pages[artifact_key(lost.ven)])
     table = browser.text("meter_404", *(load.load_id for load in others if load.ven == lost.ven))
     assert table.index("meter_404") < table.index(others[-1].load_id), "what failed comes first, with its reason"
-    for scheme in ("dark", "light"):
+    for scheme in SCHEMES:
         picture = tmp_path / f"summary-{scheme}.png"
-        browser.run(f"localStorage.setItem('color-scheme', '\"{scheme}\"')")
+        browser.run(IN_SCHEME.format(scheme))
         browser.open(pages["bulk-upload-summary"])
         summary = browser.text("VENs finished", "Failures by cause", str(site.h5))
         assert summary.rindex(lost.ven) < summary.rindex(others[0].ven), "its VEN comes first"
@@ -135,6 +154,7 @@ def _has(colour: tuple[int, int, int], browser: Tab, picture: Path) -> bool:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_pictures_of_the_tour_show_what_the_tour_says(
     ui: str,
     prefect: SyncPrefectClient,
@@ -177,6 +197,42 @@ def test_the_pictures_of_the_tour_show_what_the_tour_says(
     pages = _artifact_pages(ui, prefect, of_run.id)
     take("ven", pages[artifact_key("Aalborg")], "meter_404")
     take("summary", pages["bulk-upload-summary"], "Failures by cause")
+
+    kept = Path(os.environ.get("KEEP_PICTURES", tmp_path))
+    wanted = {
+        "run": (f"{ui}/runs/flow-run/{of_run.id}", "Completed with failures"),
+        "artifacts": (f"{ui}/runs/flow-run/{of_run.id}", "Completed with failures"),
+        "live": (pages["bulk-upload-live"], "100.0 %", "Waiting for: nothing", "VENs with failures: Aalborg"),
+        "progress": (pages["bulk-upload-progress"], "100 %, time left: none, 1 failed"),
+        "ven": (pages[artifact_key("Aalborg")], "meter_404"),
+        "summary": (pages["bulk-upload-summary"], "Failures by cause", "Meter file", "points a second"),
+        "form": (f"{ui}/deployments/deployment/{upload.id}/run", *_titles(bulk_upload)),
+    }
+    for name, (address, *texts) in wanted.items():
+        for width, scheme in product(SIZES, SCHEMES):
+            look = f"{name}, {width} pixels, {scheme}"
+            browser.run(IN_SCHEME.format(scheme))
+            # On a phone, tabs are a choice of the system's own: it is opened on a desk.
+            browser.show(width=1400 if name == "artifacts" else width, height=SIZES[width], scheme=scheme)
+            browser.open(address)
+            browser.text(*texts)
+            if name == "artifacts":
+                browser.click("Artifacts")
+                browser.text("bulk-upload-progress", "100 %, time left: none, 1 failed")
+                browser.show(width=width, height=SIZES[width], scheme=scheme)
+                assert browser.run(CARD_IS_WHOLE), look
+            picture = kept / f"prefect-{name}-{width}-{scheme}.png"
+            until(partial(_has, COMPLETED, browser, picture)) if name == "run" else time.sleep(SETTLED_S)
+            assert browser.run(LOST) == [], look
+            assert name != "summary" or browser.run(CHART_SCALE) > 0.7, "letters of 13 pixels would be too small"
+            height = browser.run("Math.max(...[...document.querySelectorAll('*')].map(each => each.scrollHeight))")
+            browser.show(width=width, height=height, scheme=scheme)
+            time.sleep(SETTLED_S)
+            browser.picture(picture)
+
+
+def _titles(flow: Any) -> list[str]:
+    return [field["title"] for field in flow.parameters.properties.values()]
 
 
 def _deploy(prefect_url: str) -> None:

@@ -150,7 +150,7 @@ def test_a_run_that_is_cancelled_in_prefect_says_so_and_what_is_left(
     # The worker has its own last word as the state's message: the summary keeps what is left.
     summary = text_of(prefect, state.state_details.flow_run_id, "bulk-upload-summary")
     assert f"**{said[0]}" in summary
-    assert f"| Loads left for the next run | {said[1]} |" in summary
+    assert f"| Loads left | {said[1]} |" in summary
 
 
 def test_a_stopped_run_has_no_table_of_vens_that_it_did_not_begin() -> None:

@@ -6,10 +6,11 @@ from itertools import pairwise
 
 from venclient.run_record import Sample
 
-WIDTH, LEFT, TOP, BOTTOM = 720, 90, 10, 190
+# So narrow that its text can be read on a phone, too.
+WIDTH, LEFT, TOP, BOTTOM = 440, 80, 10, 150
 PICTURE = (
-    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} 230" font-family="sans-serif" font-size="13" '
-    'fill="#808080">'
+    f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{BOTTOM + 30}" '
+    f'viewBox="0 0 {WIDTH} {BOTTOM + 30}" font-family="sans-serif" font-size="13" fill="#808080">'
     f'<path d="M{LEFT},{TOP}V{BOTTOM}H{WIDTH}" fill="none" stroke="#808080"/><path d="{{path}}" fill="#4c8ed9"/>'
     f'<text x="{LEFT - 6}" y="{TOP + 12}" text-anchor="end">{{highest}}</text>'
     f'<text x="{LEFT - 6}" y="{BOTTOM}" text-anchor="end">0</text>'
