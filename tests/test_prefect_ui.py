@@ -23,6 +23,7 @@ from cli.prefect_server import free_port, prefect_server
 from config.settings import given_options
 from flows.bulk_upload import bulk_upload
 from tasks.reports import artifact_key
+from tests.artifacts import text_of
 from tests.chromium import Tab, share_of_colour, tab
 from tests.commands import AUTH_STRING, ROOT, command
 from tests.conftest import tell_it_all
@@ -190,7 +191,7 @@ def test_the_pictures_of_the_tour_show_what_the_tour_says(
     with subprocess.Popen(flow, cwd=tmp_path, env=os.environ | vtn | as_deployed | {"PYTHONPATH": str(ROOT)}) as run:
         (of_run,) = until(lambda: [each for each in prefect.read_flow_runs() if each.state and each.state.is_running()])
         until(lambda: "bulk-upload-live" in _artifact_pages(ui, prefect, of_run.id))
-        until(lambda: len(no_faults.log()) > 12)
+        until(lambda: not re.search(r"Points sent \| 0 ", text_of(prefect, of_run.id, "bulk-upload-live")))
         take("live", _artifact_pages(ui, prefect, of_run.id)["bulk-upload-live"], "Waiting for")
         assert run.wait(120) == 0
     take("run", f"{ui}/runs/flow-run/{of_run.id}", "Completed with failures", "meter_404")
