@@ -159,7 +159,9 @@ def _prepare(
                 raise FileExistsError("it is no page of an earlier run, and stays as it is")
         except OSError as error:
             raise ConfigurationError(f"--report: {report} cannot be written: {error}") from error
-    import flows.bulk_upload  # noqa: F401 - last, as it changes the format of log lines
+    from flows.bulk_upload import bulk_upload  # last, as it changes the format of log lines
+
+    bulk_upload.serialize_parameters({})  # imports what Prefect does so with
 
 
 def _is_page(path: Path) -> bool:
