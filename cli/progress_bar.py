@@ -213,14 +213,14 @@ def _time(seconds: float | None) -> str:
 class _LogFile(logging.FileHandler):
     """A file of log lines. If it cannot be written, one line says so, and the command goes on."""
 
-    _is_told = False
+    _is_reported = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._is_told:
-            self._is_told = True
+        elif not self._is_reported:
+            self._is_reported = True
             echo(f"The log file {self.baseFilename} cannot be written any more: {error.strerror}", err=True)
 
     def close(self) -> None:

@@ -172,21 +172,21 @@ class RunProgress:
     def record(self) -> RunRecord:
         """Return what the run has done so far, for its report."""
         with self._lock:
-            told = {ven.ven: ven for part in self._slices.values() for ven in part.vens}
+            reported = {ven.ven: ven for part in self._slices.values() for ven in part.vens}
             record = self._recorder.record(is_shared=bool(self._slices))
-            vens = [_in_all(ven, told.get(ven.ven, ven), self._sent_elsewhere[ven.ven]) for ven in record.vens]
+            vens = [_in_all(ven, reported.get(ven.ven, ven), self._sent_elsewhere[ven.ven]) for ven in record.vens]
         return replace(record, vens=tuple(vens))
 
 
-def _in_all(planned: VenRecord, told: VenRecord, sent_elsewhere: int) -> VenRecord:
-    """What became of a VEN, as the process that uploads it tells: without what an earlier one has done of it."""
-    sent_before = max(planned.points_to_send - told.points_to_send, 0) + sent_elsewhere
+def _in_all(planned: VenRecord, reported: VenRecord, sent_elsewhere: int) -> VenRecord:
+    """What became of a VEN, as reported by the process that uploads it, without what an earlier one has done of it."""
+    sent_before = max(planned.points_to_send - reported.points_to_send, 0) + sent_elsewhere
     return replace(
-        told,
+        reported,
         loads=planned.loads,
-        done=told.done + planned.loads - told.loads,
-        points=told.points + sent_before,
-        already_there=max(told.already_there - sent_before, 0),
+        done=reported.done + planned.loads - reported.loads,
+        points=reported.points + sent_before,
+        already_there=max(reported.already_there - sent_before, 0),
     )
 
 
