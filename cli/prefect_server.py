@@ -204,9 +204,6 @@ def _start_process(home: Path, port: int, *, whole: bool) -> PrefectServer:
         environment["PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED"] = "true"
     else:
         address += ["--no-ui", "--no-scheduler", "--no-late-runs"]
-        # No page and no automation waits for events. It starts a third of a second sooner without what serves them.
-        environment["PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED"] = "false"
-        environment["PREFECT_SERVER_EVENTS_STREAM_OUT_ENABLED"] = "false"
     log = _log(home)
     with open(log, "a", opener=_open_private) as output:
         output.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: a Prefect server starts at {url}\n")
