@@ -126,7 +126,7 @@ def main() -> None:
         echo(f"bulk-upload: {error}", err=True)
         sys.exit(2)
     finally:
-        gc.freeze()  # nor at the end
+        gc.freeze()  # the end of the interpreter would look through them, too
 
 
 def _print_traceback(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:

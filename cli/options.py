@@ -1,7 +1,7 @@
 """Options shared by several commands, each with its environment variable."""
 
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,8 +47,10 @@ def _select_profile(context: typer.Context, name: str | None) -> None:
 
 
 def _day(text: str) -> date:
+    from venclient.days import day_of
+
     try:
-        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no time zone
+        return day_of(text)
     except ValueError:
         raise typer.BadParameter(f"'{text}' is no day: give one such as 2025-03-10") from None
 

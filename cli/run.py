@@ -161,7 +161,7 @@ def _prepare(
             raise ConfigurationError(f"--report: {report} cannot be written: {error}") from error
     from flows.bulk_upload import bulk_upload  # last, as it changes the format of log lines
 
-    bulk_upload.serialize_parameters({})  # imports what Prefect does so with
+    bulk_upload.serialize_parameters({})  # Prefect imports FastAPI for this: now, while its server starts
 
 
 def _is_page(path: Path) -> bool:

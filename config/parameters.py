@@ -3,7 +3,7 @@
 The token goes only to VTNs, and reports and ledgers only into folders, that the worker's own settings name.
 """
 
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from config.settings import Settings
 from config.wire_names import WireName
 from venclient.addresses import normal_form
 from venclient.databases import has_password, shown, sqlite_path
-from venclient.days import Days
+from venclient.days import Days, day_of
 from venclient.errors import ConfigurationError
 
 # A text as a flow parameter; a field of Prefect's form that was emptied again is as one that was left out.
@@ -68,7 +68,7 @@ def _day(name: str, text: str | None) -> date | None:
     if text is None or not text.strip():
         return None
     try:
-        return datetime.strptime(text.strip(), "%Y-%m-%d").date()  # noqa: DTZ007 - a day, in UTC as all of them
+        return day_of(text)
     except ValueError:
         raise ConfigurationError(f"{name}: {text!r} is no day, such as 2025-03-10") from None
 

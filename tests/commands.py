@@ -105,6 +105,19 @@ def run_options(site: Site, vtn: ReferenceVtn) -> list[object]:
     return ["--db", site.db, "--h5", site.h5, "--ledger", site.ledger, "--vtn-url", vtn.base_url, "--token", vtn.token]
 
 
+def run_environment(site: Site, vtn: ReferenceVtn) -> dict[str, str]:
+    """Settings of runs for this site and VTN."""
+    return {
+        "VTN_SERVER_ADDRESS": vtn.base_url,
+        "OAUTH_CLIENT_ID": vtn.client_id,
+        "OAUTH_CLIENT_SECRET": vtn.client_secret,
+        "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn.token_url,
+        "BULK_UPLOAD_RESOURCES_DB": str(site.db),
+        "BULK_UPLOAD_METER_FILE": str(site.h5),
+        "BULK_UPLOAD_LEDGER_URL": str(site.ledger),
+    }
+
+
 def last_json(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The object on the last line of standard output."""
     result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])

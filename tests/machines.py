@@ -24,7 +24,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled
 
-from tests.commands import ROOT
+from tests.commands import ROOT, run_environment
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from tests.waiting import until
@@ -49,8 +49,8 @@ class Machines:
     def start(self, *parameters: str) -> UUID:
         """Start `bulk-upload/all-vens` as a user does; the run's id."""
         options = [option for parameter in parameters for option in ("--param", parameter)]
-        told = prefect_command(self.environment, "deployment", "run", "bulk-upload/all-vens", *options)
-        return UUID(told.split("UUID: ")[1].split()[0])
+        printed = prefect_command(self.environment, "deployment", "run", "bulk-upload/all-vens", *options)
+        return UUID(printed.split("UUID: ")[1].split()[0])
 
     def run(self, run_id: UUID) -> FlowRun:
         """The run as Prefect knows it."""
@@ -88,16 +88,9 @@ def running_machines(
     environment: dict[str, str], vtn: ReferenceVtn, site: Site, ledger_url: str, folder: Path, limits: Sequence[int]
 ) -> Iterator[Machines]:
     """Workers with these limits of runs at a time, that upload this site to this VTN."""
-    environment = environment | {
-        "VTN_SERVER_ADDRESS": vtn.base_url,
-        "OAUTH_CLIENT_ID": vtn.client_id,
-        "OAUTH_CLIENT_SECRET": vtn.client_secret,
-        "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn.token_url,
-        "BULK_UPLOAD_RESOURCES_DB": str(site.db),
-        "BULK_UPLOAD_METER_FILE": str(site.h5),
-        "BULK_UPLOAD_LEDGER_URL": ledger_url,
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = (
+        environment | run_environment(site, vtn) | {"BULK_UPLOAD_LEDGER_URL": ledger_url, "PYTHONPATH": str(ROOT)}
+    )
     with ExitStack() as stack:
         stack.enter_context(temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}))
         client = stack.enter_context(get_client(sync_client=True))

@@ -30,6 +30,7 @@ from flows.verify_upload import verify_upload
 from tasks.automations import automations_of
 from tasks.states import SUSPENDED, WITH_FAILURES
 from tests.artifacts import text_of
+from tests.commands import run_environment
 from tests.prefect_events import event
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
@@ -132,17 +133,8 @@ def test_every_server_forgets_old_runs_and_shows_who_watches_a_run_its_log(setti
 @pytest.fixture
 def environment(prefect_url: str, vtn: ReferenceVtn, site: Site, tmp_path: Path) -> dict[str, str]:
     """What an operator sets before the worker starts."""
-    return os.environ | {
-        "PREFECT_API_URL": prefect_url,
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "VTN_SERVER_ADDRESS": vtn.base_url,
-        "OAUTH_CLIENT_ID": vtn.client_id,
-        "OAUTH_CLIENT_SECRET": vtn.client_secret,
-        "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn.token_url,
-        "BULK_UPLOAD_RESOURCES_DB": str(site.db),
-        "BULK_UPLOAD_METER_FILE": str(site.h5),
-        "BULK_UPLOAD_LEDGER_URL": str(site.ledger),
-    }
+    own = {"PREFECT_API_URL": prefect_url, "PREFECT_HOME": str(tmp_path / "prefect")}
+    return os.environ | own | run_environment(site, vtn)
 
 
 @pytest.fixture

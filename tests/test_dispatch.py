@@ -1,4 +1,4 @@
-"""Promises of slices: they share the work out evenly, and what is told of them adds up, whoever began them."""
+"""Promises of slices: they share the work out evenly, and what is reported of them adds up, whoever began them."""
 
 from collections import Counter
 from dataclasses import replace
@@ -48,7 +48,7 @@ def progress(part: Slice) -> RunProgress:
     return progress
 
 
-def _told(**numbers: object) -> str:
+def _reported(**numbers: object) -> str:
     return SNAPSHOTS.dump_json(Snapshot(is_planned="total_loads" in numbers, **numbers)).decode()  # type: ignore[arg-type]
 
 
@@ -56,24 +56,25 @@ def test_what_all_slices_wait_for_the_run_waits_for(part: Slice) -> None:
     progress = RunProgress(pause_after_s=0.0)
     progress.expect_slice(part)
     assert progress.snapshot().waiting_for is None, "the run uploads what no worker has begun"
-    progress.count_slice(part, _told(total_loads=10))
+    progress.count_slice(part, _reported(total_loads=10))
     assert progress.snapshot().waiting_for is None
-    progress.count_slice(part, _told(total_loads=10, waiting_for="the VTN (503)"))
+    progress.count_slice(part, _reported(total_loads=10, waiting_for="the VTN (503)"))
     assert progress.snapshot().waiting_for == "the VTN (503)"
 
 
 def test_a_slice_that_was_started_again_counts_what_its_first_start_sent(progress: RunProgress, part: Slice) -> None:
     first = {"total_loads": 10, "total_vens": 2, "points_to_send": 1000}
-    progress.count_slice(part, _told(**first, successful=3, points_sent=350, dropped=Counter(nan=2)))
+    progress.count_slice(part, _reported(**first, successful=3, points_sent=350, dropped=Counter(nan=2)))
     assert progress.snapshot().points_sent == 350
-    progress.count_slice(part, _told())  # the second start has not planned yet
+    progress.count_slice(part, _reported())  # the second start has not planned yet
     assert (progress.snapshot().successful, progress.snapshot().points_sent) == (3, 350)
     second = {"total_loads": 10, "total_vens": 2, "points_to_send": 600}
-    progress.count_slice(part, _told(**second, successful=4, points_sent=0, points_already_there=400))
+    progress.count_slice(part, _reported(**second, successful=4, points_sent=0, points_already_there=400))
     now = progress.snapshot()
     assert (now.successful, now.points_sent, now.points_already_there) == (4, 400, 0)
     done = progress.count_slice(
-        part, _told(**second, successful=9, failed=1, points_sent=500, points_given_up=100, points_already_there=450)
+        part,
+        _reported(**second, successful=9, failed=1, points_sent=500, points_given_up=100, points_already_there=450),
     )
     assert done.is_through
     now = progress.snapshot()
@@ -84,14 +85,14 @@ def test_a_slice_that_was_started_again_counts_what_its_first_start_sent(progres
 def test_a_slice_of_failed_loads_only_counts_those_that_its_first_start_has_done(
     progress: RunProgress, part: Slice
 ) -> None:
-    told = _told(total_loads=4, total_vens=1, successful=4, vens_done=1, points_to_send=300, points_sent=300)
-    done = progress.count_slice(part, told)
+    report = _reported(total_loads=4, total_vens=1, successful=4, vens_done=1, points_to_send=300, points_sent=300)
+    done = progress.count_slice(part, report)
     assert (done.successful, done.vens_done, done.points_sent, done.is_through) == (10, 2, 1000, True)
 
 
 def test_a_slice_that_has_nothing_left_when_it_is_started_again_is_through(progress: RunProgress, part: Slice) -> None:
-    progress.count_slice(part, _told(total_loads=10, successful=8, points_to_send=1000, points_sent=800))
-    assert progress.count_slice(part, _told(total_loads=0)).is_through
+    progress.count_slice(part, _reported(total_loads=10, successful=8, points_to_send=1000, points_sent=800))
+    assert progress.count_slice(part, _reported(total_loads=0)).is_through
 
 
 def test_a_slice_that_the_run_takes_from_a_worker_that_was_lost_counts_what_that_one_sent() -> None:
@@ -104,8 +105,8 @@ def test_a_slice_that_the_run_takes_from_a_worker_that_was_lost_counts_what_that
     (part,) = partition([ven], 1)
     progress.expect_slice(part)
     lost = VenRecord("A", loads=3, done=2, points_to_send=200, points=100, already_there=5)
-    told = {"total_loads": 3, "total_vens": 1, "points_to_send": 200, "successful": 2, "points_sent": 100}
-    progress.count_slice(part, _told(**told, points_already_there=5, vens=(lost,)))
+    numbers = {"total_loads": 3, "total_vens": 1, "points_to_send": 200, "successful": 2, "points_sent": 100}
+    progress.count_slice(part, _reported(**numbers, points_already_there=5, vens=(lost,)))
     assert [(ven.done, ven.points, ven.already_there) for ven in progress.record().vens] == [(2, 100, 5)]
     progress.take_slice(part, {"A": 100})
     progress.count_finished(ven)
@@ -127,7 +128,7 @@ def test_the_vens_of_a_slice_that_was_started_again_are_those_of_both_starts() -
     (part,) = partition([VenWork("A", 2, 200), VenWork("B", 1, 100)], 1)
     progress.expect_slice(part)
     again = VenRecord("A", loads=1, done=1, points_to_send=50, points=50, already_there=50)  # of failed loads only
-    progress.count_slice(part, _told(total_loads=1, points_to_send=50, successful=1, points_sent=50, vens=(again,)))
+    progress.count_slice(part, _reported(total_loads=1, points_to_send=50, successful=1, points_sent=50, vens=(again,)))
     vens = {ven.ven: (ven.loads, ven.done, ven.points, ven.already_there) for ven in progress.record().vens}
     assert vens == {"A": (2, 2, 200, 0), "B": (1, 1, 100, 0)}
 

@@ -27,11 +27,11 @@ def test_first_runs_at_once_all_upload_and_what_they_leave_is_for_their_user_onl
         runs = [start("run", *run_options(site, vtn), cwd=tmp_path, PREFECT_HOME=str(home)) for site in sites]
     finally:
         os.umask(before)
-    told = [run.communicate(timeout=280)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0] * count, told
+    errors = [run.communicate(timeout=280)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0] * count, errors
     for site in sites:
         site.assert_stored(vtn)
-    assert sum("Another Prefect server is starting" in each for each in told) >= 1
+    assert sum("Another Prefect server is starting" in each for each in errors) >= 1
     made = [home.parent, *home.rglob("*"), *(site.ledger for site in sites)]
     files = {str(path): stat.S_IMODE(path.stat().st_mode) for path in made if path.is_file()}
     assert str(home / "prefect.db") in files
@@ -47,15 +47,15 @@ def test_a_run_that_cannot_start_says_only_why_and_leaves_no_server_but_one_that
     site.register(vtn)
     home = str(tmp_path / "prefect")
     refused = start("run", *run_options(site, vtn), "--ven", "Nowhere", cwd=tmp_path, PREFECT_HOME=home)
-    told = refused.communicate(timeout=60)[1]
+    errors = refused.communicate(timeout=60)[1]
     assert refused.returncode == 2
-    assert "VEN 'Nowhere' has no loads" in told
-    assert "Prefect" not in told
+    assert "VEN 'Nowhere' has no loads" in errors
+    assert "Prefect" not in errors
     assert [process.pid for process in psutil.process_iter(["environ"]) if _home_of(process) == home] == []
     begun = start("run", *run_options(site, vtn), cwd=tmp_path, PREFECT_HOME=home)
-    told = begun.communicate(timeout=280)[1]
-    assert begun.returncode == 0, told
-    assert "Starting a Prefect server" in told
+    errors = begun.communicate(timeout=280)[1]
+    assert begun.returncode == 0, errors
+    assert "Starting a Prefect server" in errors
     site.assert_stored(vtn)
 
 

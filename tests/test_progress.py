@@ -151,11 +151,11 @@ def test_a_log_file_that_cannot_be_written_any_more_is_told_once_and_changes_not
 ) -> None:
     site = new_site(loads=4, points=50)
     site.register(vtn)
-    told = command("verify", *run_options(site, vtn), "--log-file", "/dev/full", "--json", cwd=tmp_path)
-    assert told.returncode == 1
-    assert last_json(told)["not_sent"] == 4
-    assert told.stderr.count("The log file /dev/full cannot be written any more: No space left on device") == 1
-    assert "Traceback" not in told.stderr
+    finished = command("verify", *run_options(site, vtn), "--log-file", "/dev/full", "--json", cwd=tmp_path)
+    assert finished.returncode == 1
+    assert last_json(finished)["not_sent"] == 4
+    assert finished.stderr.count("The log file /dev/full cannot be written any more: No space left on device") == 1
+    assert "Traceback" not in finished.stderr
 
 
 def test_registration_and_verification_show_their_progress_as_a_run_does(
@@ -178,9 +178,9 @@ def test_registration_and_verification_show_their_progress_as_a_run_does(
     assert len((tmp_path / "all.log").read_text().splitlines()) == 4
 
     options = [*options, "--h5", site.h5, "--ledger", site.ledger]
-    told = command("verify", *options, "--stats", "0.001", "-v", cwd=tmp_path)
-    assert re.search(r"^Verifying: 100 %, 4 of 4 loads, in 0:00:\d\d$", told.stderr, re.MULTILINE), told.stderr
-    assert len(re.findall(rf"^{ven}: load .* is not sent$", told.stderr, re.MULTILINE)) == 4
+    finished = command("verify", *options, "--stats", "0.001", "-v", cwd=tmp_path)
+    assert re.search(r"^Verifying: 100 %, 4 of 4 loads, in 0:00:\d\d$", finished.stderr, re.MULTILINE), finished.stderr
+    assert len(re.findall(rf"^{ven}: load .* is not sent$", finished.stderr, re.MULTILINE)) == 4
     for fewer in (("-q",), ("--stats", "0")):
         quiet = command("verify", *options, *fewer, cwd=tmp_path)
         assert (quiet.returncode, quiet.stderr) == (1, "")

@@ -67,8 +67,10 @@ def test_the_page_of_a_run_that_other_processes_share_says_what_it_does_not_know
     assert "Other processes" not in run_page(totals, progress.record())
     part = Slice(1, 2, ("Aalborg",), 2, 20)
     progress.expect_slice(part)
-    told = Snapshot(is_planned=True, total_loads=2, total_vens=1, vens=(VenRecord("Aalborg", 2, 1, 1, 20, points=8),))
-    progress.count_slice(part, SNAPSHOTS.dump_json(told).decode())
+    reported = Snapshot(
+        is_planned=True, total_loads=2, total_vens=1, vens=(VenRecord("Aalborg", 2, 1, 1, 20, points=8),)
+    )
+    progress.count_slice(part, SNAPSHOTS.dump_json(reported).decode())
     page, *_ = run_page(totals, progress.record()).partition("<script")
     assert "Their limits and slowest loads are not known here" in page
     assert not re.search("Slowest loads|in flight", page)

@@ -1,4 +1,4 @@
-"""Promises of `bulk-upload status`: it tells how each load stands, from ledger and database alone."""
+"""Promises of `bulk-upload status`: it says how each load stands, from ledger and database alone."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +33,9 @@ def test_status_tells_done_failed_and_pending_from_ledger_and_database_alone(
 
     status = command("status", "--db", site.db, "--ledger", site.ledger, "--json", cwd=tmp_path)
     assert status.returncode == 0, status.stderr
-    told = last_json(status)
+    numbers = last_json(status)
     counts = {
-        (ven["ven"], ven["loads"], ven["done"], ven["failed"], ven["pending"], ven["points"]) for ven in told["vens"]
+        (ven["ven"], ven["loads"], ven["done"], ven["failed"], ven["pending"], ven["points"]) for ven in numbers["vens"]
     }
     vens = {load.ven: 0 for load in site.loads}
     for load in site.loads:
@@ -44,7 +44,7 @@ def test_status_tells_done_failed_and_pending_from_ledger_and_database_alone(
     assert (first.ven, vens[first.ven], done, 1, 0, 100 * done) in counts
     (other,) = set(vens) - {first.ven}
     assert (other, vens[other], 0, 0, vens[other], 0) in counts
-    by_id = {load["load_id"]: load for load in told["loads"]}
+    by_id = {load["load_id"]: load for load in numbers["loads"]}
     assert by_id[first.load_id] == {
         "load_id": first.load_id, "ven": first.ven, "load_component": first.load_component,
         "state": "done", "points": 100, "refused": [], "error": None,
@@ -75,9 +75,9 @@ def test_status_tells_the_whole_story_of_a_load(
     assert sent["points_per_second"] == pytest.approx(100 / sent["seconds"])
     assert (failed["points"], failed["answers"]) == (0, [])
     assert "H5 meter 'meter_404' not found" in failed["error"]
-    told = command("status", *of_load, cwd=tmp_path).stdout
-    assert "503, 201: 100 points in" in told
-    assert "not sent: H5 meter 'meter_404' not found" in told
+    text = command("status", *of_load, cwd=tmp_path).stdout
+    assert "503, 201: 100 points in" in text
+    assert "not sent: H5 meter 'meter_404' not found" in text
 
 
 def test_a_ven_of_any_name_is_shown_as_it_is(site: Site, tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_output_is_right_in_any_encoding_of_the_terminal(site: Site, vtn: Refere
     site.execute("UPDATE resources SET ven = 'Ærøskøbing'")
     at = ["--db", site.db, "--vtn-url", vtn.base_url]
     ledger = ["--ledger", site.ledger]
-    told = command("status", *at, *ledger, "--json", cwd=tmp_path, PYTHONIOENCODING="latin-1")
-    assert last_json(told)["vens"][0]["ven"] == "Ærøskøbing"
+    finished = command("status", *at, *ledger, "--json", cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    assert last_json(finished)["vens"][0]["ven"] == "Ærøskøbing"
     table = command("status", *at, *ledger, cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert (table.returncode, "\\xc6r\\xf8sk\\xf8bing" in table.stdout) == (0, True), table.stderr
     findings = command("doctor", *at, "--token", vtn.token, cwd=tmp_path, PYTHONIOENCODING="latin-1")

@@ -39,5 +39,10 @@ class Days:
 ALL_DAYS = Days()
 
 
+def day_of(text: str) -> date:
+    """Parse a day such as `2025-03-10`; raises `ValueError`."""
+    return datetime.strptime(text.strip(), "%Y-%m-%d").date()  # noqa: DTZ007 - a day, in UTC as all of them
+
+
 def _midnight_s(day: date) -> float:
     return datetime.combine(day, time(), UTC).timestamp()

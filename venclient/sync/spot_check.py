@@ -17,10 +17,7 @@ SpotCheck = Literal["there", "lost", "unknown", "unread"]
 
 
 def check_last_acknowledged(load: Load, entry: Entry, source: Source, wire: Wire) -> SpotCheck:
-    """Read back the last acknowledged point of a load; `entry`: its ledger entry.
-
-    `wire`: should make only a few attempts.
-    """
+    """Read back the last acknowledged point of a load; `entry`: its ledger entry. Call it within `few_attempts`."""
     try:
         series = source.series_of(load)
         index = _last_acknowledged(series, entry)
