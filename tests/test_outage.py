@@ -189,6 +189,16 @@ def test_an_outage_is_probed_at_a_distance_even_where_attempts_have_none(breaker
     assert time.monotonic() - began >= 0.2 + 0.4
 
 
+def test_a_vtn_that_others_keep_busy_is_probed_when_they_make_room(stopped: Event) -> None:
+    limiter = ConcurrencyLimiter(clock=lambda: 0.7)
+    breaker = CircuitBreaker(limiter, stopped, patience_s=600, first_wait_s=60, times=SOON)
+    _fail_for(breaker, 10, ThrottledError("busy", 429), "a")
+    began = time.monotonic()
+    for _ in range(3):
+        _fail(breaker, "a", ThrottledError("busy", 429))
+    assert 2 * limiter.room_in_s < time.monotonic() - began < 30
+
+
 def test_retry_after_holds_every_thread(breaker: CircuitBreaker) -> None:
     _fail(breaker, "a", ThrottledError("busy", 429, retry_after_s=1.0))
     assert breaker.waiting_for

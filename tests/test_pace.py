@@ -22,30 +22,44 @@ NewSite = Callable[..., Site]
 Server = Callable[[int], tuple[float, bool]]
 
 
+class _Clock:
+    """The time of a simulation, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def _simulated(
-    limiter: ConcurrencyLimiter, server: Server, minutes: float, noise: float = 0.1
-) -> tuple[float, int, Counter[int]]:
-    """A VTN by the clock of a simulation: points a second, refusals, and how often so many were in flight."""
-    chance = random.Random(20250115)
-    now, number, points, refusals = 0.0, 0, 0, 0
+    server: Server, minutes: float, noise: float = 0.1, ceiling: int = 16, learned: Learned | None = None
+) -> tuple[float, int, Counter[int], Learned]:
+    """A client and a VTN by the clock of a simulation.
+
+    Returns points a second, refusals, how often so many were in flight, and what the client has learned.
+    """
+    chance, clock = random.Random(20250115), _Clock()
+    limiter = ConcurrencyLimiter(ceiling, learned, clock=clock)
+    number, points, refusals = 0, 0, 0
     flying: list[tuple[float, int, float, bool, Round]] = []
     seen: Counter[int] = Counter()
-    while now < 60 * minutes:
+    while clock.now < 60 * minutes:
         while (entered := limiter.enter()) is not None:
             seconds, is_refused = server(len(flying) + 1)
             number += 1
-            ends = now + seconds * max(0.3, chance.gauss(1, noise))
-            heapq.heappush(flying, (ends, number, now, is_refused, entered))
+            ends = clock.now + seconds * max(0.3, chance.gauss(1, noise))
+            heapq.heappush(flying, (ends, number, clock.now, is_refused, entered))
             seen[len(flying)] += 1
-        now, _, began, is_refused, begun_in = heapq.heappop(flying)
+        clock.now, _, began, is_refused, begun_in = heapq.heappop(flying)
         if is_refused:
             refusals += 1
             limiter.failed(begun_in, ThrottledError("busy", 429))
         else:
             points += POINTS
-            limiter.answered(begun_in, POINTS, now - began)
+            limiter.answered(begun_in, POINTS, clock.now - began)
         limiter.leave()
-    return points / now, refusals, seen
+    return points / clock.now, refusals, seen, limiter.learned
 
 
 def _guide(in_flight: int) -> tuple[float, bool]:
@@ -54,37 +68,79 @@ def _guide(in_flight: int) -> tuple[float, bool]:
 
 
 def test_the_guides_vtn_is_used_up_and_seldom_asked_for_more() -> None:
-    rate, refusals, _ = _simulated(ConcurrencyLimiter(), _guide, minutes=30)
+    rate, refusals, _, _ = _simulated(_guide, minutes=30)
     assert rate > 0.97 * 8 * 4_000
     assert refusals < 40
-    rate, _, _ = _simulated(ConcurrencyLimiter(), _guide, minutes=2)
+    rate, _, _, _ = _simulated(_guide, minutes=2)
     assert rate > 0.95 * 8 * 4_000
 
 
 def test_what_was_learned_is_where_the_next_run_starts() -> None:
-    limiter = ConcurrencyLimiter()
-    _simulated(limiter, _guide, minutes=10)
-    assert 7 <= limiter.learned.concurrency <= 9
-    rate, _, _ = _simulated(ConcurrencyLimiter(learned=limiter.learned), _guide, minutes=1)
+    _, _, _, learned = _simulated(_guide, minutes=10)
+    assert 7 <= learned.concurrency <= 9
+    rate, _, _, _ = _simulated(_guide, minutes=1, learned=learned)
     assert rate > 0.95 * 8 * 4_000
+
+
+class _Client:
+    """One of several clients of a VTN, which waits 1 s after a 429, and how many of its requests were taken."""
+
+    def __init__(self, clock: _Clock, begins_s: float) -> None:
+        self.limiter = ConcurrencyLimiter(clock=clock)
+        self.may_send_at_s = begins_s
+        self.taken = 0
+
+
+def _shared(*begins_s: float, minutes: float, from_s: float) -> list[float]:
+    """The points a second that each client of the guide's VTN sends from a time on; they begin at different times."""
+    clock, chance, number = _Clock(), random.Random(20250115), 0
+    clients = [_Client(clock, begins) for begins in begins_s]
+    flying: list[tuple[float, int, float, _Client, Round]] = []
+    while clock.now < 60 * minutes:
+        while flying and flying[0][0] <= clock.now:
+            ended_s, _, began_s, client, begun_in = heapq.heappop(flying)
+            client.limiter.answered(begun_in, POINTS, ended_s - began_s)
+            client.limiter.leave()
+            client.taken += ended_s >= from_s
+        for client in chance.sample(clients, len(clients)):
+            while client.may_send_at_s <= clock.now and (begun_in := client.limiter.enter()) is not None:
+                seconds, is_refused = _guide(len(flying) + 1)
+                if is_refused:
+                    client.limiter.failed(begun_in, ThrottledError("busy", 429, 1.0))
+                    client.limiter.leave()
+                    client.may_send_at_s = clock.now + chance.uniform(1.0, 1.5)
+                else:
+                    number += 1
+                    ends_s = clock.now + seconds * max(0.3, chance.gauss(1, 0.1))
+                    heapq.heappush(flying, (ends_s, number, clock.now, client, begun_in))
+        clock.now += 0.02  # until one of its threads looks again
+    return [client.taken * POINTS / (60 * minutes - from_s) for client in clients]
+
+
+@pytest.mark.parametrize("begins_s", [(0, 0), (0, 7), (0, 95), (0, 3, 6)], ids=str)
+def test_clients_that_do_not_know_of_each_other_come_to_have_equal_shares(begins_s: tuple[float, ...]) -> None:
+    rates = _shared(*begins_s, minutes=12, from_s=270)
+    assert sum(rates) > 0.95 * 8 * 4_000
+    # Eight requests at a time cannot be parted equally among three.
+    assert min(rates) > (0.8 if len(rates) == 2 else 0.6) * max(rates)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 6])
 def test_a_vtn_that_works_at_a_few_at_a_time_is_kept_busy_and_not_flooded(workers: int) -> None:
-    rate, _, seen = _simulated(ConcurrencyLimiter(ceiling=64), lambda n: (0.1 * max(1, n / workers), False), minutes=10)
+    rate, _, seen, _ = _simulated(lambda n: (0.1 * max(1, n / workers), False), minutes=10, ceiling=64)
     assert rate > 0.95 * workers * POINTS / 0.1
     usual = sum(n * times for n, times in seen.items()) / seen.total()
     assert usual < workers + 6
 
 
 def test_a_vtn_that_gets_slower_when_too_much_is_asked_of_it_is_asked_less() -> None:
-    _, _, seen = _simulated(ConcurrencyLimiter(ceiling=64), lambda n: (0.5 * max(1.0, n / 4) ** 2, False), minutes=10)
+    _, _, seen, _ = _simulated(lambda n: (0.5 * max(1.0, n / 4) ** 2, False), minutes=10, ceiling=64)
     assert seen.most_common(1)[0][0] <= 6
     assert sum(times for n, times in seen.items() if n > 8) < 0.02 * seen.total()
 
 
 def test_a_wide_vtn_is_given_all_that_the_ceiling_allows() -> None:
-    _, _, seen = _simulated(ConcurrencyLimiter(ceiling=24), lambda _: (0.2, False), minutes=10)
+    _, _, seen, _ = _simulated(lambda _: (0.2, False), minutes=10, ceiling=24)
     assert seen[24] > 0.8 * seen.total()
 
 

@@ -234,13 +234,17 @@ class CircuitBreaker:
             self._failed_resources.add(resource)
             if is_probe:
                 self._wait_s = min(2 * self._wait_s, self._times.probe_every_s)
-                self._probe_at = now + self._wait_s
+                self._probe_at = now + self._probe_in_s(error)
                 self._give_up_if_too_long(now, error)
             elif not self.is_open and self._is_outage(now, error):
                 # It began with the first failure, not with the one that made it evident.
                 self._opened_at = datetime.now(UTC) - timedelta(seconds=now - self._failing_since)
-                self._probe_at = now + self._wait_s
+                self._probe_at = now + self._probe_in_s(error)
                 log.warning("The VTN takes nothing any more: everything waits, and one request probes. %s", error)
+
+    def _probe_in_s(self, error: TransientError) -> float:
+        """Seconds until the next probe; of a VTN that throttles, until other clients make room."""
+        return min(self._wait_s, self._limiter.room_in_s) if isinstance(error, ThrottledError) else self._wait_s
 
     def _suspend(self, now: float, retry_after_s: float, error: TransientError) -> None:
         until = min(now + retry_after_s, self._failing_since + self._patience_s)

@@ -6,8 +6,16 @@ is queued in the VTN instead of being processed, where `now` is the round's seco
 recent rounds (TCP Vegas: Brakmo and Peterson, 1995). A short queue raises the limit, a long one lowers it.
 `OverloadedError` and `TimedOutError` lower it too. `ThrottledError` says that it is just above what the VTN accepts,
 which then equals the other requests in flight.
+
+Several clients share a VTN that throttles, without knowing of each other. It accepts the request that comes first when
+another one ends, so that a client at its limit takes each place that it gives up, and a later one would get none. So
+those that were throttled make room at the same times, by the clock: each keeps to one request less for a second. Then
+they try one more than before, the higher limits after the lower ones, until all have the same.
 """
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
@@ -23,7 +31,13 @@ SHORT_QUEUE_SHARE = 0.125
 DECREASE_FACTOR = 0.75
 # After so many rounds `best` is forgotten and the limit halved: a VTN's speed changes in the course of a night.
 ROUNDS_REMEMBERED = 100
-ROUNDS_TO_NEXT_TRY = 20
+# Clients make room so often, times the Retry-After that a request too many costs, if that is longer than 1 s.
+ROOM_EVERY_S = 10.0
+# For so long; then limits reach 1, 2, 3 … at these steps, each up to one more than it was.
+ROOM_S = 1.0
+STEP_S = 0.1
+# A client whose limit stays the same makes room every time, then every second, every fourth, and every eighth.
+MAX_ROOMS_APART = 8
 # Full-sized requests before a request may be larger again, and by which factor.
 REQUESTS_TO_NEXT_TRY = 20
 GROWTH_FACTOR = 1.25
@@ -89,8 +103,11 @@ class ConcurrencyLimiter:
     `ceiling`: maximum number of requests in flight; `learned`: limits found by an earlier run.
     """
 
-    def __init__(self, ceiling: int = 16, learned: Learned | None = None) -> None:
+    def __init__(
+        self, ceiling: int = 16, learned: Learned | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._ceiling = ceiling
+        self._clock = clock
         self._limit = min(learned.concurrency if learned else INITIAL_LIMIT, ceiling)
         # As in TCP, the limit doubles each round until the first sign of congestion.
         self._in_slow_start = learned is None
@@ -100,13 +117,23 @@ class ConcurrencyLimiter:
         self._round = Round(self._limit)
         self._rounds = 0
         self._best: float | None = None
-        self._throttled = _Barrier(ROUNDS_TO_NEXT_TRY)
+        self._throttled_at = math.inf
+        self._room_every_s = ROOM_EVERY_S
+        self._rooms_apart = 1
+        self._room_number: float | None = None  # of the last room made
+        self._limit_before: int | None = None  # while it makes room
+        self._is_trying = False
         self._too_large = _Barrier(REQUESTS_TO_NEXT_TRY)
 
     @property
     def chunk_size(self) -> int:
         """Current limit of points per request."""
         return self._chunk_size
+
+    @property
+    def room_in_s(self) -> float:
+        """Seconds until a client without any request in flight may find room for one, if others take it all."""
+        return (ROOM_S + STEP_S - self._clock()) % self._room_every_s
 
     @property
     def in_flight(self) -> int:
@@ -122,6 +149,7 @@ class ConcurrencyLimiter:
     def enter(self) -> Round | None:
         """Put a request in flight and return its round; None if the limit is reached."""
         with self._lock:
+            self._make_room()
             if self._in_flight >= self._limit:
                 return None
             self._in_flight += 1
@@ -157,11 +185,11 @@ class ConcurrencyLimiter:
             accepted = int(begun_in.limit * DECREASE_FACTOR)
             if isinstance(error, ThrottledError):
                 accepted = max(begun_in.limit // 2, self._in_flight - 1)
-                self._throttled.hit(accepted + 1)
+                self._throttle(accepted, error.retry_after_s or 0.0)
             elif begun_in is not self._round or not isinstance(error, OverloadedError | TimedOutError):
                 return
             self._in_slow_start = False
-            self._limit = max(1, min(self._limit, accepted))
+            self._limit, self._limit_before = max(1, min(self._limit, accepted)), None
             self._round = Round(self._limit)
 
     def shrink(self, points: int) -> None:
@@ -178,7 +206,8 @@ class ConcurrencyLimiter:
             self._chunk_size = max(self._chunk_size, self._proven_chunk_size)
 
     def _end_round(self, ended: Round) -> None:
-        self._throttled.record_success(self._limit)
+        if self._limit >= self._throttled_at:
+            self._throttled_at, self._rooms_apart, self._is_trying = math.inf, 1, False
         now = ended.seconds_per_point
         self._best = now if self._best is None else min(self._best, now)
         queued = self._limit * (1 - self._best / now) if now else 0.0
@@ -197,9 +226,33 @@ class ConcurrencyLimiter:
 
     def _increase_limit(self) -> None:
         higher = min(2 * self._limit if self._in_slow_start else self._limit + 1, self._ceiling)
-        if not self._throttled.blocks(higher):
+        if higher < self._throttled_at and self._limit_before is None:
             self._limit = higher
-            self._throttled.record_raise()
+
+    def _throttle(self, accepted: int, retry_after_s: float) -> None:
+        """Stay below what was throttled, and make room every time as long as another client takes what this one had."""
+        if accepted < self._limit - self._is_trying or self._in_flight <= 1:
+            self._rooms_apart = 1
+        elif self._is_trying:
+            self._rooms_apart = min(2 * self._rooms_apart, MAX_ROOMS_APART)
+        self._room_every_s = ROOM_EVERY_S * max(1.0, retry_after_s)
+        self._throttled_at, self._is_trying = max(accepted, 1) + 1, False
+
+    def _make_room(self) -> None:
+        """Lower the limit by one when it is time to make room, and raise it step by step after that."""
+        number, seconds = divmod(self._clock(), self._room_every_s)
+        if self._limit_before is None:
+            is_time = number != self._room_number and number % self._rooms_apart == 0 and seconds < ROOM_S
+            if is_time and self._throttled_at < math.inf:
+                self._room_number, self._limit_before = number, self._limit
+                self._limit = max(1, self._limit - 1)
+            return
+        aim = min(self._limit_before + 1, self._ceiling)
+        limit = aim if number != self._room_number else min(aim, int((seconds - ROOM_S) / STEP_S))
+        if limit == aim:
+            self._limit_before, self._is_trying = None, True
+        if limit > self._limit:
+            self._limit, self._round = limit, Round(limit)
 
     def _increase_chunk_size(self, points: int) -> None:
         self._too_large.record_success(points)
