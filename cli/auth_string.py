@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from venclient.wires.proxies import is_this_machine
+from venclient.proxies import is_this_machine
 
 GROUP_AND_OTHERS = 0o077
 

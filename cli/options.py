@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from config import wire_names
+from venclient.masking import has_password
 
 if TYPE_CHECKING:
     from venclient.days import Days
@@ -29,12 +30,6 @@ def warns_of_secret(
         return value
 
     return warn
-
-
-def _has_password(address: str) -> bool:
-    from venclient.databases import has_password
-
-    return has_password(address)
 
 
 def _select_profile(context: typer.Context, name: str | None) -> None:
@@ -95,7 +90,7 @@ Db = Annotated[
     str | None,
     typer.Option(
         "--db",
-        callback=warns_of_secret("BULK_UPLOAD_RESOURCES_DB", _has_password),
+        callback=warns_of_secret("BULK_UPLOAD_RESOURCES_DB", has_password),
         help="Resources database: a path or an SQLAlchemy URL. [env: BULK_UPLOAD_RESOURCES_DB]",
     ),
 ]
@@ -104,7 +99,7 @@ LedgerUrl = Annotated[
     str | None,
     typer.Option(
         "--ledger",
-        callback=warns_of_secret("BULK_UPLOAD_LEDGER_URL", _has_password),
+        callback=warns_of_secret("BULK_UPLOAD_LEDGER_URL", has_password),
         help="Ledger: a path or an SQLAlchemy URL. [env: BULK_UPLOAD_LEDGER_URL]",
     ),
 ]

@@ -2,9 +2,9 @@
 
 import httpx
 
-from venclient.databases import shown
 from venclient.errors import ConfigurationError
-from venclient.wires.proxies import is_this_machine
+from venclient.masking import shown
+from venclient.proxies import is_this_machine
 
 
 def require_healthy(api_url: str) -> None:

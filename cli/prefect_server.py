@@ -21,10 +21,16 @@ from cli.prefect_health import is_healthy, require_admission, require_healthy
 from cli.printable import echo
 from venclient.errors import ConfigurationError
 from venclient.private_files import make_private_folder
-from venclient.wires.proxies import is_this_machine, put_back, set_aside
+from venclient.proxies import is_this_machine, put_back, set_aside
 
 STARTUP_TIMEOUT_S = 120.0
 LOG_BYTES = 10_000_000
+APP = "prefect.server.api.server:create_app"
+NOT_FOR_A_SINGLE_RUN = (
+    "PREFECT_SERVER_UI_ENABLED",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +201,6 @@ def _start_process(home: Path, port: int, *, whole: bool) -> PrefectServer:
         # With the default, in memory, the slots of concurrency limits would stay occupied for ever after a restart.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
-    address = ["--host", "127.0.0.1", "--port", str(port)]
     if whole:
         # By default, only events are deleted after a time, and each night adds runs, logs and artifacts.
         environment["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] = "events,flow_runs"
@@ -203,13 +208,26 @@ def _start_process(home: Path, port: int, *, whole: bool) -> PrefectServer:
         environment["PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED"] = "true"
         environment["PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED"] = "true"
     else:
-        address += ["--no-ui", "--no-scheduler", "--no-late-runs"]
+        environment |= dict.fromkeys(NOT_FOR_A_SINGLE_RUN, "false")
     log = _log(home)
     with open(log, "a", opener=_open_private) as output:
         output.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: a Prefect server starts at {url}\n")
         output.flush()
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", *address],
+            # As Prefect starts its own temporary server: its command line takes another second to import.
+            [
+                sys.executable,
+                "-m",
+                "uvicorn",
+                "--factory",
+                APP,
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                "--log-level",
+                "error",
+            ],
             env=put_back(os.environ) | environment,
             stdout=output,
             stderr=output,

@@ -14,10 +14,11 @@ from pydantic import SecretStr
 from config.connections import open_meters, open_wire
 from config.profiles import settings_file
 from config.settings import Settings, environment_name
-from venclient.databases import shown, sqlite_path
+from venclient.databases import sqlite_path
 from venclient.errors import ConfigurationError, VenClientError
 from venclient.flow_control import few_attempts
 from venclient.loads import counted
+from venclient.masking import shown
 from venclient.reports.status import read_statuses
 from venclient.resources.database import ResourceDatabase
 from venclient.wires.bulk import BulkWire

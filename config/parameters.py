@@ -13,9 +13,10 @@ from config.advice import give_advice
 from config.settings import Settings
 from config.wire_names import WireName
 from venclient.addresses import normal_form
-from venclient.databases import has_password, shown, sqlite_path
+from venclient.databases import sqlite_path
 from venclient.days import Days, day_of
 from venclient.errors import ConfigurationError
+from venclient.masking import has_password, shown
 
 # A text as a flow parameter; a field of Prefect's form that was emptied again is as one that was left out.
 TextParameter = Annotated[str | None, BeforeValidator(lambda text: text or None)]

@@ -10,8 +10,8 @@ from prefect.runtime import flow_run
 from config.settings import Settings
 from tasks.report_errors import log_report_errors
 from venclient.context import set_within
-from venclient.databases import shown
 from venclient.ledger import Outcome
+from venclient.masking import shown
 from venclient.private_files import create_private, make_private_folder, numbered, replace_private
 from venclient.reports.run_page import RunTotals, run_page
 from venclient.run import Run, Snapshot

@@ -11,7 +11,7 @@ from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
 from tests.running_up import running_up
 from tests.sites import Site
-from venclient.wires.proxies import proxies_for, put_back, set_aside
+from venclient.proxies import proxies_for, put_back, set_aside
 
 NOBODY = "http://127.0.0.1:9"
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.commands import command, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
-from venclient.databases import has_password, masked, shown
 from venclient.errors import ConfigurationError
 from venclient.ledger.ledger import Ledger
+from venclient.masking import has_password, masked, shown
 from venclient.resources.database import ResourceDatabase
 
 # Any password, in pieces that can be looked for: whatever stands between them, none of them is shown.

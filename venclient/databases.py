@@ -1,12 +1,10 @@
 """SQLAlchemy engines for the resources database and the ledger, each given by a path (SQLite) or a URL."""
 
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote_plus
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -14,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from venclient.errors import ConfigurationError
+from venclient.masking import shown
 
 BUSY_TIMEOUT_S = 30
 # The page cache of an SQLite connection, in kB: 2 MB by default, and there may be a dozen connections.
@@ -28,12 +27,6 @@ ON_POSTGRESQL = {
     "tcp_user_timeout": 20_000,
     "options": "-c idle_in_transaction_session_timeout=15s",
 }
-
-MASK = "***"
-# Parameters of libpq and other drivers: `password`, `sslpassword`, `PWD` in `odbc_connect`, …
-_SECRET = r"(?i:pass|pwd|secret|token|credential)\w*\s*=\s*"
-# With their values, as in libpq connection strings (PostgreSQL 15 documentation, 34.1.1.1).
-_SECRET_AND_VALUE = re.compile(rf"({_SECRET})(?:'(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)", re.DOTALL)
 
 
 def sqlite_path(path_or_url: str) -> Path | None:
@@ -51,36 +44,6 @@ def sqlite_path(path_or_url: str) -> Path | None:
     if not database or database == ":memory:":
         raise ConfigurationError(f"'{shown(path_or_url)}' names no file: give a path, or a postgresql:// address")
     return Path(database)
-
-
-def shown(address: str) -> str:
-    """Mask secrets in a path, a URL (even a malformed one) or a connection string by ***.
-
-    A password that is not percent-encoded may contain any character, so everything up to the last @ belongs to it.
-    """
-    scheme, is_url, rest = address.partition("://")
-    if not is_url or not re.fullmatch(r"[\w+.-]+", scheme):
-        scheme, is_url, rest = "", "", _SECRET_AND_VALUE.sub(rf"\1{MASK}", address)
-    user_info, at, location = rest.rpartition("@")
-    user, colon, _ = user_info.partition(":")
-    if at and colon and not user.startswith("/"):
-        if re.search("[?#]", user_info):  # a password in the query, or ? in the password: ambiguous
-            return scheme + is_url + MASK
-        rest = f"{user}:{MASK}@{location}"
-    if is_url and (query := re.search("[?#]", rest)):
-        rest = rest[: query.end()] + re.sub("[^&]+", _mask_parameter, rest[query.end() :])
-    return scheme + is_url + rest
-
-
-def has_password(address: str) -> bool:
-    """Whether the address contains a secret."""
-    return shown(address) != address
-
-
-def masked(text: str) -> str:
-    """Mask secrets in a driver's message, which may repeat addresses or parameters."""
-    with_masked_urls = re.sub(r"\w[\w+.-]*://\S+", lambda match: shown(match[0]), text)
-    return _SECRET_AND_VALUE.sub(rf"\1{MASK}", with_masked_urls)
 
 
 def open_engine(path_or_url: str) -> Engine:
@@ -210,11 +173,6 @@ def _url(path_or_url: str) -> URL:
         if url.password is not None and "@" in f"{url.host}{url.database}":
             raise ConfigurationError(f"{shown(path_or_url)} has an @ too many: in a password it is written as %40")
         return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-
-
-def _mask_parameter(match: re.Match[str]) -> str:
-    name, _, value = match[0].partition("=")
-    return f"{name}={MASK}" if value and re.search(_SECRET, unquote_plus(match[0])) else match[0]
 
 
 @contextmanager

@@ -26,7 +26,6 @@ from venclient.databases import (
     open_engine,
     open_untouched,
     require_sqlite,
-    shown,
     sqlite_path,
     use_write_ahead_log,
 )
@@ -34,6 +33,7 @@ from venclient.errors import ConfigurationError, LedgerUnavailableError
 from venclient.ledger.schema import is_current, migrate, version_of
 from venclient.ledger.statements import execute, upsert
 from venclient.ledger.tables import INSERTS, VTNS, rows_of, translate_db_errors
+from venclient.masking import shown
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,11 @@ from sqlalchemy import Connection, Row, Select, select
 
 from venclient.addresses import normal_form
 from venclient.advice import advice
-from venclient.databases import is_there, open_read_only, require_sqlite, shown, sqlite_path
+from venclient.databases import is_there, open_read_only, require_sqlite, sqlite_path
 from venclient.errors import ConfigurationError
 from venclient.ledger.schema import at_present_version
 from venclient.ledger.tables import VTNS, rows_of, translate_db_errors
+from venclient.masking import shown
 
 
 @dataclass(frozen=True, slots=True)

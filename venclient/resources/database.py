@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import ColumnClause, ColumnElement, Connection, Engine, Row, bindparam, case, func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from venclient.databases import is_there, masked, open_engine, open_read_only, shown, sqlite_path
+from venclient.databases import is_there, open_engine, open_read_only, sqlite_path
 from venclient.errors import ConfigurationError, PermanentError
 from venclient.loads import Load, UnregisteredLoad
+from venclient.masking import masked, shown
 from venclient.resources.capacities import capacities, capacity_w, json_object
 from venclient.resources.column_text import shown_text
 from venclient.resources.snapshot import TextCopy, has_other_ids

@@ -9,7 +9,7 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from venclient.errors import ConfigurationError
-from venclient.wires.proxies import is_this_machine, proxies_for
+from venclient.proxies import is_this_machine, proxies_for
 
 log = logging.getLogger(__name__)
 
