@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-fast test-short test-all check chaos bench bench-check docs wheel setup lock clean
 
-demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload, a kill, a resume
+demo: $(INSTALLED)  ## Everything once, on this machine: sample data, a VTN, an upload that is killed and resumed, a verification
 	$(BIN)/bulk-upload demo
 
 test: $(INSTALLED)  ## The tests without the long ones (a quarter of an hour on two cores)
@@ -49,7 +49,7 @@ setup: $(INSTALLED)  ## Only install
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate
 
-lock: $(INSTALLED)  ## Pin the dependencies of pyproject.toml anew: all, and of these what runs and installs the project
+lock: $(INSTALLED)  ## Pin the dependencies of pyproject.toml again: all, and of these what runs and installs the project
 	$(PIP_COMPILE) --upgrade --extra dev --output-file requirements.lock pyproject.toml
 	cp requirements.lock requirements-runtime.lock
 	$(PIP_COMPILE) --build-deps-for editable --output-file requirements-runtime.lock pyproject.toml

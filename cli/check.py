@@ -28,17 +28,17 @@ PAGE_NAME = "coverage.html"
 def check(
     ven: options.Vens = None,
     limit: options.Limit = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Folder for a page to look at: coverage.html.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Folder for a page with pictures: coverage.html.")] = None,
     db: options.Db = None,
     h5: options.H5 = None,
     _profile: options.Profile = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what an upload would find in the meter file.
+    """Show what an upload would find in the meter file.
 
     Every series is read once; no VTN is needed. For each load: whether its dataset is there and readable, rows, first
     and last time, interval, gaps, what would be left out, and whether its values fit the resource's capacity. Exit code
-    1 when something would not upload.
+    1 when a load cannot be uploaded.
 
     Examples:
 

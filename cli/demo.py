@@ -12,8 +12,8 @@ from cli.printable import echo
 def demo(wire: options.DemoWire = "bulk") -> None:
     """Try everything once, on this machine.
 
-    Sample data, a VTN, an upload, a kill, a resume. Needs nothing but this installation, and leaves your own files
-    alone.
+    Sample data, a VTN, an upload that is killed and resumed, a verification. Needs nothing but this installation, and
+    leaves your own files alone.
 
     Examples:
 

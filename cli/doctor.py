@@ -28,8 +28,8 @@ def doctor(
 ) -> None:
     """Find out what stands in the way of an upload.
 
-    Tells which settings were given and where, and tries database, meter file, ledger, token, VTN (and which interface
-    it has), clock, disk and Prefect. Nothing is changed. Exit code 1 where something has to be mended.
+    Shows which settings were given and where, and tries database, meter file, ledger, token, VTN (and which interface
+    it has), clock, disk and Prefect. Nothing is changed. Exit code 1 when something has to be fixed.
 
     Examples:
 

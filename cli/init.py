@@ -13,7 +13,7 @@ EXAMPLE = Path(__file__).parents[1] / "config" / ".env.example"
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to start; it is made if it is missing.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Where to start; created if it does not exist.")] = Path(),
     profile: Annotated[
         str | None,
         typer.Option("--profile", metavar="<name>", help="Write .env.<name>, for another VTN, in place of .env."),
@@ -21,9 +21,9 @@ def init(
 ) -> None:
     """Make a folder to start in.
 
-    `.env` with every setting, and the folders of your files. What is there stays as it is, so that it can be run again.
-    With --profile, the settings of another VTN: `bulk-upload run --profile <name>` reads them in place of `.env`. The
-    profiles of a folder may share a ledger, which keeps the VTNs apart.
+    Writes `.env` with every setting, and makes the folders of your files. What exists stays as it is, so that it can be
+    run again. With --profile, it writes the settings of another VTN: `bulk-upload run --profile <name>` reads them in
+    place of `.env`. The profiles of a folder may share a ledger, which keeps the VTNs apart.
 
     Examples:
 

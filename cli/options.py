@@ -72,7 +72,7 @@ Loads = Annotated[
         "--load", metavar="<id>", help="Only this load, by its load_id or vtn_resource_id; repeat it for more."
     ),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many loads.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only this many loads, the first ones.")]
 FromDay = Annotated[
     date | None,
     typer.Option(
@@ -85,7 +85,7 @@ FromDay = Annotated[
 ToDay = Annotated[
     date | None, typer.Option("--to", metavar="<day>", parser=_day, help="Only readings up to this day's end.")
 ]
-OnlyFailed = Annotated[bool, typer.Option("--failed", help="Only loads that their last run left failed.")]
+OnlyFailed = Annotated[bool, typer.Option("--failed", help="Only loads that failed in their last run.")]
 Db = Annotated[
     str | None,
     typer.Option(
@@ -125,14 +125,14 @@ Token = Annotated[
 ]
 ChunkSize = Annotated[
     int | None,
-    typer.Option("--chunk-size", help="Points a request. [env: BULK_UPLOAD_CHUNK_SIZE]", min=1, max=50_000),
+    typer.Option("--chunk-size", help="Points per request. [env: BULK_UPLOAD_CHUNK_SIZE]", min=1, max=50_000),
 ]
 Stats = Annotated[
-    str, typer.Option("--stats", help="Without a terminal, how often a line shows the progress; 0 for never.")
+    str, typer.Option("--stats", help="Without a terminal, how often a line shows the progress; 0: never.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings, errors and the last line.")]
-VerboseLoads = Annotated[bool, typer.Option("--verbose", "-v", help="A line each load.")]
-LogFile = Annotated[Path | None, typer.Option("--log-file", help="A file that gets every line, with its time, too.")]
+VerboseLoads = Annotated[bool, typer.Option("--verbose", "-v", help="A line for each load.")]
+LogFile = Annotated[Path | None, typer.Option("--log-file", help="A file to which every line is added, with its time.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of standard output.")]
 
 

@@ -34,12 +34,12 @@ def plan(
     _profile: options.Profile = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what a run would send and why, and how long it takes.
+    """Show what a run would send and why, and how long it takes.
 
-    Nothing is sent, and no VTN asked. A load is new, was never sent, failed last time, was left unfinished, has grown,
-    had a month corrected, or is written in another form now. `--json` names the months that are sent again, and why.
-    The time is reckoned at the rate of earlier runs to this VTN, or at 4,000 points/s before the first. --from and --to
-    are as in `bulk-upload run`.
+    Nothing is sent, and the VTN is not asked. A load is new, was never sent, failed last time, was left unfinished, has
+    grown, had a month corrected, or is written in another form now. `--json` names the months that are sent again, and
+    why. The time is estimated from the rate of earlier runs to this VTN; before the first, 4,000 points/s are assumed.
+    --from and --to are as in `bulk-upload run`.
 
     Examples:
 
@@ -139,4 +139,4 @@ def _print(total: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_meas
     failing = [
         f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}" for each in planned if each.error
     ]
-    echo_failures(failing, "`bulk-upload check` tells which")
+    echo_failures(failing, "`bulk-upload check` lists them")

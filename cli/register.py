@@ -28,8 +28,8 @@ def register(
 ) -> None:
     """Make VENs and their loads known to the VTN.
 
-    The ids that it gives them go into the resources database. Loads that have an id are left alone, so a second call
-    does only the rest. Exit code 1 when the VTN refused a load.
+    The VTN's ids are written into the resources database. Loads that have an id already are skipped, so a second call
+    does only the rest. Exit code 1 when the VTN refused a load, or its operator has to create something first.
 
     Examples:
 

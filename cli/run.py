@@ -50,7 +50,7 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what would be sent, and send nothing: `bulk-upload plan`.")
+        bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing, as `bulk-upload plan`.")
     ] = False,
     report: Annotated[
         Path | None,
@@ -60,7 +60,9 @@ def run(
     as_json: options.Json = False,
     stats: options.Stats = "30s",
     quiet: options.Quiet = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="On a terminal, too, a line each request.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line for each request, on a terminal, too.")
+    ] = False,
     log_file: options.LogFile = None,
 ) -> None:
     """Upload what the VTN does not have yet.
@@ -68,10 +70,10 @@ def run(
     Stopped or killed, run it again: it goes on where it was. Exit code 0 when every load is done, 1 when loads failed
     or are left (the others are done), 2 when it could not start, 130 when it was stopped by Ctrl-C or SIGTERM.
 
-    With --from and --to, only readings whose interval starts on these days, both included, from 00:00 to 24:00 UTC.
-    Those of other days, corrected ones too, wait for another run. A load without any on these days is left as it is,
+    --from and --to select readings whose interval starts on these days, both included, from 00:00 to 24:00 UTC. Those
+    of other days, corrected ones too, wait for another run. A load that has none on these days is left as it is,
     and counts as done. A VTN of the published API stores a month of a load as a whole (of a dense series, a day or an
-    hour): such a period is sent whole if it has one of the days.
+    hour): a month that has one of the days is sent whole.
 
     Examples:
 

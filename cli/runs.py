@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def runs(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Only the last so many runs.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Only this many runs, the latest.")] = 20,
     ledger: options.LedgerUrl = None,
     vtn_url: options.VtnUrl = None,
     wire: options.WireName = None,
@@ -26,8 +26,8 @@ def runs(
     """List the runs, and how each ended.
 
     The latest first, from the ledger alone: when a run began to send, how long it took, its loads, the points that it
-    sent, and how it ended: done, failed (some loads did), stopped (by somebody, or at its deadline), ended early (by an
-    error that no load would get past), running, or killed (it left without a word).
+    sent, and how it ended: done, failed (some loads did), stopped (by a person or at its deadline), ended early (by an
+    error that would stop every load), running, or killed (it ended without recording how).
 
     Examples:
 

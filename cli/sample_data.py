@@ -28,8 +28,8 @@ def sample_data(
 ) -> None:
     """Write a sample of the database and the meter file.
 
-    Made up, and the same each time. More points lengthen each series at its end and change nothing before. One resource
-    in 20 is disabled or suspended, so that its loads stay unregistered.
+    The data are made up, and the same each time. More points lengthen each series at its end and change nothing before.
+    One resource in 20 is disabled or suspended: its loads stay unregistered.
 
     Examples:
 

@@ -34,11 +34,11 @@ def status(
     _profile: options.Profile = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what is done, failed and pending of each VEN.
+    """Show what is done, failed and pending of each VEN.
 
-    VENs with failed loads come first, and a run in progress is named. From the ledger and the resources database alone;
-    no VTN is asked, and no meter file read. With --load, one load's story: its months, and each of its last requests
-    with what the VTN answered.
+    VENs with failed loads come first, and a run in progress is named. Reads the ledger and the resources database only;
+    the VTN is not asked, and the meter file not read. With --load, the history of one load: its months, and its last
+    requests with the VTN's answers.
 
     Examples:
 

@@ -37,9 +37,9 @@ def up(
 ) -> None:
     """Run a Prefect server and a worker, until Ctrl-C.
 
-    With the deployments, for uploads from the Prefect UI, and at night. Where PREFECT_API_URL names a server, that one
-    is used; a demo has its own. Ctrl-C lets a run finish its requests in flight, a second one ends it at once; what is
-    left waits for the next.
+    It creates the deployments, too: uploads can be started in the Prefect UI, and one starts every night. If
+    PREFECT_API_URL names a server, that one is used; a demo has its own. Ctrl-C lets a run finish its requests in
+    flight, a second one ends it at once; the next run sends what is left.
 
     Examples:
 

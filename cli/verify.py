@@ -19,7 +19,8 @@ from cli.printable import echo, echo_json
 def verify(
     ven: options.Vens = None,
     sample: Annotated[
-        float, typer.Option("--sample", help="So many percent of each VEN's loads, at least one.", min=0.0001, max=100)
+        float,
+        typer.Option("--sample", help="Percentage of each VEN's loads; at least one of each.", min=0.0001, max=100),
     ] = 100.0,
     repair: Annotated[
         bool, typer.Option("--repair", help="Let the ledger forget what differs: the next run sends it again.")
@@ -42,11 +43,12 @@ def verify(
 ) -> None:
     """Read everything back and compare it with the meter file.
 
-    Load by load and month by month. Writes a report: a record with count, sum and digest of every month (JSON) and a
-    page for people (HTML). Exit code 0 when all is equal, 1 when something is not, 2 when it could not be verified.
+    Compares each load month by month, and writes a report: a record with count, sum and digest of every month (JSON)
+    and a page for people (HTML). Exit code 0 when all is equal, 1 when something is not, 2 when it could not be
+    verified.
 
-    What differs of a VEN for which a run is sending is not repaired, and the report says so; with
-    BULK_UPLOAD_WHEN_BUSY=wait the repair waits for the run to end.
+    While a run is sending for a VEN, nothing of it is repaired, and the report says so; with BULK_UPLOAD_WHEN_BUSY=wait
+    the repair waits for that run to end.
 
     Examples:
 

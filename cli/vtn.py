@@ -12,7 +12,9 @@ from config.wire_names import WireName
 def vtn(
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.", min=0, max=65_535)] = 8444,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    store: Annotated[Path, typer.Option(help="File that keeps everything; made if it is not there.")] = Path("vtn.db"),
+    store: Annotated[Path, typer.Option(help="File that keeps everything; created if it does not exist.")] = Path(
+        "vtn.db"
+    ),
     wire: Annotated[
         WireName,
         typer.Option(
@@ -23,8 +25,8 @@ def vtn(
     adopt: Annotated[
         str | None,
         typer.Option(
-            help="Resources database (file or SQLAlchemy URL, only read) whose registered loads the VTN shall know."
-            " Only with --wire bulk."
+            help="Resources database (file or SQLAlchemy URL, only read) whose registered loads the VTN knows from the"
+            " start. Only with --wire bulk."
         ),
     ] = None,
     client_id: Annotated[str, typer.Option(envvar="OAUTH_CLIENT_ID", help="Client that may fetch tokens.")] = (
@@ -61,7 +63,7 @@ def vtn(
         typer.Option(
             envvar="VTN_BEARER_TOKEN",
             callback=warns_of_secret("VTN_BEARER_TOKEN"),
-            help="A bearer token that is good for everything.",
+            help="A bearer token that may do everything.",
         ),
     ] = None,
     token_lifetime: Annotated[float, typer.Option(help="Seconds until a client's token expires.", min=0)] = 3600.0,
@@ -70,9 +72,9 @@ def vtn(
 ) -> None:
     """Run a VTN on this machine, to try things out.
 
-    It has every call of the interface, tokens, and one SQLite file behind it.
+    It has every call of the interface, issues tokens, and keeps everything in one SQLite file.
 
-    Example:
+    Examples:
 
         bulk-upload vtn --adopt config/resources.db
         bulk-upload vtn --wire openadr-3.1

@@ -35,14 +35,14 @@ class Stop:
 
 
 def worker(
-    pool: Annotated[str, typer.Option(help="Work pool; made, for processes, if it is not there.")] = "uploads",
+    pool: Annotated[str, typer.Option(help="Work pool; created, for processes, if it does not exist.")] = "uploads",
     name: Annotated[str | None, typer.Option(help="What the worker is called in Prefect.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Runs at a time, at most.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many runs at a time.")] = None,
 ) -> None:
     """Run what Prefect's deployments start on this machine.
 
-    Until Ctrl-C or SIGTERM. As `prefect worker start`, but on a stop it lets its runs finish their requests in
-    flight and say how they ended, in 30 s at most; Prefect's own kills them. A second Ctrl-C ends it and them at once.
+    It runs until Ctrl-C or SIGTERM, like `prefect worker start`, but then lets its runs finish their requests in flight
+    and record how they ended, within 30 s; Prefect's own worker kills them. A second Ctrl-C ends all of them at once.
 
     Example:
 

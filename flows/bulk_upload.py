@@ -39,7 +39,7 @@ def bulk_upload(
     deadline: Annotated[TextParameter, titled("Deadline", pattern=DEADLINE)] = None,
     dispatch: Annotated[Literal["here", "workers"], titled("Who uploads")] = "here",
     slices: Annotated[Annotated[int, Field(ge=1, le=SLICES_MAX)] | None, titled("Slices")] = None,
-    chunk_size: Annotated[int, Field(ge=1, le=50_000), titled("Points a request")] = 50_000,
+    chunk_size: Annotated[int, Field(ge=1, le=50_000), titled("Points per request")] = 50_000,
     batch_size: Annotated[int, Field(ge=1, le=10_000), titled("Points that the VTN writes at a time")] = 5_000,
     resources_db: Annotated[DatabaseParameter, titled("Resources database")] = None,
     meter_file: Annotated[TextParameter, titled("Meter file")] = None,
@@ -57,15 +57,16 @@ def bulk_upload(
         vens: The VENs to upload; all of them when empty.
         exclude_vens: The VENs that this run leaves out.
         loads: Only these loads, by `load_id` or `vtn_resource_id`.
-        limit_loads: Only the first so many loads, to try things out.
-        only_failed: Only loads that their last run left failed.
+        limit_loads: Only this many loads, the first ones, to try things out.
+        only_failed: Only loads that failed in their last run.
         from_day: Only readings from this day on, as `2025-03-10`, from 00:00 UTC; the others wait for another run.
         to_day: Only readings up to this day's end, 24:00 UTC.
-        deadline: When to stop, as `06:00 Europe/Copenhagen`: the first such time after the scheduled start, or a retry.
+        deadline: When to stop, such as `06:00 Europe/Copenhagen`: the first such time after the scheduled start, or
+            after a retry.
         dispatch: `here`: this run uploads everything. `workers`: while the rest would take it two minutes or more, it
             hands slices of the VENs to runs of `upload-slice`, which all workers share; they need one ledger that all
-            of them reach (PostgreSQL), and the same files. It pays with workers on several machines. What no worker
-            begins, this run uploads.
+            of them reach (PostgreSQL), and the same files. This pays with workers on several machines. What no worker
+            begins, this run uploads, and everything if it is limited to some loads.
         slices: With `workers`, how many such runs at most; one for each process worker when empty.
         chunk_size: At most 50,000.
         batch_size: At most 10,000.

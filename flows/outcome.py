@@ -174,7 +174,7 @@ def _incomplete_message(summary: Summary, run: Run) -> str:
     elif run.stopped_by:
         message = f"{_what_stopped(run)}: {message}"
     else:
-        message = f"Ended early, {message}: their tasks tell why, or the loads table no longer has them"
+        message = f"Ended early, {message}: their tasks say why, or the loads table no longer has them"
     return f"{message}. {failed}" if summary.failed else message
 
 

@@ -33,8 +33,8 @@ def register_loads(
 ) -> State[Registration]:
     """Make VENs and their loads known to the VTN, and write its ids into the resources database.
 
-    Loads that have an id are left alone, so that a run that was stopped is simply started again. It ends Completed
-    when every load has an id, and Failed when the VTN refused one; the others are registered either way.
+    Loads that have an id are skipped: a run that was stopped is simply started again. It ends Completed when every
+    load has an id, and Failed when the VTN refused one; the others are registered either way.
 
     Args:
         vens: The VENs to register; all of them when empty.

@@ -58,7 +58,7 @@ def verify_upload(
 
     Args:
         vens: The VENs to verify; all of them when empty.
-        sample: So many percent of each VEN's loads, and at least one; others each time.
+        sample: Percentage of each VEN's loads, at least one of each; different ones each time.
         repair: Let the ledger forget what differs, so that the next upload sends it again.
         report_dir: A folder within BULK_UPLOAD_REPORT_DIR; that folder itself when it is empty.
         resources_db: Path of an SQLite file, in place of BULK_UPLOAD_RESOURCES_DB.

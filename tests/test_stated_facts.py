@@ -32,7 +32,7 @@ def _members(protocol: type) -> dict[str, list[str]]:
     """The parameters of each method; attributes have none."""
     found = {name: each for name, each in vars(protocol).items() if not name.startswith("_")}
     attributes = {name for name, each in found.items() if isinstance(each, property)} | {*protocol.__annotations__}
-    methods = {name: list(inspect.signature(each).parameters) for name, each in found.items() if name not in attributes}
+    methods = {name: [*inspect.signature(each).parameters] for name, each in found.items() if name not in attributes}
     return methods | {name: list[str]() for name in attributes}
 
 
@@ -47,7 +47,7 @@ def _names_in(text: str) -> set[str]:
 def _row(page: str, first: str) -> list[str]:
     """The other cells of the row of a table that begins with this name."""
     (row,) = re.findall(rf"^\| `{first}`[^|]*\| (.+) \|$", page, re.MULTILINE)
-    return row.split(" | ")
+    return str(row).split(" | ")
 
 
 def _first_cells(section: str) -> set[str]:

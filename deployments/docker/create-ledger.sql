@@ -1,2 +1,2 @@
--- Run once, when the database server is made: the ledger has a database of its own.
+-- Run once, when the database server is created: the ledger has a database of its own.
 CREATE DATABASE ledger;
