@@ -246,7 +246,7 @@ def test_a_vtn_without_the_read_call_gets_a_clear_answer(site: Site, tmp_path: P
         options = ["--db", site.db, "--h5", site.h5, "--ledger", site.ledger, "--token", "t", "--vtn-url", base_url]
         finished = command("verify", *options, cwd=tmp_path)
     assert finished.returncode == 2
-    assert f"This VTN does not tell what it has: to be read, it answers {status}" in finished.stderr
+    assert f"This VTN does not say what it has: to be read, it answers {status}" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert not list((tmp_path / "reports").iterdir())
 

@@ -194,5 +194,5 @@ def test_a_vtn_that_knows_no_resource_may_have_been_set_up_anew(site: Site) -> N
     with answering(lambda _method, path: (404, {}) if "/report_data" in path else (200, [])) as base_url:
         options = ["--db", site.db, "--h5", site.h5, "--ledger", site.ledger, "--vtn-url", base_url, "--token", TOKEN]
         finished = CliRunner().invoke(app, ["verify", *map(str, options)])
-    assert "This VTN does not tell what it has" in str(finished.exception)
+    assert "This VTN does not say what it has" in str(finished.exception)
     assert "then empty `vtn_resource_id` in the loads rows" in str(finished.exception)

@@ -191,7 +191,7 @@ def _identity(load: Load) -> tuple[str, str, str, str]:
 def cannot_be_read(answer: str) -> str:
     """Return the message for a VTN that has no call to read points."""
     return (
-        f"This VTN does not tell what it has: to be read, it answers {answer}. "
+        f"This VTN does not say what it has: to be read, it answers {answer}. "
         "Not every VTN has this call, and without it an upload cannot be verified; the ledger knows what was "
         "acknowledged"
         f"{advice('not verifiable')}"
