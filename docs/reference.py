@@ -67,11 +67,17 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 GENERATED = {"commands": commands, "settings": settings}
 
 
+def _outdated(app: Sphinx, *_: object) -> list[str]:
+    """These pages: Sphinx does not see that the code has changed."""
+    return [page for page in app.env.found_docs if MARK.search(app.env.doc2path(page).read_text(encoding="utf-8"))]
+
+
 def _fill(_app: Sphinx, _page: str, source: list[str]) -> None:
     source[0] = MARK.sub(lambda mark: GENERATED[mark[1]](), source[0])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
+    app.connect("env-get-outdated", _outdated)
     app.connect("source-read", _fill)
     return {"parallel_read_safe": True}

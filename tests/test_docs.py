@@ -115,6 +115,12 @@ def test_the_pages_build_without_a_warning(built_pages: Path) -> None:
     assert not [page for page in PAGES if not (built_pages / f"{page}.html").is_file()]
 
 
+def test_pages_that_are_made_from_the_code_are_made_again_by_each_build(built_pages: Path) -> None:
+    build = [sys.executable, "-m", "sphinx", "-b", "html", str(DOCS), str(built_pages)]
+    built = subprocess.run(build, text=True, capture_output=True, check=False)
+    assert "0 added, 2 changed, 0 removed" in built.stdout, built.stdout + built.stderr
+
+
 def test_search_finds_how_to_cancel_commands_are_copied_without_output_and_no_line_is_cut(built_pages: Path) -> None:
     with tab() as browser:
         browser.open(f"{built_pages.as_uri()}/search.html?q=cancel")
