@@ -16,6 +16,7 @@ import typer
 from cli import options
 from cli.printable import echo, echo_json
 from venclient.errors import ConfigurationError, StoppedError
+from venclient.loads import counted
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -248,9 +249,9 @@ def _totals(summary: "Summary", elapsed: timedelta) -> str:
     if not summary.total_loads:
         return "No failed loads: nothing to do"
     return (
-        f"{summary.successful:,} of {summary.total_loads:,} loads done, {summary.failed:,} failed: "
-        f"{summary.total_points_uploaded:,} points uploaded, {summary.points_already_there:,} "
-        f"{summary.earlier_points_label}, "
-        f"{summary.points_dropped:,} rows dropped, in {summary.seconds:,.1f} s "
-        f"({summary.points_per_second:,.0f} points/s); {elapsed.total_seconds():,.1f} s with its start and end"
+        f"{summary.successful:,} of {counted(summary.total_loads, 'load')} done, {summary.failed:,} failed: "
+        f"{counted(summary.total_points_uploaded, 'point')} uploaded, {summary.points_already_there:,} "
+        f"{summary.earlier_points_label}, {counted(summary.points_dropped, 'row')} dropped, "
+        f"in {summary.seconds:,.1f} s ({summary.points_per_second:,.0f} points/s); "
+        f"{elapsed.total_seconds():,.1f} s with its start and end"
     )

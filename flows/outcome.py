@@ -155,14 +155,14 @@ def _hide_traceback() -> None:
 
 def _done_message(summary: Summary) -> str:
     return (
-        f"{counted(summary.successful, 'load')} done: {summary.total_points_uploaded:,} points uploaded, "
+        f"{counted(summary.successful, 'load')} done: {counted(summary.total_points_uploaded, 'point')} uploaded, "
         f"{summary.points_already_there:,} {summary.earlier_points_label}"
     )
 
 
 def _incomplete_message(summary: Summary, run: Run) -> str:
     reasons = "; ".join(summary.failures[:REASONS_SHOWN])
-    failed = f"{summary.failed:,} of {summary.total_loads:,} loads failed" + (f": {reasons}" if reasons else "")
+    failed = f"{summary.failed:,} of {counted(summary.total_loads, 'load')} failed{f': {reasons}' if reasons else ''}"
     if len(summary.failures) > REASONS_SHOWN:
         failed += f"; and {counted(len(summary.failures) - REASONS_SHOWN, 'other cause')}"
     left = summary.total_loads - summary.successful - summary.failed

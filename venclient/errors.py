@@ -25,7 +25,7 @@
     ├── ConfigurationError          the run ends: no token, wrong secret, a file or the VTN is missing
     │   ├── BusyError               another run writes for the same VENs
     │   └── LedgerUnavailableError  the ledger's server is away: tried again for a while
-    └── StoppedError                the run was told to stop: what was not sent waits for the next
+    └── StoppedError                the run is stopped: what was not sent waits for the next run
 
 Only `wires` knows which answer of a server is which of these. Messages say what, which one, and what to do next (see
 `venclient.advice`); they have names and answers in them, and are in one line without control characters. All arguments
