@@ -103,16 +103,16 @@ def _shared(*begins_s: float, minutes: float, from_s: float) -> list[float]:
             client.limiter.leave()
             client.taken += ended_s >= from_s
         for client in chance.sample(clients, len(clients)):
-            while client.may_send_at_s <= clock.now and (begun_in := client.limiter.enter()) is not None:
+            while client.may_send_at_s <= clock.now and (entered := client.limiter.enter()) is not None:
                 seconds, is_refused = _guide(len(flying) + 1)
                 if is_refused:
-                    client.limiter.failed(begun_in, ThrottledError("busy", 429, 1.0))
+                    client.limiter.failed(entered, ThrottledError("busy", 429, 1.0))
                     client.limiter.leave()
                     client.may_send_at_s = clock.now + chance.uniform(1.0, 1.5)
                 else:
                     number += 1
                     ends_s = clock.now + seconds * max(0.3, chance.gauss(1, 0.1))
-                    heapq.heappush(flying, (ends_s, number, clock.now, client, begun_in))
+                    heapq.heappush(flying, (ends_s, number, clock.now, client, entered))
         clock.now += 0.02  # until one of its threads looks again
     return [client.taken * POINTS / (60 * minutes - from_s) for client in clients]
 
