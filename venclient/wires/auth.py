@@ -134,7 +134,7 @@ class ClientCredentials:
         return True
 
     def cut(self) -> None:
-        """Abort a fetch in progress and make no other: `token()` raises `TokenServerError` where it would need one."""
+        """See `TokenSource.cut`."""
         with self._lock:
             self._is_cut = True
             fetching, self._fetching = self._fetching, None
@@ -143,7 +143,7 @@ class ClientCredentials:
             fetching.set_exception(_cut_error())
 
     def scopes(self) -> frozenset[str] | None:
-        """What the token is good for, as far as the token server has said; None if it has not."""
+        """See `TokenSource.scopes`."""
         self.token()
         return self._scopes
 

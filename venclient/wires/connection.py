@@ -2,8 +2,8 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection
-from typing import Self, TypedDict
+from collections.abc import Callable, Collection
+from typing import Self, TypedDict, TypeVar
 
 import requests
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # Extends the timeout of a request by its points; no known VTN is slower.
 SLOWEST_POINTS_PER_SECOND = 500
+
+T = TypeVar("T")
 
 
 class ConnectionOptions(TypedDict, total=False):
@@ -94,6 +96,11 @@ class VtnConnection(ABC):
     def _timeout_of(self, points: int) -> float:
         return self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
 
+    def attempt(self, call: Callable[[], T]) -> T:
+        """Make a call that is not about points, and may be repeated, with retries."""
+        result, _ = self._retries.call(call)
+        return result
+
     @property
     def max_points(self) -> int:
         """See `Wire.max_points`."""
@@ -128,7 +135,7 @@ class VtnConnection(ABC):
         """Make a small request; raises `ConfigurationError` if the VTN is unreachable or refuses the token."""
         try:
             with few_attempts():
-                self._retries.call(self._probe)
+                self.attempt(self._probe)
         except TokenServerError as error:
             raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
         except (UnreachableError, TimedOutError) as error:
@@ -142,7 +149,7 @@ class VtnConnection(ABC):
         """Raise `ConfigurationError` if there is no token."""
         try:
             with few_attempts():
-                self._retries.call(self._tokens.token)
+                self.attempt(self._tokens.token)
         except TokenServerError as error:
             raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
 
@@ -156,8 +163,7 @@ class VtnConnection(ABC):
             return response
 
         with few_attempts():
-            response, _ = self._retries.call(get)
-        return response
+            return self.attempt(get)
 
     def stop(self) -> None:
         """Let requests in flight finish and send no others: calls raise `StoppedError` from now on.

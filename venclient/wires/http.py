@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 import msgspec
 import requests
-from requests.utils import default_headers
 
 from venclient.errors import (
     ConflictError,
@@ -41,12 +40,11 @@ from venclient.wires.auth import TokenSource
 from venclient.wires.compression import Encoded
 from venclient.wires.deadlines import TIME_LIMITS, TimeLimits
 from venclient.wires.lenient_json import decoded
-from venclient.wires.sessions import Session, require_privacy
+from venclient.wires.sessions import ACCEPT_JSON, Session, require_privacy
 from venclient.wires.transport import Sockets
 
 # For points that are read back; all other responses are small.
 MAX_READ_BACK_BYTES = 64 * 2**20
-ACCEPT_JSON = {**default_headers(), "Accept": "application/json"}
 # Other 2xx do not confirm the request: 202 only promises to process it, 203 and 206 may be altered or partial.
 DONE = frozenset({200, 201})
 # Meaning of other statuses (RFC 9110 §15, RFC 6585 §4), unless a wire knows better. A 401 is only reported after a

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import requests
+from requests.utils import default_headers
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
@@ -12,6 +13,8 @@ from venclient.errors import ConfigurationError
 from venclient.proxies import is_this_machine, proxies_for
 
 log = logging.getLogger(__name__)
+
+ACCEPT_JSON = {**default_headers(), "Accept": "application/json"}
 
 
 def require_privacy(address: str, what: str, server: str, *, allow_http: bool) -> None:

@@ -12,7 +12,6 @@ import msgspec
 import requests
 from authlib.oauth2.auth import ClientAuth
 from pydantic import SecretStr
-from requests.utils import default_headers
 
 from venclient.errors import TokenServerError
 from venclient.wires.answers import (
@@ -25,13 +24,12 @@ from venclient.wires.answers import (
 )
 from venclient.wires.deadlines import TimeLimits
 from venclient.wires.lenient_json import decoded
-from venclient.wires.sessions import Session, require_privacy, without_query
+from venclient.wires.sessions import ACCEPT_JSON, Session, require_privacy, without_query
 from venclient.wires.transport import Sockets
 
 # More than any server accepts in a header.
 MAX_TOKEN_LENGTH = 64 * 2**10
 RETRYABLE = frozenset({408, 425, 429})
-HEADERS = {**default_headers(), "Accept": "application/json"}
 FORM = "application/x-www-form-urlencoded;charset=UTF-8"
 
 # As authlib calls them.
@@ -99,7 +97,7 @@ class TokenServer:
 
     def _discover(self, url: str) -> None:
         """Use the token address that the VTN names; keep the one that was given if it names none."""
-        response, body = self._exchange(requests.Request("GET", url, HEADERS))
+        response, body = self._exchange(requests.Request("GET", url, ACCEPT_JSON))
         status = response.status_code
         if status in RETRYABLE or status >= 500:
             raise TokenServerError(f"{without_query(url)} answers {status}", retry_after_s=retry_after_s(response))
@@ -119,7 +117,7 @@ class TokenServer:
             client_id, client_secret = quote(client_id, safe=""), quote(client_secret, safe="")
         form = urlencode({"grant_type": "client_credentials", **self.extra})
         client = ClientAuth(client_id, client_secret, method)
-        url, headers, body = client.prepare("POST", self.url, {**HEADERS, "Content-Type": FORM}, form)
+        url, headers, body = client.prepare("POST", self.url, {**ACCEPT_JSON, "Content-Type": FORM}, form)
         return self._parse(*self._exchange(requests.Request("POST", url, headers, data=body)))
 
     def _exchange(self, request: requests.Request) -> tuple[requests.Response, bytes]:

@@ -81,7 +81,7 @@ class BulkWire(VtnConnection):
         """See `Wire.register_ven`."""
         body = orjson.dumps({"ven_name": ven, "client_name": f"Client_{ven}"})
         with suppress(ConflictError):
-            self._retries.call(lambda: answer_of(*self._post("/vens", body)))
+            self.attempt(lambda: answer_of(*self._post("/vens", body)))
 
     def register_load(self, load: UnregisteredLoad) -> str:
         """See `Wire.register_load`."""
@@ -94,8 +94,7 @@ class BulkWire(VtnConnection):
             return any(each.vtn_id == load.vtn_resource_id for batch in batches for each in batch)
 
         params = {"external_resource_id": load.external_resource_id, "ven_name": load.ven}
-        listed, _ = self._retries.call(partial(self._get_list, "/resources", params, Resource, is_listed))
-        return listed
+        return self.attempt(partial(self._get_list, "/resources", params, Resource, is_listed))
 
     def upload(self, vtn_resource_id: str, body: Encoded, points: int, batch_size: int) -> Receipt:
         """Send the encoded points of one resource, and return once the VTN has acknowledged every one of them.
@@ -143,8 +142,7 @@ class BulkWire(VtnConnection):
                 )
             return answer.vtn_id
 
-        created, _ = self._retries.call(post)
-        return created or self._find_resource(resource)
+        return self.attempt(post) or self._find_resource(resource)
 
     def points(self, vtn_resource_id: str, start: str, end: str, collect: Callable[[Iterator[list[Point]]], C]) -> C:
         """What `collect` returns for the points of a resource that the VTN has from `start` up to `end` (ISO 8601).
@@ -153,8 +151,7 @@ class BulkWire(VtnConnection):
         `PermanentError` if the response is not a list of points.
         """
         params = {"resource_id": vtn_resource_id, "start": start, "end": end}
-        collected, _ = self._retries.call(partial(self._get_list, "/report_data", params, Point, collect))
-        return collected
+        return self.attempt(partial(self._get_list, "/report_data", params, Point, collect))
 
     def _find_resource(self, resource: dict[str, Any]) -> str:
         wanted = resource["external_resource_id"]
@@ -165,7 +162,7 @@ class BulkWire(VtnConnection):
             return next(filter(None, ids), None)
 
         params = {"external_resource_id": wanted, "ven_name": resource["ven_name"]}
-        found, _ = self._retries.call(partial(self._get_list, "/resources", params, Resource, find))
+        found = self.attempt(partial(self._get_list, "/resources", params, Resource, find))
         if found is None:
             raise PermanentError(f"The VTN says that resource {wanted} exists, but neither tells its id nor lists it")
         return found

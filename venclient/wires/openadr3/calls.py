@@ -44,17 +44,12 @@ class StandardCalls(VtnConnection):
     def write(
         self, method: str, path: str, body: bytes | None, tokens: TokenSource, shape: Any = Any, points: int = 0
     ) -> Any:
-        """Make one request with a body, without retries, and return its answer as a `shape` that `msgspec` knows."""
+        """Make one request, without retries, and return its answer as a `shape` that `msgspec` knows."""
         call = Call(method, path, body=body, tokens=tokens)
         response, content = self._http.exchange(call, self._timeout_of(points), MAX_ANSWER_BYTES)
         require_done(response, content)
         self._retries.answered()
         return answer_of(response, content, shape)
-
-    def attempt(self, call: Callable[[], T]) -> T:
-        """Make a call that is not about points, and may be repeated, with retries."""
-        result, _ = self._retries.call(call)
-        return result
 
     def create(
         self, path: str, body: Mapping[str, object], tokens: TokenSource, find: Callable[[], str | None]

@@ -38,19 +38,11 @@ class Aggregator:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-
-    @property
-    def tokens(self) -> TokenSource:
-        """See `Clients.tokens`."""
-        return self._client.tokens
+        self.tokens, self.cut = client.tokens, client.tokens.cut
 
     def of(self, _ven: str) -> Client:
         """See `Clients.of`."""
         return self._client
-
-    def cut(self) -> None:
-        """See `Clients.cut`."""
-        self._client.tokens.cut()
 
 
 class ClientPerVen:

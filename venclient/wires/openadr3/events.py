@@ -1,6 +1,6 @@
 """The program and the event that reports are for: found by name, or created where the client may."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -11,9 +11,7 @@ import orjson
 from venclient.errors import ConfigurationError, NotFoundError, PermanentError, TransientError, VenClientError
 from venclient.wires.auth import TokenSource
 from venclient.wires.openadr3.calls import Object, StandardCalls, segment
-from venclient.wires.openadr3.form import QUALITY, Event, PayloadType, Version
-
-UNITS: Mapping[PayloadType, str] = {"USAGE": "KWH", "DEMAND": "KW"}
+from venclient.wires.openadr3.form import QUALITY, UNITS, Event, PayloadType, Version
 
 
 class ReportDescriptor(msgspec.Struct):

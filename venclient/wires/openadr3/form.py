@@ -15,6 +15,7 @@ from venclient.models import StoredReport
 Version = Literal["3.1", "3.0.1"]
 PayloadType = Literal["USAGE", "DEMAND"]
 
+UNITS: Mapping[PayloadType, str] = {"USAGE": "KWH", "DEMAND": "KW"}
 QUALITY = "DATA_QUALITY"
 OK = "OK"
 # Quality codes of points as values of `DATA_QUALITY`; others are sent as they are (docs/other-vtns.md).
@@ -55,7 +56,7 @@ class Form:
     @property
     def units(self) -> str:
         """The units of the values."""
-        return "KWH" if self.event.payload_type == "USAGE" else "KW"
+        return UNITS[self.event.payload_type]
 
     @property
     def reading_type(self) -> str:

@@ -29,7 +29,6 @@ LOADS_KNOWN = 100
 UNSUPPORTED = 415
 LENGTH_LIMIT = "length limit"  # in the 400 of a server whose limit the body exceeds
 
-
 T = TypeVar("T")
 Nothing = Annotated[list[Any], msgspec.Meta(max_length=0)]
 
@@ -195,10 +194,9 @@ class Reports:
         if not isinstance(found, Report) or not is_ours:
             return None
         try:
-            points: ReportPoints = found.points(self._layout.form().event.payload_type)
+            return found.points(self._layout.form().event.payload_type)
         except ValueError:
             return None
-        return points
 
     def trusts(self, load: Load, period: str, report_id: str) -> bool:
         """Whether the VTN still has what is known of a VEN's reports, as a first look at one of them shows.

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Unpack
 
@@ -18,6 +18,7 @@ from venclient.errors import (
 )
 from venclient.loads import Load, UnregisteredLoad
 from venclient.models import Chunk, MeterSeries, Receipt, Stored, StoredReport
+from venclient.months import series_with_months
 from venclient.wires.connection import ConnectionOptions
 from venclient.wires.detection import ABSENT, RESOURCES
 from venclient.wires.http import Call, require_done
@@ -116,8 +117,7 @@ class ReportWire(StandardCalls):
         point = like.points(index, index + 1)
         start_s, interval_s = int(point.start_s[0]), int(point.interval_s[0])
         first, stop = np.searchsorted(series.points().start_s, [start_s, start_s + max(interval_s, 1)]).tolist()
-        found = series.points(first, stop) if first < stop else series.points(0, 0)
-        return replace(series, edges=(0, len(found)), slice_of=lambda _: found, months=())
+        return series_with_months(series.points(first, stop), series.codes)
 
     def prepare_registration(self) -> str | None:
         """Find the program and the event of the reports, or create them; else return what the operator has to post."""
