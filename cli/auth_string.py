@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from venclient.private_files import create_private
 from venclient.proxies import is_this_machine
 
 GROUP_AND_OTHERS = 0o077
@@ -35,8 +36,8 @@ def made_auth_string(file: Path) -> str:
         return text
     text = new_auth_string()
     file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(f"{text}\n")
+    with create_private(file) as stream:
+        stream.write(f"{text}\n".encode())
     return text
 
 

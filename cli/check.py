@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
 from cli import options
@@ -65,8 +64,8 @@ def check(
     failing = [each for each in checks if each.error]
     totals = {"loads": len(checks), "usable": len(checks) - len(failing), "failing": len(failing)}
     if as_json:
-        answer = {**totals, "series": len(checked), "checks": [_as_json(each) for each in checks]}
-        echo_json(answer, orjson.OPT_UTC_Z)
+        listed = [{**asdict(each), "findings": each.findings} for each in checks]
+        echo_json({**totals, "series": len(checked), "checks": listed})
     else:
         _print(checks)
         echo(
@@ -90,10 +89,6 @@ def _write_page(folder: Path, checked: "list[CheckedSeries]", meter_file: Path) 
         replace_private(folder / PAGE_NAME, content.encode())
     except OSError as error:
         raise ConfigurationError(f"The page cannot be written to {folder}: {error}") from error
-
-
-def _as_json(check: "LoadCheck") -> dict[str, object]:
-    return {**asdict(check), "findings": check.findings}
 
 
 def _print(checks: "list[LoadCheck]") -> None:

@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from config import wire_names
+from venclient.days import day_of
 from venclient.masking import has_password
-
-if TYPE_CHECKING:
-    from venclient.days import Days
 
 
 def warns_of_secret(
@@ -42,8 +40,6 @@ def _select_profile(context: typer.Context, name: str | None) -> None:
 
 
 def _day(text: str) -> date:
-    from venclient.days import day_of
-
     try:
         return day_of(text)
     except ValueError:
@@ -147,10 +143,3 @@ def seconds(stats: str) -> float:
     except ValidationError:
         raise typer.BadParameter("give seconds, or a time such as 5 min; 0 for never", param_hint="--stats") from None
     return every.total_seconds()
-
-
-def days(first: date | None, last: date | None) -> "Days":
-    """Return the days of `--from` and `--to`; raises `ConfigurationError` if there are none."""
-    from venclient.days import Days
-
-    return Days(first, last)

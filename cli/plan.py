@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from cli import options
 from cli.printable import echo, echo_failures, echo_json
+from venclient.days import Days
 from venclient.loads import counted
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from venclient.days import Days
     from venclient.resources import Choice
     from venclient.sync.planning import LoadPlan, Plan
 
@@ -54,10 +54,10 @@ def plan(
         resources_db=db, meter_file=h5, ledger_url=ledger, vtn_url=vtn_url, wire=wire, chunk_size=chunk_size
     )
     choice = Choice(ven or (), exclude_ven or (), load or (), limit)
-    print_plan(settings, choice, options.days(from_, to), only_failed=failed, as_json=as_json)
+    print_plan(settings, choice, Days(from_, to), only_failed=failed, as_json=as_json)
 
 
-def print_plan(settings: "Settings", choice: "Choice", days: "Days", *, only_failed: bool, as_json: bool) -> None:
+def print_plan(settings: "Settings", choice: "Choice", days: Days, *, only_failed: bool, as_json: bool) -> None:
     """Compute the plan and print it."""
     from cli.progress_bar import counting_bar
     from config.connections import layout_of, open_ledger, open_meters

@@ -13,6 +13,8 @@ import typer
 from venclient.untrusted_text import visible
 
 FAILURES_SHOWN = 5
+# Times in whole seconds, as 2025-01-15T08:00:00Z.
+_JSON_TIMES = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 _BEYOND_ASCII = re.compile(r"[^ -~]")
 
 
@@ -39,13 +41,13 @@ def echo_failures(failures: Sequence[str], where_others_are: str) -> None:
         echo(f"… and {len(failures) - FAILURES_SHOWN:,} more: {where_others_are}", err=True)
 
 
-def echo_json(answer: object, option: int = 0) -> None:
-    """Print an object as one line of JSON, with all control characters as JSON escapes; `option`: as in orjson.
+def echo_json(answer: object) -> None:
+    """Print an object as one line of JSON, with all control characters as JSON escapes, and times in UTC.
 
     JSON allows some unescaped (RFC 8259 §7), such as the C1 controls, which a terminal would obey. It is in UTF-8
     (§8.1), whatever encoding standard output has.
     """
-    line = _BEYOND_ASCII.sub(lambda match: _escaped(match[0]), orjson.dumps(answer, option=option).decode())
+    line = _BEYOND_ASCII.sub(lambda match: _escaped(match[0]), orjson.dumps(answer, option=_JSON_TIMES).decode())
     typer.echo(line.encode())
 
 

@@ -15,6 +15,7 @@ import typer
 
 from cli import options
 from cli.printable import echo, echo_json
+from venclient.days import Days
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.loads import counted
 
@@ -96,7 +97,7 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     chosen = (ven or (), exclude_ven or (), load or (), limit)
-    days, stats_s = options.days(from_, to), options.seconds(stats)
+    days, stats_s = Days(from_, to), options.seconds(stats)
     paths = {
         "resources_db": db, "meter_file": h5, "ledger_url": ledger, "vtn_url": vtn_url, "wire": wire,
         "bearer_token": token,

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
 from cli import options
@@ -40,7 +39,7 @@ def runs(
     settings = Settings.load(ledger_url=ledger, vtn_url=vtn_url, wire=wire)
     past = read_runs(settings.ledger_url, settings.vtn_url, wire=settings.wire, limit=limit)
     if as_json:
-        echo_json({"runs": [asdict(run) for run in past]}, orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS)
+        echo_json({"runs": [asdict(run) for run in past]})
     elif past:
         _print(past)
     else:

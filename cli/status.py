@@ -5,7 +5,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
 from cli import options
@@ -57,7 +56,7 @@ def status(
     if load is not None:
         history = load_history(database, settings.ledger_url, settings.vtn_url, load, wire=settings.wire)
         if as_json:
-            _echo_json(asdict(history))
+            echo_json(asdict(history))
         else:
             for line in _history_lines(history):
                 echo(line)
@@ -66,11 +65,7 @@ def status(
         known, latest = statuses(opened), last_runs(opened, 1)
     status = upload_status(database, known, ven)
     running = next((run for run in latest if run.outcome == "running"), None)
-    _echo_json(_as_json(status, running)) if as_json else _print(status, running)
-
-
-def _echo_json(answer: dict[str, object]) -> None:
-    echo_json(answer, orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS)
+    echo_json(_as_json(status, running)) if as_json else _print(status, running)
 
 
 def _as_json(status: "UploadStatus", running: "PastRun | None") -> dict[str, object]:

@@ -9,7 +9,6 @@ from threading import Event
 from typing import Annotated
 from uuid import uuid4
 
-import orjson
 import typer
 
 from cli import options
@@ -62,7 +61,6 @@ def verify(
     from venclient.reports.verification_report import in_words
     from venclient.resources.selection import batches_of
     from venclient.run import Options, Run, fewer_collections
-    from venclient.untrusted_text import show_controls_in_logs
     from venclient.verifying import begun_verification
 
     settings = Settings.load(
@@ -75,7 +73,6 @@ def verify(
         report_dir=report,
     )
     shown = Shown(options.seconds(stats), quiet, verbose, log_file)
-    show_controls_in_logs()
     with (
         fewer_collections(),
         opened_connections(settings, Event()) as connections,
@@ -97,7 +94,7 @@ def verify(
                 advance(done, len(verification.selection))
             summary = verification.report.finish()
     if as_json:
-        echo_json(asdict(summary), orjson.OPT_UTC_Z)
+        echo_json(asdict(summary))
     else:
         echo(in_words(summary))
         if summary.passed:

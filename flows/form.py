@@ -46,9 +46,6 @@ def _shown(parameter: inspect.Parameter) -> inspect.Parameter:
         given, *metadata = get_args(given)
     (kind,) = (each for each in get_args(given) if each is not NoneType)
     # With a default from a factory, the parameter is neither required nor has its schema a default.
+    left_out = Field(default_factory=lambda: None)
     annotated: Any = Annotated  # which mypy does not take with types that it does not know
-    return parameter.replace(annotation=annotated[kind, *metadata, Field(default_factory=_nothing)], default=Field())
-
-
-def _nothing() -> None:
-    return None
+    return parameter.replace(annotation=annotated[kind, *metadata, left_out], default=Field())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import ceil, floor, isfinite
 
 from venclient.errors import BadSeriesError
-from venclient.loads import Load
+from venclient.loads import Load, counted
 from venclient.models import MeterSeries
 from venclient.reports.series_facts import (
     Days,
@@ -93,8 +93,7 @@ def _findings(check: LoadCheck, facts: SeriesFacts) -> Iterator[Finding]:
         change = f"{step(before.interval_s)} → {step(after.interval_s)} on {after.start:%Y-%m-%d}"
         yield Finding("changed step", f"step changes: {change}{more}")
     if facts.gap_count:
-        gaps = "gap" if facts.gap_count == 1 else "gaps"
-        yield Finding("gaps", f"{facts.gap_count:,} {gaps} ({facts.gap_hours:,.1f} h)")
+        yield Finding("gaps", f"{counted(facts.gap_count, 'gap')} ({facts.gap_hours:,.1f} h)")
     counts = {
         "duplicate timestamps": facts.duplicates,
         "unsorted rows": facts.unsorted_rows,

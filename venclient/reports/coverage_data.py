@@ -70,11 +70,6 @@ class Calendar:
         return np.minimum(share / np.add.reduceat(self.expected, self.month_starts), 1)
 
 
-def ven_names(checked: Sequence[CheckedSeries]) -> list[str]:
-    """All VENs, by name."""
-    return sorted({check.ven for series in checked for check in series.loads})
-
-
 def page_data(
     checked: Sequence[CheckedSeries],
     vens: Sequence[str],

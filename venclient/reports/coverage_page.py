@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from venclient.loads import counted
 from venclient.reports.check import CheckedSeries, LoadCheck
 from venclient.reports.check_summary import failures_by_cause, findings_by_kind
-from venclient.reports.coverage_data import PAGE_BYTES, Calendar, page_data, ven_names
+from venclient.reports.coverage_data import PAGE_BYTES, Calendar, page_data
 from venclient.reports.pages import frame, with_data
 
 # A share of the time is drawn as one of these, from nothing to whole: the least share of each.
@@ -32,12 +32,11 @@ def coverage_page(
     It has at most 5 MB, unless lists of loads alone take more: curves that do not fit are left out, and it says so.
     """
     checks = [check for series in checked for check in series.loads]
-    days = [series.days.day for series in checked if series.days is not None]
-    first, last, outside = _window(days)
-    calendar = Calendar.of(first, last, [series.days for series in checked if series.days is not None])
-    names = ven_names(checked)
+    days = [series.days for series in checked if series.days is not None]
+    first, last, outside = _window([each.day for each in days])
+    calendar = Calendar.of(first, last, days)
+    names = sorted({check.ven for check in checks})
     vens = _ven_rows(checked, names, calendar)
-    failing = sum(check.error is not None for check in checks)
     rendered = frame(
         "coverage.html",
         script="coverage.js",
@@ -50,7 +49,7 @@ def coverage_page(
         series=len(checked),
         span=f"{calendar.day_text(0)} to {calendar.day_text(-1)}" if days else "no data",
         failures=failures_by_cause(checks),
-        failing=failing,
+        failing=sum(check.error is not None for check in checks),
         with_findings=sum(bool(check.found) for check in checks),
         findings=_findings(checked),
         rows_shown=ROWS_SHOWN,

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from importlib.metadata import version
 from itertools import pairwise
-from typing import Literal
+from operator import attrgetter
 
 import numpy as np
 
+from venclient.ledger import Outcome
 from venclient.reports.pages import page
 from venclient.run_record import RunRecord, Sample, Snapshot, VenRecord
 
@@ -23,10 +24,9 @@ class RunTotals:
     """How a run ended. `now`: its numbers; `message`: of its final state; `facts`: what it ran with, by name."""
 
     now: Snapshot
-
     title: str
     message: str
-    outcome: Literal["done", "failed", "stopped", "ended early"]
+    outcome: Outcome
     warning: str | None
     earlier_points_label: str
     facts: Mapping[str, str]
@@ -82,17 +82,14 @@ def _bars(samples: Sequence[Sample]) -> list[list[float]]:
 
 def _limits(samples: Sequence[Sample]) -> list[list[float]]:
     """Return seconds, requests in flight and points per request: at both ends, and where one of them has changed."""
-    changes = [after for before, after in pairwise(samples) if _limit(before) != _limit(after)]
+    limits_of = attrgetter("concurrency", "chunk_size")
+    changes = [after for before, after in pairwise(samples) if limits_of(before) != limits_of(after)]
     shown = [*(replace(each, seconds=0.0) for each in samples[:1]), *changes, *samples[-1:]]
     return [
         [round(each.seconds, 3) for each in shown],
         [each.concurrency for each in shown],
         [each.chunk_size for each in shown],
     ]
-
-
-def _limit(sample: Sample) -> tuple[int, int]:
-    return sample.concurrency, sample.chunk_size
 
 
 def _sum(vens: Sequence[VenRecord]) -> VenRecord:

@@ -17,7 +17,7 @@ from venclient.errors import (
     TransientError,
 )
 from venclient.ledger import Entry, Ledger
-from venclient.loads import Load
+from venclient.loads import Load, counted
 from venclient.models import Chunk, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
 from venclient.months import month_begins, month_of
 from venclient.sources import Source
@@ -295,4 +295,4 @@ def invalidate_overwritten_months(load: Load, series: MeterSeries, chunk: Chunk,
 
 
 def _summary(refused: Mapping[int, RefusedPoint]) -> str:
-    return f"The VTN refuses {len(refused):,} point{'s' if len(refused) > 1 else ''}, {refused[min(refused)]}"
+    return f"The VTN refuses {counted(len(refused), 'point')}, {refused[min(refused)]}"
