@@ -12,7 +12,8 @@ from benchmarks.uploads import best_threads
 from venclient.loads import Load
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync.pending import cut, pending
-from venclient.wires.openadr3 import Event, Form, ReportLayout
+from venclient.wires.openadr3.form import Event, Form
+from venclient.wires.openadr3.layout import ReportLayout
 
 VENS, METERS = 6, 6
 WIRE = "openadr-3.1"

@@ -22,7 +22,7 @@ from venclient.wires.auth import ClientCredentials, GivenToken, TokenSource
 from venclient.wires.bulk import BulkLayout, BulkWire
 from venclient.wires.compression import Compression
 from venclient.wires.connection import ConnectionOptions
-from venclient.wires.openadr3 import ReportWire
+from venclient.wires.openadr3.wire import ReportWire
 
 
 @contextmanager

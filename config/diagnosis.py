@@ -23,7 +23,7 @@ from venclient.reports.status import read_statuses
 from venclient.resources.database import ResourceDatabase
 from venclient.wires.bulk import BulkWire
 from venclient.wires.detection import detected_wire
-from venclient.wires.openadr3 import ReportWire
+from venclient.wires.openadr3.wire import ReportWire
 
 MAX_CLOCK_DIFFERENCE_S = 60
 MIN_FREE_BYTES = 2**30

@@ -13,22 +13,12 @@ from venclient.errors import ConfigurationError
 from venclient.ledger import Ledger
 from venclient.wires.auth import ClientCredentials, GivenToken
 from venclient.wires.connection import ConnectionOptions
-from venclient.wires.openadr3 import (
-    Aggregator,
-    Client,
-    ClientPerVen,
-    Clients,
-    Event,
-    EventNames,
-    Form,
-    ReportLayout,
-    ReportOptions,
-    ReportWire,
-    Version,
-    bodies_for_operator,
-)
-from venclient.wires.openadr3.form import parsed_qualities
+from venclient.wires.openadr3.clients import Aggregator, Client, ClientPerVen, Clients
+from venclient.wires.openadr3.events import EventNames, bodies_for_operator
+from venclient.wires.openadr3.form import Event, Form, Version, parsed_qualities
+from venclient.wires.openadr3.layout import ReportLayout
 from venclient.wires.openadr3.reports import NothingKept
+from venclient.wires.openadr3.wire import ReportOptions, ReportWire
 
 VERSIONS: Mapping[str, Version] = {"openadr-3.1": "3.1", "openadr-3.0.1": "3.0.1"}
 # For requests with a token that was given without saying whose it is.

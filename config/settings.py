@@ -32,6 +32,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from config.profiles import PROFILE, require_utf8, settings_file
 from config.wire_names import WireName
 from venclient.context import set_within
+from venclient.days import DAY_S
 from venclient.errors import ConfigurationError
 from venclient.sources.quality import QualityRules
 from venclient.wires.openadr3.form import parsed_qualities
@@ -40,7 +41,6 @@ log = logging.getLogger(__name__)
 
 # How alike two names are (0 to 1) of which one is probably the other, mistyped.
 NEARLY = 0.8
-DAY_S = 86_400
 UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": DAY_S}
 
 

@@ -28,7 +28,7 @@ from tasks.verify import current_verification, verify_batch
 from venclient.context import set_within
 from venclient.errors import ConfigurationError
 from venclient.loads import counted
-from venclient.reports import VerificationSummary, in_words
+from venclient.reports.verification_report import VerificationSummary, in_words
 from venclient.resources import batches_of
 from venclient.untrusted_text import markdown
 from venclient.verifying import begun_verification

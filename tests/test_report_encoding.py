@@ -13,9 +13,10 @@ from tests.openadr3_schema import ARE_HERE, Version, require_valid
 from tests.sites import load_of
 from tests.standard_site import points_of
 from venclient.models import Chunk, Points
-from venclient.wires.openadr3 import Event, Form, ReportLayout
 from venclient.wires.openadr3.decoding import Report
 from venclient.wires.openadr3.encoding import as_sent, rounded
+from venclient.wires.openadr3.form import Event, Form
+from venclient.wires.openadr3.layout import ReportLayout
 
 JANUARY_S = 1_735_689_600
 POWERS = st.floats(-1e9, 1e9) | st.integers(-100_000, 100_000).map(lambda tenths: tenths / 10)

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 from venclient.errors import ConfigurationError
+
+DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,12 @@ class Days:
     @property
     def begin_s(self) -> float:
         """The unix time at which the first day starts."""
-        return -math.inf if self.first is None else _midnight_s(self.first)
+        return -math.inf if self.first is None else midnight_s(self.first)
 
     @property
     def stop_s(self) -> float:
         """The unix time at which the last day ends."""
-        return math.inf if self.last is None else _midnight_s(self.last) + timedelta(days=1).total_seconds()
+        return math.inf if self.last is None else midnight_s(self.last) + DAY_S
 
     def __str__(self) -> str:
         first, last = self.first or "the beginning", self.last or "the end"
@@ -44,5 +46,6 @@ def day_of(text: str) -> date:
     return datetime.strptime(text.strip(), "%Y-%m-%d").date()  # noqa: DTZ007 - a day, in UTC as all of them
 
 
-def _midnight_s(day: date) -> float:
-    return datetime.combine(day, time(), UTC).timestamp()
+def midnight_s(day: date) -> int:
+    """Return the unix time at which a day (UTC) begins."""
+    return int(datetime.combine(day, time(), UTC).timestamp())

@@ -11,7 +11,7 @@ from pathlib import Path
 from venclient.errors import BusyError
 from venclient.ledger import Entry, Writer, on_this_machine
 from venclient.loads import Load
-from venclient.reports import VerificationReport, scope_in_words
+from venclient.reports.verification_report import VerificationReport, scope_in_words
 from venclient.resources import Batch, Choice, Selection, found_again, select_loads
 from venclient.run import Run
 from venclient.sync import LoadVerdict, sampled, verify_load

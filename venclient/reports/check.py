@@ -8,13 +8,13 @@ from venclient.errors import BadSeriesError
 from venclient.loads import Load, counted
 from venclient.models import MeterSeries
 from venclient.reports.series_facts import (
-    Days,
-    Hours,
+    DailyStatistics,
+    HourlyMeans,
     SeriesFacts,
     count_above,
-    days_of,
+    daily_statistics_of,
     facts_of,
-    hours_of,
+    hourly_means_of,
     implausible_from_w,
 )
 from venclient.sources import Availability, Source
@@ -116,8 +116,8 @@ class CheckedSeries:
     """The checks of all loads that share a dataset. `days`, `hours`: None if it has no usable (or no hourly) series."""
 
     loads: tuple[LoadCheck, ...]
-    days: Days | None
-    hours: Hours | None
+    days: DailyStatistics | None
+    hours: HourlyMeans | None
 
 
 def check_loads(
@@ -191,7 +191,9 @@ def _check_series(series: MeterSeries, sharers: Sequence[Load], ambiguous_ids: f
             counts[capacity_w] = count_above(series, capacity_w, implausible_from_w(facts.typical_w, capacity_w))
     checks = [_load_check(load, facts, ambiguous_ids, *counts[_capacity_w(load)]) for load in sharers]
     implausible_w = implausible_from_w(facts.typical_w)
-    return CheckedSeries(tuple(checks), days_of(series, implausible_w), hours_of(series, facts, implausible_w))
+    return CheckedSeries(
+        tuple(checks), daily_statistics_of(series, implausible_w), hourly_means_of(series, facts, implausible_w)
+    )
 
 
 def _unusable(load: Load, error: str, availability: Availability) -> LoadCheck:

@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from venclient.reports.check import CheckedSeries
-from venclient.reports.series_facts import Days
+from venclient.reports.series_facts import DailyStatistics
 from venclient.untrusted_text import visible
 
 PAGE_BYTES = 5_000_000
@@ -39,7 +39,7 @@ class Calendar:
     month_names: list[str]
 
     @classmethod
-    def of(cls, first: int, last: int, series: Sequence[Days]) -> Self:
+    def of(cls, first: int, last: int, series: Sequence[DailyStatistics]) -> Self:
         """The calendar from the first to the last day; `series`: all that have data."""
         expected = np.ones(last - first + 1)
         for end in (first, last):
@@ -54,7 +54,7 @@ class Calendar:
         """A day, by its index."""
         return str(np.datetime64(self.first + index % len(self.expected), "D"))
 
-    def dense(self, days: Days, values: NDArray[np.float64], fill: float) -> NDArray[np.float64]:
+    def dense(self, days: DailyStatistics, values: NDArray[np.float64], fill: float) -> NDArray[np.float64]:
         """Return the values of a series by day of the calendar, (days,), with `fill` where there is none."""
         dense = np.full(len(self.expected), fill, dtype=np.float64)
         index = days.day - self.first
@@ -62,7 +62,7 @@ class Calendar:
         dense[index[is_shown]] = values[is_shown]
         return dense
 
-    def by_month(self, days: Days | None) -> NDArray[np.float64]:
+    def by_month(self, days: DailyStatistics | None) -> NDArray[np.float64]:
         """Return the share of each month for which a series has data, (months,)."""
         if days is None:
             return np.zeros(len(self.month_starts))

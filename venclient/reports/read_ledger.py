@@ -72,6 +72,7 @@ def _vtn_id(vtns: Sequence[Row[*tuple[Any, ...]]], vtn_base_url: str | None, wir
 
 
 def time_of(unix_s: float) -> datetime:
+    """Convert a time of the ledger; raises `ConfigurationError` if it is none."""
     try:
         return datetime.fromtimestamp(unix_s, UTC)
     except (ValueError, OverflowError, OSError) as error:

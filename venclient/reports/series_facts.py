@@ -71,7 +71,7 @@ class SeriesFacts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Days:
+class DailyStatistics:
     """Daily statistics of a series (UTC), for plots: arrays (N,) with one element per day with data, in order.
 
     `day`: days since 1970. `share`: the part of the day that has data, 0 to 1. `low_w`, `mean_w`, `high_w`: of the
@@ -86,7 +86,7 @@ class Days:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Hours:
+class HourlyMeans:
     """Hourly means (UTC) of a series: (N,), from the hour `first` (since 1970) on, NaN where there is no data."""
 
     first: int
@@ -171,7 +171,7 @@ def count_above(series: MeterSeries, capacity_w: float | None, implausible_w: fl
     return None if capacity_w is None else above, implausible
 
 
-def days_of(series: MeterSeries, implausible_w: float) -> Days:
+def daily_statistics_of(series: MeterSeries, implausible_w: float) -> DailyStatistics:
     """Compute the daily statistics of a series, without values above the implausible magnitude."""
     parts = [_by_day(points, implausible_w) for points in series.slices() if len(points)]
     day, seconds, low_w, high_w, sum_w, count = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -181,7 +181,7 @@ def days_of(series: MeterSeries, implausible_w: float) -> Days:
         low_w, high_w = np.minimum.reduceat(low_w, begin), np.maximum.reduceat(high_w, begin)
     has_values = count > 0
     mean_w = np.divide(sum_w, count, out=np.full(len(day), np.nan), where=has_values)
-    return Days(
+    return DailyStatistics(
         day=day,
         share=np.minimum(seconds / DAY_S, 1),  # a day's last interval may end on the next day
         low_w=np.where(has_values, low_w, np.nan),
@@ -190,7 +190,7 @@ def days_of(series: MeterSeries, implausible_w: float) -> Days:
     )
 
 
-def hours_of(series: MeterSeries, facts: SeriesFacts, implausible_w: float) -> Hours | None:
+def hourly_means_of(series: MeterSeries, facts: SeriesFacts, implausible_w: float) -> HourlyMeans | None:
     """Compute the hourly means of the plausible values; None for too many hours, or for intervals of more than one.
 
     Between intervals of more than an hour there would be a gap each.
@@ -205,7 +205,7 @@ def hours_of(series: MeterSeries, facts: SeriesFacts, implausible_w: float) -> H
         hour = points.start_s[is_plausible] // HOUR_S - first
         sum_w += np.bincount(hour, points.power_w[is_plausible], hours)
         count += np.bincount(hour, minlength=hours)
-    return Hours(first, np.divide(sum_w, count, out=np.full(hours, np.nan), where=count > 0).astype(np.float32))
+    return HourlyMeans(first, np.divide(sum_w, count, out=np.full(hours, np.nan), where=count > 0).astype(np.float32))
 
 
 def _by_day(points: Points, implausible_w: float) -> tuple[NDArray[np.generic], ...]:

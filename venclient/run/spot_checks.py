@@ -57,7 +57,7 @@ class SpotChecks:
         return [ven for ven, found in self.found.items() if found == wanted]
 
 
-def check_loads(loads: Sequence[Load], check: Callable[[Load], SpotCheck], submit: Submit) -> SpotChecks:
+def check_vens(loads: Sequence[Load], check: Callable[[Load], SpotCheck], submit: Submit) -> SpotChecks:
     """Check a load of each VEN in the threads of `submit`; once one cannot be read, no others are read."""
     found: dict[str, SpotCheck] = {load.ven: "unread" for load in loads}
     is_unreadable = Event()

@@ -13,7 +13,7 @@ from venclient.loads import Load
 from venclient.models import LoadResult
 from venclient.resources import Batch, Selection, VenWork, batches_of
 from venclient.run.engine import Run
-from venclient.run.spot_checks import SpotChecks, check_loads
+from venclient.run.spot_checks import SpotChecks, check_vens
 from venclient.sync import LoadPlan, SpotCheck, check_last_acknowledged, has_points, plan_loads
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def _spot_checks(run: Run, loads: list[Load]) -> SpotChecks:
         with few_attempts():
             return check_last_acknowledged(load, entry, run.uploader.source, run.wire)
 
-    return check_loads(loads, check, run.submit)
+    return check_vens(loads, check, run.submit)
 
 
 def _warn_if_vtn_has_points(run: Run, new_loads: list[Load]) -> None:

@@ -145,7 +145,8 @@ def _refuse_bad_chunks(dataset: h5py.Dataset, where: str) -> None:
             f"{where} is cut into chunks of {size:,} bytes, {count:,} of them; up to {CHUNK_BYTES:,} bytes and "
             f"{MAX_CHUNKS:,} chunks are read. Cut it anew with `h5repack -l CHUNK=10000x2 OLD NEW`"
         )
-    filters = _filters(dataset)
+    properties = dataset.id.get_create_plist()
+    filters = [_Filter(*properties.get_filter(index)) for index in range(properties.get_nfilters())]
 
     @cache  # up to a million chunks share a few masks
     def limits(filter_mask: int) -> tuple[int, int]:
@@ -194,8 +195,3 @@ class _Filter(NamedTuple):
             _options, block, bits, line = self.parameters  # pixels per block, bits per pixel, pixels per scanline
             return block in range(2, 33, 2) and bits == 8 * itemsize and block <= line <= values
         return True
-
-
-def _filters(dataset: h5py.Dataset) -> list[_Filter]:
-    properties = dataset.id.get_create_plist()
-    return [_Filter(*properties.get_filter(index)) for index in range(properties.get_nfilters())]

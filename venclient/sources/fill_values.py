@@ -20,7 +20,8 @@ Values = NDArray[np.generic]
 
 def declared_fill_values(dataset: h5py.Dataset) -> list[Values]:
     """For each declaration, its finite values: (K,), in the declared type."""
-    return [values for values in map(_finite, _declared(dataset)) if len(values)]
+    finite = (values[np.isfinite(values)] for values in _declared(dataset))
+    return [values for values in finite if len(values)]
 
 
 @np.errstate(over="ignore")
@@ -62,10 +63,6 @@ def _attribute_values(attributes: h5py.AttributeManager, name: str) -> Values:
         return values.astype(np.float64)  # numbers written as text
     except (TypeError, ValueError):
         return nothing
-
-
-def _finite(values: Values) -> Values:
-    return values[np.isfinite(values)]
 
 
 def _is_in(rows: NDArray[np.generic], values: Values) -> NDArray[np.bool_]:

@@ -36,7 +36,6 @@ from venclient.sources.dataset_reads import Rows, SeriesName, exists, outline_if
 from venclient.sources.file_lock import HeldError
 from venclient.sources.free_memory import keep_little_memory_free
 from venclient.sources.quality import QualityRules
-from venclient.sources.row_order import Slice
 from venclient.sources.streaming import Outline, outline, outline_whole
 from venclient.sources.time_range import DEFAULT_RANGE, TimeRange
 
@@ -187,17 +186,14 @@ class MeterFile:
         key = (version, name, number)
 
         def read_slice() -> Read[Points]:
-            rows = self._read_again(version, name, outlined.slices[number])
+            begin, stop, *_ = outlined.slices[number]
+            # Raises `ReplacedError` if the file has changed since: the dataset is not validated again.
+            rows, _ = self._read_file(partial(read_again, name, begin, stop), name, only=version)
             with _enough_memory(name, rows):
                 points = self._with_shared_starts(outlined.points(number, rows))
             return Read(key, points, points)
 
         return (self._slices if len(outlined.slices) > 1 else self._points).get(key, read_slice)
-
-    def _read_again(self, version: Version, name: SeriesName, part: Slice) -> Rows:
-        """Read rows of a dataset that was already validated; raises `ReplacedError` if the file has changed since."""
-        rows, _ = self._read_file(partial(read_again, name, part.begin, part.stop), name, only=version)
-        return rows
 
     def _with_shared_starts(self, points: Points) -> Points:
         """Replace `start_s` by an equal array of another series, if any: it is up to half of a series' memory."""

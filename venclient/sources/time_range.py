@@ -17,9 +17,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from venclient.days import DAY_S, midnight_s
 from venclient.errors import BadSeriesError
+from venclient.models import utc_text
 
-DAY_S = 86_400
 END_OF_YEAR_9999_S = 253_402_300_800
 START_OF_2000_S = 946_684_800
 
@@ -70,8 +71,8 @@ class TimeRange:
     @classmethod
     def of_days(cls, earliest: date, latest: date | None) -> Self:
         """The range from the first day to the end of the last day (UTC); without a last day, to one day after now."""
-        latest_s = None if latest is None else _midnight_s(latest) + DAY_S - 1
-        return cls(_midnight_s(earliest), latest_s)
+        latest_s = None if latest is None else midnight_s(latest) + DAY_S - 1
+        return cls(midnight_s(earliest), latest_s)
 
     @property
     def outside(self) -> str:
@@ -169,7 +170,7 @@ class RangeCheck:
         raise BadSeriesError(
             f"{self._outside:,} of {self._kept:,} points would start {self._range.outside}. "
             f"The first is row {row:,}: its time {timestamp:.15g} is "
-            f"{_iso(round(timestamp / self._unit.per_s))} in {self._unit.name}{f'; {guess}' if guess else ''}. "
+            f"{utc_text(round(timestamp / self._unit.per_s))} in {self._unit.name}{f'; {guess}' if guess else ''}. "
             f"{EXPECTED}. Correct the file",
             dropped=dropped,
         ).advised("time range")
@@ -204,13 +205,5 @@ def _is_date(timestamp: float, allows: Callable[[float], bool]) -> bool:
         return False
 
 
-def _midnight_s(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
-
-
 def _day(unix_s: int) -> str:
     return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d}"
-
-
-def _iso(unix_s: int) -> str:
-    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%SZ}"

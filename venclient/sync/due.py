@@ -7,7 +7,7 @@ from venclient.days import ALL_DAYS, Days
 from venclient.models import MeterSeries, Month, Period
 from venclient.months import index_at
 from venclient.sync.pending import Pending
-from venclient.wires import ANY_POINTS, Layout
+from venclient.wires import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ def due_on(
     days: Days,
     series: MeterSeries,
     parts: Sequence[Pending],
-    layout: Layout = ANY_POINTS,
-    outdated: Collection[int] = (),
+    layout: Layout,
+    outdated: Collection[int],
 ) -> Due:
     """Divide the pending parts of a series into those on these days and the others.
 

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from venclient.days import DAY_S
 from venclient.models import Chunk
 
 Bytes = NDArray[np.uint8]
@@ -19,7 +20,6 @@ Texts = np.ndarray[tuple[int], np.dtype[np.void]]
 
 # Points are encoded in blocks, whose arrays are small and stay in the processor's cache.
 POINTS_AT_A_TIME = 10_000
-DAY_S = 86_400
 
 _ISO = np.dtype([("date", "S11"), ("time", "S8"), ("zone", "S1")])
 _TIME = np.dtype([("hour", "S2"), ("then", "S1"), ("minute", "S2"), ("and", "S1"), ("second", "S2")])
