@@ -62,7 +62,7 @@ def shown_progress(shown: Shown = Shown()) -> Iterator[None]:
         if bar is not None:
             stack.enter_context(watched_by(partial(_show_run, bar)))
         elif shown.has_lines:
-            stack.enter_context(watched_by(_StatsLines(shown.stats_s).tell_run))
+            stack.enter_context(watched_by(_StatsLines(shown.stats_s).print_run))
         yield
 
 
@@ -82,7 +82,7 @@ def shown_counts(verb: str, thing: str, shown: Shown) -> Iterator[Callable[[int,
             if bar is not None:
                 bar.show(verb, share, f"{percentage(share)}  {times}", [in_all])
             elif shown.has_lines:
-                lines.tell(lambda: f"{verb}: {percentage(share)}, {in_all}, {times}")
+                lines.print(lambda: f"{verb}: {percentage(share)}, {in_all}, {times}")
 
         yield show
 
@@ -172,15 +172,15 @@ class _StatsLines:
         self._every_s = every_s
         self._next_at = time.monotonic() + every_s
 
-    def tell(self, line: Callable[[], str]) -> None:
+    def print(self, line: Callable[[], str]) -> None:
         """Print this line, if it is time for one."""
         if time.monotonic() >= self._next_at:
             self._next_at = time.monotonic() + self._every_s
             echo(line(), err=True)
 
-    def tell_run(self, now: Snapshot) -> None:
+    def print_run(self, now: Snapshot) -> None:
         """Print the progress of a run, if it is time for it."""
-        self.tell(partial(_line, now))
+        self.print(partial(_line, now))
 
 
 def _line(now: Snapshot) -> str:

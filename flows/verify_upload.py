@@ -22,6 +22,7 @@ from config.wire_names import WireName
 from flows.form import WIRE, titled, with_form
 from flows.names import verification_name
 from tasks.report_errors import log_report_errors
+from tasks.reports import ven_table
 from tasks.run import opened_run, thread_pool
 from tasks.upload import BATCHES_AT_A_TIME
 from tasks.verify import current_verification, verify_batch
@@ -34,7 +35,6 @@ from venclient.untrusted_text import markdown
 from venclient.verifying import begun_verification
 
 LOADS_SHOWN = 20
-VENS_SHOWN = 300
 
 VenCounts = Sequence[tuple[str, Mapping[str, int]]]
 
@@ -105,11 +105,7 @@ def _markdown(summary: VerificationSummary, message: str, by_ven: VenCounts) -> 
 
 def _table(by_ven: VenCounts) -> Iterator[str]:
     """A row a VEN, those with problems first."""
-    yield "| VEN | Points sent | Read back | Equal | Missing | Different | Loads | not equal |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-    rows = [(ven, counts, counts["loads"] - counts["equal"]) for ven, counts in by_ven]
-    for ven, counts, not_equal in sorted(rows, key=lambda row: not row[2])[:VENS_SHOWN]:
-        points = (counts[which] for which in ("sent", "vtn", "same", "missing", "different", "loads"))
-        yield f"| {markdown(ven)} | {' | '.join(f'{each:,}' for each in (*points, not_equal))} |"
-    if len(rows) > VENS_SHOWN:
-        yield f"| {len(rows) - VENS_SHOWN:,} more, on the page | | | | | | | |"
+    names = ("sent", "vtn", "same", "missing", "different", "loads")
+    rows = [(ven, (*(counts[name] for name in names), counts["loads"] - counts["equal"])) for ven, counts in by_ven]
+    columns = ("Points sent", "Read back", "Equal", "Missing", "Different", "Loads", "not equal")
+    return ven_table(columns, sorted(rows, key=lambda row: not row[1][-1]), "more, on the page")

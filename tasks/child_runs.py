@@ -82,7 +82,7 @@ class ChildRun:
                 if state is not None:
                     return state
             except httpx.HTTPError as error:
-                log.warning("%s: Prefect cannot tell its state: %s: %s", self.title, type(error).__name__, error)
+                log.warning("%s: its state cannot be read in Prefect: %s: %s", self.title, type(error).__name__, error)
             # Waiting for an event that is set already would return at once.
             if self._run.stopping.is_set() or self._is_cancelled:
                 time.sleep(POLL_INTERVAL_ENDING_S)
@@ -115,7 +115,7 @@ class ChildRun:
         try:
             sign = self.look()
         except ConfigurationError as error:
-            log.warning("%s: the ledger cannot tell whether it lives: %s", self.title, error)
+            log.warning("%s: whether it lives cannot be read in the ledger: %s", self.title, error)
             # It may be alive: only a run that is stopped goes by the time limits alone.
             return self._run.stopping.is_set() and self._has_timed_out(child)
         if sign is None:

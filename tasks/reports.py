@@ -6,7 +6,7 @@ functions emit an event with each: 20,000 in a night of eight hours, which would
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -24,7 +24,7 @@ from tasks.report_errors import log_report_errors
 from venclient.loads import vens_title
 from venclient.models import LoadResult
 from venclient.periodic import periodic
-from venclient.run import Run, RunProgress, Snapshot, tell_watcher, with_finished
+from venclient.run import Run, RunProgress, Snapshot, notify_watcher, with_finished
 from venclient.untrusted_text import markdown
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ UPDATE_EVERY_S = 3.0
 LAST_CALL_S = 10.0
 LAST_TABLES_S = 3.0
 REASONS_SHOWN = 3
+VENS_SHOWN = 300
 LIVE = "The run as it stands, every few seconds"
 
 
@@ -56,7 +57,7 @@ def reported_progress(progress: RunProgress) -> Iterator[None]:
             _update(artifacts, now)
 
     def watch() -> None:
-        tell_watcher(progress.snapshot())
+        notify_watcher(progress.snapshot())
 
     with (
         periodic(watch, WATCH_EVERY_S, name="watcher", last_call_s=LAST_CALL_S),
@@ -202,3 +203,13 @@ def facts_table(facts: Mapping[str, str]) -> list[str]:
     """
     header, *rows = (f"| {name} | {markdown(value)} |" for name, value in facts.items())
     return [header, "| --- | ---: |", *rows]
+
+
+def ven_table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[int]]], more: str) -> Iterator[str]:
+    """Yield the lines of a table, in Markdown, with the numbers of the first VENs; `more`: what the others are."""
+    yield f"| VEN | {' | '.join(columns)} |"
+    yield f"| --- |{' ---: |' * len(columns)}"
+    for ven, numbers in rows[:VENS_SHOWN]:
+        yield f"| {markdown(ven)} | {' | '.join(f'{each:,}' for each in numbers)} |"
+    if len(rows) > VENS_SHOWN:
+        yield f"| {len(rows) - VENS_SHOWN:,} {more} |{' |' * len(columns)}"

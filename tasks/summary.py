@@ -8,13 +8,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from tasks.report_errors import log_report_errors
-from tasks.reports import facts_table, failed_vens, ven_facts
+from tasks.reports import facts_table, failed_vens, ven_facts, ven_table
 from venclient.reports.rate_chart import rate_chart
 from venclient.run import Run, Snapshot, Work
 from venclient.run_record import VenRecord
 from venclient.untrusted_text import markdown
-
-VENS_SHOWN = 300
 
 
 @log_report_errors()
@@ -61,11 +59,9 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str, file
 
 def _ven_table(vens: tuple[VenRecord, ...]) -> Iterator[str]:
     """A row a VEN: those with failures first, then those with loads left."""
-    yield "| VEN | Done | Failed | Left | Uploaded | Already there |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-    rows = sorted(vens, key=lambda ven: (not ven.failed, ven.done + ven.failed == ven.loads, ven.ven))
-    for ven in rows[:VENS_SHOWN]:
-        numbers = (ven.done, ven.failed, ven.loads - ven.done - ven.failed, ven.points, ven.already_there)
-        yield f"| {markdown(ven.ven)} | {' | '.join(f'{each:,}' for each in numbers)} |"
-    if len(rows) > VENS_SHOWN:
-        yield f"| {len(rows) - VENS_SHOWN:,} more VENs | | | | | |"
+    ordered = sorted(vens, key=lambda ven: (not ven.failed, ven.done + ven.failed == ven.loads, ven.ven))
+    rows = [
+        (ven.ven, (ven.done, ven.failed, ven.loads - ven.done - ven.failed, ven.points, ven.already_there))
+        for ven in ordered
+    ]
+    return ven_table(("Done", "Failed", "Left", "Uploaded", "Already there"), rows, "more VENs")

@@ -242,7 +242,7 @@ def test_what_a_part_told_stays_until_the_whole_has_ended(url: str, vtn_url: str
             assert ledger.sign_of_life(part.run_id) is None
             with (
                 Ledger(url, vtn_url, lease_times=TIMES) as other,
-                other.leased(["Aalborg"], part, tell=lambda: str(next(words))),
+                other.leased(["Aalborg"], part, progress_json=lambda: str(next(words))),
             ):
                 first = _told(ledger, part, "3")
                 assert _told(ledger, part, "5") > first

@@ -72,7 +72,7 @@ class TransientError(VenClientError):
 
 
 class UnreachableError(TransientError):
-    """Nobody answers: no connection, or one that ended before the answer did."""
+    """There is no answer: no connection, or one that ended before the answer did."""
 
 
 class UnavailableError(TransientError):
@@ -155,7 +155,7 @@ class BadSeriesError(PermanentError):
 
 
 class ReaderKilledError(BadSeriesError):
-    """Twice, whoever read this of the meter file crashed, hung or ran out of memory."""
+    """Twice, the process that read this part of the meter file crashed, hung or ran out of memory."""
 
 
 class ReplacedError(BadSeriesError):

@@ -216,7 +216,7 @@ class Receipt:
     answers: tuple[str, ...]
     seconds: float
     found: int = 0
-    report: "StoredReport | None" = None
+    report: StoredReport | None = None
 
     @property
     def retries(self) -> int:

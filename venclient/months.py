@@ -36,6 +36,13 @@ def start_at(series: MeterSeries, index: int) -> int:
     return int(next(series.slices(index, index + 1)).start_s[0])
 
 
+def span_at(series: MeterSeries, index: int) -> tuple[int, int]:
+    """Return when the point at this index starts and ends, as unix times; of an interval of 0 s, the first second."""
+    point = next(series.slices(index, index + 1))
+    start_s = int(point.start_s[0])
+    return start_s, start_s + max(int(point.interval_s[0]), 1)
+
+
 def month_begins(start_s: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Yield the number of each calendar month (UTC) that has points, and the index of its first point.
 

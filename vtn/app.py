@@ -205,7 +205,7 @@ async def read_back(
     openapi_extra=takes(NewVen),
 )
 async def create_ven(request: Request, caller: CallerDep, store: StoreDep) -> Response:
-    """Create a VEN; its token is told this once."""
+    """Create a VEN; its token is shown this once."""
     caller.require_client()
     ven = body.decode(await body.read(request), _ven_decoder)
     ven_id, auth_token = str(uuid.uuid4()), secrets.token_urlsafe(32)

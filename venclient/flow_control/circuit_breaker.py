@@ -159,7 +159,7 @@ class CircuitBreaker:
                 self._leave(turn)
 
     def answered(self) -> None:
-        """Count this thread's request as not in flight any more: the VTN has answered it, though nobody has read that.
+        """Count this thread's request as not in flight any more: the VTN has answered it, and its answer is to be read.
 
         A probe stays in flight until its outcome is known, which decides whether the breaker closes.
         """

@@ -219,7 +219,7 @@ class ConcurrencyLimiter:
             self._limit = max(1, self._limit // 2)
         elif queued > 2 * short:
             self._limit = max(1, int(self._limit * DECREASE_FACTOR))
-        # Where the limit was never reached, the round tells nothing of a higher one.
+        # Where the limit was never reached, the round shows nothing of a higher one.
         elif queued < short and ended.is_full:
             self._increase_limit()
         self._round = Round(self._limit)

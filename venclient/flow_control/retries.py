@@ -48,7 +48,7 @@ def few_attempts() -> AbstractContextManager[None]:
 class Retries:
     """Up to `max_attempts` attempts per call, after waits that double from `first_wait_s` to a minute.
 
-    `probe`: a small request that tells whether the VTN responds at all. `patience_s`: how long all threads wait during
+    `probe`: a small request that shows whether the VTN responds at all. `patience_s`: how long all threads wait during
     an outage, in which attempts do not count.
     """
 
@@ -108,8 +108,8 @@ class Retries:
     ) -> tuple[T, tuple[str, ...]]:
         """Return the result of the request and the statuses of its failed attempts; errors carry these as `answers`.
 
-        `resource`: what the request is about, to tell the failure of one resource from an outage. A `TooMuchError` is
-        not retried if fewer points may succeed, unless the request is not divisible. `before_each`: called before each
+        `resource`: what the request is about, as failures of a single resource are no outage. A `TooMuchError` is not
+        retried if fewer points may succeed, unless the request is not divisible. `before_each`: called before each
         attempt, outside of all limits, as it makes calls of its own; its errors are not retried.
         """
         attempts = _Attempts()
@@ -177,7 +177,7 @@ class Retries:
         log.log(level, "  Attempt %d failed, the next in %.1f s: %s", state.attempt_number, wait_s, error)
 
     def _is_request_specific(self, error: TransientError | PermanentError, *, is_last: bool) -> bool:
-        """Whether an attempt failed because of the request itself; probes the VTN if the error does not tell."""
+        """Whether an attempt failed because of the request itself; probes the VTN if the error does not show it."""
         if isinstance(error, PermanentError | UnauthorizedError):
             return True
         # Before a call gives up on a VTN that seems unreachable, one more request rules out an undetected outage.

@@ -61,20 +61,20 @@ class SignOfLife:
 class Lease:
     """The right of one run to write for some VENs, from `acquire` until `release`.
 
-    `tell`: returns the progress that a run reports to the one that it is a part of; called at each heartbeat.
+    `progress_json`: returns the progress that a run reports to the one that it is a part of; called at each heartbeat.
     """
 
     def __init__(
         self,
         database: LedgerDatabase,
         writer: Writer,
-        tell: Callable[[], str] = lambda: "",
+        progress_json: Callable[[], str] = lambda: "",
         times: LeaseTimes = DEFAULT_TIMES,
     ) -> None:
         self._times = times
         self._database = database
         self._writer = writer
-        self._progress_json = tell
+        self._progress_json = progress_json
         self._liveness = Liveness(times)
         self.token = self._register()
 

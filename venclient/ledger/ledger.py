@@ -74,13 +74,14 @@ class Ledger:
         *,
         waits: bool = False,
         stopped: Event | None = None,
-        tell: Callable[[], str] = lambda: "",
+        progress_json: Callable[[], str] = lambda: "",
     ) -> Iterator[Lease]:
         """Make `writer` the only one for these VENs within the context; raises what `Lease.acquire` raises.
 
-        `tell`: returns the progress that others read with `sign_of_life`; called every two seconds and at the end.
+        `progress_json`: returns the progress that others read with `sign_of_life`; called every two seconds and at the
+        end.
         """
-        lease = Lease(self._database, writer, tell, self._lease_times)
+        lease = Lease(self._database, writer, progress_json, self._lease_times)
         names = set(map(normal_form, vens))
         try:
             with lease.kept():  # from the start: a run that waits for the lease is alive, too

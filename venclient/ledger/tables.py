@@ -142,7 +142,7 @@ REPORTS = _table_of_loads(
     Column("period", Text, primary_key=True),  # a month, day or hour: "2025-01", "2025-01-15", "2025-01-15T08"
     Column("report_id", AnyText, nullable=False),  # "": a POST is under way, and its outcome unknown
     Column("event_id", AnyText, nullable=False),
-    Column("form", LargeBinary(16), nullable=False),  # digest of what shapes a body besides the points
+    Column("form", LargeBinary(16), nullable=False),  # digest of what shapes a body, except the points
 )
 # Runs that write. `writer_id` is the fencing token: autoincrement never reuses one, so a later run's is higher.
 WRITERS = Table(

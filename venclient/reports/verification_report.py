@@ -152,7 +152,7 @@ class VerificationReport:
             summary=summary,
             vens=self.by_ven(),
             totals=sum(self._by_ven.values(), Counter[str]()),
-            told=summary.not_equal,
+            listed=summary.not_equal,
             causes=_cause_sentences(summary),
             record_name=self._record.name,
             record_sha256=hashlib.sha256(self._record.read_bytes()).hexdigest(),

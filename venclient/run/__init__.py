@@ -5,7 +5,7 @@ The flows, the commands and `VENManager` are all built on `Run`.
 
 from venclient.run.engine import GRACE_S, Connections, Listener, Options, Run
 from venclient.run.garbage import fewer_collections
-from venclient.run.progress import RunProgress, tell_watcher, watched_by
+from venclient.run.progress import RunProgress, notify_watcher, watched_by
 from venclient.run.spot_checks import SpotChecks, earlier_points_label
 from venclient.run.stopping import next_deadline, stopped_at, stopped_by_signals
 from venclient.run.ven_results import VenResults
@@ -27,10 +27,10 @@ __all__ = [
     "earlier_points_label",
     "fewer_collections",
     "next_deadline",
+    "notify_watcher",
     "points_pending",
     "stopped_at",
     "stopped_by_signals",
-    "tell_watcher",
     "watched_by",
     "with_finished",
     "work_of",

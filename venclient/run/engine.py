@@ -119,8 +119,9 @@ class Run:
 
         If another run holds the lease, raises `BusyError` or, with `waits`, waits for it to end.
         """
-        lease = self.ledger.leased(vens, writer, waits=waits, stopped=self.stopping, tell=self._progress_json)
-        self._exit_stack.enter_context(lease)
+        self._exit_stack.enter_context(
+            self.ledger.leased(vens, writer, waits=waits, stopped=self.stopping, progress_json=self._progress_json)
+        )
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         """Queue a call for the worker threads; raises `StoppedError` once the run has ended.

@@ -72,7 +72,7 @@ class RunProgress:
                 points_acknowledged=self._now.points_acknowledged + sum(plan.points_already_there for plan in plans),
                 points_to_send=self._now.points_to_send + sum(plan.points for plan in plans),
             )
-        tell_watcher(now)
+        notify_watcher(now)
 
     def expect_no_more(self) -> None:
         """Mark the totals as final."""
@@ -206,7 +206,7 @@ def watched_by(watcher: Watcher) -> AbstractContextManager[None]:
     return set_within(_watcher, watcher)
 
 
-def tell_watcher(snapshot: Snapshot) -> None:
+def notify_watcher(snapshot: Snapshot) -> None:
     """Pass a snapshot to the watcher of this run, if it has one; an error of it is logged."""
     try:
         _watcher.get()(snapshot)

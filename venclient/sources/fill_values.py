@@ -1,6 +1,6 @@
 """Values that a dataset declares as missing data: its HDF5 fill value, and netCDF's attributes.
 
-HDF5's default fill value, 0, is ignored: zeros are real readings, and the file does not tell whether its writer chose
+HDF5's default fill value, 0, is ignored: zeros are real readings, and the file does not say whether its writer chose
 it. An attribute that says 0 was set on purpose and counts.
 """
 

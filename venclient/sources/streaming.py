@@ -1,8 +1,8 @@
 """Turn a long dataset into a `MeterSeries` without ever holding all of its rows in memory.
 
-One pass over the dataset collects what a slice alone cannot tell; after that, each slice can be read by itself. If rows
-are out of order, that pass finds out which rows belong together, and a second one reads these. A short dataset is one
-slice.
+One pass over the dataset collects what a slice alone does not show; after that, each slice can be read by itself. If
+rows are out of order, that pass finds out which rows belong together, and a second one reads these. A short dataset is
+one slice.
 """
 
 from collections import Counter

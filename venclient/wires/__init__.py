@@ -40,7 +40,7 @@ class Layout(Protocol):
 
 
 class AnyPoints:
-    """The `Layout` of a VTN that takes any points in a request, of a size that nobody asks for."""
+    """The `Layout` of a VTN that takes any points in a request, of a size that is not planned."""
 
     def period_of(self, _series: MeterSeries, _index: int) -> None:
         """None: no points belong together."""
@@ -107,7 +107,7 @@ class Wire(Protocol):
         ...
 
     def knows(self, load: Load) -> bool:
-        """Whether the VTN has the resource of a load; tells a VTN without it from one that cannot be read."""
+        """Whether the VTN has the resource of a load; asked where its points are not found."""
         ...
 
 

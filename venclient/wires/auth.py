@@ -58,7 +58,7 @@ class GivenToken:
         """Does nothing, as nothing is fetched."""
 
     def scopes(self) -> None:
-        """None: nobody has said what it is good for."""
+        """None: it is not known what it is good for."""
 
 
 class ClientCredentials:

@@ -87,7 +87,7 @@ class VtnConnection(ABC):
 
     @abstractmethod
     def _probe(self) -> None:
-        """Make the smallest request that tells whether the VTN responds, without retries."""
+        """Make the smallest request that shows whether the VTN responds, without retries."""
 
     @abstractmethod
     def _probe_refused(self, error: PermanentError) -> None:

@@ -14,7 +14,7 @@ from vtn.standard.versions import Version
 
 JSON = "application/json"
 
-# What each type has besides its metadata, as far as the VTN adds it.
+# The types to whose objects the VTN adds their client.
 _HAVE_CLIENT = frozenset({"VEN", "RESOURCE", "REPORT"})
 
 

@@ -51,7 +51,7 @@ class Sent(Generic[BodyT]):
 
     @property
     def content(self) -> str:
-        """The JSON to keep. Raises 400 for text that is not UTF-8: nobody has looked into fields that are ignored."""
+        """The JSON to keep. Raises 400 for text that is not UTF-8: fields that are ignored are not decoded."""
         try:
             return msgspec.json.encode(self.fields).decode()
         except UnicodeDecodeError as error:
@@ -84,7 +84,7 @@ class Collection(ABC, Generic[BodyT]):
 
     @abstractmethod
     def draft(self, sent: Sent[BodyT]) -> Draft:
-        """The object as it is to be stored. Raises what is wrong with it besides its form: 400, 403, 404 or 409."""
+        """The object as it is to be stored. Raises what is wrong with it, apart from its form: 400, 403, 404 or 409."""
 
     def routes(self) -> Iterator[Route]:
         """The five calls."""
@@ -119,7 +119,7 @@ class Collection(ABC, Generic[BodyT]):
 
     def require_free(self, name: str, filters: Filters, old: Stored | None) -> None:
         """Raise 409 if another object that the filters let through has this name."""
-        if self.vtn.store.has(self.type, replace(filters, name=name), besides=old):
+        if self.vtn.store.has(self.type, replace(filters, name=name), other_than=old):
             raise HTTPException(409, f"There is a {self.type} {name!r} already")
 
     async def _create(self, request: Request) -> Response:

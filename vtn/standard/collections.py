@@ -1,4 +1,4 @@
-"""Programs, events, reports, VENs and resources: who sees which, and what each has to be besides its form."""
+"""Programs, events, reports, VENs and resources: who sees which, and what each has to be apart from its form."""
 
 from dataclasses import replace
 

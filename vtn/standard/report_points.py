@@ -16,7 +16,7 @@ class _Lenient(msgspec.Struct, frozen=True, gc=False):
 
 
 class Period(_Lenient, frozen=True, gc=False):
-    """The fields of an `intervalPeriod` that tell when a point starts."""
+    """The fields of an `intervalPeriod` that say when a point starts."""
 
     start: str | None = None
     duration: str = "PT0S"

@@ -128,12 +128,12 @@ class Store:
         ).fetchone()
         return Stored(*row) if row else None
 
-    def has(self, object_type: ObjectType, filters: Filters, besides: Stored | None = None) -> bool:
-        """Whether there is an object that the filters let through, besides this one."""
+    def has(self, object_type: ObjectType, filters: Filters, other_than: Stored | None = None) -> bool:
+        """Whether there is an object that the filters let through, other than this one."""
         condition, values = filters.condition()
         found = self._db.execute(
             f"SELECT 1 FROM objects WHERE type = ? AND object != ? AND {condition} LIMIT 1",
-            (object_type, besides.key if besides else 0, *values),
+            (object_type, other_than.key if other_than else 0, *values),
         )
         return found.fetchone() is not None
 

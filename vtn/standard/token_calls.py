@@ -40,7 +40,7 @@ class AuthServer(msgspec.Struct, frozen=True):
 
 
 class TokenCalls:
-    """The token address, and in version 3.1 the call that tells it."""
+    """The token address, and in version 3.1 the call that names it."""
 
     def __init__(self, vtn: Vtn) -> None:
         self._vtn = vtn

@@ -1,4 +1,4 @@
-"""The two versions: what differs between them besides the types of the bodies."""
+"""The two versions: what differs between them apart from the types of the bodies."""
 
 from dataclasses import dataclass
 

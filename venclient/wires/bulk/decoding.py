@@ -57,12 +57,7 @@ def read_back(fetch: Fetch, like: MeterSeries) -> Iterator[Stored]:
         begin, stop = group[0].begin, group[-1].stop
         indices = range(begin + POINTS_A_REQUEST, stop, POINTS_A_REQUEST)
         edges = [from_s, *(start_at(like, index) for index in indices), to_s]
-        yield Stored(begin, stop, _read(fetch, edges))
-
-
-def read_between(fetch: Fetch, begin_s: int, end_s: int) -> MeterSeries:
-    """The points of a resource that start in `[begin_s, end_s)`, in unix time; raises as `read_back` does."""
-    return _read(fetch, [begin_s, end_s])
+        yield Stored(begin, stop, read_ranges(fetch, edges))
 
 
 def _month_groups(months: Sequence[Month]) -> Iterator[Sequence[Month]]:
@@ -75,8 +70,11 @@ def _month_groups(months: Sequence[Month]) -> Iterator[Sequence[Month]]:
     yield months[first:]
 
 
-def _read(fetch: Fetch, edges: Sequence[int]) -> MeterSeries:
-    """The points from the first edge up to the last, with one request from each edge to the next."""
+def read_ranges(fetch: Fetch, edges: Sequence[int]) -> MeterSeries:
+    """The points that start from the first edge (unix time) up to the last, with one request from each to the next.
+
+    Raises as `read_back` does.
+    """
     code_indices: dict[str, int] = {}
     columns = _collect(0, 0, code_indices, iter([[]]))
     for begin_s, end_s in pairwise(edges):
@@ -102,7 +100,7 @@ def _collect(begin_s: int, end_s: int, code_indices: dict[str, int], batches: It
                 f"where the file has {POINTS_A_REQUEST:,} at most"
             )
         if len(code_indices) > MAX_CODES:
-            raise PermanentError(f"The VTN tells more than {MAX_CODES} different quality codes of one resource")
+            raise PermanentError(f"The VTN has more than {MAX_CODES} different quality codes of one resource")
     return columns
 
 

@@ -14,11 +14,12 @@ import requests
 from venclient.errors import ConflictError, PermanentError, UnreadableAnswerError
 from venclient.loads import Load, UnregisteredLoad
 from venclient.models import Chunk, MeterSeries, Receipt, Stored
+from venclient.months import span_at
 from venclient.wires import AnyPoints
 from venclient.wires.answers import excerpt
 from venclient.wires.auth import TokenSource
 from venclient.wires.bulk.answers import Anything, Resource, bulk_answer
-from venclient.wires.bulk.decoding import Point, read_back, read_between
+from venclient.wires.bulk.decoding import Point, read_back, read_ranges
 from venclient.wires.bulk.encoding import encode
 from venclient.wires.bulk.resources import resource_body
 from venclient.wires.compression import Compression, Encoded
@@ -72,10 +73,8 @@ class BulkWire(VtnConnection):
         return read_back(partial(self.points, load.vtn_resource_id), like)
 
     def read_at(self, load: Load, like: MeterSeries, index: int) -> MeterSeries:
-        """See `Wire.read_at`; of an interval of 0 s, the first second."""
-        point = like.points(index, index + 1)
-        start_s, interval_s = int(point.start_s[0]), int(point.interval_s[0])
-        return read_between(partial(self.points, load.vtn_resource_id), start_s, start_s + max(interval_s, 1))
+        """See `Wire.read_at`."""
+        return read_ranges(partial(self.points, load.vtn_resource_id), span_at(like, index))
 
     def register_ven(self, ven: str) -> None:
         """See `Wire.register_ven`."""
@@ -164,7 +163,7 @@ class BulkWire(VtnConnection):
         params = {"external_resource_id": wanted, "ven_name": resource["ven_name"]}
         found = self.attempt(partial(self._get_list, "/resources", params, Resource, find))
         if found is None:
-            raise PermanentError(f"The VTN says that resource {wanted} exists, but neither tells its id nor lists it")
+            raise PermanentError(f"The VTN says that resource {wanted} exists, but neither gives its id nor lists it")
         return found
 
     def _get_list(

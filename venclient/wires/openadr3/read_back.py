@@ -37,7 +37,7 @@ def stored_series(reports: Sequence[ReportPoints], like: MeterSeries, form: Form
     return series_with_months(Points(found.start_s, power_w, quality.astype(np.uint8), found.interval_s), codes)
 
 
-def months_in_groups(
+def stored_by_month(
     like: MeterSeries, read: Callable[[int], Sequence[ReportPoints]], others: Sequence[int], form: Form
 ) -> Iterator[Stored]:
     """Yield what the VTN has of each month of `like`; `read`: the reports of a month by its number.

@@ -104,7 +104,7 @@ class Registrar:
 
     def _find_ven(self) -> str | None:
         name = shortened(self._ven_name)
-        # In 3.0.1 a list has the vens of all clients, so that only its name tells whose a ven is.
+        # In 3.0.1 a list has the vens of all clients, so that only its name shows whose a ven is.
         params = {"venName": name} if self._version == "3.0.1" else {}
         listed = self._calls.pages("/vens", params, self._tokens, ListedVen, lambda ven: ven)
         vens = [each for each in listed if self._version == "3.0.1" or self._is_own(each)]

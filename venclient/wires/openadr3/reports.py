@@ -97,7 +97,7 @@ class Reports:
         self._lock = Lock()
 
     def known(self, load: Load) -> Mapping[str, StoredReport]:
-        """What is known of a load's reports, by period; nobody else writes them during a run."""
+        """What is known of a load's reports, by period; no other client writes them during a run."""
         with self._lock:
             found = self._known.get(load.vtn_resource_id)
         if found is None:

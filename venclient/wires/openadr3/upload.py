@@ -98,7 +98,7 @@ class ReportUpload:
         try:
             report = self._exchange("PUT", f"/reports/{segment(self.report_id)}")
         except NotFoundError as error:
-            # Deleted, or the VTN was set up anew, or is in trouble: its list tells, before another is created.
+            # Deleted, or the VTN was set up anew, or is in trouble: its list shows that, before another is created.
             self._reports.distrust()
             self.report_id = ""
             self._look_again()

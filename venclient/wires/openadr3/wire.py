@@ -18,7 +18,7 @@ from venclient.errors import (
 )
 from venclient.loads import Load, UnregisteredLoad
 from venclient.models import Chunk, MeterSeries, Receipt, Stored, StoredReport
-from venclient.months import series_with_months
+from venclient.months import series_with_months, span_at
 from venclient.wires.connection import ConnectionOptions
 from venclient.wires.detection import ABSENT, RESOURCES
 from venclient.wires.http import Call, require_done
@@ -29,7 +29,7 @@ from venclient.wires.openadr3.events import EventMissingError, EventNames, Repor
 from venclient.wires.openadr3.form import QUALITIES, Form, Version, shortened
 from venclient.wires.openadr3.layout import ReportLayout, report_name
 from venclient.wires.openadr3.periods import length_of, month_number
-from venclient.wires.openadr3.read_back import months_in_groups, stored_series
+from venclient.wires.openadr3.read_back import stored_by_month, stored_series
 from venclient.wires.openadr3.registration import Registrar
 from venclient.wires.openadr3.reports import Reports, ReportState
 from venclient.wires.openadr3.upload import ReportBody, ReportUpload
@@ -106,7 +106,7 @@ class ReportWire(StandardCalls):
             return [points for points in found if points is not None]
 
         others = {month_number(period) for period in report_ids} - {month.number for month in like.months}
-        return months_in_groups(like, read, sorted(others), self._form())
+        return stored_by_month(like, read, sorted(others), self._form())
 
     def read_at(self, load: Load, like: MeterSeries, index: int) -> MeterSeries:
         """See `Wire.read_at`."""
@@ -114,9 +114,7 @@ class ReportWire(StandardCalls):
         report_id = self._report_ids(load, like).get(period)
         points = self._reports.read(load, period, report_id) if report_id else None
         series = stored_series([points] if points else [], like, self._form())
-        point = like.points(index, index + 1)
-        start_s, interval_s = int(point.start_s[0]), int(point.interval_s[0])
-        first, stop = np.searchsorted(series.points().start_s, [start_s, start_s + max(interval_s, 1)]).tolist()
+        first, stop = np.searchsorted(series.points().start_s, span_at(like, index)).tolist()
         return series_with_months(series.points(first, stop), series.codes)
 
     def prepare_registration(self) -> str | None:
