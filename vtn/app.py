@@ -90,7 +90,7 @@ def create_app(store: Store, tokens: Tokens, *, with_switches: bool = False) -> 
     app = FastAPI(title="Reference VTN", openapi_url=None)
     app.state.store = store
     app.state.tokens = tokens
-    app.add_exception_handler(ClientDisconnect, _on_client_disconnect)
+    app.add_exception_handler(ClientDisconnect, body.on_client_disconnect)
     app.include_router(calls, prefix=BASE_PATH)
     # For clients that are configured with the address without its path.
     app.include_router(calls, include_in_schema=False)
@@ -98,7 +98,7 @@ def create_app(store: Store, tokens: Tokens, *, with_switches: bool = False) -> 
     if not with_switches:
         return app
     board = Switchboard(app, tokens, bulk_path=f"{BASE_PATH}/report_data/bulk")
-    app.include_router(board.routes(), include_in_schema=False)
+    app.routes.extend(board.routes())
     return board
 
 
@@ -280,7 +280,3 @@ def _unix_seconds(name: str, text: str) -> int:
 
 def _json(status: int, answer: msgspec.Struct | dict[str, object], headers: dict[str, str] | None = None) -> Response:
     return Response(msgspec.json.encode(answer), status, headers, media_type="application/json")
-
-
-async def _on_client_disconnect(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=400)  # never read, but without a handler the server prints a traceback

@@ -4,7 +4,7 @@ import zlib
 from typing import TypeVar
 
 import msgspec
-from fastapi import HTTPException, Request
+from fastapi import HTTPException, Request, Response
 
 MAX_BYTES = 16 * 2**20  # before and after decompression
 GZIP_FORMAT = 31  # zlib's `wbits`: the largest window (15), plus 16 for gzip's header and trailer
@@ -63,6 +63,11 @@ def decode(body: bytes | bytearray, decoder: msgspec.json.Decoder[T]) -> T:
         raise HTTPException(400, f"Not JSON: {error}") from None
     except RecursionError:
         raise HTTPException(400, "The JSON is nested too deeply") from None
+
+
+async def on_client_disconnect(_request: Request, _error: Exception) -> Response:
+    """Never read, but without a handler the server prints a traceback."""
+    return Response(status_code=400)
 
 
 def _too_large() -> HTTPException:

@@ -3,16 +3,21 @@
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import msgspec
-from fastapi import Response
-from starlette.types import ASGIApp, Message, Receive, Scope
+from fastapi import Request, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vtn import body
+from vtn import body, faults
 
 KindT = TypeVar("KindT")
+SwitchesT = TypeVar("SwitchesT", bound="CommonSwitches[Any]")
+SeenT = TypeVar("SeenT", bound="Seen")
 
 
 class CommonSwitches(msgspec.Struct, Generic[KindT], frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -58,6 +63,87 @@ class FaultSequence(Generic[KindT]):
         return None
 
 
+class Seen(Protocol):
+    """The fields of a log entry that the switches need; `status` is None if no response was sent."""
+
+    fault: Any
+    status: int | None
+
+
+class CommonSwitchboard(ABC, Generic[SwitchesT, SeenT]):
+    """ASGI middleware that logs uploads and injects the faults that are set; subclasses say which requests these are.
+
+    `decoder`: of the switches; `expire_tokens`: invalidates the tokens of all clients.
+    """
+
+    def __init__(
+        self, app: ASGIApp, decoder: msgspec.json.Decoder[SwitchesT], expire_tokens: Callable[[], None]
+    ) -> None:
+        self._app = app
+        self._decoder = decoder
+        self._expire_tokens = expire_tokens
+        self._seen: list[SeenT] = []
+        self._in_flight = 0
+        self._apply(decoder.decode(b"{}"))
+
+    def routes(self) -> list[Route]:
+        """The calls that set the switches and read the log."""
+        return [
+            Route("/switches", self._put_switches, methods=["PUT"]),
+            Route("/switches/log", self._get_log),
+            Route("/switches/in_flight", self._get_in_flight),
+        ]
+
+    @abstractmethod
+    async def _upload(self, encoded: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an upload with this body, with the fault that it gets."""
+
+    def _apply(self, switches: SwitchesT) -> None:
+        self._switches = switches
+        self._faults: FaultSequence[Any] = FaultSequence(switches)
+        if switches.expire_tokens:
+            self._expire_tokens()
+
+    def _next_fault(self, points: int, *, is_refused: bool, refusal: str) -> Any:
+        # What the request itself causes comes first, and uses up nothing of the script.
+        if self._switches.max_points is not None and points > self._switches.max_points:
+            return "413"
+        if is_refused:
+            return refusal
+        limit = self._switches.max_in_flight
+        return "429" if limit is not None and self._in_flight > limit else self._faults.next()
+
+    async def _with_faults(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._in_flight += 1
+        try:
+            encoded = await read_whole(receive)
+            if encoded is not None:
+                await self._upload(encoded, scope, receive, send)
+        finally:
+            self._in_flight -= 1
+
+    async def _respond(self, seen: SeenT, answer: Response | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer; without one, reset the connection, after a while if the fault says so."""
+        if answer is not None:
+            seen.status = answer.status_code
+            await answer(scope, receive, send)
+            return
+        if seen.fault in ("timeout", "timeout_after"):
+            await faults.stall(receive, self._switches.stall_s)
+        await faults.cut(receive, send)
+
+    async def _put_switches(self, request: Request) -> Response:
+        self._apply(body.decode(await body.read(request), self._decoder))
+        return Response(status_code=204)
+
+    async def _get_log(self, request: Request) -> Response:
+        after = int(request.query_params.get("after", 0))
+        return Response(msgspec.json.encode(self._seen[after:]), media_type="application/json")
+
+    async def _get_in_flight(self, _request: Request) -> Response:
+        return Response(msgspec.json.encode({"in_flight": self._in_flight}), media_type="application/json")
+
+
 async def pace(points: int, points_per_second: float | None, arrived: float) -> None:
     """Sleep until the request has taken as long as its points are set to take, including the work already done.
 
@@ -80,18 +166,24 @@ async def read_whole(receive: Receive) -> bytes | None:
     return bytes(encoded)
 
 
-async def buffered_response(app: ASGIApp, scope: Scope, receive: Receive, encoded: bytes) -> Response:
-    """The application's response to this body, buffered instead of sent."""
+def replayed(encoded: bytes, receive: Receive) -> Receive:
+    """Receive a body that has been read, and then what follows it."""
     unread: list[Message] = [{"type": "http.request", "body": encoded, "more_body": False}]
-    messages: list[Message] = []
 
     async def replay() -> Message:
         return unread.pop() if unread else await receive()
 
+    return replay
+
+
+async def buffered_response(app: ASGIApp, scope: Scope, receive: Receive, encoded: bytes) -> Response:
+    """The application's response to this body, buffered instead of sent."""
+    messages: list[Message] = []
+
     async def collect(message: Message) -> None:
         messages.append(message)
 
-    await app(scope, replay, collect)
+    await app(scope, replayed(encoded, receive), collect)
     start, *parts = messages
     answer = Response(b"".join(part.get("body", b"") for part in parts), start["status"])
     answer.raw_headers = start["headers"]

@@ -9,12 +9,12 @@ from typing import get_args
 from urllib.parse import parse_qs
 
 import msgspec
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import HTTPException, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vtn import body, faults
-from vtn.injection import CommonSwitches, FaultSequence, buffered_response, pace, read_whole
+from vtn.injection import CommonSwitchboard, CommonSwitches, buffered_response, pace
 from vtn.tokens import Tokens
 
 
@@ -65,35 +65,18 @@ _switches_decoder = msgspec.json.Decoder(Switches)
 _points_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class Switchboard:
+class Switchboard(CommonSwitchboard[Switches, Seen]):
     """ASGI middleware that logs bulk uploads and injects the faults that are set."""
 
     def __init__(self, app: ASGIApp, tokens: Tokens, bulk_path: str) -> None:
-        self._app = app
-        self._tokens = tokens
+        super().__init__(app, _switches_decoder, tokens.expire_all)
         self._bulk_path = bulk_path
-        self._seen: list[Seen] = []
-        self._in_flight = 0
-        self._apply(Switches())
-
-    def routes(self) -> APIRouter:
-        """The calls that set the switches and read the log."""
-        router = APIRouter()
-        router.add_api_route("/switches", self._put_switches, methods=["PUT"])
-        router.add_api_route("/switches/log", self._get_log)
-        router.add_api_route("/switches/in_flight", self._get_in_flight)
-        return router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != self._bulk_path:
-            return await self._app(scope, receive, send)
-        self._in_flight += 1
-        try:
-            encoded = await read_whole(receive)
-            if encoded is not None:
-                await self._upload(encoded, scope, receive, send)
-        finally:
-            self._in_flight -= 1
+            await self._app(scope, receive, send)
+        else:
+            await self._with_faults(scope, receive, send)
 
     async def _upload(self, encoded: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         arrived = time.monotonic()
@@ -113,13 +96,7 @@ class Switchboard:
         elif seen.fault not in get_args(faults.Unheard):
             answer = await self._store(seen, encoded, scope, receive)
             await pace(seen.points, self._switches.points_per_second, arrived)
-        if answer is None:
-            if seen.fault in ("timeout", "timeout_after"):
-                await faults.stall(receive, self._switches.stall_s)
-            await faults.cut(receive, send)
-        else:
-            seen.status = answer.status_code
-            await answer(scope, receive, send)
+        await self._respond(seen, answer, scope, receive, send)
 
     async def _store(self, seen: Seen, encoded: bytes, scope: Scope, receive: Receive) -> Response | None:
         answer = await buffered_response(self._app, scope, receive, encoded)
@@ -140,39 +117,18 @@ class Switchboard:
             last_start=_interval_start(points[-1:]),
             encoding=encoding,
             body_bytes=body_bytes,
-            fault=self._next_fault(points, encoding),
+            fault=self._fault_of(points, encoding),
         )
         self._seen.append(seen)
         return seen
 
-    def _next_fault(self, points: list[msgspec.Raw], encoding: str) -> faults.Kind | None:
-        # What the request itself causes comes first, and uses up nothing of the script.
+    def _fault_of(self, points: list[msgspec.Raw], encoding: str) -> faults.Kind | None:
         if self._switches.gzip is not None and encoding != body.PLAIN:
             return self._switches.gzip
-        if self._switches.max_points is not None and len(points) > self._switches.max_points:
-            return "413"
-        if self._switches.refuses and any(_interval_start([point]) in self._switches.refuses for point in points):
-            return "422"
-        limit = self._switches.max_in_flight
-        if limit is not None and self._in_flight > limit:
-            return "429"
-        return self._faults.next()
-
-    def _apply(self, switches: Switches) -> None:
-        self._switches = switches
-        self._faults = FaultSequence(switches)
-        if switches.expire_tokens:
-            self._tokens.expire_all()
-
-    async def _put_switches(self, request: Request) -> Response:
-        self._apply(body.decode(await body.read(request), _switches_decoder))
-        return Response(status_code=204)
-
-    async def _get_log(self, after: int = 0) -> Response:
-        return Response(msgspec.json.encode(self._seen[after:]), media_type="application/json")
-
-    async def _get_in_flight(self) -> dict[str, int]:
-        return {"in_flight": self._in_flight}
+        refuses = self._switches.refuses
+        is_refused = bool(refuses) and any(_interval_start([point]) in refuses for point in points)
+        fault: faults.Kind | None = self._next_fault(len(points), is_refused=is_refused, refusal="422")
+        return fault
 
 
 def _encoding(scope: Scope) -> str:

@@ -64,8 +64,3 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     if status == 409 and "empty_409" in habits:
         return json(409, b"[]")
     return problem(status, str(getattr(error, "detail", error)), getattr(error, "headers", None))
-
-
-async def on_client_disconnect(_request: Request, _error: Exception) -> Response:
-    """Never read, but without a handler the server prints a traceback."""
-    return Response(status_code=400)

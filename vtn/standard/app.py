@@ -11,7 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from vtn.standard.answers import on_client_disconnect, on_http_error
+from vtn.body import on_client_disconnect
+from vtn.standard.answers import on_http_error
 from vtn.standard.collection import Vtn
 from vtn.standard.collections import Events, Programs, Reports, Resources, Vens
 from vtn.standard.token_calls import TokenCalls

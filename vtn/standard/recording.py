@@ -6,7 +6,7 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vtn.injection import read_whole
+from vtn.injection import read_whole, replayed
 from vtn.standard.habits import Habits
 
 
@@ -58,10 +58,6 @@ class Recorder:
             habits=self._habits.on,
         )
         body = bytearray()
-        unread: list[Message] = [{"type": "http.request", "body": encoded, "more_body": False}]
-
-        async def replay() -> Message:
-            return unread.pop() if unread else await receive()
 
         async def watch(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -71,6 +67,6 @@ class Recorder:
                 body.extend(message.get("body", b""))
             await send(message)
 
-        await self._app(scope, replay, watch)
+        await self._app(scope, replayed(encoded, receive), watch)
         exchange.answer = body.decode(errors="replace")
         self._file.write(msgspec.json.encode(exchange) + b"\n")

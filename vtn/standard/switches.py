@@ -14,13 +14,11 @@ from typing import Literal, get_args
 import msgspec
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from vtn import body, faults
-from vtn.injection import CommonSwitches, FaultSequence, buffered_response, pace, read_whole
+from vtn import faults
+from vtn.injection import CommonSwitchboard, CommonSwitches, buffered_response, pace
 from vtn.standard import answers, report_points
 from vtn.standard.collection import Vtn
 from vtn.standard.habits import Habit
@@ -79,20 +77,15 @@ _switches_decoder = msgspec.json.Decoder(Switches)
 _id_decoder = msgspec.json.Decoder(_Id)
 
 
-class Switchboard:
+class Switchboard(CommonSwitchboard[Switches, Seen]):
     """ASGI middleware that logs requests about reports and injects the faults that are set."""
 
     def __init__(self, app: Starlette, vtn: Vtn) -> None:
-        self._app = app
         self._vtn = vtn
         self._path = f"{vtn.version.base_path}/reports"
-        self._seen: list[Seen] = []
-        self._in_flight = 0
         self._turn = asyncio.Lock()
-        self._apply(Switches())
-        app.routes.append(Route("/switches", self._put_switches, methods=["PUT"]))
-        app.routes.append(Route("/switches/log", self._get_log))
-        app.routes.append(Route("/switches/in_flight", self._get_in_flight))
+        super().__init__(app, _switches_decoder, vtn.tokens.expire_all)
+        app.routes.extend(self.routes())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/switches"):
@@ -116,19 +109,13 @@ class Switchboard:
 
         await self._app(scope, receive, watched_send)
 
-    async def _with_faults(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._in_flight += 1
-        try:
-            encoded = await read_whole(receive)
-            if encoded is not None:
-                await self._upload(encoded, scope, receive, send)
-        finally:
-            self._in_flight -= 1
-
     async def _upload(self, encoded: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         arrived = time.monotonic()
         report = report_points.decode(encoded)
-        seen = self._log(scope, report, encoded, self._next_fault(report))
+        refuses = self._switches.refuses
+        is_refused = bool(refuses) and report.has_any_of(refuses)
+        fault = self._next_fault(len(report), is_refused=is_refused, refusal="400")
+        seen = self._log(scope, report, encoded, fault)
         done = 201 if seen.method == "POST" else 200
         answer = None
         if seen.fault == "html_before":
@@ -141,13 +128,8 @@ class Switchboard:
             await pace(seen.points, self._switches.points_per_second, arrived)
             if seen.fault == "html":
                 answer = faults.html(done)
-        if answer is None or seen.fault in ("reset_after", "timeout_after"):
-            if seen.fault in ("timeout", "timeout_after"):
-                await faults.stall(receive, self._switches.stall_s)
-            await faults.cut(receive, send)
-        else:
-            seen.status = answer.status_code
-            await answer(scope, receive, send)
+        is_lost = seen.fault in ("reset_after", "timeout_after")
+        await self._respond(seen, None if is_lost else answer, scope, receive, send)
 
     async def _answer(self, seen: Seen, encoded: bytes, scope: Scope, receive: Receive) -> Response:
         """The application's answer. The fault `altered` alters the body, or the answer of a read."""
@@ -180,31 +162,6 @@ class Switchboard:
         self._seen.append(seen)
         return seen
 
-    def _next_fault(self, report: report_points.Report) -> Kind | None:
-        # What the request itself causes comes first, and uses up nothing of the script.
-        if self._switches.max_points is not None and len(report) > self._switches.max_points:
-            return "413"
-        if self._switches.refuses and report.has_any_of(self._switches.refuses):
-            return "400"
-        limit = self._switches.max_in_flight
-        if limit is not None and self._in_flight > limit:
-            return "429"
-        return self._faults.next()
-
     def _apply(self, switches: Switches) -> None:
-        self._switches = switches
-        self._faults = FaultSequence(switches)
+        super()._apply(switches)
         self._vtn.habits.set(switches.habits)
-        if switches.expire_tokens:
-            self._vtn.tokens.expire_all()
-
-    async def _put_switches(self, request: Request) -> Response:
-        self._apply(body.decode(await body.read(request), _switches_decoder))
-        return Response(status_code=204)
-
-    async def _get_log(self, request: Request) -> Response:
-        after = int(request.query_params.get("after", 0))
-        return answers.json(200, msgspec.json.encode(self._seen[after:]))
-
-    async def _get_in_flight(self, _request: Request) -> Response:
-        return answers.json(200, msgspec.json.encode({"in_flight": self._in_flight}))
