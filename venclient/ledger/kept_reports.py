@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, Connection, delete, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.tables import REPORTS
@@ -54,14 +54,14 @@ class KeptReports:
 
     def put(self, connection: Connection, vtn_resource_id: str, period: str, report: StoredReport) -> None:
         """Keep this of the report of a period, within a transaction."""
-        key = {"vtn_id": self._database.vtn_id, "vtn_resource_id": vtn_resource_id, "period": period}
-        self._database.put(connection, REPORTS, key | asdict(report))
+        self._database.put(connection, REPORTS, self._key(vtn_resource_id, period) | asdict(report))
 
     @retry_while_unavailable
     def mark_unknown(self, load: Load, period: str) -> None:
         """Keep that it is not known which report of a period there is: the next run looks."""
         with self._database.writing() as connection:
-            connection.execute(update(REPORTS).where(*self._of_period(load, period)).values(report_id=""))
+            of_period = self._key(load.vtn_resource_id, period)
+            connection.execute(update(REPORTS).filter_by(**of_period).values(report_id=""))
 
     @retry_while_unavailable
     def mark_all_unknown(self) -> None:
@@ -74,7 +74,7 @@ class KeptReports:
     def forget(self, load: Load, period: str) -> None:
         """Keep nothing of the report of a period any more."""
         with self._database.writing() as connection:
-            connection.execute(delete(REPORTS).where(*self._of_period(load, period)))
+            connection.execute(delete(REPORTS).filter_by(**self._key(load.vtn_resource_id, period)))
 
     @retry_while_unavailable
     def of_vtn(self, name: str) -> StoredReport | None:
@@ -88,9 +88,5 @@ class KeptReports:
         with self._database.writing() as connection:
             self.put(connection, NO_LOAD, name, report)
 
-    def _of_period(self, load: Load, period: str) -> tuple[ColumnElement[bool], ...]:
-        return (
-            REPORTS.c.vtn_id == self._database.vtn_id,
-            REPORTS.c.vtn_resource_id == load.vtn_resource_id,
-            REPORTS.c.period == period,
-        )
+    def _key(self, vtn_resource_id: str, period: str) -> dict[str, object]:
+        return {"vtn_id": self._database.vtn_id, "vtn_resource_id": vtn_resource_id, "period": period}

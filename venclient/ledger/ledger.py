@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from threading import Event
-from typing import Any, Self
+from typing import Self
 
-from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from venclient.errors import BusyError
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
@@ -106,10 +106,11 @@ class Ledger:
     def entries(self, loads: Sequence[Load]) -> dict[str, Entry]:
         """Return the entries of these loads, by `vtn_resource_id`; a load that was never sent has none."""
         ids = [load.vtn_resource_id for load in loads]
+        queries = (select(table).where(table.c.vtn_resource_id.in_(ids)) for table in (UPLOADS, MARKS, REFUSED))
         with self._database.reading() as connection:
-            uploads = self._database.rows(connection, select(UPLOADS).where(*self._matching(UPLOADS, ids)))
-            marks = self._database.rows(connection, select(MARKS).where(*self._matching(MARKS, ids)))
-            refused = self._database.rows(connection, select(REFUSED).where(*self._matching(REFUSED, ids)))
+            uploads, marks, refused = (
+                self._database.rows(connection, query.filter_by(vtn_id=self._database.vtn_id)) for query in queries
+            )
             reports = self.reports.of_loads(connection, ids)
         marks_of: dict[str, dict[int, Mark]] = defaultdict(dict)
         for _, id_, number, *of_month in marks:
@@ -224,18 +225,17 @@ class Ledger:
         """Delete the marks of these months, so that the next run sends them again."""
         with self._leased_transaction(load) as connection:
             in_months = MARKS.c.month.in_(months) | (MARKS.c.month // 100).in_(months)  # 20250310 is in 202503
-            connection.execute(delete(MARKS).where(*self._matching(MARKS, [load.vtn_resource_id]), in_months))
-            was_done = (*self._matching(UPLOADS, [load.vtn_resource_id]), UPLOADS.c.state == "done")
-            connection.execute(update(UPLOADS).where(*was_done).values(state="pending", settled_at_s=int(time.time())))
+            connection.execute(delete(MARKS).filter_by(**self._key(load)).where(in_months))
+            was_done = update(UPLOADS).filter_by(**self._key(load), state="done")
+            connection.execute(was_done.values(state="pending", settled_at_s=int(time.time())))
 
     @retry_while_unavailable
     def invalidate_marks(self, load: Load, marks: Collection[Mark]) -> None:
         """Delete these marks where they are unchanged. Needs no lease: it is for a run that has lost its own."""
-        is_of_load = self._matching(MARKS, [load.vtn_resource_id])
         with self._database.writing() as connection:
             for mark in marks:
-                is_unchanged = (MARKS.c.month == mark.month, MARKS.c.digest == mark.digest)
-                connection.execute(delete(MARKS).where(*is_of_load, *is_unchanged))
+                unchanged = {**self._key(load), "month": mark.month, "digest": mark.digest}
+                connection.execute(delete(MARKS).filter_by(**unchanged))
 
     @contextmanager
     def _leased_transaction(self, load: Load) -> Iterator[Connection]:
@@ -274,6 +274,3 @@ class Ledger:
 
     def _key(self, load: Load) -> dict[str, object]:
         return {"vtn_id": self._database.vtn_id, "vtn_resource_id": load.vtn_resource_id}
-
-    def _matching(self, table: Table, ids: list[str]) -> tuple[Any, Any]:
-        return table.c.vtn_id == self._database.vtn_id, table.c.vtn_resource_id.in_(ids)

@@ -88,12 +88,8 @@ class BulkWire(VtnConnection):
 
     def knows(self, load: Load) -> bool:
         """See `Wire.knows`: whether its id is among those that the VTN lists for its external id."""
-
-        def is_listed(batches: Iterator[list[Resource]]) -> bool:
-            return any(each.vtn_id == load.vtn_resource_id for batch in batches for each in batch)
-
-        params = {"external_resource_id": load.external_resource_id, "ven_name": load.ven}
-        return self.attempt(partial(self._get_list, "/resources", params, Resource, is_listed))
+        listed = self._listed(load.external_resource_id, load.ven, lambda each: each.vtn_id == load.vtn_resource_id)
+        return listed is not None
 
     def upload(self, vtn_resource_id: str, body: Encoded, points: int, batch_size: int) -> Receipt:
         """Send the encoded points of one resource, and return once the VTN has acknowledged every one of them.
@@ -154,17 +150,21 @@ class BulkWire(VtnConnection):
 
     def _find_resource(self, resource: dict[str, Any]) -> str:
         wanted = resource["external_resource_id"]
-
-        def find(batches: Iterator[list[Resource]]) -> str | None:
-            # Filtered here as well, as a VTN may ignore the parameters and list everything.
-            ids = [each.vtn_id for batch in batches for each in batch if each.external_id == wanted.strip()]
-            return next(filter(None, ids), None)
-
-        params = {"external_resource_id": wanted, "ven_name": resource["ven_name"]}
-        found = self.attempt(partial(self._get_list, "/resources", params, Resource, find))
+        found = self._listed(wanted, resource["ven_name"], lambda each: each.external_id == wanted.strip())
         if found is None:
             raise PermanentError(f"The VTN says that resource {wanted} exists, but neither gives its id nor lists it")
         return found
+
+    def _listed(self, external_resource_id: str, ven: str, is_wanted: Callable[[Resource], bool]) -> str | None:
+        """The id of the first resource that the VTN lists for these and that is wanted; None if there is none."""
+
+        def find(batches: Iterator[list[Resource]]) -> str | None:
+            # Filtered here as well, as a VTN may ignore the parameters and list everything.
+            ids = [each.vtn_id for batch in batches for each in batch if is_wanted(each)]
+            return next(filter(None, ids), None)
+
+        params = {"external_resource_id": external_resource_id, "ven_name": ven}
+        return self.attempt(partial(self._get_list, "/resources", params, Resource, find))
 
     def _get_list(
         self, path: str, params: dict[str, str], shape: type[T], collect: Callable[[Iterator[list[T]]], C]

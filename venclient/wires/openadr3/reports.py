@@ -59,17 +59,10 @@ class NothingKept:
         """Nothing."""
         return {}
 
-    def begin(self, load: Load, period: str, report: StoredReport) -> None:
+    def begin(self, *_: object, **__: object) -> None:
         """Do nothing."""
 
-    def forget(self, load: Load, period: str) -> None:
-        """Do nothing."""
-
-    def mark_all_unknown(self) -> None:
-        """Do nothing."""
-
-    def keep_of_vtn(self, name: str, report: StoredReport) -> None:
-        """Do nothing."""
+    forget = mark_all_unknown = keep_of_vtn = begin
 
 
 class Reports:
