@@ -40,7 +40,7 @@ def _start_time(pid: int) -> str | None:
     """Return the start time of a process in ticks, as PIDs are reused, or "ended"; None if it cannot be read."""
     try:
         # The command, the second field, is in brackets and may hold spaces and brackets itself.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(") ")[2].split()
     except OSError:
         return None
     state, ticks = fields[0], fields[19]  # fields 3 and 22 (proc(5))
