@@ -79,7 +79,7 @@ def verify_upload(
             set_within(current_verification, verification),
         ):
             batches = list(batches_of(verification.selection.load_ids, settings.loads_per_task))
-            verify_batch.map(batches, repair, settings.when_busy == "wait").result()
+            verify_batch.map(batches, repair=repair, waits=settings.when_busy == "wait").result()
             summary, by_ven = verification.report.finish(), verification.report.by_ven()
     except ConfigurationError as error:
         return Failed(message=str(error), data=error)

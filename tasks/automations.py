@@ -17,7 +17,7 @@ NOTIFIER = "bulk-upload"
 
 def automations_of(path: str | Path) -> list[dict[str, Any]]:
     """Return the automations in this YAML file, with the names and messages of states that `tasks.states` has."""
-    text = Template(Path(path).read_text()).substitute(vars(states))
+    text = Template(Path(path).read_text(encoding="utf-8")).substitute(vars(states))
     automations: list[dict[str, Any]] = yaml.safe_load(text)["automations"]
     return automations
 

@@ -60,7 +60,7 @@ class VenClientError(Exception):
 
 
 class TransientError(VenClientError):
-    """What a later attempt may well get past.
+    """A later attempt may succeed.
 
     `status`: what the server answered, for people and logs; `retry_after_s`: for how long it asks to be left alone.
     """
@@ -76,7 +76,7 @@ class UnreachableError(TransientError):
 
 
 class UnavailableError(TransientError):
-    """What stands before the VTN says that the VTN does not answer it."""
+    """A gateway answers, and says that the VTN does not."""
 
 
 class OverloadedError(TransientError):
@@ -120,7 +120,7 @@ class TokenServerError(TransientError):
 
 
 class PermanentError(VenClientError):
-    """What no further attempt gets past: the load ends, the others go on. `dropped`: rows left out, by reason."""
+    """No further attempt can succeed: the load ends, the others go on. `dropped`: rows left out, by reason."""
 
     def __init__(
         self, message: str, status: int | None = None, dropped: Mapping[str, int] = MappingProxyType({})

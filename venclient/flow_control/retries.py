@@ -38,7 +38,7 @@ _is_optional: ContextVar[bool] = ContextVar("is_optional", default=False)
 
 
 def few_attempts() -> AbstractContextManager[None]:
-    """Within, calls may as well fail: each has three attempts, and waits neither for an outage nor a long Retry-After.
+    """Within, a call has three attempts, and waits neither for the end of an outage nor for a long Retry-After.
 
     They count against the concurrency limit, but do not influence it.
     """

@@ -207,7 +207,8 @@ def _load_check(
     error = load.fault
     if error is None and load.vtn_resource_id in ambiguous_ids:
         error = f"Another load, with another series, has the same vtn_resource_id '{load.vtn_resource_id}'"
-    return LoadCheck(*_identity(load), True, True, error, _capacity_w(load), above, facts, implausible)
+    exists = readable = True
+    return LoadCheck(*_identity(load), exists, readable, error, _capacity_w(load), above, facts, implausible)
 
 
 def _capacity_w(load: Load) -> float | None:

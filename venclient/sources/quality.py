@@ -94,7 +94,7 @@ class QualityRules:
         return sent_w, quality if quality.any() else np.broadcast_to(np.uint8(0), len(power_w))
 
 
-def run_lengths(power_w: NDArray[np.float64], runs: tuple[int, int] = (1, 1)) -> NDArray[np.int64]:
+def run_lengths(power_w: NDArray[np.float64], runs: tuple[int, int]) -> NDArray[np.int64]:
     """Return for each value the length of the run of equal values that it is in: (N,).
 
     `runs`: the full lengths of the first and the last run, which may continue before and after these values.

@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class Object(msgspec.Struct):
-    """An object of the VTN that has an id and perhaps a name."""
+    """An object of the VTN, known by its id."""
 
     id: str | int
 
@@ -41,7 +41,7 @@ class Object(msgspec.Struct):
 class StandardCalls(VtnConnection):
     """Calls of a VTN that follows the published API, with retries."""
 
-    def write(
+    def request(
         self, method: str, path: str, body: bytes | None, tokens: TokenSource, shape: Any = Any, points: int = 0
     ) -> Any:
         """Make one request, without retries, and return its answer as a `shape` that `msgspec` knows."""
@@ -69,7 +69,7 @@ class StandardCalls(VtnConnection):
             found.append(find() if found else None)
 
         def create() -> str:
-            created: str = found[-1] or self.write("POST", path, encoded, tokens, Object).object_id
+            created: str = found[-1] or self.request("POST", path, encoded, tokens, Object).object_id
             return created
 
         try:
@@ -83,7 +83,7 @@ class StandardCalls(VtnConnection):
 
         def read() -> Any:
             with _transient(NOT_OF_READS):
-                return self.write("GET", path, None, tokens, shape)
+                return self.request("GET", path, None, tokens, shape)
 
         return self.attempt(read)
 

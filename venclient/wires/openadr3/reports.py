@@ -150,7 +150,7 @@ class Reports:
         Raises `RejectedError` if the VTN may have refused a single point of it.
         """
         try:
-            report: Report = self._calls.write(method, path, body, tokens, Report, points)
+            report: Report = self._calls.request(method, path, body, tokens, Report, points)
         except PermanentError as error:
             if error.status == TOO_LARGE or (error.status in POINTS_REFUSED and LENGTH_LIMIT in str(error)):
                 message = f"{error}. The report has {len(body):,} bytes"
@@ -165,7 +165,7 @@ class Reports:
     def delete(self, report_id: str, tokens: TokenSource) -> bool:
         """Delete a report; returns False if this client may not."""
         try:
-            self._calls.attempt(lambda: self._calls.write("DELETE", f"/reports/{segment(report_id)}", None, tokens))
+            self._calls.attempt(lambda: self._calls.request("DELETE", f"/reports/{segment(report_id)}", None, tokens))
         except NotFoundError:
             return True
         except PermanentError:
