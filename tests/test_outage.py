@@ -274,6 +274,14 @@ def test_a_retry_after_of_hours_is_kept_to_and_said(breaker: CircuitBreaker, cap
     assert re.search(r"everything waits for 6[0-9] s. 503 - busy", caplog.text), "its patience is 1 min"
 
 
+def test_a_probe_that_a_retry_after_holds_back_is_announced_for_its_end(
+    breaker: CircuitBreaker,
+) -> None:
+    _fail_for(breaker, 1, UnreachableError("no connection"), "a")
+    _fail(breaker, "a", OverloadedError("503 - busy", 503, retry_after_s=40))
+    assert re.search(r"a probe in (39|40) s", breaker.waiting_for or ""), breaker.waiting_for
+
+
 def test_no_start_waits_for_a_retry_after_of_hours() -> None:
     answer = saying(reply("503 Busy", "Retry-After: 3600"))
     with talking(answer) as url, BulkWire(url, GivenToken(SecretStr("x"))) as client:

@@ -121,7 +121,8 @@ class CircuitBreaker:
         now = time.monotonic()
         with self._changed:
             if self._opened_at is not None:
-                next_probe = "a probe is under way" if self._is_probing else f"a probe in {self._probe_at - now:.0f} s"
+                probe_in_s = max(self._probe_at, self._suspended_until, now) - now
+                next_probe = "a probe is under way" if self._is_probing else f"a probe in {probe_in_s:.0f} s"
                 return f"the VTN: nothing taken since {self._opened_at:%H:%M:%S} UTC, {next_probe} ({self._reason})"
             if now < self._suspended_until:
                 return f"the VTN: it asks to be left alone for {self._suspended_until - now:.0f} s ({self._reason})"
