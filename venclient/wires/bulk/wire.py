@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -189,13 +190,8 @@ class BulkWire(VtnConnection):
 
     def _probe(self) -> None:
         # No resource has this external id, so that the list is empty.
-        self._get_list("/resources", {"external_resource_id": "-"}, Anything, _exhaust)
+        self._get_list("/resources", {"external_resource_id": "-"}, Anything, partial(deque, maxlen=0))
 
     def _probe_refused(self, error: PermanentError) -> None:
         # Uploads do not need this call, which a VTN may lack, but a wrong base address looks the same.
         log.warning("%s/resources is answered %s: is this the VTN's base address?", self.base_url, error)
-
-
-def _exhaust(batches: Iterator[list[Anything]]) -> None:
-    for _ in batches:
-        pass
