@@ -153,9 +153,9 @@ def load_history(
         requests = ledger.rows(select(REQUESTS).filter_by(**of_load).order_by(REQUESTS.c.ended_at_us))
         return LoadHistory(
             load,
-            statuses(ledger).get(load.vtn_resource_id, UNKNOWN),
-            [_month(row) for row in sorted(marks, key=lambda row: row.last_start_s)],
-            [_request(row) for row in requests],
+            standing=statuses(ledger).get(load.vtn_resource_id, UNKNOWN),
+            months=[_month(row) for row in sorted(marks, key=lambda row: row.last_start_s)],
+            requests=[_request(row) for row in requests],
         )
 
 

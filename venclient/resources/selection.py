@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from venclient.errors import ConfigurationError
@@ -130,9 +131,10 @@ def found_again(database: ResourceDatabase, selected: Sequence[tuple[str, str]])
         return found
     by_id = {load.load_id: load for load in found}
     fault = "It was selected, and is not among the registered loads of the loads table any more"
-    return [
-        by_id.get(load_id) or Load(load_id, ven, "", load_id, "", "", "", "", fault=fault) for ven, load_id in selected
-    ]
+    gone = partial(
+        Load, resource_id="", load_component="", load_name="", h5_meter_id="", vtn_resource_id="", fault=fault
+    )
+    return [by_id.get(load_id) or gone(load_id=load_id, ven=ven, resource_name=load_id) for ven, load_id in selected]
 
 
 def batches_of(load_ids: Mapping[str, Sequence[str]], loads_per_batch: int) -> Iterator[Batch]:

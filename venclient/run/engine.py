@@ -88,14 +88,14 @@ class Run:
         self.ven_results = VenResults()
         self.spot_checks = SpotChecks()
         self.uploader = Uploader(
-            to.source,
-            to.ledger,
-            to.wire,
-            options.chunk_size,
-            to.resources.ambiguous_ids(),
-            options.retries_refused,
-            options.days,
-            self.progress.count_receipt,
+            source=to.source,
+            ledger=to.ledger,
+            wire=to.wire,
+            chunk_size=options.chunk_size,
+            ambiguous_ids=to.resources.ambiguous_ids(),
+            retries_refused=options.retries_refused,
+            days=options.days,
+            on_receipt=self.progress.count_receipt,
         )
         self._listener = listener
         self._grace_s = options.grace_s

@@ -60,11 +60,11 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
         ids = selection.load_ids[ven]
         work = VenWork(
             ven,
-            len(plans),
-            sum(plan.points for plan in plans),
-            [load_id for load_id in ids if load_id in are_finished],
-            sum(plan.points_already_there for plan in finished),
-            sum((Counter(plan.dropped) for plan in finished), Counter[str]()),
+            loads=len(plans),
+            points=sum(plan.points for plan in plans),
+            finished_ids=[load_id for load_id in ids if load_id in are_finished],
+            points_already_there=sum(plan.points_already_there for plan in finished),
+            dropped=sum((Counter(plan.dropped) for plan in finished), Counter[str]()),
         )
         if len(finished) < len(plans):
             vens_left.append(work)

@@ -81,14 +81,14 @@ class Outline:
     def series(self, slice_of: Callable[[int], Points]) -> MeterSeries:
         """Return the series whose slices these are."""
         return MeterSeries(
-            self.edges,
-            slice_of,
-            self.rules.codes,
-            self.stretches,
-            self.regular_interval_s,
-            self.months,
-            self.dropped,
-            self.unsorted_rows,
+            edges=self.edges,
+            slice_of=slice_of,
+            codes=self.rules.codes,
+            stretches=self.stretches,
+            regular_interval_s=self.regular_interval_s,
+            months=self.months,
+            dropped=self.dropped,
+            unsorted_rows=self.unsorted_rows,
         )
 
 

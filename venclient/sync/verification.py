@@ -170,12 +170,12 @@ def _compare(load: Load, entry: Entry, series: MeterSeries, wire: Wire) -> LoadV
     causes = tuple(cause for cause in MONTH_CAUSES if any(cause in month.causes for month in months))
     return LoadVerdict(
         *_identity(load),
-        _worst_state(months),
-        len(series),
-        in_vtn,
-        extra,
-        tuple(months),
-        tuple(differing),
+        state=_worst_state(months),
+        points_in_file=len(series),
+        points_in_vtn=in_vtn,
+        besides=extra,
+        months=tuple(months),
+        differences=tuple(differing),
         error=entry.error if causes and entry.state == "failed" else None,
         causes=causes,
         points_sent=len(series) - sum(part.points for part in parts) - len(refused_at),
