@@ -15,7 +15,7 @@ from config.connections import open_meters, open_wire
 from config.profiles import settings_file
 from config.settings import Settings, environment_name
 from venclient.databases import sqlite_path
-from venclient.errors import ConfigurationError, VenClientError
+from venclient.errors import ConfigurationError, TimedOutError, UnreachableError, VenClientError
 from venclient.flow_control import few_attempts
 from venclient.loads import counted
 from venclient.masking import shown
@@ -88,7 +88,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _meter_file(settings: Settings) -> Iterator[Finding]:
-    with open_meters(settings), closing(ResourceDatabase(settings.resources_db)):
+    with open_meters(settings):
         size_mb = settings.meter_file.stat().st_size / 1e6
     yield Finding("meter file", "ok", f"{settings.meter_file}: {size_mb:,.0f} MB; `bulk-upload check` reads all of it")
 
@@ -132,7 +132,11 @@ def _vtn(settings: Settings) -> Iterator[Finding]:
             dates.append(response.headers.get("Date", ""))
             return response.status_code
 
-        found = detected_wire(status_of)
+        try:
+            found = detected_wire(status_of)
+        except (UnreachableError, TimedOutError):
+            wire.check()  # raises it again, with what to do about it
+            raise
         if found is None:
             message = f"{wire.base_url} has neither the bulk endpoint nor the calls of the published API"
             fix = "Correct VTN_SERVER_ADDRESS; its path matters, such as /openadr3/3.1.0"

@@ -135,4 +135,6 @@ def test_a_vtn_that_is_away_and_a_missing_database_are_told(new_site: NewSite, t
     site.db.unlink()
     report = _doctor(site, tmp_path, 1, VTN_SERVER_ADDRESS="http://127.0.0.1:9/openadr3", VTN_BEARER_TOKEN="t")
     assert "BULK_UPLOAD_RESOURCES_DB" in report["database"]["message"]
+    assert report["meter file"]["state"] == "ok", "it is there"
     assert report["VTN"]["state"] == "error"
+    assert "VTN_SERVER_ADDRESS" in report["VTN"]["message"]
