@@ -154,7 +154,7 @@ def _print_rest(series: "list[SeriesFacts]", terminal: "Terminal") -> None:
     if not series:
         return
     fewest, most = min(each.points for each in series), max(each.points for each in series)
-    points = f"{fewest:,} points" if fewest == most else f"{fewest:,} to {most:,} points"
+    points = counted(fewest, "point") if fewest == most else f"{fewest:,} to {most:,} points"
     steps = ", ".join(map(step, sorted({each.interval_s for each in series})[:STEPS_SHOWN]))
     first, last = min(each.first for each in series), max(each.last for each in series)
     terminal.print(

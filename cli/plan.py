@@ -130,9 +130,9 @@ def _print(total: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_meas
         Terminal().print(table)
     at = f"{rate:,.0f} points/s, {'as measured' if is_measured else 'assumed: no run to this VTN was measured yet'}"
     echo(
-        f"{total.loads_to_send:,} of {total.loads:,} loads have something to send: {total.points:,} points in "
-        f"{total.requests:,} requests, {decimal(total.bytes)}, about {timedelta(seconds=round(total.points / rate))} "
-        f"(h:mm:ss) at {at}"
+        f"{total.loads_to_send:,} of {total.loads:,} loads have something to send: {counted(total.points, 'point')} in "
+        f"{counted(total.requests, 'request')}, {decimal(total.bytes)}, about "
+        f"{timedelta(seconds=round(total.points / rate))} (h:mm:ss) at {at}"
     )
     if total.points_waiting:
         echo(f"{counted(total.points_waiting, 'point')} of other days would wait for another run")

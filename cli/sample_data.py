@@ -9,6 +9,7 @@ import typer
 
 from cli.printable import echo
 from venclient.errors import ConfigurationError
+from venclient.loads import counted
 
 if TYPE_CHECKING:
     from demo.sample_data import SampleSummary
@@ -88,7 +89,8 @@ def _totals(summary: "SampleSummary", db: Path, h5: Path) -> str:
     from rich.filesize import decimal
 
     return (
-        f"Wrote {db} ({decimal(db.stat().st_size)}: {summary.vens:,} VENs, {summary.resources:,} resources, "
-        f"{summary.loads:,} loads) and {h5} ({decimal(h5.stat().st_size)}: {summary.meters:,} meters, "
-        f"{summary.series:,} series of {summary.points:,} points)"
+        f"Wrote {db} ({decimal(db.stat().st_size)}: {counted(summary.vens, 'VEN')}, "
+        f"{counted(summary.resources, 'resource')}, {counted(summary.loads, 'load')}) and {h5} "
+        f"({decimal(h5.stat().st_size)}: {counted(summary.meters, 'meter')}, {summary.series:,} series of "
+        f"{counted(summary.points, 'point')})"
     )

@@ -100,7 +100,7 @@ def _print(status: "UploadStatus", running: "PastRun | None") -> None:
     points = sum(ven.points for ven in status.vens)
     echo(
         f"{done:,} of {counted(len(status.loads), 'load')} done, {len(failed):,} failed, {pending:,} pending: "
-        f"{points:,} points with the VTN"
+        f"{counted(points, 'point')} with the VTN"
     )
 
 
@@ -128,7 +128,7 @@ def _history_lines(history: "LoadHistory") -> Iterator[str]:
     yield f"  VEN {load.ven}, H5 meter '{load.h5_meter_id}', {load.load_component}"
     yield f"  VTN resource {load.vtn_resource_id or 'not registered'}"
     last_change = _minute(status.last_at) or "never"
-    yield f"  {status.state}, {status.points:,} points with the VTN, last change: {last_change}"
+    yield f"  {status.state}, {counted(status.points, 'point')} with the VTN, last change: {last_change}"
     if status.error:
         yield f"  {status.error}"
     for month in history.months:
@@ -139,7 +139,7 @@ def _history_lines(history: "LoadHistory") -> Iterator[str]:
     for request in history.requests:
         answers = ", ".join(request.answers) or "not sent"
         outcome = request.error or (
-            f"{request.points:,} points in {request.seconds:.2f} s ({request.points_per_second:,.0f} points/s)"
+            f"{counted(request.points, 'point')} in {request.seconds:.2f} s ({request.points_per_second:,.0f} points/s)"
         )
         reason = f", {request.reason}" if request.reason else ""
         yield f"  {request.ended_at:%Y-%m-%d %H:%M:%S}Z  {answers}: {outcome}{reason}"

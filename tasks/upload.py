@@ -14,6 +14,7 @@ from tasks.reports import publish_ven_table
 from tasks.run import current_run
 from tasks.waiting import wait_for_tasks
 from venclient.errors import ConfigurationError
+from venclient.loads import counted
 from venclient.resources import Batch
 from venclient.run import Run
 
@@ -61,7 +62,7 @@ def upload_batch(batch: Batch) -> State[None]:
     loads_done(batch, done)
     failed, left = len(results) - len(done), len(batch.load_ids) - len(results)
     points = sum(result.points_sent for result in results)
-    message = f"{batch}: {len(done)} done, {failed} failed, {left} left, {points:,} points sent"
+    message = f"{batch}: {len(done)} done, {failed} failed, {left} left, {counted(points, 'point')} sent"
     if not left:
         return Completed(message=message)
     return (Cancelled if run.stopped_by else Failed)(message=message)
