@@ -134,10 +134,7 @@ class VtnConnection(ABC):
     def check(self) -> None:
         """Make a small request; raises `ConfigurationError` if the VTN is unreachable or refuses the token."""
         try:
-            with few_attempts():
-                self.attempt(self._probe)
-        except TokenServerError as error:
-            raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
+            self._attempt_few(self._probe)
         except (UnreachableError, TimedOutError) as error:
             raise ConfigurationError(f"The VTN is not there. {error}").advised("vtn not there") from error
         except TransientError as error:
@@ -147,9 +144,12 @@ class VtnConnection(ABC):
 
     def require_token(self) -> None:
         """Raise `ConfigurationError` if there is no token."""
+        self._attempt_few(self._tokens.token)
+
+    def _attempt_few(self, call: Callable[[], object]) -> None:
         try:
             with few_attempts():
-                self.attempt(self._tokens.token)
+                self.attempt(call)
         except TokenServerError as error:
             raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
 
