@@ -12,7 +12,7 @@ from config.parameters import AddressParameter, DatabaseParameter, RunSettings, 
 from config.wire_names import WireName
 from flows.form import DAY, DEADLINE, WIRE, titled, with_form
 from flows.names import upload_name
-from flows.outcome import Summary, ended, not_run
+from flows.outcome import Summary, ended, not_run, record_end
 from tasks.dispatch import SLICES_MAX, end_earlier_slices, slices_of_pool, upload_slices
 from tasks.plan import plan_upload
 from tasks.reports import reported_progress
@@ -118,6 +118,7 @@ def bulk_upload(
                     upload_slices(run, work, slices_at_most, parameters, planned)
                 else:
                     upload_batches(run, work.batches, planned)
+                record_end(run, work)
             return ended(run, work, settings)
     except (ConfigurationError, StoppedError) as error:
         return not_run(error)

@@ -84,6 +84,17 @@ class IncompleteError(Exception):
         return str(self.args[0])
 
 
+def record_end(run: Run, work: Work) -> None:
+    """Record in the ledger how a run ended: first of all, since its last reports wait for Prefect, and may be killed."""
+    snapshot = run.progress.snapshot()
+    with log_report_errors():
+        if snapshot.points_sent and not run.ended_by:
+            run.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
+    summary = _summary(snapshot, work, run.spot_checks)
+    stopped = f"Stopped by {run.stopped_by[0]}" if run.stopped_by else ""
+    _record(run, summary, _message(summary, run, stopped))
+
+
 def ended(run: Run, work: Work, settings: Settings) -> State[Summary]:
     """Publish the last reports of a run, and return its final state."""
     _hide_traceback()
@@ -97,11 +108,9 @@ def _final_state(run: Run, work: Work, settings: Settings) -> State[Summary]:
     snapshot = run.progress.snapshot()
     summary = _summary(snapshot, work, run.spot_checks)
     outcome = _outcome(summary, run)
-    message = _done_message(summary) if summary.success else _incomplete_message(summary, run)
-    if summary.warning:
-        message += f". {summary.warning}"
+    message = _message(summary, run, _what_stopped(run))
     if run.part_of is None:  # a slice is summed up by the run that it is part of
-        _record(run, snapshot, RunEnd(outcome, summary.successful, summary.failed, snapshot.points_sent, message))
+        _record(run, summary, message)
         summary = replace(summary, report=write_report(run, settings, snapshot, outcome, message))
         files = {"Meter file": str(settings.meter_file), "Ledger": run.ledger.name}
         files["Report"] = summary.report or "not written"
@@ -124,11 +133,12 @@ def _outcome(summary: Summary, run: Run) -> Outcome:
     return "failed" if summary.successful + summary.failed == summary.total_loads else "ended early"
 
 
-def _record(run: Run, snapshot: Snapshot, end: RunEnd) -> None:
+def _record(run: Run, summary: Summary, message: str) -> None:
+    outcome, points = _outcome(summary, run), summary.total_points_uploaded
     with log_report_errors():
-        if snapshot.points_sent and not run.ended_by:
-            run.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
-        run.ledger.history.end(str(flow_run.id), end)
+        run.ledger.history.end(
+            str(flow_run.id), RunEnd(outcome, summary.successful, summary.failed, points, message)
+        )
 
 
 def not_run(error: ConfigurationError | StoppedError) -> State[Summary]:
@@ -153,6 +163,11 @@ def _hide_traceback() -> None:
     logging.getLogger("prefect.flow_runs").addFilter(_is_not_redundant)
 
 
+def _message(summary: Summary, run: Run, stopped: str) -> str:
+    message = _done_message(summary) if summary.success else _incomplete_message(summary, run, stopped)
+    return f"{message}. {summary.warning}" if summary.warning else message
+
+
 def _done_message(summary: Summary) -> str:
     return (
         f"{counted(summary.successful, 'load')} done: {counted(summary.total_points_uploaded, 'point')} uploaded, "
@@ -160,7 +175,7 @@ def _done_message(summary: Summary) -> str:
     )
 
 
-def _incomplete_message(summary: Summary, run: Run) -> str:
+def _incomplete_message(summary: Summary, run: Run, stopped: str) -> str:
     reasons = "; ".join(summary.failures[:REASONS_SHOWN])
     failed = f"{summary.failed:,} of {counted(summary.total_loads, 'load')} failed{f': {reasons}' if reasons else ''}"
     if len(summary.failures) > REASONS_SHOWN:
@@ -172,13 +187,15 @@ def _incomplete_message(summary: Summary, run: Run) -> str:
     if run.ended_by:
         message = f"Ended early, {message}: {run.ended_by[0]}"
     elif run.stopped_by:
-        message = f"{_what_stopped(run)}: {message}"
+        message = f"{stopped}: {message}"
     else:
         message = f"Ended early, {message}: their tasks say why, or the loads table no longer has them"
     return f"{message}. {failed}" if summary.failed else message
 
 
 def _what_stopped(run: Run) -> str:
+    if not run.stopped_by:
+        return ""
     by = run.stopped_by[0]
     if by == SUSPENSION:
         return "Suspended in Prefect"

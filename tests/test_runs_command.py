@@ -69,6 +69,25 @@ def test_each_run_is_there_with_what_it_did_and_how_it_ended(
     assert _runs(vtn, site, tmp_path, "--limit", "1") == [left]
 
 
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "done"])
+def test_how_a_run_ended_is_recorded_before_its_last_reports_which_may_be_killed(
+    vtn: ReferenceVtn, site: Site, no_faults: ReferenceVtn, is_stopped: bool
+) -> None:
+    outcomes: list[list[str]] = []
+
+    def look(now: Snapshot) -> None:
+        if is_stopped and now.points_sent and not outcomes:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if now.points_sent:
+            outcomes.append([run.outcome for run in read_runs(site.ledger_url, vtn.base_url)])
+
+    no_faults.switch(points_per_second=100, max_in_flight=1) if is_stopped else no_faults.switch()
+    with run_settings(site, vtn), watched_by(look):
+        bulk_upload(chunk_size=50, return_state=True)
+    assert outcomes[-1] == ["stopped" if is_stopped else "done"]
+
+
 def test_a_run_that_was_killed_is_told_from_one_that_runs(
     vtn: ReferenceVtn, no_faults: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
 ) -> None:
