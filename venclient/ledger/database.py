@@ -1,8 +1,10 @@
 """The ledger's database, for one VTN: SQLite or PostgreSQL, shared by any number of threads and processes."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from threading import Event, Lock
@@ -11,8 +13,8 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Connection, Select, Table, select
 from sqlalchemy import Row as SelectedRow
 from tenacity import (
+    RetryCallState,
     Retrying,
-    before_sleep_log,
     retry_if_exception_type,
     sleep_using_event,
     stop_after_delay,
@@ -66,10 +68,12 @@ class LedgerDatabase:
             stop=stop_after_delay(MAX_OUTAGE_S) | stop_when_event_set(stopped),
             wait=wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2),
             sleep=sleep_using_event(stopped),
-            before_sleep=before_sleep_log(log, logging.WARNING),
+            before_sleep=self._log_retry,
             reraise=True,
         )
         self.name = shown(path_or_url)
+        self._outage_lock = Lock()
+        self._away_since_s: float | None = None
         path = sqlite_path(path_or_url)
         is_migrated = False
         self._engine = open_engine(path_or_url)
@@ -105,6 +109,27 @@ class LedgerDatabase:
         """Open a transaction: committed at the end, rolled back on an error."""
         with translate_db_errors(self.name, "written"), self._begin() as connection:
             yield connection
+
+    def log_outage(self, error: LedgerUnavailableError) -> None:
+        """Log that the server is away, once for all threads until `log_return`."""
+        with self._outage_lock:
+            is_new = self._away_since_s is None
+            self._away_since_s = self._away_since_s or time.monotonic()
+        if is_new:
+            log.warning("%s; everything waits for it, for up to %.0f minutes", error.args[0], MAX_OUTAGE_S / 60)
+
+    def log_return(self) -> None:
+        """Log that the server is there again, if it was away."""
+        with self._outage_lock:
+            since_s, self._away_since_s = self._away_since_s, None
+        if since_s is not None:
+            away = timedelta(seconds=round(time.monotonic() - since_s))
+            log.warning("Ledger %s is there again, after %s (h:mm:ss)", self.name, away)
+
+    def _log_retry(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, LedgerUnavailableError):
+            self.log_outage(error)
 
     def rows(self, connection: Connection, query: Select[Any]) -> list[SelectedRow[*tuple[Any, ...]]]:
         """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type."""
@@ -165,7 +190,9 @@ def retry_while_unavailable(method: Method) -> Method:
         try:
             return method(self, *args, **kwargs)
         except LedgerUnavailableError:
-            return self._database.retrying(method, self, *args, **kwargs)
+            result = self._database.retrying(method, self, *args, **kwargs)
+            self._database.log_return()
+            return result
 
     return cast(Method, wrapper)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from venclient.errors import BusyError, ConfigurationError, StoppedError
+from venclient.errors import BusyError, ConfigurationError, LedgerUnavailableError, StoppedError
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes, Liveness
 from venclient.ledger.process_identity import this_process
@@ -110,8 +110,11 @@ class Lease:
             try:
                 with self._database.writing() as connection:
                     self._beat(connection)
+                self._database.log_return()
+            # No reason to stop: the next beat may succeed, and every record checks the lease.
+            except LedgerUnavailableError as error:
+                self._database.log_outage(error)
             except ConfigurationError as error:
-                # No reason to stop: the next beat may succeed, and every record checks the lease.
                 log.warning("The lease could not be renewed: %s", error)
 
         with periodic(beat, self._times.beat_every_s, name="lease"):
