@@ -17,6 +17,7 @@ from config.settings import Settings, environment_name
 from venclient.databases import sqlite_path
 from venclient.errors import ConfigurationError, TimedOutError, UnreachableError, VenClientError
 from venclient.flow_control import few_attempts
+from venclient.ledger import require_writable
 from venclient.loads import counted
 from venclient.masking import shown
 from venclient.reports.status import read_statuses
@@ -95,6 +96,7 @@ def _meter_file(settings: Settings) -> Iterator[Finding]:
 
 def _ledger(settings: Settings) -> Iterator[Finding]:
     statuses = read_statuses(settings.ledger_url, settings.vtn_url, wire=settings.wire).values()
+    require_writable(settings.ledger_url)
     done, failed = (sum(status.state == state for status in statuses) for state in ("done", "failed"))
     message = f"{shown(settings.ledger_url)}: {counted(done, 'load')} done, {failed:,} failed"
     if not statuses:

@@ -1,11 +1,13 @@
 """`bulk-upload doctor` reports what stands in the way of an upload, and what to do about it."""
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
 from tests.commands import command, last_json
 from tests.reference_vtn import ReferenceVtn
@@ -57,6 +59,32 @@ def test_where_all_is_well_every_part_says_so(
     assert "2 VENs, 2 loads registered" in report["database"]["message"]
     assert "2 loads done" in report["ledger"]["message"]
     assert "speaks bulk" in report["VTN"]["message"]
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "of earlier runs"])
+def test_a_ledger_that_can_be_read_but_not_written_stands_in_the_way(
+    vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path, postgresql_url: str, is_new: bool
+) -> None:
+    def execute(statement: str) -> None:
+        engine = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+
+    name = f"ledger_{uuid.uuid4().hex}"
+    execute(f"CREATE DATABASE {name}")
+    site = new_site(loads=2, points=5)
+    site.register(vtn)
+    site.ledger_url = make_url(postgresql_url).set(database=name).render_as_string(False)
+    if not is_new:
+        site.upload(vtn)
+    settings = {"VTN_SERVER_ADDRESS": vtn.base_url, "VTN_BEARER_TOKEN": vtn.token}
+    assert _doctor(site, tmp_path, 0, **settings)["ledger"]["state"] == "ok"
+    execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    found = _doctor(site, tmp_path, 1, **settings)["ledger"]
+    assert found["state"] == "error"
+    assert "cannot be written" in found["message"]
+    assert "read-only transaction" in found["message"]
 
 
 @pytest.mark.parametrize("wire", ["bulk", "openadr-3.1", "openadr-3.0.1"])

@@ -3,6 +3,7 @@
 All writes go through `Ledger`; tables, migrations and leases are its implementation.
 """
 
+from venclient.ledger.database import require_writable
 from venclient.ledger.entries import Entry
 from venclient.ledger.history import Outcome, RunEnd
 from venclient.ledger.lease import Lease, SignOfLife, Writer
@@ -21,4 +22,5 @@ __all__ = [
     "SignOfLife",
     "Writer",
     "on_this_machine",
+    "require_writable",
 ]

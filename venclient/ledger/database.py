@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Select, Table, select
+from sqlalchemy import Connection, Select, Table, insert, select
 from sqlalchemy import Row as SelectedRow
 from tenacity import (
     RetryCallState,
@@ -34,7 +34,7 @@ from venclient.databases import (
 from venclient.errors import ConfigurationError, LedgerUnavailableError
 from venclient.ledger.schema import is_current, migrate, version_of
 from venclient.ledger.statements import execute, upsert
-from venclient.ledger.tables import INSERTS, VTNS, rows_of, translate_db_errors
+from venclient.ledger.tables import INSERTS, VTNS, WRITERS, rows_of, translate_db_errors
 from venclient.masking import shown
 
 log = logging.getLogger(__name__)
@@ -180,6 +180,26 @@ class LedgerDatabase:
                 known = self.rows(connection, query)
         vtn_id: int = known[0].vtn_id
         return vtn_id
+
+
+def require_writable(path_or_url: str) -> None:
+    """Raise `ConfigurationError` if no run could write to this ledger, which stays as it is.
+
+    What a run would write is rolled back. Not tried for an SQLite file that the first run would create or migrate.
+    """
+    path, name = sqlite_path(path_or_url), shown(path_or_url)
+    if path is not None and not is_current(_version_in_file(path, name)):
+        return
+    engine = open_engine(path_or_url)
+    try:
+        with translate_db_errors(name, "written"), engine.connect() as connection:
+            if not is_current(version_of(connection, name)):
+                migrate(connection, name)
+            row = {"run_id": "", "title": "", "process": "", "beat": 0, "progress_json": ""}
+            connection.execute(insert(WRITERS).values(row))
+            connection.rollback()
+    finally:
+        engine.dispose()
 
 
 def retry_while_unavailable(method: Method) -> Method:
