@@ -85,7 +85,7 @@ class IncompleteError(Exception):
 
 
 def record_end(run: Run, work: Work) -> None:
-    """Record in the ledger how a run ended: first of all, since its last reports wait for Prefect, and may be killed."""
+    """Record in the ledger how a run ended, before its last reports: they wait for Prefect, and may be killed."""
     snapshot = run.progress.snapshot()
     with log_report_errors():
         if snapshot.points_sent and not run.ended_by:
@@ -136,9 +136,7 @@ def _outcome(summary: Summary, run: Run) -> Outcome:
 def _record(run: Run, summary: Summary, message: str) -> None:
     outcome, points = _outcome(summary, run), summary.total_points_uploaded
     with log_report_errors():
-        run.ledger.history.end(
-            str(flow_run.id), RunEnd(outcome, summary.successful, summary.failed, points, message)
-        )
+        run.ledger.history.end(str(flow_run.id), RunEnd(outcome, summary.successful, summary.failed, points, message))
 
 
 def not_run(error: ConfigurationError | StoppedError) -> State[Summary]:

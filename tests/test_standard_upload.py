@@ -110,6 +110,28 @@ def test_a_report_that_was_deleted_or_altered_at_the_vtn_is_found_and_mended(
     assert {verdict.state for verdict in verified(site, vtn)} == {"equal"}
 
 
+@both
+@pytest.mark.parametrize("is_corrected", [True, False], ids=["corrected since", "the same"])
+def test_a_report_that_the_vtn_has_twice_is_found_and_one_of_them_deleted(
+    vtn: StandardVtn, new_site: NewSite, is_corrected: bool
+) -> None:
+    site = registered(new_site(loads=2, points=900), vtn)
+    upload(site, vtn)
+    load, _ = site.loads
+    twice = next(each for each in reports_of(site, vtn) if each.name == f"{load.vtn_resource_id}.2025-01")
+    vtn.ven().post("/reports", json=twice.content).raise_for_status()  # as a proxy does that repeats a request
+    if is_corrected:
+        rows = site.rows(load)
+        rows[5, 1] = 7.25
+        site.write_rows(load, rows)
+        upload(site, vtn)
+    verdicts = verified(site, vtn, repair=True)
+    assert [verdict.differing_months for verdict in verdicts] == [[202501], []]
+    upload(site, vtn)
+    assert_stored(site, vtn)
+    assert {verdict.state for verdict in verified(site, vtn)} == {"equal"}
+
+
 # Each outcome that is unknown takes a list of all reports of the VEN: with 100 loads each, minutes.
 @pytest.mark.parametrize("loads", [12, pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(1_800)])])
 def test_with_faults_on_a_fifth_of_all_requests_all_is_there_and_no_report_twice(

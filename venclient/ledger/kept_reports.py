@@ -1,11 +1,11 @@
 """What a wire keeps of the reports that it has stored at the VTN; the ledger does not know what it means."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
 from venclient.ledger.tables import REPORTS
@@ -62,6 +62,13 @@ class KeptReports:
         with self._database.writing() as connection:
             of_period = self._key(load.vtn_resource_id, period)
             connection.execute(update(REPORTS).filter_by(**of_period).values(report_id=""))
+
+    def mark_months_unknown(self, connection: Connection, vtn_resource_id: str, months: Collection[int]) -> None:
+        """Keep of no report of these months which one it is, within a transaction; the VTN may have several."""
+        of_load = (REPORTS.c.vtn_id == self._database.vtn_id, REPORTS.c.vtn_resource_id == vtn_resource_id)
+        names = [f"{month // 100:04}-{month % 100:02}" for month in months]  # what days and hours begin with as well
+        in_months = func.substr(REPORTS.c.period, 1, 7).in_(names)
+        connection.execute(update(REPORTS).where(*of_load, in_months).values(report_id=""))
 
     @retry_while_unavailable
     def mark_all_unknown(self) -> None:

@@ -222,8 +222,9 @@ class Ledger:
 
     @retry_while_unavailable
     def forget(self, load: Load, months: Collection[int]) -> None:
-        """Delete the marks of these months, so that the next run sends them again."""
+        """Delete the marks of these months, and which reports they have, so that the next run looks, and sends them."""
         with self._leased_transaction(load) as connection:
+            self.reports.mark_months_unknown(connection, load.vtn_resource_id, months)
             in_months = MARKS.c.month.in_(months) | (MARKS.c.month // 100).in_(months)  # 20250310 is in 202503
             connection.execute(delete(MARKS).filter_by(**self._key(load)).where(in_months))
             was_done = update(UPLOADS).filter_by(**self._key(load), state="done")

@@ -39,6 +39,13 @@ def stored_mask(points: Points, series: MeterSeries, stored_points: Points, stor
     return same
 
 
+def repeated_mask(points: Points, stored_points: Points) -> NDArray[np.bool_]:
+    """Return which points have a start that several of the stored points have: (N,)."""
+    first, stop = (np.searchsorted(stored_points.start_s, points.start_s, side=side) for side in ("left", "right"))
+    several: NDArray[np.bool_] = stop - first > 1
+    return several
+
+
 def count_points(series: MeterSeries, stored: Stored) -> tuple[int, int]:
     """Count the points of the file in this part that are stored unchanged, and those whose start is not stored."""
     points, stored_points = series.points(stored.begin, stored.stop), stored.series.points()

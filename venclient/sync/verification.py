@@ -25,7 +25,14 @@ from venclient.ledger import Entry
 from venclient.loads import Load
 from venclient.models import NO_POINTS, MeterSeries, Month, Stored
 from venclient.sources import Source
-from venclient.sync.comparison import Difference, count_points, differences, extra_starts, stored_mask
+from venclient.sync.comparison import (
+    Difference,
+    count_points,
+    differences,
+    extra_starts,
+    repeated_mask,
+    stored_mask,
+)
 from venclient.sync.pending import Pending, indices_outside, pending
 from venclient.wires import Wire
 
@@ -37,7 +44,7 @@ VerificationState = Literal["equal", "not sent", "differs", "unread"]
 # Why a load is not equal, one cause for each remedy; a load may have several.
 # - not sent: the next run sends it. differs: after a repair, the next run sends it again.
 # - busy: not repaired, because a run is sending for the VEN. same id: another load with another series has the same id.
-# - extra: points that only the VTN has, or has twice. refused: points that the VTN refused.
+# - extra: points that only the VTN has. refused: points that the VTN refused.
 # - row: the loads row is unusable. file: the series cannot be read from the meter file, or changed meanwhile.
 # - unknown: the VTN does not know the resource. forbidden: this client may not read it. answer: the response does not
 #   contain the points. no answer: there is no response.
@@ -264,12 +271,13 @@ def _causes(
     is_refused = np.isin(np.arange(in_file.begin, in_file.stop), list(claims.refused_at))
     points = series.points(in_file.begin, in_file.stop)
     stored_points = stored.points(in_vtn.begin, in_vtn.stop) if in_vtn else NO_POINTS
-    is_stored = stored_mask(points, series, stored_points, stored)
+    # What is there twice, in two reports, may be read as twice as much.
+    is_stored = stored_mask(points, series, stored_points, stored) & ~repeated_mask(points, stored_points)
     found: dict[Cause, bool] = {
         "differs": bool((is_claimed & ~is_stored & ~is_refused).any()),
         "not sent": bool((~is_claimed).any()),
         "refused": bool((is_claimed & ~is_stored & is_refused).any()),
-        "extra": len(stored_points) > int(np.isin(points.start_s, stored_points.start_s).sum()),
+        "extra": len(extra_starts(points, stored_points)) > 0,
     }
     # The digests differ, so if no cause is found the whole month is sent again.
     return tuple(cause for cause in MONTH_CAUSES if found[cause]) or ("differs",)

@@ -1,7 +1,7 @@
 """The calls of a standard VTN that `sync` and `run` make."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Unpack
@@ -28,6 +28,7 @@ from venclient.wires.openadr3.encoding import ReportPoints, as_sent
 from venclient.wires.openadr3.events import EventMissingError, EventNames, ReportEvent, bodies_for_operator
 from venclient.wires.openadr3.form import QUALITIES, Form, Version, shortened
 from venclient.wires.openadr3.layout import ReportLayout, report_name
+from venclient.wires.openadr3.listings import Listed
 from venclient.wires.openadr3.periods import length_of, month_number
 from venclient.wires.openadr3.read_back import stored_by_month, stored_series
 from venclient.wires.openadr3.registration import Registrar
@@ -98,14 +99,14 @@ class ReportWire(StandardCalls):
         return Receipt(points, tuple(answers), time.monotonic() - started, found=chunk.pending - points, report=kept)
 
     def read_back(self, load: Load, like: MeterSeries) -> Iterator[Stored]:
-        """See `Wire.read_back`."""
-        report_ids = self._report_ids(load, like)
+        """See `Wire.read_back`. Of a period that has several reports at the VTN, it is the points of all of them."""
+        report_ids = self._all_report_ids(load, like)
 
         def read(month: int) -> list[ReportPoints]:
-            found = [self._reports.read(load, *each) for each in report_ids.items() if month_number(each[0]) == month]
+            found = [self._reports.read(load, *each) for each in report_ids if month_number(each[0]) == month]
             return [points for points in found if points is not None]
 
-        others = {month_number(period) for period in report_ids} - {month.number for month in like.months}
+        others = {month_number(period) for period, _ in report_ids} - {month.number for month in like.months}
         return stored_by_month(like, read, sorted(others), self._form())
 
     def read_at(self, load: Load, like: MeterSeries, index: int) -> MeterSeries:
@@ -204,15 +205,30 @@ class ReportWire(StandardCalls):
         names = {month_number(period) for period, report_id in known.items() if report_id}
         if names >= {month.number for month in like.months} and all(known.values()):
             return known
+        listed = {period: reports[0].report_id for period, reports in self._listed(load, like).items()}
+        return listed | {period: report_id for period, report_id in known.items() if report_id}
+
+    def _all_report_ids(self, load: Load, like: MeterSeries) -> list[tuple[str, str]]:
+        """Period and id of each report of a load: those that are known, and whatever the VTN lists beside them.
+
+        A VTN, or a proxy before it, may have stored a request twice; the second report is not replaced with the first.
+        """
+        known = {(period, report.report_id) for period, report in self._reports.known(load).items() if report.report_id}
+        listed = {
+            (period, report.report_id) for period, reports in self._listed(load, like).items() for report in reports
+        }
+        return sorted(known | listed)
+
+    def _listed(self, load: Load, like: MeterSeries) -> dict[str, Sequence[Listed]]:
+        """The reports of a load that the VTN lists, by period."""
         # The name of a resource with a long id does not begin with it.
         periods = {report_name(load, period): period for period in self.layout.periods_of(like)}
         prefix = report_name(load, "")
-        listed = {
-            periods.get(name, name.removeprefix(prefix)): reports[0].report_id
+        return {
+            periods.get(name, name.removeprefix(prefix)): reports
             for name, reports in self._reports.listing(load.ven).items()
             if name in periods or (name.startswith(prefix) and length_of(name.removeprefix(prefix)))
         }
-        return listed | {period: report_id for period, report_id in known.items() if report_id}
 
     def _registrar(self, ven: str) -> Registrar:
         client = self._clients.of(ven)
