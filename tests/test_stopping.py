@@ -34,6 +34,7 @@ from venclient.errors import ConfigurationError
 from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
 from venclient.models import LoadResult
+from venclient.reports.status import read_statuses
 from venclient.run import Snapshot, VenResults, next_deadline, watched_by
 
 SCHEDULED_FOR = datetime(2026, 1, 10, 1, tzinfo=UTC)
@@ -151,6 +152,34 @@ def test_a_run_that_is_cancelled_in_prefect_says_so_and_what_is_left(
     summary = text_of(prefect, state.state_details.flow_run_id, "bulk-upload-summary")
     assert f"**{said[0]}" in summary
     assert f"| Loads left | {said[1]} |" in summary
+
+
+@pytest.mark.usefixtures("prefect", "settings")
+def test_what_a_stopped_run_leaves_is_pending_though_earlier_runs_had_done_it(
+    slow_vtn: ReferenceVtn, site: Site
+) -> None:
+    slow_vtn.switch()
+    assert bulk_upload(return_state=True).is_completed()
+    for number, load in enumerate(site.loads):
+        if number % 2:
+            site.append(load, 24)
+        else:
+            site.write_rows(load, site.rows(load) + [0, 1])
+    slow_vtn.switch(points_per_second=150)
+
+    def stop_once(now: Snapshot) -> None:
+        if now.points_sent and not stopped:
+            stopped.append(now)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped: list[Snapshot] = []
+    with watched_by(stop_once):
+        state = bulk_upload(return_state=True)
+    said = re.match(r"Stopped by SIGTERM: (\d+) of 60 loads are left", state.message or "")
+    assert said, state.message
+    states = [status.state for status in read_statuses(site.ledger_url, slow_vtn.base_url).values()]
+    assert states.count("pending") == int(said[1])
+    assert states.count("done") == 60 - int(said[1])
 
 
 def test_a_stopped_run_has_no_table_of_vens_that_it_did_not_begin() -> None:

@@ -216,9 +216,12 @@ class Ledger:
     @retry_while_unavailable
     def settle_all(self, loads: Sequence[Load]) -> None:
         """Record these loads, all of one VEN, as done."""
-        if loads:
-            with self._leased_transaction(loads[0]) as connection:
-                self._database.put(connection, UPLOADS, [self._state(load, "done") for load in loads])
+        self._write_states(loads, "done")
+
+    @retry_while_unavailable
+    def reopen(self, loads: Sequence[Load]) -> None:
+        """Record these loads, all of one VEN, as pending: the meter file has points of them to send."""
+        self._write_states(loads, "pending")
 
     @retry_while_unavailable
     def forget(self, load: Load, months: Collection[int]) -> None:
@@ -256,6 +259,11 @@ class Ledger:
         """Keep a failed load failed, with its error; any other is pending."""
         is_failed = before.state == "failed"
         self._write_state(connection, load, "failed" if is_failed else "pending", before.error if is_failed else None)
+
+    def _write_states(self, loads: Sequence[Load], state: LoadState) -> None:
+        if loads:
+            with self._leased_transaction(loads[0]) as connection:
+                self._database.put(connection, UPLOADS, [self._state(load, state) for load in loads])
 
     def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None = None) -> None:
         self._database.put(connection, UPLOADS, self._state(load, state, error))
