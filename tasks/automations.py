@@ -6,13 +6,16 @@ from typing import Any
 
 import yaml
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
 from prefect.client.schemas.objects import BlockDocument
 from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import AutomationCore
+from prefect.states import AwaitingRetry
 
 from tasks import states
 
 NOTIFIER = "bulk-upload"
+LOST_RUNS = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[states.LOST])))
 
 
 def automations_of(path: str | Path) -> list[dict[str, Any]]:
@@ -23,7 +26,7 @@ def automations_of(path: str | Path) -> list[dict[str, Any]]:
 
 
 def install_automations(path: str) -> None:
-    """Create or update the automations of this file, matched by name.
+    """Create or update the automations of this file, matched by name, and start runs again that are Lost.
 
     Automations that send notifications use the notification block named `bulk-upload`; without it they are skipped.
     """
@@ -42,6 +45,10 @@ def install_automations(path: str) -> None:
                 client.update_automation(existing[0].id, automation)
             else:
                 client.create_automation(automation)
+        # A server that was started anew misses the event of a run that it found Lost within five minutes of its begin:
+        # it waits for the one before, which the former server has seen.
+        for run in client.read_flow_runs(flow_run_filter=LOST_RUNS):
+            client.set_flow_run_state(run.id, AwaitingRetry(message=states.WORKER_GONE))
 
 
 def _notifies(block: BlockDocument) -> bool:

@@ -20,7 +20,7 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Failed
 
 from config.settings import Settings
 from flows.bulk_upload import bulk_upload
-from tasks.automations import automations_of
+from tasks.automations import automations_of, install_automations
 from tasks.reports import publish_unfinished
 from tasks.run import begun_at, opened_run
 from tasks.states import LOST, PROCESS_DIED, STARTED_AGAIN, WORKER_GONE
@@ -322,3 +322,15 @@ def test_the_deadline_is_the_next_time_that_the_clock_shows_it(text: str, after:
 def test_a_deadline_that_is_no_time_is_told(text: str) -> None:
     with pytest.raises(ConfigurationError, match="is no time such as '06:00 Europe/Copenhagen'"):
         next_deadline(text, datetime.now(UTC))
+
+
+def test_a_run_that_is_still_lost_when_deployments_are_put_on_the_server_is_started_again(
+    prefect: SyncPrefectClient, tmp_path: Path
+) -> None:
+    run = prefect.create_flow_run(bulk_upload, state=Running())
+    prefect.set_flow_run_state(run.id, Paused(name=LOST), force=True)
+    (tmp_path / "none.yaml").write_text("automations: []")
+    install_automations(str(tmp_path / "none.yaml"))
+    state = prefect.read_flow_run(run.id).state
+    assert state is not None
+    assert (state.name, state.message) == ("AwaitingRetry", WORKER_GONE)
