@@ -86,11 +86,7 @@ class IncompleteError(Exception):
 
 def record_end(run: Run, work: Work) -> None:
     """Record in the ledger how a run ended, before its last reports: they wait for Prefect, and may be killed."""
-    snapshot = run.progress.snapshot()
-    with log_report_errors():
-        if snapshot.points_sent and not run.ended_by:
-            run.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
-    summary = _summary(snapshot, work, run.spot_checks)
+    summary = _summary(run.progress.snapshot(), work, run.spot_checks)
     stopped = f"Stopped by {run.stopped_by[0]}" if run.stopped_by else ""
     _record(run, summary, _message(summary, run, stopped))
 
@@ -111,6 +107,9 @@ def _final_state(run: Run, work: Work, settings: Settings) -> State[Summary]:
     message = _message(summary, run, _what_stopped(run))
     if run.part_of is None:  # a slice is summed up by the run that it is part of
         _record(run, summary, message)
+        with log_report_errors():
+            if snapshot.points_sent and not run.ended_by:
+                run.ledger.measured.store_run(snapshot.points_sent, snapshot.seconds)
         summary = replace(summary, report=write_report(run, settings, snapshot, outcome, message))
         files = {"Meter file": str(settings.meter_file), "Ledger": run.ledger.name}
         files["Report"] = summary.report or "not written"

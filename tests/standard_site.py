@@ -77,7 +77,7 @@ def verified(site: Site, vtn: StandardVtn, *, repair: bool = False, **others: ob
         ]
         for load, verdict in zip(site.loads, verdicts, strict=True):
             if repair and verdict.differing_months:
-                run.ledger.forget(load, verdict.differing_months)
+                run.ledger.repair(load, verdict.differing_months)
         return verdicts
 
 

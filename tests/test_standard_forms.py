@@ -142,12 +142,19 @@ def test_where_old_reports_may_not_be_deleted_the_load_fails_and_says_so(vtn: St
     assert_stored(site, vtn)
 
 
-def test_another_event_gets_all_reports_again(vtn: StandardVtn, new_site: NewSite) -> None:
+@pytest.mark.parametrize("is_repaired", [False, True], ids=["", "after a repair"])
+def test_another_event_gets_all_reports_again(vtn: StandardVtn, new_site: NewSite, is_repaired: bool) -> None:
     site = registered(new_site(loads=2, points=600), vtn)
     upload(site, vtn)
-    prepared = vtn.prepare("later")
+    name = f"later {is_repaired}"
+    prepared = vtn.prepare(name)
+    names: dict[str, Any] = {"program_name": name, "event_name": name}
+    if is_repaired:
+        altered = reports_of(site, vtn)[0]
+        altered.content["resources"][0]["intervals"][3]["payloads"][0]["values"] = [9.5]
+        vtn.alter_report(altered.id, altered.content)
+        assert verified(site, vtn, repair=True, **names)
     before = len(vtn.log())
-    names: dict[str, Any] = {"program_name": "later", "event_name": "later"}
     upload(site, vtn, **names)
     assert_stored(site, vtn)
     assert {report.content["eventID"] for report in reports_of(site, vtn)} == {prepared.event_id}

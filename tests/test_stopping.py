@@ -164,7 +164,9 @@ def test_what_a_stopped_run_leaves_is_pending_though_earlier_runs_had_done_it(
         if number % 2:
             site.append(load, 24)
         else:
-            site.write_rows(load, site.rows(load) + [0, 1])
+            rows = site.rows(load)
+            rows[:, 1] += 1
+            site.write_rows(load, rows)
     slow_vtn.switch(points_per_second=150)
 
     def stop_once(now: Snapshot) -> None:

@@ -225,13 +225,16 @@ class Ledger:
 
     @retry_while_unavailable
     def forget(self, load: Load, months: Collection[int]) -> None:
-        """Delete the marks of these months, and which reports they have, so that the next run looks, and sends them."""
+        """Delete the marks of these months, so that the next run sends them again."""
         with self._leased_transaction(load) as connection:
+            self._forget(connection, load, months)
+
+    @retry_while_unavailable
+    def repair(self, load: Load, months: Collection[int]) -> None:
+        """As `forget`, and the next run looks which reports these months have: the VTN may have several of a period."""
+        with self._leased_transaction(load) as connection:
+            self._forget(connection, load, months)
             self.reports.mark_months_unknown(connection, load.vtn_resource_id, months)
-            in_months = MARKS.c.month.in_(months) | (MARKS.c.month // 100).in_(months)  # 20250310 is in 202503
-            connection.execute(delete(MARKS).filter_by(**self._key(load)).where(in_months))
-            was_done = update(UPLOADS).filter_by(**self._key(load), state="done")
-            connection.execute(was_done.values(state="pending", settled_at_s=int(time.time())))
 
     @retry_while_unavailable
     def invalidate_marks(self, load: Load, marks: Collection[Mark]) -> None:
@@ -259,6 +262,12 @@ class Ledger:
         """Keep a failed load failed, with its error; any other is pending."""
         is_failed = before.state == "failed"
         self._write_state(connection, load, "failed" if is_failed else "pending", before.error if is_failed else None)
+
+    def _forget(self, connection: Connection, load: Load, months: Collection[int]) -> None:
+        in_months = MARKS.c.month.in_(months) | (MARKS.c.month // 100).in_(months)  # 20250310 is in 202503
+        connection.execute(delete(MARKS).filter_by(**self._key(load)).where(in_months))
+        was_done = update(UPLOADS).filter_by(**self._key(load), state="done")
+        connection.execute(was_done.values(state="pending", settled_at_s=int(time.time())))
 
     def _write_states(self, loads: Sequence[Load], state: LoadState) -> None:
         if loads:
