@@ -23,7 +23,8 @@ import psutil
 from numpy.typing import NDArray
 
 from cli.child_process import end_with_parent
-from cli.prefect_server import PrefectServer, free_port, prefect_server
+from cli.prefect_process import PrefectServer
+from cli.prefect_server import free_port, prefect_server
 from demo.sample_data import write_sample
 from venclient.loads import Load
 from venclient.resources.database import ResourceDatabase

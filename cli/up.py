@@ -20,7 +20,7 @@ from config.wire_names import WireName
 from venclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from cli.prefect_server import PrefectServer
+    from cli.prefect_process import PrefectServer
 
 PROJECT = Path(__file__).parents[1]  # a checkout, or where a wheel was installed: both have prefect.yaml
 POOL = "uploads"

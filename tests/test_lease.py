@@ -19,7 +19,6 @@ from tests.waiting import until
 from venclient.errors import BusyError, StoppedError
 from venclient.ledger import Lease, LeaseTimes, Ledger, SignOfLife, Writer
 from venclient.ledger.database import LedgerDatabase
-from venclient.ledger.process_identity import has_ended
 from venclient.ledger.tables import LEASES, WRITERS
 from venclient.loads import Load
 from venclient.models import Chunk, Receipt
@@ -270,21 +269,6 @@ def test_an_earlier_start_of_the_same_run_is_waited_for(database: LedgerDatabase
             time.sleep(0.5)
             assert not again.done()
         again.result(timeout=SOON_S)
-
-
-def test_a_process_whose_name_is_no_text_is_seen_to_live_and_to_end() -> None:
-    code = (
-        "import sys; from venclient.ledger.process_identity import this_process\n"
-        "open('/proc/self/comm', 'wb').write(b'\\xfc')\n"  # as a long name is that Linux cuts within a letter
-        "print(this_process(), flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        identity = process.stdout.readline().strip()
-        assert not has_ended(identity)
-    assert has_ended(identity)
 
 
 def test_runs_that_ended_leave_nothing_behind(database: LedgerDatabase, vtn_url: str) -> None:

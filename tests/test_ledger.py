@@ -2,9 +2,6 @@
 
 import logging
 import re
-import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -17,11 +14,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, select
 
-from tests.reference_vtn import ROOT
 from tests.sites import Site, hourly
 from tests.system_postgresql import SERVERS, SystemPostgresql
 from venclient.errors import ConfigurationError
-from venclient.ledger import Entry, LeaseTimes, Ledger, Writer
+from venclient.ledger import Entry, Ledger, Writer
 from venclient.ledger.entries import NEW
 from venclient.ledger.statements import REQUESTS_KEPT
 from venclient.ledger.tables import REQUESTS, VTNS
@@ -271,36 +267,3 @@ def test_a_run_that_begins_or_waits_while_the_server_is_away_waits_for_it(vtn_ur
             time.sleep(1)
             assert not waits.done()
         assert waits.result(timeout=30) == begins.result(timeout=30) == {}
-
-
-HANGS = """
-import sys, time
-from venclient import databases
-databases.ON_POSTGRESQL["options"] = "-c idle_in_transaction_session_timeout=2s"
-from venclient.ledger import Ledger, Writer
-with Ledger(sys.argv[1], sys.argv[2]) as ledger, ledger.leased(["Aalborg"], Writer("a", "run a")):
-    with ledger._database.writing() as connection:
-        ledger._leases["Aalborg"].require(connection, "Aalborg")
-        print("within a transaction", flush=True)
-        time.sleep(600)
-"""
-
-
-def test_a_process_that_hangs_within_a_transaction_holds_its_successor_up_for_seconds_only(
-    postgresql_url: str, vtn_url: str
-) -> None:
-    times = LeaseTimes(gone_after_s=1.0)
-    command = [sys.executable, "-c", HANGS, postgresql_url, vtn_url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as hanging:
-        assert hanging.stdout
-        assert hanging.stdout.readline() == "within a transaction\n"
-        hanging.send_signal(signal.SIGSTOP)
-        began = time.monotonic()
-        try:
-            with (
-                Ledger(postgresql_url, vtn_url, lease_times=times) as ledger,
-                ledger.leased(["Aalborg"], Writer("b", "b"), waits=True),
-            ):
-                assert time.monotonic() - began < 20
-        finally:
-            hanging.kill()

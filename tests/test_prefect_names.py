@@ -23,7 +23,7 @@ from tasks.states import SUSPENDED
         ("prefect.logging.handlers", "APILogHandler", "tests/conftest.py"),
         ("prefect.exceptions", "Pause", "tasks/waiting.py"),
         ("prefect.futures", "PrefectConcurrentFuture", "tasks/waiting.py"),
-        ("prefect.server.api.server", "create_app", "cli/prefect_server.py"),
+        ("prefect.server.api.server", "create_app", "cli/prefect_process.py"),
         ("prefect.utilities.callables", "parameter_schema", "flows/form.py"),
     ],
 )

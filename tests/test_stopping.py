@@ -16,16 +16,14 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Failed, Paused, Running, Scheduled, Suspended
+from prefect.states import Cancelling
 
 from config.settings import Settings
 from flows.bulk_upload import bulk_upload
-from tasks.automations import automations_of, install_automations
 from tasks.reports import publish_unfinished
-from tasks.run import begun_at, opened_run
-from tasks.states import LOST, PROCESS_DIED, STARTED_AGAIN, WORKER_GONE
+from tasks.run import opened_run
 from tests.artifacts import text_of
-from tests.commands import ROOT, command, run_options, start
+from tests.commands import command, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.run_settings import run_settings
 from tests.sites import Site
@@ -254,55 +252,6 @@ def test_ctrl_c_while_a_run_waits_for_another_is_no_error(
     assert "Traceback" not in errors
 
 
-@pytest.fixture
-def begun(prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Callable[..., datetime]:
-    """Lets a run of a deployment go through these states; `begun_at` in its process then."""
-
-    def go_through(*states: State[object]) -> datetime:
-        deployment_id = prefect.create_deployment(prefect.create_flow(bulk_upload), "all-vens")
-        scheduled: State[object] = Scheduled(scheduled_time=SCHEDULED_FOR)
-        run = prefect.create_flow_run_from_deployment(deployment_id, state=scheduled)
-        for state in states:
-            prefect.set_flow_run_state(run.id, state, force=True)
-        monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(run.id))
-        return begun_at()
-
-    return go_through
-
-
-def test_a_run_that_was_lost_keeps_its_deadline_and_one_that_is_retried_gets_the_next(
-    begun: Callable[..., datetime],
-) -> None:
-    lost: State[object] = Paused(name=LOST)
-    again: State[object] = AwaitingRetry(message=WORKER_GONE)
-    also_again: State[object] = AwaitingRetry(message=PROCESS_DIED)
-    assert begun(Running()) == SCHEDULED_FOR
-    assert begun(Running(), lost, again, Running(), Crashed(), also_again, Running()) == SCHEDULED_FOR
-    evicted: State[object] = AwaitingRetry()  # as Prefect has it of a pod that runs
-    assert begun(Running(), evicted, Running()) == SCHEDULED_FOR
-    by_hand: State[object] = AwaitingRetry()
-    before = datetime.now(UTC)
-    assert before < begun(Running(), Suspended(), Scheduled(name="Resuming"), Running()) < datetime.now(UTC)
-    ends: list[State[object]] = [Cancelled(), Crashed()]
-    for ended in ends:
-        before = datetime.now(UTC)
-        retried = begun(Running(), lost, again, Running(), ended, by_hand, Running())
-        assert before < retried < datetime.now(UTC)
-
-
-def test_what_starts_a_run_again_by_itself_says_so_as_the_run_expects() -> None:
-    automations = automations_of(ROOT / "deployments" / "automations.yaml")
-    actions = [action for automation in automations for action in automation["actions"]]
-    assert {each["message"] for each in actions if each.get("name") == "AwaitingRetry"} == set(STARTED_AGAIN)
-
-
-def test_a_run_that_was_lost_three_times_gives_up_until_somebody_retries_it(begun: Callable[..., datetime]) -> None:
-    once: list[State[object]] = [Running(), Paused(name=LOST), AwaitingRetry(message=WORKER_GONE)]
-    with pytest.raises(ConfigurationError, match="This run was lost 3 times, with its worker or its machine"):
-        begun(*once, *once, *once, Running())
-    begun(*once, *once, *once, Running(), Failed(), AwaitingRetry(), Running())
-
-
 @pytest.mark.parametrize(
     ("text", "after", "expected"),
     [
@@ -324,15 +273,3 @@ def test_the_deadline_is_the_next_time_that_the_clock_shows_it(text: str, after:
 def test_a_deadline_that_is_no_time_is_told(text: str) -> None:
     with pytest.raises(ConfigurationError, match="is no time such as '06:00 Europe/Copenhagen'"):
         next_deadline(text, datetime.now(UTC))
-
-
-def test_a_run_that_is_still_lost_when_deployments_are_put_on_the_server_is_started_again(
-    prefect: SyncPrefectClient, tmp_path: Path
-) -> None:
-    run = prefect.create_flow_run(bulk_upload, state=Running())
-    prefect.set_flow_run_state(run.id, Paused(name=LOST), force=True)
-    (tmp_path / "none.yaml").write_text("automations: []")
-    install_automations(str(tmp_path / "none.yaml"))
-    state = prefect.read_flow_run(run.id).state
-    assert state is not None
-    assert (state.name, state.message) == ("AwaitingRetry", WORKER_GONE)
