@@ -128,7 +128,7 @@ def test_a_point_that_the_vtn_has_twice_is_told_with_both(ledger: Ledger) -> Non
     source, wire = SineSource(hours=100), RepeatingWire()
     Uploader(source, ledger, wire, chunk_size=1_000).upload(_load(1), Entry())
     verdict = verify_load(_load(1), ledger.entries([_load(1)])["vtn-1"], source, wire)
-    assert (verdict.state, verdict.causes, verdict.points_in_vtn, verdict.besides) == ("differs", ("extra",), 101, 0)
+    assert (verdict.state, verdict.causes, verdict.points_in_vtn, verdict.besides) == ("differs", ("differs",), 101, 0)
     (difference,) = verdict.differences
     assert (difference.file, difference.vtn) == (FIRST, f"{FIRST}; and again {FIRST}")
 
