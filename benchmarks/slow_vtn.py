@@ -1,7 +1,9 @@
 """A VTN at the guide's speed: 4,000 points a second per request, eight requests at a time, 429 for the ninth."""
 
 import statistics
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import requests
 
@@ -49,11 +51,18 @@ def measure() -> Section:
 def _shares(stand: Stand, posts: list[tuple[str, bytes]], number: int) -> tuple[float, float, float]:
     """Throughput of a first night, the next night and the bare loop, as shares of the VTN's capacity."""
     ledger = stand.folder / f"ledger-{number}.db"
-    with stand.reference_vtn("--switches", store=stand.folder / f"vtn-{number}.db") as url:
-        switches = {"points_per_second": POINTS_PER_SECOND, "max_in_flight": AT_A_TIME}
-        requests.put(url.replace("/openadr3", "/switches"), json=switches, timeout=10).raise_for_status()
+    with slow_vtn(stand, f"vtn-{number}.db", AT_A_TIME) as url:
         first = stand.run(url, BULK_UPLOAD_LEDGER_URL=str(ledger)).points_per_second
         stand.forget_points(ledger)
         following = stand.run(url, BULK_UPLOAD_LEDGER_URL=str(ledger)).points_per_second
         bare = BARE_LOADS * YEAR / bare_loop(url, posts[:BARE_LOADS], AT_A_TIME)
     return first / CAPACITY, following / CAPACITY, bare / CAPACITY
+
+
+@contextmanager
+def slow_vtn(stand: Stand, store: str, max_in_flight: int | None) -> Iterator[str]:
+    """Run a reference VTN at the guide's speed, with this many requests at a time; yields its base address."""
+    with stand.reference_vtn("--switches", store=stand.folder / store) as url:
+        switches = {"points_per_second": POINTS_PER_SECOND, "max_in_flight": max_in_flight}
+        requests.put(url.replace("/openadr3", "/switches"), json=switches, timeout=10).raise_for_status()
+        yield url

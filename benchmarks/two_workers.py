@@ -2,15 +2,13 @@
 
 import sqlite3
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
-import requests
-
 from benchmarks.figures import ROUNDS, Figure, Section
-from benchmarks.slow_vtn import AT_A_TIME, CAPACITY, POINTS_PER_SECOND
+from benchmarks.slow_vtn import AT_A_TIME, CAPACITY, POINTS_PER_SECOND, slow_vtn
 from benchmarks.stand import YEAR, Stand
 
 VENS = 8
@@ -56,7 +54,7 @@ def _shares(stand: Stand, points: int, number: int) -> tuple[float, float, float
 
     def seconds(name: str, max_in_flight: int | None, *parts: Sequence[str]) -> float:
         ledger = stand.folder / f"{name}-{number}.db"
-        with _vtn(stand, f"vtn-{name}-{number}.db", max_in_flight) as url, ThreadPoolExecutor(len(parts)) as pool:
+        with slow_vtn(stand, f"vtn-{name}-{number}.db", max_in_flight) as url, ThreadPoolExecutor(len(parts)) as pool:
             runs = [
                 pool.submit(stand.run, url, *RUN, *_options(part), BULK_UPLOAD_LEDGER_URL=str(ledger)) for part in parts
             ]
@@ -69,14 +67,6 @@ def _shares(stand: Stand, points: int, number: int) -> tuple[float, float, float
 
 def _options(vens: Sequence[str]) -> list[str]:
     return [option for ven in vens for option in ("--ven", ven)]
-
-
-@contextmanager
-def _vtn(stand: Stand, store: str, max_in_flight: int | None) -> Iterator[str]:
-    with stand.reference_vtn("--switches", store=stand.folder / store) as url:
-        switches = {"points_per_second": POINTS_PER_SECOND, "max_in_flight": max_in_flight}
-        requests.put(url.replace("/openadr3", "/switches"), json=switches, timeout=10).raise_for_status()
-        yield url
 
 
 def _fairness(stand: Stand, ledger: Path, halves: Sequence[Sequence[str]]) -> float:

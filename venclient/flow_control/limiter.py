@@ -144,7 +144,7 @@ class ConcurrencyLimiter:
     def learned(self) -> Learned:
         """The limits found so far."""
         with self._lock:
-            return Learned(self._limit, self._chunk_size)
+            return Learned(self._limit_before or self._limit, self._chunk_size)
 
     def enter(self) -> Round | None:
         """Put a request in flight and return its round; None if the limit is reached."""

@@ -55,7 +55,7 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
             new_loads += [plan.load for plan in plans if plan.points][:1]
         finished = [plan for plan in plans if _is_done(plan, run)]
         run.ledger.settle_all([plan.load for plan in finished if plan.state != "done" and not plan.points_waiting])
-        # A run that is stopped before it comes to them leaves them as what they are.
+        # So that their state is right also if the run is stopped before it sends them.
         run.ledger.reopen([plan.load for plan in plans if plan.state == "done" and plan.points + plan.points_waiting])
         are_finished = {plan.load.load_id for plan in finished}
         # The selection's own string objects: a hundred thousand more would take 10 MB.

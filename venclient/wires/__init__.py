@@ -1,7 +1,7 @@
 """Wires: how each kind of VTN is spoken to, including HTTP, tokens, time limits and payload formats.
 
-`sync` depends only on the `Wire` protocol and `run` on `OpenWire`; `bulk.BulkWire` and `openadr3.wire.ReportWire`
-implement both. Status codes and the JSON of a VTN are known only in this package; all others see the errors of
+`sync` depends only on the `Wire` protocol and `run` on `OpenWire`; `bulk.BulkWire` and `openadr3.ReportWire` implement
+both. Status codes and the JSON of a VTN are known only in this package; all others see the errors of
 `venclient.errors`.
 """
 
