@@ -6,7 +6,12 @@ from typing import Any
 
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+    FlowRunFilterTags,
+)
 from prefect.client.schemas.objects import BlockDocument
 from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import AutomationCore
@@ -15,7 +20,10 @@ from prefect.states import AwaitingRetry
 from tasks import states
 
 NOTIFIER = "bulk-upload"
-LOST_RUNS = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[states.LOST])))
+# Those that the automations of uploads are about, by their tag.
+LOST_RUNS = FlowRunFilter(
+    state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[states.LOST])), tags=FlowRunFilterTags(all_=["upload"])
+)
 
 
 def automations_of(path: str | Path) -> list[dict[str, Any]]:

@@ -71,10 +71,14 @@ def test_a_run_that_was_lost_three_times_gives_up_until_somebody_retries_it(begu
 def test_a_run_that_is_still_lost_when_deployments_are_put_on_the_server_is_started_again(
     prefect: SyncPrefectClient, tmp_path: Path
 ) -> None:
-    run = prefect.create_flow_run(bulk_upload, state=Running())
-    prefect.set_flow_run_state(run.id, Paused(name=LOST), force=True)
+    run, of_others = (prefect.create_flow_run(bulk_upload, state=Running(), tags=tags) for tags in (["upload"], []))
+    for each in (run, of_others):
+        prefect.set_flow_run_state(each.id, Paused(name=LOST), force=True)
     (tmp_path / "none.yaml").write_text("automations: []")
     install_automations(str(tmp_path / "none.yaml"))
     state = prefect.read_flow_run(run.id).state
     assert state is not None
     assert (state.name, state.message) == ("AwaitingRetry", WORKER_GONE)
+    other = prefect.read_flow_run(of_others.id).state
+    assert other is not None
+    assert other.name == LOST
