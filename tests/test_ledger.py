@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, select
 
-from tests.sites import Site, hourly
+from tests.sites import FIRST_START_S, Site, hourly
 from tests.system_postgresql import SERVERS, SystemPostgresql
-from venclient.errors import ConfigurationError
+from venclient.errors import ConfigurationError, MarkChangedError
 from venclient.ledger import Entry, Ledger, Writer
 from venclient.ledger.entries import NEW
 from venclient.ledger.statements import REQUESTS_KEPT
@@ -179,6 +179,23 @@ def test_a_corrected_month_replaces_its_mark(url: str, vtn_url: str) -> None:
             entry = ledger.acknowledge(load, chunk, _receipt(chunk), before=entry)
         (entry,) = ledger.entries([load]).values()
         assert pending(series, entry.marks) == []
+
+
+def test_a_request_of_many_years_is_recorded_whole_and_a_month_that_another_run_wrote_is_noticed(
+    url: str, vtn_url: str
+) -> None:
+    series = clean(hourly(180_000, first_start_s=FIRST_START_S - 22 * 365 * 86_400))
+    load, (chunk,) = _load(), cut(series, pending(series, {}), chunk_size=200_000)
+    with _opened(url, vtn_url) as ledger:
+        _acknowledge(ledger, load, [chunk])
+        entry = ledger.entries([load])[load.vtn_resource_id]
+        assert list(entry.marks.values()) == list(chunk.marks)
+        assert len(chunk.marks) > 200
+        _acknowledge(ledger, load, [chunk])  # as after a commit whose answer was lost
+        others = replace(chunk, marks=(*chunk.marks[:-1], replace(chunk.marks[-1], digest=bytes(16))))
+        with pytest.raises(MarkChangedError):
+            ledger.acknowledge(load, others, _receipt(others))
+        assert ledger.entries([load])[load.vtn_resource_id].marks == entry.marks
 
 
 def test_a_failure_is_found_again_until_it_is_done(url: str, vtn_url: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from venclient.ledger.entries import superseded
-from venclient.ledger.statements import DELETE_MARK, INSERT_MARK, SELECT_DIGESTS, UPDATE_MARK, execute
+from venclient.ledger.statements import DELETE_MARK, SELECT_DIGESTS, UPDATE_MARK, execute, insert_marks
 from venclient.models import Mark
 
 
@@ -22,12 +22,8 @@ def write_marks(
     rows = {mark.month: {**load, **{name: getattr(mark, name) for name in Mark.__slots__}} for mark in marks}
     inserts = [row for month, row in rows.items() if month not in read]
     updates = [row | {"read_digest": read[month].digest} for month, row in rows.items() if month in read]
-    written = [
-        execute(connection, statement, values).rowcount
-        for statement, values in ((INSERT_MARK, inserts), (UPDATE_MARK, updates))
-        if values
-    ]
-    return sum(written) == len(marks)
+    updated = execute(connection, UPDATE_MARK, updates).rowcount if updates else 0
+    return insert_marks(connection, inserts) + updated == len(marks)
 
 
 def _delete(

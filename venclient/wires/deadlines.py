@@ -17,6 +17,8 @@ import requests
 from venclient.periodic import periodic
 
 LOOK_EVERY_S = 0.2
+# Bodies are sent in pieces: small enough to see progress, large enough not to slow it down.
+PIECE_BYTES = 256 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,9 @@ class Exchange:
     """One request and its response.
 
     Connecting has `limits.connect_s` (name resolution is limited by the resolver only). Sending has `timeout_s` plus
-    the time that the slowest line takes, as a whole and for each piece, so that a slow line is not cut off. The
-    response has `timeout_s` from the end of sending to its last byte, plus the time that such a line takes.
+    the time that the slowest line takes, as a whole and for each of its pieces, which are of up to `PIECE_BYTES`, so
+    that a slow line is not cut off. The response has `timeout_s` from the end of sending to its last byte, plus the
+    time that such a line takes.
 
     `max_bytes`: limit of the response with its headers, as received, before decompression.
     """
@@ -71,14 +74,12 @@ class Exchange:
             return
         if not self.has_begun:
             self._begin(opened)
-        allowed_s = size / self._limits.slowest_bytes_per_second
-        self._deadline += allowed_s
-        opened.settimeout(self._timeout_s + allowed_s)
+            opened.settimeout(self._timeout_s + PIECE_BYTES / self._limits.slowest_bytes_per_second)
+        self._deadline += size / self._limits.slowest_bytes_per_second
 
     def on_sent(self, opened: socket.socket) -> None:
-        """The request was sent completely."""
+        """The request was sent completely; urllib3 sets the timeout of each receive."""
         self._begin(opened)
-        opened.settimeout(self._timeout_s)
 
     def _begin(self, opened: socket.socket) -> None:
         self.has_begun = True

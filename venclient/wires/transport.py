@@ -21,11 +21,9 @@ from urllib3.util.response import assert_header_parsing
 from urllib3.util.ssl_ import create_urllib3_context
 
 from venclient.errors import ConfigurationError
-from venclient.wires.deadlines import Deadlines, Exchange, TimeLimits, shut
+from venclient.wires.deadlines import PIECE_BYTES, Deadlines, Exchange, TimeLimits, shut
 from venclient.wires.sessions import Session
 
-# Bodies are sent in pieces: small enough to see progress, large enough not to slow it down.
-PIECE_BYTES = 256 * 2**10
 # Limit of unsent bytes in the kernel. By default it would buffer megabytes, and they would count as sent.
 NOT_SENT_BYTES = 64 * 2**10
 SWITCHING_PROTOCOLS = 101

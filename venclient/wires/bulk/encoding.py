@@ -20,6 +20,7 @@ Texts = np.ndarray[tuple[int], np.dtype[np.void]]
 
 # Points are encoded in blocks, whose arrays are small and stay in the processor's cache.
 POINTS_AT_A_TIME = 10_000
+MAX_VALUE_BYTES = 24  # "-2.2250738585072014e-308"
 
 _ISO = np.dtype([("date", "S11"), ("time", "S8"), ("zone", "S1")])
 _TIME = np.dtype([("hour", "S2"), ("then", "S1"), ("minute", "S2"), ("and", "S1"), ("second", "S2")])
@@ -40,26 +41,25 @@ def _encode_block(chunk: Chunk, part: slice) -> bytearray:
     """Encode a block of points with a comma after each; the chunk begins with `[`, and ends with `]` for a comma."""
     is_first, is_last = part.start == 0, part.stop >= len(chunk)
     quality = chunk.quality[part]
-    values = np.frombuffer(orjson.dumps(chunk.power_w[part], option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)
-    value_stop = np.flatnonzero((values == ord(",")) | (values == ord("]")))
-    lengths = np.diff(value_stop, prepend=0) - 1
+    listed = orjson.dumps(chunk.power_w[part], option=orjson.OPT_SERIALIZE_NUMPY)
+    values = np.frombuffer(bytes(MAX_VALUE_BYTES) + listed[:-1] + b",", dtype=np.uint8)
+    value_stop = np.flatnonzero(values == ord(","))
+    lengths = np.diff(value_stop, prepend=MAX_VALUE_BYTES) - 1
     heads = _heads(chunk.start_s[part].tobytes(), _single_if_equal(chunk.interval_s[part]).tobytes())
     tails = [f',"quality_code":"{code}"}},'.encode() for code in chunk.codes]
-    # Where in the body each point ends, and its tail and its value begin.
     tail_lengths = np.array([len(tail) for tail in tails])[quality]
+    # Where in the body each point ends, and where its tail begins.
     point_stop = is_first + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
     tail_at = point_stop - tail_lengths
-    value_at = tail_at - lengths
 
     encoded = bytearray(int(point_stop[-1]))
     body = np.frombuffer(encoded, dtype=np.uint8)
-    _windows(body, _HEAD.itemsize)[value_at - _HEAD.itemsize] = heads
+    # A numpy assignment needs items of one size: with a shorter value comes what is before it, which the head replaces.
+    width = int(lengths.max())
+    _windows(body, width)[tail_at - width] = _windows(values, width)[value_stop - width]
+    _windows(body, _HEAD.itemsize)[tail_at - lengths - _HEAD.itemsize] = heads
     for code, tail in enumerate(tails):
         _windows(body, len(tail))[tail_at[quality == code]] = np.void(tail)
-    # Texts of one length at a time, as a numpy assignment needs items of one size.
-    for length in np.flatnonzero(np.bincount(lengths)).tolist():
-        these = np.flatnonzero(lengths == length)
-        _windows(body, length)[value_at[these]] = _windows(values, length)[value_stop[these] - length]
     if is_first:
         body[0] = ord("[")
     if is_last:
