@@ -111,6 +111,8 @@ def main() -> None:
     """Run `bulk-upload`. A `ConfigurationError` is printed as one line without a traceback, with exit code 2."""
     # Prefect's usage statistics would go to a server that the user did not name.
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    # numpy's BLAS would start a thread for each core, though nothing here uses it; they wait actively for a while.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     show_controls_in_logs()
     sys.excepthook = _print_traceback
     # All files that this process and its children create contain the operator's data or logs about it.

@@ -55,7 +55,9 @@ def opened_run(
         connections = stack.enter_context(opened_connections(settings, Event(), is_known=is_unattended))
         if not is_unattended or (connections.ledger.measured.limits() is None and part_of is None):
             connections.wire.check()
-        options = Options(settings.concurrency, settings.chunk_size, retries_refused, days)
+        options = Options(
+            settings.concurrency, settings.chunk_size, retries_refused, days, on_one_core=not settings.gzip
+        )
         run = stack.enter_context(Run(connections, options, Listener(load_failed, load_paused), part_of=part_of))
         stack.enter_context(set_within(_current, run))
         yield run

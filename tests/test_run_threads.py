@@ -1,11 +1,12 @@
 """The threads of a run: how many are at work, and what becomes of what they were given."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import pytest
 from pydantic import SecretStr
@@ -67,6 +68,20 @@ def test_what_was_begun_ends_and_the_rest_is_cancelled(run: Run) -> None:
             future.result()
     with pytest.raises(StoppedError, match="the next takes it up"):
         run.submit(lambda: 7)
+
+
+def test_the_threads_of_a_run_are_kept_on_one_core_and_no_others(run: Run) -> None:
+    before = os.sched_getaffinity(0)
+    both_are_there = Barrier(THREADS)
+
+    def cores() -> set[int]:
+        both_are_there.wait()
+        return os.sched_getaffinity(0)
+
+    first, second = [future.result() for future in [run.submit(cores) for _ in range(THREADS)]]
+    assert first == second
+    assert len(first) == 1
+    assert os.sched_getaffinity(0) == before
 
 
 def test_a_call_that_fails_takes_nobody_with_it(run: Run) -> None:

@@ -16,6 +16,7 @@ from venclient.ledger import Entry, Ledger, Writer
 from venclient.loads import Load
 from venclient.models import LoadResult
 from venclient.resources import ResourceDatabase
+from venclient.run.one_core import stay_on_this_core
 from venclient.run.progress import RunProgress
 from venclient.run.recorder import RunRecorder
 from venclient.run.spot_checks import SpotChecks
@@ -47,7 +48,8 @@ class Connections:
 class Options:
     """Options of a run. `threads`: loads uploaded at once; `chunk_size`, `retries_refused`, `days`: see `Uploader`.
 
-    `grace_s`: how long a run that was stopped waits for requests in flight.
+    `grace_s`: how long a run that was stopped waits for requests in flight. `on_one_core`: see `stay_on_this_core`;
+    compression works on several cores at a time, and is faster without.
     """
 
     threads: int = 16
@@ -55,6 +57,7 @@ class Options:
     retries_refused: bool = False
     days: Days = ALL_DAYS
     grace_s: float = GRACE_S
+    on_one_core: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ class Run:
         )
         self._listener = listener
         self._grace_s = options.grace_s
-        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="upload")
+        initializer = stay_on_this_core() if options.on_one_core else None
+        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="upload", initializer=initializer)
         self._exit_stack = ExitStack()  # released once nothing is in flight
 
     def __enter__(self) -> Self:

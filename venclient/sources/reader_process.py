@@ -38,7 +38,7 @@ from venclient.sources.reader_process import serve
 serve(*map(int, sys.argv[2:]))
 """
 # Prefixes of the environment variables that reading may depend on; no other is passed on, least of all a secret.
-ENVIRONMENT_PREFIXES = ("HDF5_", "LANG", "LC_", "LD_", "PATH", "PYTHON", "TMPDIR")
+ENVIRONMENT_PREFIXES = ("HDF5_", "LANG", "LC_", "LD_", "OPENBLAS_", "PATH", "PYTHON", "TMPDIR")
 # The running interpreter, also if it is in a folder that this user may not enter, because another user started it.
 RUNNING_INTERPRETER = "/proc/self/exe"
 START_S = 120.0
