@@ -1,10 +1,10 @@
 """Calendar months of a series, and the digests by which their points are compared."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import compress, pairwise
 
 import numpy as np
@@ -19,8 +19,9 @@ LAST_MONTH = 999_912
 def months_of(series: MeterSeries, begins: Iterable[tuple[int, int]]) -> tuple[Month, ...]:
     """Return the calendar months (UTC) of a series, with digests; `begins`: as `month_begins` yields them."""
     edges = [*begins, (0, len(series))]  # the end, whose month number is not used
+    digest_of = _digest_in_memory(series) if _is_regular(series) and len(series.edges) == 2 else partial(digest, series)
     return tuple(
-        Month(number, begin, stop, start_at(series, stop - 1), digest(series, begin, stop))
+        Month(number, begin, stop, start_at(series, stop - 1), digest_of(begin, stop))
         for (number, begin), (_, stop) in pairwise(edges)
     )
 
@@ -98,15 +99,36 @@ def digest(series: MeterSeries, begin: int, stop: int) -> bytes:
 
     0.0 and -0.0 have the same digest, because not every VTN keeps the sign.
     """
-    if series.regular_interval_s is None or len(series.codes) > 1:
+    if not _is_regular(series):
         return digests(series, begin, [stop])[0]
-    # The same in a third of the time, for most series: all points have the same interval and quality code.
+    # The same in a third of the time, for most series.
     sha = hashlib.sha256(f"{series.regular_interval_s} {series.codes[0]}".encode())
     for points in series.slices(begin, stop):
         _update([sha], np.ascontiguousarray(points.start_s, dtype="<i8"))
     for points in series.slices(begin, stop):
         _update([sha], np.ascontiguousarray(points.power_w + 0.0, dtype="<f8"))
     return sha.digest()[:16]
+
+
+def _digest_in_memory(series: MeterSeries) -> Callable[[int, int], bytes]:
+    """Return `digest` for a regular series of one slice, which is looked up once for all of its months."""
+    points = series.slice_of(0)
+    start_s = np.ascontiguousarray(points.start_s, dtype="<i8")
+    power_w = np.ascontiguousarray(points.power_w + 0.0, dtype="<f8")
+    of_none = hashlib.sha256(f"{series.regular_interval_s} {series.codes[0]}".encode())
+
+    def digest_of(begin: int, stop: int) -> bytes:
+        sha = of_none.copy()
+        sha.update(start_s[begin:stop].data)
+        sha.update(power_w[begin:stop].data)
+        return sha.digest()[:16]
+
+    return digest_of
+
+
+def _is_regular(series: MeterSeries) -> bool:
+    """Whether all points have the same interval and quality code."""
+    return series.regular_interval_s is not None and len(series.codes) == 1
 
 
 def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes]:
