@@ -16,7 +16,7 @@ from venclient.loads import Load
 from venclient.models import Chunk
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync.pending import cut, pending
-from venclient.wires.bulk.encoding import encode
+from venclient.wires.bulk.encoding import EncodedPoints
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 BATCH_SIZE = "5000"
@@ -31,7 +31,7 @@ def bodies_of(loads: Sequence[Load], h5: Path) -> Iterator[tuple[str, bytes]]:
         for load in loads:
             series = (load.h5_meter_id, load.load_component)
             if series not in known:
-                known[series] = bytes(encode(_chunk(meters, load)))
+                known[series] = bytes(EncodedPoints(_chunk(meters, load)))
             yield load.vtn_resource_id, known[series]
 
 

@@ -23,7 +23,7 @@ from venclient.sources.hdf5 import MeterFile, Sizes
 from venclient.sync.pending import cut, pending
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
-from venclient.wires.bulk.encoding import encode
+from venclient.wires.bulk.encoding import EncodedPoints
 from vtn import points as vtn_points
 from vtn.store import Description, Resource, Store
 
@@ -53,12 +53,12 @@ def measure() -> Section:
             written = iter([_resource(store, number) for number in range(ROUNDS * FEW_TIMES)])
             series, next_load = meters.series_of(loads[0]), cycle(loads)
             chunk = next(cut(series, pending(series, {}), 50_000))
-            body = encode(chunk)
+            body = bytes(EncodedPoints(chunk))
             if json.loads(body) != json.loads(guides_body(chunk)):
                 raise SystemExit("the two ways of encoding do not agree: nothing is measured")
             seconds = medians(
                 _timed(lambda: meters.series_of(next(next_load))),
-                _timed(lambda: encode(chunk)),
+                _timed(lambda: bytes(EncodedPoints(chunk))),
                 _timed(lambda: guides_body(chunk), 1),
                 _timed(lambda: client.upload("bench", body, len(chunk), 5_000)),
                 _timed(lambda: ledger.acknowledge(next(acknowledged), chunk, Receipt(len(chunk), ("201",), 1.0))),

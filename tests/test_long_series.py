@@ -20,7 +20,7 @@ from venclient.sources.row_order import in_file_order
 from venclient.sources.streaming import outline
 from venclient.sources.time_range import END_OF_YEAR_9999_S, TimeRange
 from venclient.sync.pending import cut, pending
-from venclient.wires.bulk.encoding import encode
+from venclient.wires.bulk.encoding import EncodedPoints
 
 DAY = 24
 ALL_RULES = (
@@ -165,8 +165,9 @@ def test_a_body_is_the_same_in_whatever_parts_it_is_made(points: int) -> None:
     rows = np.stack([FIRST_START_S + np.cumsum(dice.choice([900, 900, 3600], points)), power_w], axis=1)
     series = clean(rows, QualityRules.parse(ALL_RULES), time_range=ANY_TIME)
     (whole,) = cut(series, pending(series, {}), points)
-    few = [encode(chunk) for chunk in cut(series, pending(series, {}), 700)]
-    assert encode(whole) == b"[" + b",".join(body[1:-1] for body in few) + b"]"
+    few = [bytes(EncodedPoints(chunk)) for chunk in cut(series, pending(series, {}), 700)]
+    assert len(EncodedPoints(whole)) == len(bytes(EncodedPoints(whole)))
+    assert bytes(EncodedPoints(whole)) == b"[" + b",".join(body[1:-1] for body in few) + b"]"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 from venclient.sources.changing_file import InThisProcess
 from venclient.sync.pending import cut, pending
-from venclient.wires.bulk.encoding import encode
+from venclient.wires.bulk.encoding import EncodedPoints
 from venclient.errors import PermanentError
 from venclient.sources.hdf5 import MeterFile
 from venclient.sources.quality import QualityRules
@@ -34,7 +34,7 @@ def upload(load):
     try:
         series = meters.series("meter_1", f"load_{load}")
         for number, chunk in enumerate(cut(series, pending(series, {}), 50_000)):
-            encode(chunk)
+            bytes(EncodedPoints(chunk))
             if number == 3:
                 break
         return f"{len(series)} points"

@@ -12,7 +12,7 @@ from venclient.models import MeterSeries
 from venclient.sources.cleaning import clean
 from venclient.sources.quality import QualityRules
 from venclient.sync.pending import cut, pending
-from venclient.wires.bulk.encoding import encode
+from venclient.wires.bulk.encoding import EncodedPoints
 
 ALL = "zero → ESTIMATED, negative -> EXPORT; repeated 3 times → SUSPECT, above capacity → TOO-MUCH, NaN → MISSING 7.5"
 MEASURED_W = [5, 0, 0, 0, -2, 8, 8, 9, 9, 9, 12, np.nan, np.nan, 12, 13]
@@ -39,7 +39,7 @@ def test_the_first_rule_that_matches_a_point_counts() -> None:
 def test_bodies_carry_each_points_code() -> None:
     series = _series(MEASURED_W, ALL)
     (chunk,) = cut(series, pending(series, {}), 50_000)
-    sent = json.loads(encode(chunk))
+    sent = json.loads(bytes(EncodedPoints(chunk)))
     assert [point["quality_code"] for point in sent] == _codes(series)
     assert [point["value"] for point in sent] == SENT_W
 

@@ -18,7 +18,7 @@ from venclient.sync.pending import cut, pending
 from venclient.sync.verification import LoadVerdict, verify_load
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
-from venclient.wires.bulk.encoding import encode
+from venclient.wires.bulk.encoding import EncodedPoints
 
 POINTS = 100
 
@@ -34,7 +34,7 @@ def site(new_site: Callable[..., Site]) -> Site:
 def _told() -> list[dict[str, Any]]:
     """What the VTN has when it has all."""
     series = clean(hourly(POINTS))
-    return [point for chunk in cut(series, pending(series, {}), POINTS) for point in json.loads(encode(chunk))]
+    return [point for chunk in cut(series, pending(series, {}), POINTS) for point in json.loads(bytes(EncodedPoints(chunk)))]
 
 
 def _verdict(site: Site, text: bytes) -> LoadVerdict:

@@ -21,16 +21,16 @@ from venclient.sources.cleaning import clean
 from venclient.sync.pending import cut, pending
 from venclient.wires.auth import ClientCredentials, GivenToken
 from venclient.wires.bulk import BulkWire
-from venclient.wires.bulk.encoding import encode
+from venclient.wires.bulk.encoding import EncodedPoints
 from venclient.wires.token_server import IssuedToken
 
 POINTS = 48
 
 
-def _body() -> bytearray:
+def _body() -> bytes:
     series = clean(hourly(POINTS))
     (chunk,) = cut(series, pending(series, {}), 50_000)
-    return encode(chunk)
+    return bytes(EncodedPoints(chunk))
 
 
 @pytest.mark.parametrize(

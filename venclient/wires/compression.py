@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Lock
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from venclient.errors import PermanentError, TooLargeError, TransientError
 
@@ -27,12 +27,24 @@ UNCLEAR_FAILURES = 3
 FIRST_PROBE_TIMEOUT_S = 10.0
 
 T = TypeVar("T")
-Encoded = bytes | bytearray
+
+
+class Pieces(Protocol):
+    """A body of known length that is made piece by piece, as often as it is sent."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytearray]: ...
+
+
+Encoded = bytes | Pieces
 
 
 def gzipped(plain: Encoded) -> bytes:
     """A body in gzip format."""
-    return zlib.compress(plain, LEVEL, GZIP_FORMAT)
+    compressor = zlib.compressobj(LEVEL, wbits=GZIP_FORMAT)
+    pieces = [plain] if isinstance(plain, bytes) else plain
+    return b"".join([*map(compressor.compress, pieces), compressor.flush()])
 
 
 class Compression:

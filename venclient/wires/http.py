@@ -174,7 +174,7 @@ class HttpClient:
         if call.params:
             request.url += f"?{urlencode(call.params)}"
         if call.body is not None:
-            request.body = call.body  # type: ignore[assignment]  # a bytearray is accepted, too
+            request.body = call.body  # type: ignore[assignment]  # pieces are accepted, too
             request.headers["Content-Type"] = "application/json"
             request.headers["Content-Length"] = str(len(call.body))
         if call.encoding is not None:

@@ -1,10 +1,11 @@
 """Encoding a chunk as the JSON body of the bulk endpoint (docs/interfaces.md §3).
 
-No Python object is created per point, as there may be billions. A body is laid out in one byte array, and the heads,
-values and tails of all points are each written to their positions by one numpy assignment (for values one for each text
-length that occurs, for tails one for each quality code).
+No Python object is created per point, as there may be billions. A block of points is laid out in one byte array, and the
+heads, values and tails of all of them are each written to their positions by one numpy assignment (for tails one for
+each quality code).
 """
 
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any
 
@@ -27,44 +28,61 @@ _TIME = np.dtype([("hour", "S2"), ("then", "S1"), ("minute", "S2"), ("and", "S1"
 _HEAD = np.dtype([("open", "S19"), ("start", _ISO), ("then", "S18"), ("end", _ISO), ("value", "S10")])
 
 
-def encode(chunk: Chunk) -> bytearray:
-    """Encode the body of `POST /report_data/bulk`, a JSON list of the chunk's points.
+class EncodedPoints:
+    """The body of `POST /report_data/bulk`, a JSON list of the chunk's points, in pieces of bytes.
 
-    Values are the shortest text that parses to the same float64 (orjson). Times are whole seconds in UTC.
+    Its length is known, and a piece is made when it is to be sent: a body of 50,000 points would take 6 MB. Values are
+    the shortest text that parses to the same float64 (orjson). Times are whole seconds in UTC.
     """
-    parts = (slice(begin, begin + POINTS_AT_A_TIME) for begin in range(0, len(chunk), POINTS_AT_A_TIME))
-    first, *more = (_encode_block(chunk, part) for part in parts)
-    return bytearray().join([first, *more]) if more else first
 
+    def __init__(self, chunk: Chunk) -> None:
+        self._chunk = chunk
+        self._parts = [slice(begin, begin + POINTS_AT_A_TIME) for begin in range(0, len(chunk), POINTS_AT_A_TIME)]
+        self._values = [orjson.dumps(chunk.power_w[part], option=orjson.OPT_SERIALIZE_NUMPY) for part in self._parts]
+        self._tails = [f',"quality_code":"{code}"}},'.encode() for code in chunk.codes]
 
-def _encode_block(chunk: Chunk, part: slice) -> bytearray:
-    """Encode a block of points with a comma after each; the chunk begins with `[`, and ends with `]` for a comma."""
-    is_first, is_last = part.start == 0, part.stop >= len(chunk)
-    quality = chunk.quality[part]
-    listed = orjson.dumps(chunk.power_w[part], option=orjson.OPT_SERIALIZE_NUMPY)
-    values = np.frombuffer(bytes(MAX_VALUE_BYTES) + listed[:-1] + b",", dtype=np.uint8)
-    value_stop = np.flatnonzero(values == ord(","))
-    lengths = np.diff(value_stop, prepend=MAX_VALUE_BYTES) - 1
-    heads = _heads(chunk.start_s[part].tobytes(), _single_if_equal(chunk.interval_s[part]).tobytes())
-    tails = [f',"quality_code":"{code}"}},'.encode() for code in chunk.codes]
-    tail_lengths = np.array([len(tail) for tail in tails])[quality]
-    # Where in the body each point ends, and where its tail begins.
-    point_stop = is_first + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
-    tail_at = point_stop - tail_lengths
+    def __len__(self) -> int:
+        # Of a list of n values, n + 1 bytes are brackets and commas.
+        values = sum(map(len, self._values)) - len(self._chunk) - len(self._values)
+        points_by_code: list[int] = np.bincount(self._chunk.quality, minlength=len(self._tails)).tolist()
+        tails = sum(points * len(tail) for points, tail in zip(points_by_code, self._tails, strict=True))
+        return 1 + len(self._chunk) * _HEAD.itemsize + values + tails
 
-    encoded = bytearray(int(point_stop[-1]))
-    body = np.frombuffer(encoded, dtype=np.uint8)
-    # A numpy assignment needs items of one size: with a shorter value comes what is before it, which the head replaces.
-    width = int(lengths.max())
-    _windows(body, width)[tail_at - width] = _windows(values, width)[value_stop - width]
-    _windows(body, _HEAD.itemsize)[tail_at - lengths - _HEAD.itemsize] = heads
-    for code, tail in enumerate(tails):
-        _windows(body, len(tail))[tail_at[quality == code]] = np.void(tail)
-    if is_first:
-        body[0] = ord("[")
-    if is_last:
-        body[-1] = ord("]")
-    return encoded
+    def __iter__(self) -> Iterator[bytearray]:
+        for part, values in zip(self._parts, self._values, strict=True):
+            yield self._encode(part, values)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self)
+
+    def _encode(self, part: slice, listed: bytes) -> bytearray:
+        """Encode a block of points with a comma after each; the body begins with `[`, and ends with `]` for a comma."""
+        chunk = self._chunk
+        is_first, is_last = part.start == 0, part.stop >= len(chunk)
+        quality = chunk.quality[part]
+        values = np.frombuffer(bytes(MAX_VALUE_BYTES) + listed[:-1] + b",", dtype=np.uint8)
+        value_stop = np.flatnonzero(values == ord(","))
+        lengths = np.diff(value_stop, prepend=MAX_VALUE_BYTES) - 1
+        heads = _heads(chunk.start_s[part].tobytes(), _single_if_equal(chunk.interval_s[part]).tobytes())
+        tail_lengths = np.array([len(tail) for tail in self._tails])[quality]
+        # Where in the block each point ends, and where its tail begins.
+        point_stop = is_first + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
+        tail_at = point_stop - tail_lengths
+
+        encoded = bytearray(int(point_stop[-1]))
+        body = np.frombuffer(encoded, dtype=np.uint8)
+        # A numpy assignment needs items of one size: with a shorter value comes what is before it, which the head
+        # replaces.
+        width = int(lengths.max())
+        _windows(body, width)[tail_at - width] = _windows(values, width)[value_stop - width]
+        _windows(body, _HEAD.itemsize)[tail_at - lengths - _HEAD.itemsize] = heads
+        for code, tail in enumerate(self._tails):
+            _windows(body, len(tail))[tail_at[quality == code]] = np.void(tail)
+        if is_first:
+            body[0] = ord("[")
+        if is_last:
+            body[-1] = ord("]")
+        return encoded
 
 
 @lru_cache(maxsize=8)

@@ -21,7 +21,7 @@ from venclient.wires.answers import excerpt
 from venclient.wires.auth import TokenSource
 from venclient.wires.bulk.answers import Anything, Resource, bulk_answer
 from venclient.wires.bulk.decoding import Point, read_back, read_ranges
-from venclient.wires.bulk.encoding import encode
+from venclient.wires.bulk.encoding import EncodedPoints
 from venclient.wires.bulk.resources import resource_body
 from venclient.wires.compression import Compression, Encoded
 from venclient.wires.connection import ConnectionOptions, VtnConnection
@@ -41,7 +41,7 @@ class BulkLayout(AnyPoints):
 
     def request_bytes(self, _load: Load, chunk: Chunk) -> int:
         """See `Layout.request_bytes`."""
-        return len(encode(chunk))
+        return len(EncodedPoints(chunk))
 
 
 class BulkWire(VtnConnection):
@@ -67,7 +67,7 @@ class BulkWire(VtnConnection):
 
     def send(self, load: Load, chunk: Chunk) -> Receipt:
         """See `Wire.send`."""
-        return self.upload(load.vtn_resource_id, encode(chunk), len(chunk), self._batch_size)
+        return self.upload(load.vtn_resource_id, EncodedPoints(chunk), len(chunk), self._batch_size)
 
     def read_back(self, load: Load, like: MeterSeries) -> Iterator[Stored]:
         """See `Wire.read_back`."""
