@@ -16,9 +16,9 @@ FIRST_START_S = 1_736_928_000
 MAX_MB = 400
 
 TEXT = """Peak memory (resident set) of the process of a run, Python and Prefect included, into a VTN that answers at
-once. Medians of {rounds}, in turn. Of series that loads share, up to {shared_mb:.0f} MB of points stay in memory, and
-of long ones a few slices. Series of quarter-hours fill that, those of hours three quarters of it, and the bodies of the
-requests in flight grow with a series up to 50,000 points. How it is for more loads is in "The whole database"."""
+once. Medians of {rounds}, in turn. Up to {shared_mb:.0f} MB of points stay in memory, for loads that share a series,
+and of long series a few slices. The series of hours, one for each load, fill that as those of quarter-hours do: what is
+compared is the length of a series, not how many there are. How it is for more loads is in "The whole database"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class _Database:
         return np.stack([FIRST_START_S + self.interval_s * np.arange(self.points, dtype=np.float64), power_w], axis=1)
 
 
-HOURS = _Database(YEAR, 3_600, vens=22, loads_per_ven=46, meters=153)
-QUARTERS = _Database(35_040, 900, vens=22, loads_per_ven=46, meters=153)
+HOURS = _Database(YEAR, 3_600, vens=27, loads_per_ven=46, meters=300)
+QUARTERS = _Database(35_040, 900, vens=27, loads_per_ven=46, meters=300)
 SECONDS = _Database(10_000_000, 1, vens=1, loads_per_ven=8, meters=2)
 
 
