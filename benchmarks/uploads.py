@@ -26,10 +26,9 @@ turn. Runs are timed by their own clock, from the first look at the loads to the
 adds {start_s:.1f} s.
 
 The bare loop only sends. A run also reads, cleans, digests, encodes and records: "Where the time goes" has the price of
-each step, which one interpreter pays for all of its threads. Without Prefect, a load also takes planning, cutting,
-log lines, and switching the interpreter between threads; Prefect adds tasks,
-reports, events, and the core that Prefect's server has. While one thread keeps the interpreter busy, a run hardly ever
-lets others work."""
+each step, which one interpreter pays for all of its threads; they stay on one core, as it would cost a fifth more to
+hand the interpreter from core to core. Without Prefect, a load also takes planning, cutting and log lines; Prefect adds
+tasks, reports, events, and the core that Prefect's server has."""
 DURABLE = """A run of {loads:,} loads, {points:,} points into the reference VTN, which has each request on the disk
 before it answers; its store is empty each time. Beside it the bare loop, with the number of threads that is best for it
 ({threads}); and the same plan, threads, ledger, client and log lines without Prefect. Medians of {rounds}, in turn.
