@@ -50,6 +50,7 @@ def upload_batch(batch: Batch) -> State[None]:
     stopped, and Cancelled if they are because it was.
     """
     run = current_run()
+    run.stay_on_core()  # this thread of the flow's task runner wakes for each load
     try:
         results = run.upload(run.resources.loads_of_ids(batch.load_ids), first=batch.first, of=batch.of)
     except ConfigurationError as error:

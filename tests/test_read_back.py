@@ -34,7 +34,9 @@ def site(new_site: Callable[..., Site]) -> Site:
 def _told() -> list[dict[str, Any]]:
     """What the VTN has when it has all."""
     series = clean(hourly(POINTS))
-    return [point for chunk in cut(series, pending(series, {}), POINTS) for point in json.loads(bytes(EncodedPoints(chunk)))]
+    return [
+        point for chunk in cut(series, pending(series, {}), POINTS) for point in json.loads(bytes(EncodedPoints(chunk)))
+    ]
 
 
 def _verdict(site: Site, text: bytes) -> LoadVerdict:

@@ -212,7 +212,9 @@ def test_each_month_and_each_point_that_differs_is_named(vtn: ReferenceVtn, site
 def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood() -> None:
     """It is asked twice, and tells everything both times."""
     series = clean(_every_20_s(60_000))
-    told = [point for chunk in cut(series, pending(series, {}), 50_000) for point in json.loads(bytes(EncodedPoints(chunk)))]
+    told = [
+        point for chunk in cut(series, pending(series, {}), 50_000) for point in json.loads(bytes(EncodedPoints(chunk)))
+    ]
     with (
         _other_vtn(200, told[::-1]) as base_url,
         BulkWire(base_url, GivenToken(SecretStr("token"))) as vtn,

@@ -73,7 +73,8 @@ class Run:
 
     On exit, even by an error, it waits for requests in flight and leaves the rest to the next run; then it releases the
     lease. `ended_by`: errors that no load would get past; `stopped_by`: reasons why the run was stopped. `part_of`: the
-    id of the run that this one uploads a slice for. `spot_checks`: set by `work_of`.
+    id of the run that this one uploads a slice for. `spot_checks`: set by `work_of`; `stay_on_core()`: keeps another
+    thread on the core of the worker threads.
     """
 
     def __init__(
@@ -102,8 +103,8 @@ class Run:
         )
         self._listener = listener
         self._grace_s = options.grace_s
-        initializer = stay_on_this_core() if options.on_one_core else None
-        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="upload", initializer=initializer)
+        self.stay_on_core = stay_on_this_core() if options.on_one_core else lambda: None
+        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="upload", initializer=self.stay_on_core)
         self._exit_stack = ExitStack()  # released once nothing is in flight
 
     def __enter__(self) -> Self:

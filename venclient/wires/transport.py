@@ -199,6 +199,10 @@ class _Adapter(HTTPAdapter):
             raise _unusable_proxy(error) from error
         return self._pool
 
+    def request_url(self, request: Any, proxies: Any) -> Any:
+        """What the request line names; `requests` parses the address twice to find that it has no proxy."""
+        return super().request_url(request, proxies) if proxies else request.path_url
+
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options, ssl_context=self._tls)
         self._watch(self.poolmanager)

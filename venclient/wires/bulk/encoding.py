@@ -1,6 +1,6 @@
 """Encoding a chunk as the JSON body of the bulk endpoint (docs/interfaces.md §3).
 
-No Python object is created per point, as there may be billions. A block of points is laid out in one byte array, and the
+No Python object is created per point, as there may be billions. A block of points is laid out in one byte array, and
 heads, values and tails of all of them are each written to their positions by one numpy assignment (for tails one for
 each quality code).
 """
