@@ -7,6 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
+from prefect.utilities.annotations import quote
 
 from tasks.events import loads_done
 from tasks.names import named_after
@@ -28,7 +29,8 @@ def upload_batches(run: Run, batches: deque[Batch], planned: State[Any]) -> None
     """Upload all batches, in tasks that follow the one of the state `planned` in the run's graph."""
     while batches and not run.stopping.is_set():
         part = [batches.popleft() for _ in range(min(BATCHES_MAPPED, len(batches)))]
-        wait_for_tasks(run, upload_batch.map(part, wait_for=[planned]))
+        # Quoted, as Prefect would look for futures and states in each of its load ids, three times.
+        wait_for_tasks(run, upload_batch.map(quote(part), wait_for=[planned]))
 
 
 def _is_fault_of_ours(_task: object, _task_run: object, state: State[Any]) -> bool:

@@ -1,7 +1,7 @@
 """Keeping the worker threads of a run on one core of the machine.
 
-Python runs one thread at a time. Whenever one lets go of the interpreter for a moment, as sockets, SQLite and numpy do a
-hundred times for each load, a thread on another core takes it over, which has to be woken for it: a fifth of the CPU
+Python runs one thread at a time. Whenever one lets go of the interpreter for a moment, as sockets, SQLite and numpy do
+a hundred times for each load, a thread on another core takes it over, which has to be woken for it: a fifth of the CPU
 time of a load. Threads on one core go on until they have to wait.
 """
 
