@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from tests.sites import Site
+from tests.sites import Site, load_of
 from tests.standard_site import assert_stored, registered, reports_of, upload, verified
 from tests.standard_vtn import StandardVtn
+from venclient.loads import Load
+from venclient.models import StoredReport
+from venclient.wires.openadr3.reports import NothingKept, Reports
 
 NewSite = Callable[..., Site]
 
@@ -34,6 +38,25 @@ def test_a_vtn_that_was_set_up_anew_and_gives_the_same_ids_again_gets_everything
             site.append(load, 24)
         upload(site, vtn)
         assert_stored(site, vtn)
+
+
+def test_ids_that_were_read_while_another_thread_found_the_reset_are_not_used() -> None:
+    class Kept(NothingKept):
+        def __init__(self) -> None:
+            self._kept = {"2025-01": StoredReport("of-before", "event", b"")}
+
+        def of_load(self, _load: Load) -> dict[str, StoredReport]:
+            kept = self._kept
+            if kept:
+                reports.distrust()
+            return kept
+
+        def mark_all_unknown(self) -> None:
+            self._kept = {}
+
+    nothing: Any = None  # no request is made
+    reports = Reports(nothing, nothing, nothing, nothing, Kept())
+    assert reports.known(load_of("meter_1", "load_0")) == {}
 
 
 def test_after_a_reset_of_the_vtn_ids_of_before_overwrite_nothing_in_later_runs(

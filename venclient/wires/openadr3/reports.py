@@ -91,13 +91,16 @@ class Reports:
 
     def known(self, load: Load) -> Mapping[str, StoredReport]:
         """What is known of a load's reports, by period; no other client writes them during a run."""
-        with self._lock:
-            found = self._known.get(load.vtn_resource_id)
-        if found is None:
-            found = dict(self._state.of_load(load))
+        while True:
             with self._lock:
-                found = self._known.setdefault(load.vtn_resource_id, found)
-        return dict(found)
+                known = self._known
+                found = known.get(load.vtn_resource_id)
+            if found is not None:
+                return dict(found)
+            kept = dict(self._state.of_load(load))
+            with self._lock:
+                if known is self._known:  # else `distrust` has been called since: what was kept counts no more
+                    return dict(known.setdefault(load.vtn_resource_id, kept))
 
     def begin(self, load: Load, period: str, report_id: str) -> None:
         """Keep that a report is about to be replaced or, with an empty id, created.
@@ -214,7 +217,7 @@ class Reports:
         """Know nothing of any report any more: all that is needed is listed again."""
         self._state.mark_all_unknown()
         with self._lock:
-            self._known.clear()
+            self._known = LRUCache(LOADS_KNOWN)
             self._listed_since = time.monotonic()
 
     def attempt(self, call: Callable[[], T]) -> T:
