@@ -51,7 +51,7 @@ def test_ids_that_were_read_while_another_thread_found_the_reset_are_not_used() 
                 reports.distrust()
             return kept
 
-        def mark_all_unknown(self) -> None:
+        def mark_all_unknown(self, *_: object, **__: object) -> None:
             self._kept = {}
 
     nothing: Any = None  # no request is made
