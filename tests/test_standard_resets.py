@@ -5,13 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from tests.sites import Site, load_of
 from tests.standard_site import assert_stored, registered, reports_of, upload, verified
 from tests.standard_vtn import StandardVtn
+from venclient.errors import ThrottledError, TransientError
 from venclient.loads import Load
 from venclient.models import StoredReport
+from venclient.wires.openadr3.decoding import Report
+from venclient.wires.openadr3.form import Event, Form
+from venclient.wires.openadr3.layout import ReportLayout
+from venclient.wires.openadr3.listings import Listing
 from venclient.wires.openadr3.reports import NothingKept, Reports
+from venclient.wires.openadr3.upload import ReportBody, ReportUpload
 
 NewSite = Callable[..., Site]
 
@@ -57,6 +64,37 @@ def test_ids_that_were_read_while_another_thread_found_the_reset_are_not_used() 
     nothing: Any = None  # no request is made
     reports = Reports(nothing, nothing, nothing, nothing, Kept())
     assert reports.known(load_of("meter_1", "load_0")) == {}
+
+
+def test_an_upload_that_waited_while_another_found_the_reset_does_not_use_its_id() -> None:
+    written: list[str] = []
+
+    class Written(Reports):
+        """Lists nothing, trusts what is kept, and keeps what would be written."""
+
+        def trusts(self, *_: object) -> bool:
+            return True
+
+        def listing(self, *_: object) -> Listing:
+            return {}
+
+        def write(self, method: str, path: str, *_: object) -> Report:
+            written.append(f"{method} {path}")
+            raise ThrottledError("enough seen", 429)
+
+    nothing: Any = None  # no request is made
+    kept, form = StoredReport("of-before", "event", b""), Form("3.1", Event("event", "program"))
+    reports = Written(nothing, nothing, nothing, ReportLayout(lambda: form, 1_000_000), NothingKept())
+    body = ReportBody(load_of("meter_1", "load_0"), "2025-01", "name", b"", b"", 1)
+    upload = ReportUpload(reports, body, kept, nothing, "USAGE")
+    upload.look()
+    reports.distrust()
+    with pytest.raises(TransientError, match="set up anew"):
+        upload.send()
+    upload.look()
+    with pytest.raises(ThrottledError):
+        upload.send()
+    assert written == ["POST /reports"]
 
 
 def test_after_a_reset_of_the_vtn_ids_of_before_overwrite_nothing_in_later_runs(

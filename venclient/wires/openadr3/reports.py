@@ -88,6 +88,7 @@ class Reports:
         self._trusted: dict[str, bool] = {}  # by VEN
         self._listed_since: float | None = None  # monotonic time, before which no list counts
         self._lock = Lock()
+        self.resets = 0  # how often it was found that the VTN was set up anew
 
     def known(self, load: Load) -> Mapping[str, StoredReport]:
         """What is known of a load's reports, by period; no other client writes them during a run."""
@@ -219,6 +220,7 @@ class Reports:
         with self._lock:
             self._known = LRUCache(LOADS_KNOWN)
             self._listed_since = time.monotonic()
+            self.resets += 1
 
     def attempt(self, call: Callable[[], T]) -> T:
         """Make a call with retries."""
