@@ -41,7 +41,9 @@ def pending(series: MeterSeries, marks: Mapping[int, Mark]) -> list[Pending]:
     Where points are the same as those of a mark, they are left out: if others were appended, only those are pending. If
     acknowledged points were changed, all of their mark are.
     """
-    # First what is quick: in most loads of a hundred thousand, all months are whole.
+    # First what is quick: of most loads the VTN has nothing, or all months.
+    if not marks:
+        return [Pending(month, month.begin, month.stop) for month in series.months]
     others = [month for month in series.months if not _is_whole(month, marks.get(month.number))]
     return [
         part
@@ -168,6 +170,8 @@ class PendingRanges:
 
         It begins after the last point that waits, and goes on over the points that the VTN has acknowledged before.
         """
+        if stop == month.stop and not self._waiting:
+            return Mark(month.number, month.stop - month.begin, month.last_start_s, month.digest)
         waits_until = [part.stop for part in self._waiting if part.month.number == month.number and part.begin < stop]
         begin = max(waits_until, default=month.begin)
         others = [part for part in (*self._parts, *self._waiting) if part.month.number == month.number]
