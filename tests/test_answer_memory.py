@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.bulk_bodies import as_sent
 from tests.reference_vtn import ROOT
 from tests.sites import hourly
 from tests.untrusted_server import talking
 from venclient.sources.cleaning import clean
-from venclient.sync.pending import cut, pending
-from venclient.wires.bulk.encoding import EncodedPoints
 
 PEAK_MB = 600
 ANSWER_BYTES = 60 * 2**20
@@ -61,8 +60,7 @@ def _gzipped(begin: bytes, part: bytes, end: bytes, size: int = ANSWER_BYTES) ->
 
 
 def _point(**change: object) -> bytes:
-    series = clean(hourly(1))
-    ((point,),) = (json.loads(bytes(EncodedPoints(chunk))) for chunk in cut(series, pending(series, {}), 1))
+    (point,) = as_sent(clean(hourly(1)))
     return json.dumps({**point, **change}, ensure_ascii=False).encode() + b","
 
 

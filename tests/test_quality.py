@@ -1,18 +1,16 @@
 """Promises about quality codes: the first rule that matches counts, and other rules send what they change."""
 
-import json
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from tests.bulk_bodies import as_sent
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import FIRST_START_S, Site, hourly
 from venclient.models import MeterSeries
 from venclient.sources.cleaning import clean
 from venclient.sources.quality import QualityRules
-from venclient.sync.pending import cut, pending
-from venclient.wires.bulk.encoding import EncodedPoints
 
 ALL = "zero → ESTIMATED, negative -> EXPORT; repeated 3 times → SUSPECT, above capacity → TOO-MUCH, NaN → MISSING 7.5"
 MEASURED_W = [5, 0, 0, 0, -2, 8, 8, 9, 9, 9, 12, np.nan, np.nan, 12, 13]
@@ -38,8 +36,7 @@ def test_the_first_rule_that_matches_a_point_counts() -> None:
 
 def test_bodies_carry_each_points_code() -> None:
     series = _series(MEASURED_W, ALL)
-    (chunk,) = cut(series, pending(series, {}), 50_000)
-    sent = json.loads(bytes(EncodedPoints(chunk)))
+    sent = as_sent(series)
     assert [point["quality_code"] for point in sent] == _codes(series)
     assert [point["value"] for point in sent] == SENT_W
 

@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from tests.bulk_bodies import as_sent
 from tests.sites import FIRST_START_S, Site, hourly
 from tests.untrusted_server import reply, saying, talking
 from venclient.ledger.entries import Entry
 from venclient.models import Mark
 from venclient.sources.cleaning import clean
 from venclient.sources.hdf5 import MeterFile
-from venclient.sync.pending import cut, pending
 from venclient.sync.verification import LoadVerdict, verify_load
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
-from venclient.wires.bulk.encoding import EncodedPoints
 
 POINTS = 100
 
@@ -33,10 +32,7 @@ def site(new_site: Callable[..., Site]) -> Site:
 
 def _told() -> list[dict[str, Any]]:
     """What the VTN has when it has all."""
-    series = clean(hourly(POINTS))
-    return [
-        point for chunk in cut(series, pending(series, {}), POINTS) for point in json.loads(bytes(EncodedPoints(chunk)))
-    ]
+    return as_sent(clean(hourly(POINTS)))
 
 
 def _verdict(site: Site, text: bytes) -> LoadVerdict:

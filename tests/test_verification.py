@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from flows.verify_upload import verify_upload
 from tests.artifacts import text_of
+from tests.bulk_bodies import as_sent
 from tests.commands import command, last_json
 from tests.reference_vtn import OF_RESOURCE, ReferenceVtn
 from tests.run_settings import run_settings
@@ -27,10 +28,8 @@ from venclient.loads import Load
 from venclient.sources.cleaning import clean
 from venclient.sources.hdf5 import MeterFile
 from venclient.sync import LoadVerdict, sampled, verify_load
-from venclient.sync.pending import cut, pending
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
-from venclient.wires.bulk.encoding import EncodedPoints
 
 MARCH_S = 1_740_787_200  # 2025-03-01T00:00Z
 AT = MARCH_S + 3600
@@ -212,11 +211,8 @@ def test_each_month_and_each_point_that_differs_is_named(vtn: ReferenceVtn, site
 def test_a_vtn_that_tells_more_than_it_was_asked_for_is_understood() -> None:
     """It is asked twice, and tells everything both times."""
     series = clean(_every_20_s(60_000))
-    told = [
-        point for chunk in cut(series, pending(series, {}), 50_000) for point in json.loads(bytes(EncodedPoints(chunk)))
-    ]
     with (
-        _other_vtn(200, told[::-1]) as base_url,
+        _other_vtn(200, as_sent(series)[::-1]) as base_url,
         BulkWire(base_url, GivenToken(SecretStr("token"))) as vtn,
     ):
         (stored,) = vtn.read_back(load_of("any", ""), series)

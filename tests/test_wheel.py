@@ -78,7 +78,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-index"]
     _do(*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", str(folder), str(checkout))
-    (wheel,) = folder.glob("*.whl")
+    (wheel,) = folder.glob("bulk_upload-*")
     shutil.rmtree(checkout)
     _do(sys.executable, "-m", "venv", "--without-pip", str(venv))
     _do(*pip, "--python", str(venv / "bin" / "python"), "install", *offline, str(wheel))

@@ -86,9 +86,9 @@ class Reports:
         self._unknown_since: dict[tuple[str, str], float] = {}
         self._deleted: set[tuple[str, str]] = set()
         self._trusted: dict[str, bool] = {}  # by VEN
-        self._listed_since: float | None = None  # monotonic time, before which no list counts
+        # When (monotonic time) `distrust` was last called: no list and no id from before counts.
+        self.distrusted_at: float | None = None
         self._lock = Lock()
-        self.resets = 0  # how often it was found that the VTN was set up anew
 
     def known(self, load: Load) -> Mapping[str, StoredReport]:
         """What is known of a load's reports, by period; no other client writes them during a run."""
@@ -219,8 +219,7 @@ class Reports:
         self._state.mark_all_unknown()
         with self._lock:
             self._known = LRUCache(LOADS_KNOWN)
-            self._listed_since = time.monotonic()
-            self.resets += 1
+            self.distrusted_at = time.monotonic()
 
     def attempt(self, call: Callable[[], T]) -> T:
         """Make a call with retries."""
@@ -229,8 +228,8 @@ class Reports:
     def listing(self, ven: str, since: float | None = None) -> Listing:
         """The VEN's reports at the VTN: see `Listings.of`."""
         with self._lock:
-            if self._listed_since is not None:
-                since = max(since or 0.0, self._listed_since)
+            if self.distrusted_at is not None:
+                since = max(since or 0.0, self.distrusted_at)
         return self._listings.of(ven, since)
 
     def listed_periods(self, load: Load) -> set[str]:

@@ -55,7 +55,7 @@ class ReportUpload:
         self._tokens = tokens
         self._payload_type = payload_type
         self.report_id = stored.report_id if stored else ""
-        self._resets = reports.resets
+        self._distrusted_at = reports.distrusted_at
         self._is_known = bool(self.report_id) and reports.trusts(report.load, report.period, self.report_id)
         # Of a creation whose outcome is unknown; without one, what the VTN had at the beginning of the run is enough.
         self._unknown_since = reports.unknown_since(report.load, report.period)
@@ -75,9 +75,9 @@ class ReportUpload:
             self._may_lack_event = False
         if self._is_outdated:
             self._delete_outdated()
-        if self._is_known and self._resets == self._reports.resets:
+        if self._is_known and self._distrusted_at == self._reports.distrusted_at:
             return
-        self._resets = self._reports.resets
+        self._distrusted_at = self._reports.distrusted_at
         found = self._reports.listing(self._report.load.ven, self._unknown_since).get(self._report.name, ())
         self._is_known = True
         if not found and self._times_refused >= TIMES_REFUSED:
@@ -94,7 +94,7 @@ class ReportUpload:
         """Create or replace the report, and return the status, once the VTN has all of its points as they were sent."""
         if self.is_stored:
             return 200
-        if self._resets != self._reports.resets:  # it may have waited for long since `look`
+        if self._distrusted_at != self._reports.distrusted_at:  # it may have waited for long since `look`
             raise TransientError("The VTN was set up anew, and may have given the id of the report to another")
         if not self.report_id:
             return self._post()
