@@ -9,6 +9,7 @@ from threading import Event
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.sites import hourly
 from venclient.sources.changing_file import Patience
@@ -18,6 +19,7 @@ LOADS = 4
 # A file that was written just now is taken for whole.
 AT_ONCE = Patience(quiet_s=0.0)
 Change = Callable[[Path, int], None]
+ReadPart = Callable[[int, int], None]
 
 
 class Naps(Event):
@@ -111,32 +113,48 @@ ways = pytest.mark.parametrize(
 )
 
 
+def at_each_read(monkeypatch: pytest.MonkeyPatch, read: Callable[[int, ReadPart], object]) -> None:
+    """From now on, h5py calls `read` to read rows, with their number and what reads `[begin, stop)` of them."""
+
+    class Heard(h5py.h5d.DatasetID):  # type: ignore[misc]  # h5py has no types
+        def read(self, _memory: h5py.h5s.SpaceID, stored: h5py.h5s.SpaceID, rows: NDArray[np.generic]) -> None:
+            (first, _), _ = stored.get_select_bounds()
+
+            def read_part(begin: int, stop: int) -> None:
+                part = rows[begin:stop]
+                stored.select_hyperslab((first + begin, 0), part.shape)
+                h5py.h5d.DatasetID.read(self, h5py.h5s.create_simple(part.shape), stored, part)
+
+            read(len(rows), read_part)
+
+    as_it_is = h5py.Dataset.__init__
+
+    def opened(dataset: h5py.Dataset, dataset_id: h5py.h5d.DatasetID, **options: object) -> None:
+        h5py.h5i.inc_ref(dataset_id)
+        as_it_is(dataset, Heard(dataset_id.id), **options)
+
+    monkeypatch.setattr(h5py.Dataset, "__init__", opened)
+
+
 def hear_parts(monkeypatch: pytest.MonkeyPatch, heard: Callable[[int], object]) -> None:
     """Let h5py read rows in eight parts, and `heard` hear of each, by its number from 0 on, once it is read."""
-    as_it_is = h5py.Dataset.__getitem__
     numbers = count()
 
-    def in_parts(dataset: h5py.Dataset, what: object) -> object:
-        if not isinstance(what, slice):
-            return as_it_is(dataset, what)
-        parts = []
-        for begin, stop in pairwise(np.linspace(what.start, what.stop, 9, dtype=int).tolist()):
-            parts.append(as_it_is(dataset, slice(begin, stop)))
+    def in_parts(length: int, read_part: ReadPart) -> None:
+        for begin, stop in pairwise(np.linspace(0, length, 9, dtype=int).tolist()):
+            read_part(begin, stop)
             heard(next(numbers))
-        return np.concatenate(parts)
 
-    monkeypatch.setattr(h5py.Dataset, "__getitem__", in_parts)
+    at_each_read(monkeypatch, in_parts)
 
 
 def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each read of a dataset is for, from now on."""
     lengths: list[int] = []
-    as_it_is = h5py.Dataset.__getitem__
 
-    def noted(dataset: h5py.Dataset, what: object) -> object:
-        found = as_it_is(dataset, what)
-        lengths.append(len(found))
-        return found
+    def noted(length: int, read_part: ReadPart) -> None:
+        lengths.append(length)
+        read_part(0, length)
 
-    monkeypatch.setattr(h5py.Dataset, "__getitem__", noted)
+    at_each_read(monkeypatch, noted)
     return lengths

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
 from tests.chromium import opened, share_of_colour
 from tests.commands import command, last_json
+from tests.meter_files import rows_read
 from tests.sites import Site, hourly
 from venclient.reports.check import check_loads
 from venclient.resources.database import ResourceDatabase
@@ -97,14 +97,7 @@ def test_what_would_not_upload_gives_exit_code_1_and_the_same_words(
 def test_a_series_that_loads_share_is_read_once(new_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
     site = new_site(loads=12)
     site.execute("UPDATE loads SET h5_meter_id = 'meter_000000000000000000'")
-    read: list[str] = []
-    as_it_is = h5py.Dataset.__getitem__
-
-    def counted(dataset: h5py.Dataset, what: object) -> object:
-        read.append(dataset.name)
-        return as_it_is(dataset, what)
-
-    monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
+    read = rows_read(monkeypatch)
     with MeterFile(site.h5) as meters:
         checked = list(check_loads(ResourceDatabase(str(site.db)).all_loads(), meters))
     assert sum(len(series.loads) for series in checked) == 12

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.meter_files import file_of
+from tests.meter_files import at_each_read, file_of
 from tests.sites import hourly
 from venclient.errors import ConfigurationError, PermanentError
 from venclient.sources.hdf5 import MeterFile
@@ -179,7 +179,7 @@ def test_what_cannot_be_a_series_is_refused_before_a_row_is_read(
 ) -> None:
     with MeterFile(_with(tmp_path / "x.h5", make)) as meters:
         assert len(meters.series("meter_1", "load_0")) == 50
-        monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *_: pytest.fail("was read"))
+        at_each_read(monkeypatch, lambda *_: pytest.fail("was read"))
         with pytest.raises(PermanentError, match=f"'load_3'.*{words}"):
             meters.series("meter_1", "load_3")
 
@@ -223,7 +223,7 @@ def test_a_dataset_that_the_memory_does_not_hold_fails_its_load_alone(
         meters.series("meter_1", "load_3")
     with MeterFile(path) as meters:
         with monkeypatch.context() as patch:
-            patch.setattr(h5py.Dataset, "__getitem__", no_memory)
+            at_each_read(patch, no_memory)
             with pytest.raises(PermanentError, match="Unable to allocate an array"):
                 meters.series("meter_1", "load_3")
         assert len(meters.series("meter_1", "load_3")) == 50

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, Self
+from functools import lru_cache
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +110,12 @@ class MeterSeries:
     def points(self, begin: int = 0, stop: int | None = None) -> Points:
         """Return the points `[begin, stop)`, by default to the end: views if they lie in one slice, else copies."""
         return joined(list(self.slices(begin, stop)))
+
+
+@lru_cache(maxsize=16, typed=True)  # most series have the same few columns of one value
+def repeated(value: Any, times: int) -> NDArray[Any]:
+    """Return a read-only column of a numpy scalar, (times,), that takes the memory of one."""
+    return np.broadcast_to(value, times)
 
 
 NO_POINTS = Points(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.uint8), np.empty(0, np.int64))

@@ -1,10 +1,10 @@
 """Calendar months of a series, and the digests by which their points are compared."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import compress, pairwise
 
 import numpy as np
@@ -16,13 +16,19 @@ from venclient.models import MeterSeries, Month, Points
 LAST_MONTH = 999_912
 
 
-def months_of(series: MeterSeries, begins: Iterable[tuple[int, int]]) -> tuple[Month, ...]:
-    """Return the calendar months (UTC) of a series, with digests; `begins`: as `month_begins` yields them."""
-    edges = [*begins, (0, len(series))]  # the end, whose month number is not used
-    digest_of = _digest_in_memory(series) if _is_regular(series) and len(series.edges) == 2 else partial(digest, series)
+def months_of(series: MeterSeries, begins: Sequence[tuple[int, int]]) -> tuple[Month, ...]:
+    """Return the calendar months (UTC) of a series, with digests; `begins`: as `month_begins` returns them."""
+    ranges = tuple(pairwise([*(begin for _, begin in begins), len(series)]))
+    if _is_regular(series) and len(series.edges) == 2:
+        last_starts_s, digests = _of_one_slice(series, ranges)
+    else:
+        last_starts_s = [start_at(series, stop - 1) for _, stop in ranges]
+        digests = [digest(series, begin, stop) for begin, stop in ranges]
     return tuple(
-        Month(number, begin, stop, start_at(series, stop - 1), digest_of(begin, stop))
-        for (number, begin), (_, stop) in pairwise(edges)
+        Month(number, begin, stop, last_start_s, of_points)
+        for (number, begin), (_, stop), last_start_s, of_points in zip(
+            begins, ranges, last_starts_s, digests, strict=True
+        )
     )
 
 
@@ -44,17 +50,12 @@ def span_at(series: MeterSeries, index: int) -> tuple[int, int]:
     return start_s, start_s + max(int(point.interval_s[0]), 1)
 
 
-def month_begins(start_s: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield the number of each calendar month (UTC) that has points, and the index of its first point.
+def month_begins(start_s: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+    """Return the number of each calendar month (UTC) that has points, and the index of its first point.
 
     `start_s`: (N,) unix seconds, ascending.
     """
-    if not len(start_s):
-        return
-    numbers, starts_s = _months_between(_number_of(int(start_s[0])), _number_of(int(start_s[-1])))
-    begins = np.searchsorted(start_s, starts_s)
-    has_points = np.diff(begins, append=len(start_s)) > 0
-    yield from zip(numbers[has_points].tolist(), begins[has_points].tolist(), strict=True)
+    return _month_begins(_Starts(start_s)) if len(start_s) else ()
 
 
 def month_start_s(number: int) -> int:
@@ -110,20 +111,40 @@ def digest(series: MeterSeries, begin: int, stop: int) -> bytes:
     return sha.digest()[:16]
 
 
-def _digest_in_memory(series: MeterSeries) -> Callable[[int, int], bytes]:
-    """Return `digest` for a regular series of one slice, which is looked up once for all of its months."""
+def _of_one_slice(series: MeterSeries, ranges: tuple[tuple[int, int], ...]) -> tuple[list[int], list[bytes]]:
+    """Return the last start of each of these ranges, and its `digest`, for a regular series of one slice."""
     points = series.slice_of(0)
-    start_s = np.ascontiguousarray(points.start_s, dtype="<i8")
     power_w = np.ascontiguousarray(points.power_w + 0.0, dtype="<f8")
-    of_none = hashlib.sha256(f"{series.regular_interval_s} {series.codes[0]}".encode())
-
-    def digest_of(begin: int, stop: int) -> bytes:
-        sha = of_none.copy()
-        sha.update(start_s[begin:stop].data)
+    digests = []
+    shas_of_starts = _shas_of_starts(f"{series.regular_interval_s} {series.codes[0]}", _Starts(points.start_s), ranges)
+    for sha_of_starts, (begin, stop) in zip(shas_of_starts, ranges, strict=True):
+        sha = sha_of_starts.copy()
         sha.update(power_w[begin:stop].data)
-        return sha.digest()[:16]
+        digests.append(sha.digest()[:16])
+    return points.start_s[[stop - 1 for _, stop in ranges]].tolist(), digests
 
-    return digest_of
+
+class _Starts:
+    """The starts of a series as a key for a cache: (N,), N > 0. Nearly all series have the same."""
+
+    def __init__(self, start_s: NDArray[np.int64]) -> None:
+        self.start_s = start_s
+
+    def __hash__(self) -> int:
+        return hash((len(self.start_s), self.start_s[0], self.start_s[-1]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Starts) and np.array_equal(self.start_s, other.start_s)
+
+
+@lru_cache(maxsize=2)
+def _shas_of_starts(head: str, starts: _Starts, ranges: tuple[tuple[int, int], ...]) -> "list[hashlib._Hash]":
+    """Return what has gone into the `digest` of each range before the values."""
+    sha_of_head, start_s = hashlib.sha256(head.encode()), np.ascontiguousarray(starts.start_s, dtype="<i8")
+    shas = [sha_of_head.copy() for _ in ranges]
+    for sha, (begin, stop) in zip(shas, ranges, strict=True):
+        sha.update(start_s[begin:stop].data)
+    return shas
 
 
 def _is_regular(series: MeterSeries) -> bool:
@@ -196,12 +217,14 @@ def _number_of(unix_s: int) -> int:
     return moment.year * 100 + moment.month
 
 
-@lru_cache(maxsize=16)
-def _months_between(first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the numbers of the months from the first to the last, and the unix times of their starts: (N,) each."""
+@lru_cache(maxsize=2)
+def _month_begins(starts: _Starts) -> tuple[tuple[int, int], ...]:
+    first, last = (_number_of(int(starts.start_s[index])) for index in (0, -1))
     years = range(first // 100, last // 100 + 1)
     numbers = [number for year in years for number in range(year * 100 + 1, year * 100 + 13) if first <= number <= last]
-    return np.array(numbers), np.array([month_start_s(number) for number in numbers])
+    begins = np.searchsorted(starts.start_s, [month_start_s(number) for number in numbers]).tolist()
+    found = zip(numbers, pairwise([*begins, len(starts.start_s)]), strict=True)
+    return tuple((number, begin) for number, (begin, stop) in found if begin < stop)
 
 
 def month_text(number: int) -> str:

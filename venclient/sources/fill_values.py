@@ -43,7 +43,7 @@ def _declared(dataset: h5py.Dataset) -> Iterator[Values]:
     properties = dataset.id.get_create_plist()
     if properties.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED and dataset.fillvalue != 0:
         yield np.array([dataset.fillvalue])
-    for name in ATTRIBUTES:
+    for name in ATTRIBUTES if len(dataset.attrs) else ():
         if name in dataset.attrs:
             yield _attribute_values(dataset.attrs, name)
 

@@ -17,6 +17,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from venclient.models import repeated
+
 GOOD = "GOOD"
 
 _RULE = re.compile(
@@ -84,14 +86,16 @@ class QualityRules:
         `power_w`: (N,), measured mean W in order of time; `capacity_w`: of the resource, None if unknown; `runs`: as in
         `run_lengths`. If all indices are 0, they are broadcast, and take one byte.
         """
+        if not self.rules:
+            return power_w, repeated(np.uint8(0), len(power_w))
         codes = self.codes
-        sent_w, quality = power_w, np.zeros(len(power_w) if self.rules else 0, dtype=np.uint8)
+        sent_w, quality = power_w, np.zeros(len(power_w), dtype=np.uint8)
         for rule in reversed(self.rules):  # so that the first rule that matches overrides later ones
             matches = rule.matches(power_w, capacity_w, runs)
             quality[matches] = codes.index(rule.code)
             if rule.condition == "nan":
                 sent_w = np.where(matches, rule.value, sent_w)
-        return sent_w, quality if quality.any() else np.broadcast_to(np.uint8(0), len(power_w))
+        return sent_w, quality if quality.any() else repeated(np.uint8(0), len(power_w))
 
 
 def run_lengths(power_w: NDArray[np.float64], runs: tuple[int, int]) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from venclient.errors import BadSeriesError
-from venclient.models import MeterSeries, Month, Points, Stretch
+from venclient.models import MeterSeries, Month, Points, Stretch, repeated
 from venclient.months import month_begins, months_of
 from venclient.sources.intervals import StretchDetector, interval_of_each
 from venclient.sources.quality import QualityRules
@@ -41,7 +41,7 @@ class Outline:
 
     `slices`: the row range and time window of each; `edges`, `stretches` and `regular_interval_s`: as in `MeterSeries`;
     `runs`: of each slice, as in `quality.run_lengths`; `next_s`: the timestamp after each slice, () if there is none;
-    `month_begins`: as `months.month_begins` yields them; `months`: with digests, once `with_months` was called;
+    `month_begins`: as `months.month_begins` returns them; `months`: with digests, once `with_months` was called;
     `dropped`, `unsorted_rows`: as in `MeterSeries`.
     """
 
@@ -69,8 +69,8 @@ class Outline:
             # The interval of a slice's last point may end at the first timestamp of the next slice.
             grid_s = np.append(rows.grid_s, np.array(self.next_s[number], np.int64))
             interval_s = interval_of_each(rows.start_s, grid_s, self.stretches)
-        else:  # broadcast: it takes eight bytes for all points
-            interval_s = np.broadcast_to(np.int64(self.regular_interval_s), len(rows.start_s))
+        else:
+            interval_s = repeated(np.int64(self.regular_interval_s), len(rows.start_s))
         values = self.rules.applied(rows.power_w, self.capacity_w, self.runs[number])
         return Points(rows.start_s, *values, interval_s)
 

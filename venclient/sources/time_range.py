@@ -104,11 +104,12 @@ class TimestampUnitDetector:
     def add(self, rows: NDArray[np.generic]) -> None:
         """Add the times of these rows: column 0 of (N, 2)."""
         times = rows[:, 0].astype(np.float64)
-        if not len(times) or not (times.min() > 0 and times.max() < _UPPER_BOUND):
+        smallest, largest = float(times.min(initial=inf)), float(times.max(initial=-inf))
+        if not (smallest > 0 and largest < _UPPER_BOUND):
             times = times[(times > 0) & (times < _UPPER_BOUND)]
+            smallest, largest = float(times.min(initial=inf)), float(times.max(initial=-inf))
         if not len(times):
             return
-        smallest, largest = float(times.min()), float(times.max())
         if _unit_index(smallest) == _unit_index(largest):
             self._add(_unit_index(smallest), len(times), smallest, largest)
             return

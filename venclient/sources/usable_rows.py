@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from venclient.models import repeated
 from venclient.sources.quality import QualityRules
 from venclient.sources.row_order import Slice
 from venclient.sources.time_range import END_OF_YEAR_9999_S, TimeUnit
@@ -55,7 +56,7 @@ def usable(rows: NDArray[np.generic], rules: QualityRules, unit: TimeUnit) -> Us
     # Most series are whole. A sum is finite only if every value is.
     if len(rows) and time.min() >= max(least_s, 1) and time.max() < END_OF_YEAR_9999_S and np.isfinite(power_w.sum()):
         start_s = time.astype(np.int64)
-        return Usable(start_s, start_s, power_w, np.broadcast_to(True, len(rows)), Counter())
+        return Usable(start_s, start_s, power_w, repeated(np.True_, len(rows)), Counter())
     in_calendar = (time >= least_s) & (time < END_OF_YEAR_9999_S) & ((time != 0) | (np.abs(power_w) > 0))
     kept = in_calendar & np.isfinite(power_w)
     is_nan = np.isnan(power_w)
