@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import wraps
@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Select, Table, insert, select
+from sqlalchemy import Connection, Select, insert, select
 from sqlalchemy import Row as SelectedRow
 from tenacity import (
     RetryCallState,
@@ -33,7 +33,6 @@ from venclient.databases import (
 )
 from venclient.errors import ConfigurationError, LedgerUnavailableError
 from venclient.ledger.schema import is_current, migrate, version_of
-from venclient.ledger.statements import execute, upsert
 from venclient.ledger.tables import INSERTS, VTNS, WRITERS, rows_of, translate_db_errors
 from venclient.masking import shown
 
@@ -134,12 +133,6 @@ class LedgerDatabase:
     def rows(self, connection: Connection, query: Select[Any]) -> list[SelectedRow[*tuple[Any, ...]]]:
         """Fetch a query's rows; raises `ConfigurationError` for a value that does not have its column's type."""
         return rows_of(connection, query, self.name)
-
-    def put(
-        self, connection: Connection, table: Table, rows: Mapping[str, object] | Sequence[Mapping[str, object]]
-    ) -> None:
-        """Insert whole rows, overwriting those with the same primary key."""
-        execute(connection, upsert(table), rows)
 
     @contextmanager
     def _begin_alone(self) -> Iterator[Connection]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from sqlalchemy import Connection, delete, func, select, update
 
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
+from venclient.ledger.statements import put
 from venclient.ledger.tables import REPORTS
 from venclient.loads import Load
 from venclient.models import StoredReport
@@ -54,7 +55,7 @@ class KeptReports:
 
     def put(self, connection: Connection, vtn_resource_id: str, period: str, report: StoredReport) -> None:
         """Keep this of the report of a period, within a transaction."""
-        self._database.put(connection, REPORTS, self._key(vtn_resource_id, period) | asdict(report))
+        put(connection, REPORTS, self._key(vtn_resource_id, period) | asdict(report))
 
     @retry_while_unavailable
     def mark_unknown(self, load: Load, period: str) -> None:

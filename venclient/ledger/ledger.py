@@ -27,7 +27,7 @@ from venclient.ledger.lease import Lease, SignOfLife, Writer
 from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes
 from venclient.ledger.marks import write_marks
 from venclient.ledger.measurements import Measurements, now_us
-from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, execute
+from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, execute, put
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS, WRITERS
 from venclient.loads import Load
 from venclient.models import Chunk, LoadState, Mark, Receipt, RefusedPoint
@@ -186,7 +186,7 @@ class Ledger:
         point = RefusedPoint(int(chunk.start_s[at]), float(chunk.power_w[at]), answer)
         with self._leased_transaction(load) as connection:
             are_marked = write_marks(connection, self._key(load), chunk.marks, before.marks)
-            self._database.put(connection, REFUSED, {**self._key(load), **asdict(point)})
+            put(connection, REFUSED, {**self._key(load), **asdict(point)})
             self._write_unfinished(connection, load, before)
             self._write_request(connection, load, Receipt(0, tuple(answers), 0.0), answer, chunk.reason)
         after = entry_after(chunk, before, are_marked=are_marked)
@@ -272,10 +272,10 @@ class Ledger:
     def _write_states(self, loads: Sequence[Load], state: LoadState) -> None:
         if loads:
             with self._leased_transaction(loads[0]) as connection:
-                self._database.put(connection, UPLOADS, [self._state(load, state) for load in loads])
+                put(connection, UPLOADS, [self._state(load, state) for load in loads])
 
     def _write_state(self, connection: Connection, load: Load, state: LoadState, error: str | None = None) -> None:
-        self._database.put(connection, UPLOADS, self._state(load, state, error))
+        put(connection, UPLOADS, self._state(load, state, error))
 
     def _state(self, load: Load, state: LoadState, error: str | None = None) -> dict[str, object]:
         return {**self._key(load), "state": state, "error": error, "settled_at_s": int(time.time())}
@@ -287,7 +287,7 @@ class Ledger:
         key = self._key(load)
         outcome = {"points": receipt.points, "seconds": receipt.seconds, "answers": " ".join(receipt.answers)}
         why = {"error": error, "reason": reason}
-        self._database.put(connection, REQUESTS, {**key, "ended_at_us": now_us(), **outcome, **why})
+        put(connection, REQUESTS, {**key, "ended_at_us": now_us(), **outcome, **why})
         execute(connection, DELETE_OLD_REQUESTS, key)
 
     def _key(self, load: Load) -> dict[str, object]:

@@ -18,8 +18,17 @@ def write_marks(
     """
     if not _delete(connection, load, marks, superseded(read, marks)):
         return False
-    # `asdict` copies deeply, which takes many times as long.
-    rows = {mark.month: {**load, **{name: getattr(mark, name) for name in Mark.__slots__}} for mark in marks}
+    # Written out, as `asdict` copies deeply, which takes many times as long.
+    rows = {
+        mark.month: {
+            **load,
+            "month": mark.month,
+            "points": mark.points,
+            "last_start_s": mark.last_start_s,
+            "digest": mark.digest,
+        }
+        for mark in marks
+    }
     inserts = [row for month, row in rows.items() if month not in read]
     updates = [row | {"read_digest": read[month].digest} for month, row in rows.items() if month in read]
     updated = execute(connection, UPDATE_MARK, updates).rowcount if updates else 0

@@ -9,6 +9,7 @@ from sqlalchemy import Row, Select, Table, select
 
 from venclient.flow_control.limiter import Learned
 from venclient.ledger.database import LedgerDatabase, retry_while_unavailable
+from venclient.ledger.statements import put
 from venclient.ledger.tables import GZIP_SUPPORT, LIMITS, RUNS
 
 RUNS_AVERAGED = 5
@@ -62,7 +63,7 @@ class Measurements:
 
     def _put(self, table: Table, values: Mapping[str, object]) -> None:
         with self._database.writing() as connection:
-            self._database.put(connection, table, {"vtn_id": self._database.vtn_id, **values})
+            put(connection, table, {"vtn_id": self._database.vtn_id, **values})
 
 
 def now_us() -> int:

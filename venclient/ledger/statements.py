@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Dialect, Table, TextClause, text
@@ -11,6 +12,8 @@ from venclient.ledger.tables import MARKS, storable
 
 REQUESTS_KEPT = 30  # of each load
 MARKS_AT_A_TIME = 100  # in one statement: SQLite takes 32,766 parameters
+
+PLACEHOLDERS = {"sqlite": "?", "postgresql": "%s"}
 
 Parameters = Mapping[str, object]
 
@@ -40,19 +43,10 @@ def _compiled(statement: TextClause, dialect: Dialect) -> SQLCompiler:
     return compiled
 
 
-@cache
-def upsert(table: Table, condition: str = "", rows: int = 1) -> TextClause:
-    """Return an insert of whole rows that overwrites those with the same primary key, if they meet the condition.
-
-    It is text because SQLAlchemy compiles `on_conflict_do_update` anew for each execution. With several rows, the
-    parameters of all but the first have the number of their row: `digest`, `digest_1`, `digest_2`.
-    """
-    key = ", ".join(column.name for column in table.primary_key)
-    names = [column.name for column in table.c]
-    values = ", ".join(f"({', '.join(f':{_numbered(name, row)}' for name in names)})" for row in range(rows))
-    updates = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.c if not column.primary_key)
-    sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {values} ON CONFLICT ({key}) DO UPDATE SET {updates}"
-    return text(f"{sql} WHERE {condition}" if condition else sql)
+def put(connection: Connection, table: Table, rows: Parameters | Sequence[Parameters]) -> None:
+    """Insert whole rows, overwriting those with the same primary key."""
+    values = _values(table, rows) if isinstance(rows, Mapping) else [_values(table, row) for row in rows]
+    connection.exec_driver_sql(_upsert(table, connection.dialect.name), values)
 
 
 def insert_marks(connection: Connection, marks: Sequence[Parameters]) -> int:
@@ -64,13 +58,37 @@ def insert_marks(connection: Connection, marks: Sequence[Parameters]) -> int:
     written = 0
     for begin in range(0, len(marks), MARKS_AT_A_TIME):
         rows = marks[begin : begin + MARKS_AT_A_TIME]
-        values = {_numbered(name, number): value for number, row in enumerate(rows) for name, value in row.items()}
-        written += execute(connection, upsert(MARKS, "marks.digest = excluded.digest", len(rows)), values).rowcount
+        sql = _upsert(MARKS, connection.dialect.name, "marks.digest = excluded.digest", len(rows))
+        values = tuple(chain.from_iterable(_values(MARKS, row) for row in rows))
+        written += connection.exec_driver_sql(sql, values).rowcount
     return written
 
 
-def _numbered(name: str, row: int) -> str:
-    return f"{name}_{row}" if row else name
+def _values(table: Table, row: Parameters) -> tuple[object, ...]:
+    """Return the values of a row in the order of the table's columns."""
+    values = (row[name] for name in _names(table))
+    return tuple(storable(value) if isinstance(value, str) else value for value in values)
+
+
+@cache
+def _names(table: Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.c)
+
+
+@cache
+def _upsert(table: Table, dialect_name: str, condition: str = "", rows: int = 1) -> str:
+    """Return an insert of whole rows that overwrites those with the same primary key, if they meet the condition.
+
+    Its parameters have no names: sqlite3 would release the interpreter for each of them.
+    """
+    key = ", ".join(column.name for column in table.primary_key)
+    row = f"({', '.join([PLACEHOLDERS[dialect_name]] * len(_names(table)))})"
+    updates = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.c if not column.primary_key)
+    sql = (
+        f"INSERT INTO {table.name} ({', '.join(_names(table))}) VALUES {', '.join([row] * rows)}"
+        f" ON CONFLICT ({key}) DO UPDATE SET {updates}"
+    )
+    return f"{sql} WHERE {condition}" if condition else sql
 
 
 UPDATE_MARK = text(

@@ -48,14 +48,14 @@ class EncodedPoints:
         tails = sum(points * len(tail) for points, tail in zip(points_by_code, self._tails, strict=True))
         return 1 + len(self._chunk) * _HEAD.itemsize + values + tails
 
-    def __iter__(self) -> Iterator[bytearray]:
+    def __iter__(self) -> Iterator[memoryview]:
         for part, values in zip(self._parts, self._values, strict=True):
             yield self._encode(part, values)
 
     def __bytes__(self) -> bytes:
         return b"".join(self)
 
-    def _encode(self, part: slice, listed: bytes) -> bytearray:
+    def _encode(self, part: slice, listed: bytes) -> memoryview:
         """Encode a block of points with a comma after each; the body begins with `[`, and ends with `]` for a comma."""
         chunk = self._chunk
         is_first, is_last = part.start == 0, part.stop >= len(chunk)
@@ -69,8 +69,7 @@ class EncodedPoints:
         point_stop = is_first + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
         tail_at = point_stop - tail_lengths
 
-        encoded = bytearray(int(point_stop[-1]))
-        body = np.frombuffer(encoded, dtype=np.uint8)
+        body = np.empty(point_stop[-1], dtype=np.uint8)
         # A numpy assignment needs items of one size: with a shorter value comes what is before it, which the head
         # replaces.
         width = int(lengths.max())
@@ -82,7 +81,7 @@ class EncodedPoints:
             body[0] = ord("[")
         if is_last:
             body[-1] = ord("]")
-        return encoded
+        return body.data
 
 
 @lru_cache(maxsize=8)
