@@ -1,17 +1,14 @@
 """Progress on standard error: a bar on a terminal, the integration guide's log lines elsewhere."""
 
 import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from rich.console import Console, Group, RenderableType
 from rich.constrain import Constrain
@@ -20,17 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from cli.amounts import short
+from cli.log_lines import ErrorLines, log_file, logged
 from cli.printable import echo
 from venclient.causes import cause_of
-from venclient.errors import ConfigurationError
 from venclient.loads import counted
 from venclient.run.progress import watched_by
 from venclient.run_record import Snapshot
 from venclient.untrusted_text import visible
 
-POLL_INTERVAL_S = 0.1
 FAILURES_SHOWN = 3  # of each cause, on a terminal
-OUR_LOGGERS = ("venclient", "tasks", "flows")
 RETRIES = "venclient.flow_control.retries"
 
 
@@ -93,12 +88,12 @@ def _shown(shown: Shown, phase: str) -> Iterator["_Bar | None"]:
     console = Console(stderr=True)
     with ExitStack() as stack:
         lines = RichHandler(console=console, show_path=False, show_time=False) if console.is_terminal else None
-        handler: logging.Handler = lines or logging.StreamHandler()
+        handler: logging.Handler = lines or ErrorLines()
         handler.setLevel(logging.INFO if shown.verbose else logging.WARNING)
         if lines is not None and not shown.verbose:
             lines.addFilter(_FewOfEachCause())
-        handlers = [handler, *([_log_file(shown.log_file)] if shown.log_file else [])]
-        stack.enter_context(_logged(handlers))
+        handlers = [handler, *([log_file(shown.log_file)] if shown.log_file else [])]
+        stack.enter_context(logged(handlers))
         yield stack.enter_context(_Bar(console, phase)) if console.is_terminal and not shown.quiet else None
 
 
@@ -208,78 +203,3 @@ def facts(now: Snapshot) -> list[str]:
 
 def _time(seconds: float | None) -> str:
     return "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
-
-
-class _LogFile(logging.FileHandler):
-    """A file of log lines. If it cannot be written, one line says so, and the command goes on."""
-
-    _is_reported = False
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            super().handleError(record)
-        elif not self._is_reported:
-            self._is_reported = True
-            echo(f"The log file {self.baseFilename} cannot be written any more: {error.strerror}", err=True)
-
-    def close(self) -> None:
-        with suppress(OSError):  # of a line that could not be written before
-            super().close()
-
-
-def _log_file(path: Path) -> logging.Handler:
-    try:
-        if path.is_file() and b"\0" in _first_bytes(path):
-            raise ConfigurationError(f"The log file {path} cannot be written: it is no text file, and stays as it is")
-        handler = _LogFile(path, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"The log file {path} cannot be written: {error.strerror}") from error
-    form = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    form.converter = time.gmtime
-    handler.setFormatter(form)
-    handler.setLevel(logging.INFO)
-    return handler
-
-
-def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(1024)
-
-
-class _UnpreparedQueueHandler(QueueHandler):
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record  # logging would format it to make it picklable, but the queue is in this process
-
-
-class _PollingListener(QueueListener):
-    """Polls its queue: waking a thread for each line would cost the uploading threads more than writing it does."""
-
-    def dequeue(self, block: bool) -> logging.LogRecord:  # noqa: ARG002 - logging's signature
-        while True:
-            try:
-                return super().dequeue(block=False)
-            except Empty:
-                time.sleep(POLL_INTERVAL_S)
-
-
-@contextmanager
-def _logged(handlers: list[logging.Handler]) -> Iterator[None]:
-    """Write log records in a separate thread, so that uploading threads do not wait for each other's output."""
-    records: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    listener = _PollingListener(records, *handlers, respect_handler_level=True)
-    listener.start()
-    queueing, loggers = _UnpreparedQueueHandler(records), [logging.getLogger(name) for name in OUR_LOGGERS]
-    for logger in loggers:
-        logger.addHandler(queueing)
-        logger.setLevel(min(handler.level for handler in handlers))
-        logger.propagate = False  # Prefect would print what reaches the root logger
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(queueing)
-            logger.propagate = True
-        listener.stop()
-        for handler in handlers:
-            handler.close()
