@@ -85,14 +85,11 @@ def _child(group: GroupID, name: str, kind: type, missing: str) -> GroupID | Dat
 
 def refuse_useless(dataset: h5py.Dataset, where: str) -> None:
     """Raise `BadSeriesError` unless the dataset has two numeric columns and is safe to read."""
-    # One list of properties, since `is_virtual` and `external` would each get it from HDF5.
-    properties = dataset.id.get_create_plist()
-    layout = properties.get_layout()
-    if layout == h5py.h5d.VIRTUAL or properties.get_external_count():
+    if dataset.is_virtual or dataset.external:
         raise BadSeriesError(f"{where} keeps its rows in another file, and other files are not read")
     size_bytes = _size_if_usable(dataset.shape, dataset.dtype, where)
-    if layout == h5py.h5d.CHUNKED:
-        _refuse_bad_chunks(dataset, properties, where)
+    if dataset.chunks:
+        _refuse_bad_chunks(dataset, where)
     _refuse_unstored(dataset, size_bytes, where)
 
 
@@ -148,7 +145,7 @@ def _refuse_unstored(dataset: h5py.Dataset, size_bytes: int, where: str) -> None
         raise BadSeriesError(f"{where} claims {len(dataset):,} rows, but stores no more than {stored:,} bytes")
 
 
-def _refuse_bad_chunks(dataset: h5py.Dataset, properties: h5py.h5p.PropDCID, where: str) -> None:
+def _refuse_bad_chunks(dataset: h5py.Dataset, where: str) -> None:
     """HDF5 trusts a file's chunks: it crashes on one that is too short for its checksum, and inflates a megabyte to a
     gigabyte if that is what it holds.
     """
@@ -160,6 +157,7 @@ def _refuse_bad_chunks(dataset: h5py.Dataset, properties: h5py.h5p.PropDCID, whe
             f"{where} is cut into chunks of {size:,} bytes, {count:,} of them; up to {CHUNK_BYTES:,} bytes and "
             f"{MAX_CHUNKS:,} chunks are read. Cut it anew with `h5repack -l CHUNK=10000x2 OLD NEW`"
         )
+    properties = dataset.id.get_create_plist()
     filters = [_Filter(*properties.get_filter(index)) for index in range(properties.get_nfilters())]
 
     @cache  # up to a million chunks share a few masks

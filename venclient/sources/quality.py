@@ -78,6 +78,11 @@ class QualityRules:
         """Whether codes depend on the resource's capacity."""
         return any(rule.condition == "above capacity" for rule in self.rules)
 
+    @property
+    def need_runs(self) -> bool:
+        """Whether codes depend on how often a value is repeated."""
+        return any(rule.condition == "repeated" for rule in self.rules)
+
     def applied(
         self, power_w: NDArray[np.float64], capacity_w: float | None, runs: tuple[int, int] = (1, 1)
     ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:

@@ -207,10 +207,9 @@ class _Survey:
             self._last_timestamp_s = int(rows.grid_s[-1])
         if len(rows.start_s):
             self._add_months(rows.start_s)
+            self._last_start_s = int(rows.start_s[-1])
+        if self._rules.need_runs:
             self._add_runs(rows.power_w)
-            self._last_start_s, self._last_w = int(rows.start_s[-1]), rows.power_w[-1]
-        else:
-            self._run_indices.append((-1, -1))  # a placeholder: a slice without points has no runs
         self._edges.append(self._edges[-1] + len(rows.start_s))
 
     def refuse_times(self) -> None:
@@ -228,7 +227,7 @@ class _Survey:
             unit=self.unit,
             slices=tuple(self._slices),
             edges=tuple(self._edges),
-            runs=tuple((self._run_lengths[first], self._run_lengths[last]) for first, last in self._run_indices),
+            runs=self._runs(),
             next_s=tuple(self._next_s),
             stretches=stretches,
             regular_interval_s=self._timestamps.regular_interval_s(stretches),
@@ -261,6 +260,9 @@ class _Survey:
 
     def _add_runs(self, power_w: NDArray[np.float64]) -> None:
         """Add the first and the last run of a slice; a run may span any number of slices."""
+        if not len(power_w):
+            self._run_indices.append((-1, -1))  # a placeholder: a slice without points has no runs
+            return
         first_run = _run_length(power_w)
         if power_w[0] == self._last_w:
             self._run_lengths[-1] += first_run
@@ -270,6 +272,12 @@ class _Survey:
         if first_run < len(power_w):
             self._run_lengths.append(_run_length(power_w[::-1]))
         self._run_indices.append((first, len(self._run_lengths) - 1))
+        self._last_w = power_w[-1]
+
+    def _runs(self) -> tuple[tuple[int, int], ...]:
+        if not self._rules.need_runs:
+            return ((1, 1),) * len(self._slices)
+        return tuple((self._run_lengths[first], self._run_lengths[last]) for first, last in self._run_indices)
 
 
 def _run_length(power_w: NDArray[np.float64]) -> int:
