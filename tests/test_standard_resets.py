@@ -76,7 +76,7 @@ def test_an_upload_that_waited_while_another_found_the_reset_does_not_use_its_id
             return True
 
         def listing(self, *_: object) -> Listing:
-            return {}
+            return Listing([])
 
         def write(self, method: str, path: str, *_: object) -> Report:
             written.append(f"{method} {path}")

@@ -1,9 +1,11 @@
 """Reports that the VTN lists: looked for by name, as no call finds a report by its name, its resource or its time."""
 
 import time
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from threading import Lock
 
 from cachetools import LRUCache
@@ -21,7 +23,25 @@ class Listed:
     created: str
 
 
-Listing = Mapping[str, Sequence[Listed]]  # reports by name, the oldest first
+class Listing:
+    """A list of a VEN's reports, which may be a million."""
+
+    def __init__(self, listed: Sequence[Listed]) -> None:
+        by_name: dict[str, list[Listed]] = defaultdict(list)
+        for each in listed:
+            by_name[each.name].append(each)
+        # Times are texts of one form, which sort by time; without any, the order of the list stays.
+        self._by_name = {name: sorted(reports, key=lambda report: report.created) for name, reports in by_name.items()}
+        self._names = sorted(self._by_name)
+
+    def named(self, name: str) -> Sequence[Listed]:
+        """Return the reports of this name, the oldest first."""
+        return self._by_name.get(name, ())
+
+    def names_that_begin_with(self, prefix: str) -> Iterator[str]:
+        """Yield these names in order, without a look at all of them."""
+        positions = range(bisect_left(self._names, prefix), len(self._names))
+        return takewhile(lambda name: name.startswith(prefix), map(self._names.__getitem__, positions))
 
 
 class Listings:
@@ -50,15 +70,7 @@ class Listings:
             if latest is not None and (since is None or latest[0] > since):
                 return latest[1]
             begun = time.monotonic()
-            listing = _by_name(self._fetch(ven))
+            listing = Listing(self._fetch(ven))
             with self._lock:
                 self._latest[ven] = begun, listing
             return listing
-
-
-def _by_name(listed: Sequence[Listed]) -> Listing:
-    by_name: dict[str, list[Listed]] = defaultdict(list)
-    for each in listed:
-        by_name[each.name].append(each)
-    # Times are texts of one form, which sort by time; without any, the order of the list stays.
-    return {name: sorted(reports, key=lambda report: report.created) for name, reports in by_name.items()}

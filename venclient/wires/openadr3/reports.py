@@ -234,18 +234,22 @@ class Reports:
 
     def listed_periods(self, load: Load) -> set[str]:
         """The periods of a load's reports that the VTN had at the beginning of the run, without those deleted since."""
-        prefix = f"{load.vtn_resource_id}."
-        names = (name.removeprefix(prefix) for name in self.listing(load.ven) if name.startswith(prefix))
-        listed = {name for name in names if length_of(name) is not None}
+        listed = self.listed(load)
         with self._lock:
             return {period for period in listed if (load.vtn_resource_id, period) not in self._deleted}
+
+    def listed(self, load: Load) -> dict[str, Sequence[Listed]]:
+        """The reports of a load that the VTN lists, by period. The name of a resource with a long id is not found."""
+        listing, prefix = self.listing(load.ven), f"{load.vtn_resource_id}."
+        named = {name.removeprefix(prefix): listing.named(name) for name in listing.names_that_begin_with(prefix)}
+        return {period: reports for period, reports in named.items() if length_of(period) is not None}
 
     def ids_of(self, load: Load, period: str) -> Sequence[str]:
         """The ids of all reports of a period, as they are known or listed."""
         known = self.known(load).get(period)
         if known is not None and known.report_id and self.trusts(load, period, known.report_id):
             return [known.report_id]
-        return [each.report_id for each in self.listing(load.ven).get(report_name(load, period), ())]
+        return [each.report_id for each in self.listing(load.ven).named(report_name(load, period))]
 
     def require_event(self, tokens: TokenSource) -> None:
         """Raise `ConfigurationError` if the event of the reports does not exist any more."""

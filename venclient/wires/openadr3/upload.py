@@ -78,7 +78,7 @@ class ReportUpload:
         if self._is_known and self._distrusted_at == self._reports.distrusted_at:
             return
         self._distrusted_at = self._reports.distrusted_at
-        found = self._reports.listing(self._report.load.ven, self._unknown_since).get(self._report.name, ())
+        found = self._reports.listing(self._report.load.ven, self._unknown_since).named(self._report.name)
         self._is_known = True
         if not found and self._times_refused >= TIMES_REFUSED:
             raise ConflictError(f"The report name {self._report.name} is taken by another client", 409)

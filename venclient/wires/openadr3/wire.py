@@ -222,13 +222,9 @@ class ReportWire(StandardCalls):
     def _listed(self, load: Load, like: MeterSeries) -> dict[str, Sequence[Listed]]:
         """The reports of a load that the VTN lists, by period."""
         # The name of a resource with a long id does not begin with it.
-        periods = {report_name(load, period): period for period in self.layout.periods_of(like)}
-        prefix = report_name(load, "")
-        return {
-            periods.get(name, name.removeprefix(prefix)): reports
-            for name, reports in self._reports.listing(load.ven).items()
-            if name in periods or (name.startswith(prefix) and length_of(name.removeprefix(prefix)))
-        }
+        listing = self._reports.listing(load.ven)
+        of_periods = {period: listing.named(report_name(load, period)) for period in self.layout.periods_of(like)}
+        return {period: reports for period, reports in of_periods.items() if reports} | self._reports.listed(load)
 
     def _registrar(self, ven: str) -> Registrar:
         client = self._clients.of(ven)
