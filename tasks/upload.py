@@ -27,6 +27,8 @@ BATCHES_MAPPED = 500
 
 def upload_batches(run: Run, batches: deque[Batch], planned: State[Any]) -> None:
     """Upload all batches, in tasks that follow the one of the state `planned` in the run's graph."""
+    # Without the plan, in which Prefect would look for futures and states for each batch.
+    planned = planned.model_copy(update={"data": True})
     while batches and not run.stopping.is_set():
         part = [batches.popleft() for _ in range(min(BATCHES_MAPPED, len(batches)))]
         # Quoted, as Prefect would look for futures and states in each of its load ids, three times.
