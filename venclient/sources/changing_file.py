@@ -152,7 +152,8 @@ class ChangingFile:
     def _read_now(
         self, look: Callable[[h5py.File, Alive], _T], only: Version | None, quiet_s: float
     ) -> tuple[_T, Version]:
-        self._check_version(only, self.version())
+        if only is not None:
+            self._check_version(only, self.version())
         version = self._open_current(quiet_s)
         self._check_version(only, version)
         try:

@@ -53,7 +53,7 @@ class StretchDetector:
         if not self._rows:
             self._first_s = int(grid_s[0])
         times = np.concatenate([self._last_s, grid_s]) if len(self._last_s) else grid_s
-        steps = np.diff(times)
+        steps = times[1:] - times[:-1]
         if len(steps):
             self._add_steps(times, steps, max(self._rows - 1, 0))
         self._rows += len(grid_s)
