@@ -37,7 +37,7 @@ class ErrorLines(logging.StreamHandler[TextIO]):
     def flush(self) -> None:
         """Write the lines that were kept."""
         text, self._unwritten = "".join(self._unwritten), []
-        with suppress(OSError, ValueError):  # nobody reads them any more, or the stream is closed
+        with suppress(OSError, ValueError):  # standard error was closed, here or at its other end
             self.stream.write(text)
             super().flush()
 

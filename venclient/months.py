@@ -103,7 +103,7 @@ def digest(series: MeterSeries, begin: int, stop: int) -> bytes:
     if not _is_regular(series):
         return digests(series, begin, [stop])[0]
     # The same in a third of the time, for most series.
-    sha = hashlib.sha256(f"{series.regular_interval_s} {series.codes[0]}".encode())
+    sha = hashlib.sha256(_head(series.regular_interval_s, series.codes))
     for points in series.slices(begin, stop):
         _update([sha], np.ascontiguousarray(points.start_s, dtype="<i8"))
     for points in series.slices(begin, stop):
@@ -116,7 +116,8 @@ def _of_one_slice(series: MeterSeries, ranges: tuple[tuple[int, int], ...]) -> t
     points = series.slice_of(0)
     power_w = np.ascontiguousarray(points.power_w + 0.0, dtype="<f8")
     digests = []
-    shas_of_starts = _shas_of_starts(f"{series.regular_interval_s} {series.codes[0]}", _Starts(points.start_s), ranges)
+    head = _head(series.regular_interval_s, series.codes)
+    shas_of_starts = _shas_of_starts(head, _Starts(points.start_s), ranges)
     for sha_of_starts, (begin, stop) in zip(shas_of_starts, ranges, strict=True):
         sha = sha_of_starts.copy()
         sha.update(power_w[begin:stop].data)
@@ -138,9 +139,9 @@ class _Starts:
 
 
 @lru_cache(maxsize=2)
-def _shas_of_starts(head: str, starts: _Starts, ranges: tuple[tuple[int, int], ...]) -> "list[hashlib._Hash]":
+def _shas_of_starts(head: bytes, starts: _Starts, ranges: tuple[tuple[int, int], ...]) -> "list[hashlib._Hash]":
     """Return what has gone into the `digest` of each range before the values."""
-    sha_of_head, start_s = hashlib.sha256(head.encode()), np.ascontiguousarray(starts.start_s, dtype="<i8")
+    sha_of_head, start_s = hashlib.sha256(head), np.ascontiguousarray(starts.start_s, dtype="<i8")
     shas = [sha_of_head.copy() for _ in ranges]
     for sha, (begin, stop) in zip(shas, ranges, strict=True):
         sha.update(start_s[begin:stop].data)
@@ -161,10 +162,7 @@ def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes
     parts = list(pairwise([begin, *stops]))
     codes = list(_codes(series, parts))
     intervals = list(_intervals(series, parts))
-    shas = [
-        hashlib.sha256(f"{'various' if interval is None else interval} {' '.join(each)}".encode())
-        for interval, each in zip(intervals, codes, strict=True)
-    ]
+    shas = [hashlib.sha256(_head(interval_s, each)) for interval_s, each in zip(intervals, codes, strict=True)]
     # The digest for a stop covers all parts up to it, so each part goes into the digests from its own on.
     for number, part in enumerate(parts):
         for points in series.slices(*part):
@@ -183,6 +181,11 @@ def digests(series: MeterSeries, begin: int, stops: Sequence[int]) -> list[bytes
             for points in series.slices(begin, stop):
                 _update([sha], code_indices[points.quality])
     return [sha.digest()[:16] for sha in shas]
+
+
+def _head(interval_s: int | None, codes: Sequence[str]) -> bytes:
+    """Return what a digest begins with; `interval_s`: None if intervals differ."""
+    return f"{'various' if interval_s is None else interval_s} {' '.join(codes)}".encode()
 
 
 def _codes(series: MeterSeries, parts: Iterable[tuple[int, int]]) -> Iterator[Sequence[str]]:

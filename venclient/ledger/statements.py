@@ -1,6 +1,6 @@
 """SQL that the ledger executes for each request, in a form that both databases take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -31,9 +31,14 @@ def execute(
 
 
 def _prepared(compiled: SQLCompiler, row: Parameters) -> dict[str, object] | tuple[object, ...]:
-    values = {name: storable(value) if isinstance(value, str) else value for name, value in row.items()}
     # By position where a driver allows it: sqlite3 releases the interpreter for each parameter that has a name.
-    return tuple(values[name] for name in compiled.positiontup) if compiled.positiontup else values
+    if compiled.positiontup:
+        return _stored(row[name] for name in compiled.positiontup)
+    return dict(zip(row, _stored(row.values()), strict=True))
+
+
+def _stored(values: Iterable[object]) -> tuple[object, ...]:
+    return tuple(storable(value) if isinstance(value, str) else value for value in values)
 
 
 @cache
@@ -66,8 +71,7 @@ def insert_marks(connection: Connection, marks: Sequence[Parameters]) -> int:
 
 def _values(table: Table, row: Parameters) -> tuple[object, ...]:
     """Return the values of a row in the order of the table's columns."""
-    values = (row[name] for name in _names(table))
-    return tuple(storable(value) if isinstance(value, str) else value for value in values)
+    return _stored(row[name] for name in _names(table))
 
 
 @cache

@@ -40,9 +40,9 @@ class Outline:
     """What is known of a series beyond the rows of a single slice.
 
     `slices`: the row range and time window of each; `edges`, `stretches` and `regular_interval_s`: as in `MeterSeries`;
-    `runs`: of each slice, as in `quality.run_lengths`; `next_s`: the timestamp after each slice, () if there is none;
-    `month_begins`: as `months.month_begins` returns them; `months`: with digests, once `with_months` was called;
-    `dropped`, `unsorted_rows`: as in `MeterSeries`.
+    `runs`: of each slice, as in `quality.run_lengths`, (1, 1) if no rule needs them; `next_s`: the timestamp after each
+    slice, () if there is none; `month_begins`: as `months.month_begins` returns them; `months`: with digests, once
+    `with_months` was called; `dropped`, `unsorted_rows`: as in `MeterSeries`.
     """
 
     rules: QualityRules
