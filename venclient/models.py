@@ -112,6 +112,19 @@ class MeterSeries:
         return joined(list(self.slices(begin, stop)))
 
 
+class Starts:
+    """The starts of points as a key for a cache: (N,), N > 0. Nearly all series have the same."""
+
+    def __init__(self, start_s: NDArray[np.int64]) -> None:
+        self.start_s = start_s
+
+    def __hash__(self) -> int:
+        return hash((len(self.start_s), self.start_s[0], self.start_s[-1]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Starts) and np.array_equal(self.start_s, other.start_s)
+
+
 @lru_cache(maxsize=16, typed=True)  # most series have the same few columns of one value
 def repeated(value: Any, times: int) -> NDArray[Any]:
     """Return a read-only column of a numpy scalar, (times,), that takes the memory of one."""

@@ -10,7 +10,7 @@ from itertools import compress, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from venclient.models import MeterSeries, Month, Points
+from venclient.models import MeterSeries, Month, Points, Starts
 
 # The highest number of a month; above it, numbers are of days.
 LAST_MONTH = 999_912
@@ -55,7 +55,7 @@ def month_begins(start_s: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
 
     `start_s`: (N,) unix seconds, ascending.
     """
-    return _month_begins(_Starts(start_s)) if len(start_s) else ()
+    return _month_begins(Starts(start_s)) if len(start_s) else ()
 
 
 def month_start_s(number: int) -> int:
@@ -117,7 +117,7 @@ def _of_one_slice(series: MeterSeries, ranges: tuple[tuple[int, int], ...]) -> t
     power_w = np.ascontiguousarray(points.power_w + 0.0, dtype="<f8")
     digests = []
     head = _head(series.regular_interval_s, series.codes)
-    shas_of_starts = _shas_of_starts(head, _Starts(points.start_s), ranges)
+    shas_of_starts = _shas_of_starts(head, Starts(points.start_s), ranges)
     for sha_of_starts, (begin, stop) in zip(shas_of_starts, ranges, strict=True):
         sha = sha_of_starts.copy()
         sha.update(power_w[begin:stop].data)
@@ -125,21 +125,8 @@ def _of_one_slice(series: MeterSeries, ranges: tuple[tuple[int, int], ...]) -> t
     return points.start_s[[stop - 1 for _, stop in ranges]].tolist(), digests
 
 
-class _Starts:
-    """The starts of a series as a key for a cache: (N,), N > 0. Nearly all series have the same."""
-
-    def __init__(self, start_s: NDArray[np.int64]) -> None:
-        self.start_s = start_s
-
-    def __hash__(self) -> int:
-        return hash((len(self.start_s), self.start_s[0], self.start_s[-1]))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Starts) and np.array_equal(self.start_s, other.start_s)
-
-
 @lru_cache(maxsize=2)
-def _shas_of_starts(head: bytes, starts: _Starts, ranges: tuple[tuple[int, int], ...]) -> "list[hashlib._Hash]":
+def _shas_of_starts(head: bytes, starts: Starts, ranges: tuple[tuple[int, int], ...]) -> "list[hashlib._Hash]":
     """Return what has gone into the `digest` of each range before the values."""
     sha_of_head, start_s = hashlib.sha256(head), np.ascontiguousarray(starts.start_s, dtype="<i8")
     shas = [sha_of_head.copy() for _ in ranges]
@@ -221,7 +208,7 @@ def _number_of(unix_s: int) -> int:
 
 
 @lru_cache(maxsize=2)
-def _month_begins(starts: _Starts) -> tuple[tuple[int, int], ...]:
+def _month_begins(starts: Starts) -> tuple[tuple[int, int], ...]:
     first, last = (_number_of(int(starts.start_s[index])) for index in (0, -1))
     years = range(first // 100, last // 100 + 1)
     numbers = [number for year in years for number in range(year * 100 + 1, year * 100 + 13) if first <= number <= last]

@@ -18,21 +18,22 @@ def write_marks(
     """
     if not _delete(connection, load, marks, superseded(read, marks)):
         return False
-    # Written out, as `asdict` copies deeply, which takes many times as long.
-    rows = {
-        mark.month: {
+    updates = [
+        # Written out, as `asdict` copies deeply, which takes many times as long.
+        {
             **load,
             "month": mark.month,
             "points": mark.points,
             "last_start_s": mark.last_start_s,
             "digest": mark.digest,
+            "read_digest": read[mark.month].digest,
         }
         for mark in marks
-    }
-    inserts = [row for month, row in rows.items() if month not in read]
-    updates = [row | {"read_digest": read[month].digest} for month, row in rows.items() if month in read]
+        if mark.month in read
+    ]
     updated = execute(connection, UPDATE_MARK, updates).rowcount if updates else 0
-    return insert_marks(connection, inserts) + updated == len(marks)
+    inserted = insert_marks(connection, load, [mark for mark in marks if mark.month not in read])
+    return inserted + updated == len(marks)
 
 
 def _delete(

@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Dialect, Table, TextClause, text
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from venclient.ledger.tables import MARKS, storable
+from venclient.models import Mark
 
 REQUESTS_KEPT = 30  # of each load
+KEY_COLUMNS = 2  # of each table of loads: the VTN, and its id of the load's resource
 MARKS_AT_A_TIME = 100  # in one statement: SQLite takes 32,766 parameters
 
 PLACEHOLDERS = {"sqlite": "?", "postgresql": "%s"}
@@ -54,17 +57,19 @@ def put(connection: Connection, table: Table, rows: Parameters | Sequence[Parame
     connection.exec_driver_sql(_upsert(table, connection.dialect.name), values)
 
 
-def insert_marks(connection: Connection, marks: Sequence[Parameters]) -> int:
+def insert_marks(connection: Connection, load: Parameters, marks: Sequence[Mark]) -> int:
     """Insert marks, and return how many are in the ledger now: not those where there is another of the same month.
 
-    An existing mark with the new digest counts as well: this very write was committed, and is retried because the
-    database server became unavailable before it answered.
+    `load`: the columns that are the load's key. An existing mark with the new digest counts as well: this very write
+    was committed, and is retried because the database server became unavailable before it answered.
     """
     written = 0
+    key = _stored(load[name] for name in _names(MARKS)[:KEY_COLUMNS])
+    of_mark = attrgetter(*_names(MARKS)[KEY_COLUMNS:])
     for begin in range(0, len(marks), MARKS_AT_A_TIME):
         rows = marks[begin : begin + MARKS_AT_A_TIME]
         sql = _upsert(MARKS, connection.dialect.name, "marks.digest = excluded.digest", len(rows))
-        values = tuple(chain.from_iterable(_values(MARKS, row) for row in rows))
+        values = tuple(chain.from_iterable([key + of_mark(mark) for mark in rows]))
         written += connection.exec_driver_sql(sql, values).rowcount
     return written
 

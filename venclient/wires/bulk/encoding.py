@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from venclient.days import DAY_S
-from venclient.models import Chunk
+from venclient.models import Chunk, Starts
 
 Bytes = NDArray[np.uint8]
 Texts = np.ndarray[tuple[int], np.dtype[np.void]]
@@ -44,7 +44,9 @@ class EncodedPoints:
     def __len__(self) -> int:
         # Of a list of n values, n + 1 bytes are brackets and commas.
         values = sum(map(len, self._values)) - len(self._chunk) - len(self._values)
-        points_by_code: list[int] = np.bincount(self._chunk.quality, minlength=len(self._tails)).tolist()
+        points_by_code = [len(self._chunk)]
+        if len(self._tails) > 1:
+            points_by_code = np.bincount(self._chunk.quality, minlength=len(self._tails)).tolist()
         tails = sum(points * len(tail) for points, tail in zip(points_by_code, self._tails, strict=True))
         return 1 + len(self._chunk) * _HEAD.itemsize + values + tails
 
@@ -63,7 +65,7 @@ class EncodedPoints:
         values = np.frombuffer(bytes(MAX_VALUE_BYTES) + listed[:-1] + b",", dtype=np.uint8)
         value_stop = np.flatnonzero(values == ord(","))
         lengths = np.diff(value_stop, prepend=MAX_VALUE_BYTES) - 1
-        heads = _heads(chunk.start_s[part].tobytes(), _single_if_equal(chunk.interval_s[part]).tobytes())
+        heads = _heads(Starts(chunk.start_s[part]), _single_if_equal(chunk.interval_s[part]).tobytes())
         tail_lengths = np.array([len(tail) for tail in self._tails])[quality]
         # Where in the block each point ends, and where its tail begins.
         point_stop = is_first + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
@@ -85,23 +87,24 @@ class EncodedPoints:
 
 
 @lru_cache(maxsize=8)
-def _heads(start_s: bytes, interval_s: bytes) -> Texts:
+def _heads(starts: Starts, interval_s: bytes) -> Texts:
     """The text before the value of each point (N,). Cached, as series often share their timestamps.
 
-    `start_s`: int64 (N,) as bytes, which are hashable; `interval_s`: likewise, or (1,) if all points have the same.
+    `interval_s`: int64 (N,) as bytes, which are hashable; or (1,) if all points have the same.
     """
-    starts = np.frombuffer(start_s, dtype=np.int64)
-    heads = np.empty(len(starts), dtype=_HEAD)
+    start_s = starts.start_s
+    heads = np.empty(len(start_s), dtype=_HEAD)
     heads["open"] = b'{"interval_start":"'
-    _write_iso(heads["start"], starts)
+    _write_iso(heads["start"], start_s)
     heads["then"] = b'","interval_end":"'
-    _write_iso(heads["end"], starts + np.frombuffer(interval_s, dtype=np.int64))
+    _write_iso(heads["end"], start_s + np.frombuffer(interval_s, dtype=np.int64))
     heads["value"] = b'","value":'
     return heads.view(f"V{_HEAD.itemsize}")
 
 
 def _single_if_equal(interval_s: NDArray[np.int64]) -> NDArray[np.int64]:
-    return interval_s[:1] if (interval_s == interval_s[0]).all() else interval_s
+    is_single = interval_s.strides == (0,) or (interval_s == interval_s[0]).all()
+    return interval_s[:1] if is_single else interval_s
 
 
 def _write_iso(texts: NDArray[Any], unix_s: NDArray[np.int64]) -> None:
