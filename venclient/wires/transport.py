@@ -29,6 +29,7 @@ from venclient.wires.sessions import Session
 # Limit of unsent bytes in the kernel. By default it would buffer megabytes, and they would count as sent.
 NOT_SENT_BYTES = 64 * 2**10
 SWITCHING_PROTOCOLS = 101
+OLD_VERSIONS = ("HTTP/1.0", "HTTP/0.9")
 # As in `http.client`: a line of more bytes does not match.
 MAX_HEADERS, MAX_HEADER_BYTES = 100, 64 * 2**10
 # A name and its value; without a name, more of the value before it (RFC 9112 §5.2).
@@ -114,9 +115,9 @@ class _Answer(HTTPResponse):
             version, self.status, reason = self._read_status()  # type: ignore[attr-defined]  # as in `http.client`
             self.headers = self.msg = headers = _read_headers(self.fp)
             interim = 100 <= self.status < 200 and self.status != SWITCHING_PROTOCOLS
-        if self.status == SWITCHING_PROTOCOLS or not version.startswith("HTTP/1."):
+        if self.status == SWITCHING_PROTOCOLS or not (version.startswith("HTTP/1.") or version in OLD_VERSIONS):
             raise HTTPException(f"{version} status {self.status}, which is not the end of an answer")
-        self.code, self.reason, self.version = self.status, reason.strip(), 10 if version == "HTTP/1.0" else 11
+        self.code, self.reason, self.version = self.status, reason.strip(), 10 if version in OLD_VERSIONS else 11
         self.chunked, self.chunk_left = headers.get("transfer-encoding", "").lower() == "chunked", None
         length = headers.get("content-length", "")
         self.length = int(length) if length.isdecimal() and not self.chunked else None
@@ -137,7 +138,7 @@ def _read_headers(stream: io.BufferedIOBase) -> HTTPMessage:
         if not name:
             name, begin = headers.pop()
             value = f"{begin} {value}"
-        headers.append((name, value.rstrip()))
+        headers.append((name, value.rstrip(" \t")))
     message = HTTPMessage()
     for name, value in headers:
         message.set_raw(name, value)
