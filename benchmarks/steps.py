@@ -20,6 +20,7 @@ from venclient.ledger.lease import Writer
 from venclient.ledger.ledger import Ledger
 from venclient.models import Receipt
 from venclient.resources.database import ResourceDatabase
+from venclient.run.garbage import fewer_collections
 from venclient.sources.hdf5 import MeterFile, Sizes
 from venclient.sync.pending import cut, pending
 from venclient.wires.auth import GivenToken
@@ -43,6 +44,7 @@ def measure() -> Section:
         write_sample(folder / "db", folder / "h5", vens=2, loads_per_ven=46, meters=20, points=YEAR, seed=1)
         loads = ResourceDatabase(str(folder / "db")).all_loads()
         with (
+            fewer_collections(),  # as in a run
             MeterFile(folder / "h5", sizes=Sizes(series_bytes=0, points_bytes=0)) as meters,  # every series is read
             Ledger(str(folder / "ledger.db"), sink) as ledger,
             ledger.leased([loads[0].ven], Writer("bench", "A benchmark")),

@@ -26,6 +26,7 @@ from venclient.loads import Load
 from venclient.models import MeterSeries
 from venclient.resources.database import ResourceDatabase
 from venclient.run import Connections, Options, Run
+from venclient.run.one_core import OneCore
 from venclient.sources import Availability
 from venclient.sources.hdf5 import MeterFile
 from venclient.wires.auth import GivenToken
@@ -82,6 +83,22 @@ def test_the_threads_of_a_run_are_kept_on_one_core_and_no_others(run: Run) -> No
     assert first == second
     assert len(first) == 1
     assert os.sched_getaffinity(0) == before
+
+
+def test_the_threads_of_a_run_are_free_to_go_elsewhere_while_they_mostly_wait() -> None:
+    now_s, busy_s = 0.0, 0.0
+    core = OneCore(clock=lambda: now_s, process_time=lambda: busy_s)
+
+    def cores() -> set[int]:
+        core.stay()
+        return os.sched_getaffinity(0)
+
+    with ThreadPoolExecutor(1) as thread:
+        assert len(thread.submit(cores).result()) == 1
+        now_s, busy_s = now_s + 1.0, busy_s + 0.5
+        assert thread.submit(cores).result() == os.sched_getaffinity(0)
+        now_s, busy_s = now_s + 1.0, busy_s + 0.9
+        assert len(thread.submit(cores).result()) == 1
 
 
 def test_a_call_that_fails_takes_nobody_with_it(run: Run) -> None:

@@ -16,7 +16,7 @@ from venclient.ledger import Entry, Ledger, Writer
 from venclient.loads import Load
 from venclient.models import LoadResult
 from venclient.resources import ResourceDatabase
-from venclient.run.one_core import stay_on_this_core
+from venclient.run.one_core import OneCore
 from venclient.run.progress import RunProgress
 from venclient.run.recorder import RunRecorder
 from venclient.run.spot_checks import SpotChecks
@@ -48,7 +48,7 @@ class Connections:
 class Options:
     """Options of a run. `threads`: loads uploaded at once; `chunk_size`, `retries_refused`, `days`: see `Uploader`.
 
-    `grace_s`: how long a run that was stopped waits for requests in flight. `on_one_core`: see `stay_on_this_core`;
+    `grace_s`: how long a run that was stopped waits for requests in flight. `on_one_core`: see `OneCore`;
     compression works on several cores at a time, and is faster without.
     """
 
@@ -74,7 +74,7 @@ class Run:
     On exit, even by an error, it waits for requests in flight and leaves the rest to the next run; then it releases the
     lease. `ended_by`: errors that no load would get past; `stopped_by`: reasons why the run was stopped. `part_of`: the
     id of the run that this one uploads a slice for. `spot_checks`: set by `work_of`; `stay_on_core()`: keeps another
-    thread on the core of the worker threads.
+    thread where the worker threads are.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class Run:
         )
         self._listener = listener
         self._grace_s = options.grace_s
-        self.stay_on_core = stay_on_this_core() if options.on_one_core else lambda: None
-        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="upload", initializer=self.stay_on_core)
+        self.stay_on_core = OneCore().stay if options.on_one_core else lambda: None
+        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="upload")
         self._exit_stack = ExitStack()  # released once nothing is in flight
 
     def __enter__(self) -> Self:
@@ -133,8 +133,13 @@ class Run:
 
         It runs in a copy of the caller's context, to which its log records then belong.
         """
+
+        def on_core() -> T:
+            self.stay_on_core()
+            return call()
+
         try:
-            return self._threads.submit(copy_context().run, call)
+            return self._threads.submit(copy_context().run, on_core)
         except RuntimeError as error:  # the pool is shut down
             raise StoppedError("The run ended before this began: the next takes it up") from error
 

@@ -96,7 +96,7 @@ class ChangingFile:
         self._fatal_reads = 0
         self._fatal_version: Version | None = None  # that no reader survives
         try:
-            self._opened = self._last_version = self._retry_in_new_reader(self._open_when_free)
+            self._opened = self._last_version = self._retry_in_new_reader(self._open_when_free, self.version())
         except BaseException:
             reader.close()
             raise
@@ -143,7 +143,7 @@ class ChangingFile:
         with self._lock:
             version = self.version()
             try:
-                return self._retry_in_new_reader(lambda: self._read_now(look, only, quiet_s))
+                return self._retry_in_new_reader(lambda: self._read_now(look, only, quiet_s), version)
             except ReaderKilledError as error:
                 if self.version() != version:  # a file half overwritten in place may be arbitrarily corrupt
                     raise _changed_error("it kept changing") from error
@@ -164,9 +164,8 @@ class ChangingFile:
         self._confirm_unchanged(version)
         return result, version
 
-    def _retry_in_new_reader(self, read: Callable[[], _T]) -> _T:
+    def _retry_in_new_reader(self, read: Callable[[], _T], version: Version | None) -> _T:
         """Call `read`, and once more if the reader dies: a new one has no memory in use by earlier reads."""
-        version = self.version()
         if version is not None and version == self._fatal_version:
             raise self._reader_killed("no reader has survived it, and no other is tried")
         try:

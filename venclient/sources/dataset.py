@@ -88,14 +88,16 @@ def _require_kind(root: GroupID, place: str, kind: type, missing: str) -> GroupI
     return found
 
 
-def refuse_useless(dataset: h5py.Dataset, where: str) -> None:
-    """Raise `BadSeriesError` unless the dataset has two numeric columns and is safe to read."""
+def refuse_useless(dataset: h5py.Dataset, where: str) -> np.dtype[np.generic]:
+    """Return the dataset's type; raises `BadSeriesError` unless it has two numeric columns and is safe to read."""
     if dataset.is_virtual or dataset.external:
         raise BadSeriesError(f"{where} keeps its rows in another file, and other files are not read")
-    size_bytes = _size_if_usable(dataset.shape, dataset.dtype, where)
+    dtype: np.dtype[np.generic] = dataset.dtype
+    size_bytes = _size_if_usable(dataset.shape, dtype, where)
     if dataset.chunks:
         _refuse_bad_chunks(dataset, where)
     _refuse_unstored(dataset, size_bytes, where)
+    return dtype
 
 
 def read_rows(dataset: h5py.Dataset, begin: int = 0, stop: int | None = None) -> NDArray[np.generic]:

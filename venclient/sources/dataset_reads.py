@@ -51,8 +51,8 @@ def read(
     """Return what `what` returns for a validated dataset, and the dataset's type; raises `BadSeriesError`."""
     dataset = name.dataset(h5)
     with name.as_bad_series():
-        refuse_useless(dataset, str(name))
-        return what(dataset, alive), dataset.dtype
+        dtype = refuse_useless(dataset, str(name))
+        return what(dataset, alive), dtype
 
 
 def read_again(name: SeriesName, begin: int, stop: int | None, h5: h5py.File, _alive: Alive) -> Rows:
