@@ -31,7 +31,7 @@ NOT_SENT_BYTES = 64 * 2**10
 SWITCHING_PROTOCOLS = 101
 OLD_VERSIONS = ("HTTP/1.0", "HTTP/0.9")
 # As in `http.client`: a line of more bytes does not match.
-MAX_HEADERS, MAX_HEADER_BYTES = 100, 64 * 2**10
+MAX_HEADER_LINES, MAX_HEADER_BYTES = 100, 64 * 2**10
 # A name and its value; without a name, more of the value before it (RFC 9112 §5.2).
 HEADER = re.compile(rb"([!-9;-~]+(?=:)|(?=[ \t])):?[ \t]*([^\r\n]*)\r?\n")
 
@@ -130,15 +130,20 @@ class _Answer(HTTPResponse):
 def _read_headers(stream: io.BufferedIOBase) -> HTTPMessage:
     """Read headers and the empty line after them; raises `HTTPException` for a line that is neither."""
     headers: list[tuple[str, str]] = []
-    while (line := stream.readline(MAX_HEADER_BYTES)) not in (b"\r\n", b"\n"):
+    for _ in range(MAX_HEADER_LINES):
+        line = stream.readline(MAX_HEADER_BYTES)
+        if line in (b"\r\n", b"\n"):
+            break
         match = HEADER.fullmatch(line)
-        if match is None or len(headers) == MAX_HEADERS or not (match[1] or headers):
+        if match is None or not (match[1] or headers):
             raise HTTPException("headers that are none")
         name, value = match[1].decode(), match[2].decode("iso-8859-1")
         if not name:
             name, begin = headers.pop()
             value = f"{begin} {value}"
         headers.append((name, value.rstrip(" \t")))
+    else:
+        raise HTTPException(f"headers of more than {MAX_HEADER_LINES} lines")
     message = HTTPMessage()
     for name, value in headers:
         message.set_raw(name, value)
