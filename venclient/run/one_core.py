@@ -38,11 +38,10 @@ class OneCore:
 
     def stay(self) -> None:
         """Keep the calling thread on the core, or let it go elsewhere: each thread calls this from time to time."""
-        if self._clock() - self._looked_at_s >= LOOK_EVERY_S and self._lock.acquire(blocking=False):
-            with suppress(OSError):
+        with self._lock:
+            if self._clock() - self._looked_at_s >= LOOK_EVERY_S:
                 self._look()
-            self._lock.release()
-        cores = self._cores
+            cores = self._cores
         if cores is not getattr(self._of_thread, "cores", None):
             self._of_thread.cores = cores
             with suppress(OSError):  # the core was taken away from this process since
