@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,8 @@ def _kill_half_way(demo: Stage) -> None:
         time.sleep(0.02)
     process.kill()
     process.wait()
+    if sys.stderr.isatty():
+        typer.echo(err=True)  # the progress bar that was killed has not ended its line
     typer.echo(f"killed: the VTN had acknowledged {sent:,} of {total:,} points")
 
 
