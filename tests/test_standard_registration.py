@@ -116,6 +116,20 @@ def test_the_operator_registers_for_the_client_that_uploads(new_vtn: StandardVtn
         assert all(wire.knows(load) for load in site.loads), "as the client that uploads"
 
 
+def test_a_token_of_unknown_rights_registers_with_many_threads(new_site: NewSite, tmp_path: Path) -> None:
+    """A token that was given shows only by the VTN's answers in which form it may create objects."""
+    site = new_site(loads=1, points=3)
+    more = new_site(loads=120, points=3)
+    with StandardVtn(tmp_path / "vtn.db") as vtn:
+        vtn.prepare()
+        with vtn.bl() as session:
+            token = str(session.headers["Authorization"]).removeprefix("Bearer ")
+        given = {"bearer_token": token, "aggregator": vtn.client_id, "oauth_client_id": vtn.client_id}
+        assert _registered(site, vtn, **given) == Registration(1, 0, ()), "its ven is there from now on"
+        with open_wire(settings_of(more, vtn, **given)) as wire:
+            assert register(ResourceDatabase(str(more.db)), wire, concurrency=16) == Registration(120, 0, ())
+
+
 def test_a_name_that_belongs_to_another_client_fails_and_is_told(new_site: NewSite, tmp_path: Path) -> None:
     site = new_site(loads=1, points=3)
     site.execute("UPDATE resources SET ven = 'Taken'")

@@ -122,7 +122,9 @@ class Starts:
         return hash((len(self.start_s), self.start_s[0], self.start_s[-1]))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Starts) and np.array_equal(self.start_s, other.start_s)
+        return isinstance(other, Starts) and (
+            self.start_s is other.start_s or np.array_equal(self.start_s, other.start_s)
+        )
 
 
 @lru_cache(maxsize=16, typed=True)  # most series have the same few columns of one value

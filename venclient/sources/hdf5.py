@@ -3,16 +3,13 @@
 import logging
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Self, TypeVar
-from weakref import WeakValueDictionary
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 
 from venclient.databases import is_there
 from venclient.errors import BadSeriesError, ConfigurationError, ReaderKilledError
@@ -103,8 +100,6 @@ class MeterFile:
         self._series = RecentlyRead[MeterSeries](sizes.series_bytes)
         self._points = RecentlyRead[Points](sizes.points_bytes)
         self._slices = RecentlyRead[Points](sizes.slices_bytes)
-        # Weak, so that an array of starts is freed with the last series that has it.
-        self._shared_starts: WeakValueDictionary[Hashable, NDArray[np.int64]] = WeakValueDictionary()
 
     def __enter__(self) -> Self:
         return self
@@ -176,7 +171,6 @@ class MeterFile:
         """Return the outline of a short dataset, and cache its points."""
         with _enough_memory(name, rows):
             outlined, points = outline_whole(rows, self._rules, name.capacity_w, self.time_range)
-        points = self._with_shared_starts(points)
         key = (version, name, 0)
         self._points.get(key, lambda: Read(key, points, points))
         return outlined
@@ -190,18 +184,10 @@ class MeterFile:
             # Raises `ReplacedError` if the file has changed since: the dataset is not validated again.
             rows, _ = self._read_file(partial(read_again, name, begin, stop), name, only=version)
             with _enough_memory(name, rows):
-                points = self._with_shared_starts(outlined.points(number, rows))
+                points = outlined.points(number, rows)
             return Read(key, points, points)
 
         return (self._slices if len(outlined.slices) > 1 else self._points).get(key, read_slice)
-
-    def _with_shared_starts(self, points: Points) -> Points:
-        """Replace `start_s` by an equal array of another series, if any: it is up to half of a series' memory."""
-        starts = points.start_s
-        if not len(starts):
-            return points
-        shared = self._shared_starts.setdefault((len(starts), int(starts[0]), int(starts[-1])), starts)
-        return replace(points, start_s=shared) if np.array_equal(shared, starts) else points
 
 
 @contextmanager

@@ -61,7 +61,8 @@ class Outline:
 
     def points(self, number: int, rows: NDArray[np.generic]) -> Points:
         """Build the points of slice `number` from its rows."""
-        return self.points_of(number, sorted_by_time(usable(rows, self.rules, self.unit), self.slices[number]))
+        in_order = sorted_by_time(usable(rows, self.rules, self.unit), self.slices[number])
+        return self.points_of(number, in_order.with_shared_starts())
 
     def points_of(self, number: int, rows: Sorted) -> Points:
         """As `points`, of rows that are sorted already."""
@@ -100,7 +101,7 @@ def outline_whole(
     detector.add(rows)
     whole = Slice(0, len(rows))
     survey = _Survey(rules, detector.unit, [whole], RangeCheck(time_range, detector.unit))
-    in_order = sorted_by_time(survey.usable(rows), whole)
+    in_order = sorted_by_time(survey.usable(rows), whole).with_shared_starts()
     survey.add(in_order)
     outlined = survey.outline(capacity_w, in_order.unsorted_rows)
     points = outlined.points_of(0, in_order)

@@ -1,7 +1,9 @@
 """The rows of a power dataset that can be sent: selected, counted by the reason why not, and sorted by time."""
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import NamedTuple, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,9 @@ from venclient.models import repeated
 from venclient.sources.quality import QualityRules
 from venclient.sources.row_order import Slice
 from venclient.sources.time_range import END_OF_YEAR_9999_S, TimeUnit
+
+# Weak, so that an array of starts is freed with the last series that has it.
+_shared_starts: WeakValueDictionary[Hashable, NDArray[np.int64]] = WeakValueDictionary()
 
 
 class Usable(NamedTuple):
@@ -39,6 +44,14 @@ class Sorted(NamedTuple):
     power_w: NDArray[np.float64]
     duplicates: int = 0
     unsorted_rows: int = 0
+
+    def with_shared_starts(self) -> Self:
+        """Replace `start_s` by an equal array of another series, if any: it is up to half of a series' memory."""
+        starts = self.start_s
+        if not len(starts):
+            return self
+        shared = _shared_starts.setdefault((len(starts), int(starts[0]), int(starts[-1])), starts)
+        return self._replace(start_s=shared) if np.array_equal(shared, starts) else self
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what exceeds float64 becomes infinite, and is dropped as such

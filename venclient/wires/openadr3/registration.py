@@ -117,26 +117,30 @@ class Registrar:
         return not self._as_business or ven.client_id in (None, self._client_id)
 
     def _create(self, path: str, kind: str, body: Mapping[str, Any], find: Callable[[], str | None]) -> str:
-        """Create in the form that fits the token; if the VTN wants the other one, in that from now on."""
+        """Create in the form that fits the token; if the VTN takes only the other one, in that from now on."""
+        as_business = self._as_business  # other threads may learn meanwhile that it is the other one
+
+        def create(as_business: bool) -> str | None:
+            return self._calls.create(path, {**self._form(kind, as_business), **body}, self._tokens, find)
+
         try:
-            created = self._calls.create(path, {**self._form(kind), **body}, self._tokens, find)
+            created = create(as_business)
         except PermanentError as refusal:
             if refusal.status != BAD_FORM or self._version == "3.0.1":
                 raise
-            self._as_business = not self._as_business
             try:
-                created = self._calls.create(path, {**self._form(kind), **body}, self._tokens, find)
+                created = create(not as_business)
             except PermanentError:
-                self._as_business = not self._as_business
                 raise refusal from None
+            self._as_business = not as_business
         if created is None:
             raise PermanentError(f"The name {body.get('venName') or body['resourceName']} belongs to another client")
         return created
 
-    def _form(self, kind: str) -> dict[str, str]:
+    def _form(self, kind: str, as_business: bool) -> dict[str, str]:
         if self._version == "3.0.1":
             return {}
-        if self._as_business:
+        if as_business:
             return {"objectType": f"BL_{kind}_REQUEST", "clientID": self._client_id}
         return {"objectType": f"VEN_{kind}_REQUEST"}
 
