@@ -11,6 +11,7 @@ from config.connections import open_wire
 from tests.commands import command
 from tests.openadr3_schema import ARE_HERE, require_valid
 from tests.sites import Site
+from tests.small_server import answering
 from tests.standard_site import settings_of
 from tests.standard_vtn import StandardVtn
 from venclient.errors import ConfigurationError
@@ -114,6 +115,28 @@ def test_the_operator_registers_for_the_client_that_uploads(new_vtn: StandardVtn
     with open_wire(settings_of(site, new_vtn, **names)) as wire:
         wire.check()
         assert all(wire.knows(load) for load in site.loads), "as the client that uploads"
+
+
+@pytest.mark.parametrize(("refused", "status"), [("/events", 403), ("/events", 500), ("/programs?skip=0&limit=50", 500)])
+@pytest.mark.parametrize("name", ["register", "verify"])
+def test_a_vtn_that_does_not_list_what_reports_are_for_ends_a_command_with_a_line(
+    new_site: NewSite, tmp_path: Path, name: str, refused: str, status: int
+) -> None:
+    site = new_site(loads=1, points=3)
+
+    def answer(_method: str, path: str) -> tuple[int, object]:
+        if path.startswith(refused):
+            return status, {"title": "not here"}
+        is_first = "/programs" in path and "skip=0" in path
+        return 200, [{"id": "p1", "programName": "meter-history"}] if is_first else []
+
+    with answering(answer) as url:
+        options = ("--wire", "openadr-3.1", "--vtn-url", url, "--token", "given-token", "--db", site.db)
+        more = ("--h5", site.h5, "--ledger", site.ledger) if name == "verify" else ()
+        ended = command(name, *options, *more, cwd=tmp_path, BULK_UPLOAD_RETRY_WAIT_S="0.01", BULK_UPLOAD_ATTEMPTS="3")
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("bulk-upload: The VTN does not list its programs and events: ")
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_token_of_unknown_rights_registers_with_many_threads(new_site: NewSite, tmp_path: Path) -> None:

@@ -84,11 +84,7 @@ class ReportEvent:
         """Return the event, found by name; `tokens`: of a client that may see it."""
         with self._lock:
             if self._found is None:
-                try:
-                    self._keep(self._find(tokens))
-                except TransientError as error:
-                    message = f"The VTN does not list its programs and events: {error}"
-                    raise ConfigurationError(message) from error
+                self._keep(self._look(tokens))
             if self._found is None:
                 raise self._missing("")
             return self._found
@@ -97,10 +93,15 @@ class ReportEvent:
         """Return the event, after creating it and its program if this client may."""
         with self._lock:
             if self._found is None:
+                self._keep(self._look(tokens))
+            if self._found is None:
                 try:
-                    self._keep(self._find(tokens) or self._create(tokens))
+                    self._keep(self._create(tokens))
                 except PermanentError as error:
                     raise self._missing(f", and it cannot be created by this client ({error})") from error
+                except TransientError as error:
+                    message = f"The VTN does not create event '{self._names.event}': {error}"
+                    raise ConfigurationError(message) from error
             assert self._found is not None
             return self._found
 
@@ -118,6 +119,13 @@ class ReportEvent:
         if event is not None:
             self._found = event
             self._on_found(event)
+
+    def _look(self, tokens: TokenSource) -> Event | None:
+        """As `_find`; raises `ConfigurationError` if the VTN does not say what it has: it is the same for all loads."""
+        try:
+            return self._find(tokens)
+        except (PermanentError, TransientError) as error:
+            raise ConfigurationError(f"The VTN does not list its programs and events: {error}") from error
 
     def _find(self, tokens: TokenSource) -> Event | None:
         program_id = self._find_program(tokens)
