@@ -1,12 +1,15 @@
 """Where a ledger may be, and what is said of one that cannot be used."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from tests.sites import load_of
 from venclient.errors import ConfigurationError
@@ -104,3 +107,19 @@ def test_a_ledger_that_is_being_made_knows_no_load_and_another_database_is_none(
         db.execute("CREATE TABLE of_another (x)")
     with pytest.raises(ConfigurationError, match=r"another program's database .* of_another"):
         read_statuses(str(path), None)
+
+
+@pytest.mark.long
+def test_threads_that_find_all_connections_waiting_for_the_server_wait_as_well(postgresql_url: str) -> None:
+    """It hangs for longer than a connection of the pool is waited for, which is half a minute."""
+    threads = 20  # SQLAlchemy's pool has 15 connections
+    loads = [replace(LOAD, vtn_resource_id=f"vtn-{number}") for number in range(threads)]
+    with _opened(postgresql_url) as ledger, ThreadPoolExecutor(threads) as pool:
+        with create_engine(postgresql_url).connect() as hanging:
+            hanging.execute(text("LOCK TABLE uploads"))
+            settled = [pool.submit(ledger.settle, load, "done") for load in loads]
+            time.sleep(32)
+            hanging.rollback()
+        for each in settled:
+            each.result(timeout=60)
+        assert {entry.state for entry in ledger.entries(loads).values()} == {"done"}

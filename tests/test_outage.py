@@ -17,17 +17,8 @@ from tests.sites import Site
 from tests.small_server import answering
 from tests.untrusted_server import reply, saying, talking
 from tests.waiting import until
-from venclient.errors import (
-    ConfigurationError,
-    NotFoundError,
-    OverloadedError,
-    StoppedError,
-    ThrottledError,
-    TransientError,
-    UnreachableError,
-)
+from venclient.errors import ConfigurationError, TransientError
 from venclient.flow_control import ConcurrencyLimiter, Learned, OutageTimes
-from venclient.flow_control.circuit_breaker import CircuitBreaker
 from venclient.models import LoadResult
 from venclient.wires.auth import ClientCredentials, GivenToken
 from venclient.wires.bulk import BulkWire
@@ -139,119 +130,6 @@ def test_after_the_patience_every_thread_ends_with_the_reason() -> None:
             assert re.search(r"nothing for 0:00:\d\d .*BULK_UPLOAD_OUTAGE_PATIENCE", reason)
 
 
-@pytest.fixture
-def stopped() -> Event:
-    return Event()
-
-
-@pytest.fixture
-def breaker(stopped: Event) -> CircuitBreaker:
-    return CircuitBreaker(ConcurrencyLimiter(), stopped, patience_s=61, first_wait_s=0, times=SOON)
-
-
-def _fail(breaker: CircuitBreaker, what: str, error: Exception) -> None:
-    with pytest.raises(type(error)), breaker.admitted(what, 1):
-        raise error
-
-
-def _fail_for(breaker: CircuitBreaker, seconds: float, error: Exception, *whats: str) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not breaker.is_open:
-        for what in whats:
-            _fail(breaker, what, error)
-        time.sleep(0.05)
-
-
-def test_the_trouble_of_one_load_is_no_outage(breaker: CircuitBreaker) -> None:
-    _fail_for(breaker, 1, TransientError("in trouble", 500), "a")
-    assert not breaker.is_open
-    _fail(breaker, "b", TransientError("in trouble", 500))
-    assert breaker.is_open
-
-
-def test_one_success_or_a_refusal_closes_the_breaker(breaker: CircuitBreaker) -> None:
-    for closed_by in (None, NotFoundError("unknown resource", 404)):
-        _fail_for(breaker, 1, UnreachableError("no connection"), "a")
-        assert breaker.is_open
-        if closed_by:
-            _fail(breaker, "b", closed_by)
-        else:
-            with breaker.admitted("b", 1):
-                pass
-        assert not breaker.is_open
-
-
-def test_an_outage_is_probed_at_a_distance_even_where_attempts_have_none(breaker: CircuitBreaker) -> None:
-    _fail_for(breaker, 1, UnreachableError("no connection"), "a")
-    began = time.monotonic()
-    for _ in range(3):
-        _fail(breaker, "a", UnreachableError("no connection"))
-    assert time.monotonic() - began >= 0.2 + 0.4
-
-
-def test_a_vtn_that_others_keep_busy_is_probed_when_they_make_room(stopped: Event) -> None:
-    limiter = ConcurrencyLimiter(clock=lambda: 0.7)
-    breaker = CircuitBreaker(limiter, stopped, patience_s=600, first_wait_s=60, times=SOON)
-    _fail_for(breaker, 10, ThrottledError("busy", 429), "a")
-    began = time.monotonic()
-    for _ in range(3):
-        _fail(breaker, "a", ThrottledError("busy", 429))
-    assert 2 * limiter.room_in_s < time.monotonic() - began < 30
-
-
-def test_retry_after_holds_every_thread(breaker: CircuitBreaker) -> None:
-    _fail(breaker, "a", ThrottledError("busy", 429, retry_after_s=1.0))
-    assert breaker.waiting_for
-    began = time.monotonic()
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: _pass(breaker), range(4)))
-    assert time.monotonic() - began >= 0.9
-
-
-def test_a_wait_for_the_breaker_can_be_stopped(breaker: CircuitBreaker, stopped: Event) -> None:
-    _fail(breaker, "a", OverloadedError("busy", 503, retry_after_s=600.0))
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(_pass, breaker)
-        stopped.set()
-        with pytest.raises(StoppedError):
-            waiting.result(timeout=2)
-
-
-def _pass(breaker: CircuitBreaker) -> None:
-    with breaker.admitted("x", 1):
-        pass
-
-
-def test_while_an_answer_is_read_the_vtn_gets_the_next_request(stopped: Event) -> None:
-    breaker = CircuitBreaker(ConcurrencyLimiter(1), stopped, patience_s=61, first_wait_s=0)
-    with ThreadPoolExecutor(1) as pool, breaker.admitted("a", 1):
-        waiting = pool.submit(_pass, breaker)
-        with pytest.raises(TimeoutError):
-            waiting.result(timeout=0.5)
-        breaker.answered()
-        waiting.result(timeout=10)
-
-
-def test_an_answer_that_cannot_be_read_is_no_success_of_a_vtn_in_an_outage(breaker: CircuitBreaker) -> None:
-    _fail_for(breaker, 1, UnreachableError("no connection"), "a")
-    with ThreadPoolExecutor(1) as pool:
-
-        def read_no_json() -> None:
-            with breaker.admitted("a", 1):
-                breaker.answered()
-                waiting.append(pool.submit(_pass, breaker))
-                with pytest.raises(TimeoutError):
-                    waiting[0].result(timeout=0.5)
-                raise TransientError("no JSON", 200)
-
-        waiting: list[Future[None]] = []
-        with pytest.raises(TransientError):
-            read_no_json()
-        assert breaker.is_open
-        waiting[0].result(timeout=10)
-    assert not breaker.is_open
-
-
 @pytest.mark.parametrize("asked", ["86400", "9" * 400, "Fri, 01 Jan 2100 00:00:00 GMT"], ids=["day", "ages", "date"])
 @pytest.mark.parametrize("whose", ["vtn", "token server"])
 def test_a_retry_after_never_outlasts_the_patience(asked: str, whose: str) -> None:
@@ -268,21 +146,78 @@ def test_a_retry_after_never_outlasts_the_patience(asked: str, whose: str) -> No
                     call.result(timeout=120)
 
 
-def test_a_retry_after_of_hours_is_kept_to_and_said(breaker: CircuitBreaker, caplog: pytest.LogCaptureFixture) -> None:
-    _fail(breaker, "a", OverloadedError("503 - busy", 503, retry_after_s=7200))
-    assert breaker.waiting_for
-    assert re.search(r"everything waits for 6[0-9] s. 503 - busy", caplog.text), "its patience is 1 min"
-
-
-def test_a_probe_that_a_retry_after_holds_back_is_announced_for_its_end(
-    breaker: CircuitBreaker,
-) -> None:
-    _fail_for(breaker, 1, UnreachableError("no connection"), "a")
-    _fail(breaker, "a", OverloadedError("503 - busy", 503, retry_after_s=40))
-    assert re.search(r"a probe in (39|40) s", breaker.waiting_for or ""), breaker.waiting_for
-
-
 def test_no_start_waits_for_a_retry_after_of_hours() -> None:
     answer = saying(reply("503 Busy", "Retry-After: 3600"))
     with talking(answer) as url, BulkWire(url, GivenToken(SecretStr("x"))) as client:
         client.check()
+
+
+def test_a_vtn_that_is_back_before_it_knows_its_tokens_gets_everything(
+    own_vtn: ReferenceVtn, new_site: NewSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = new_site(loads=LOADS, points=300)
+    site.register(own_vtn)
+    own_vtn.switch(rate=1.0, kinds=["503-bare"])
+    with ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(site.upload, own_vtn, threads=8, retry_wait_s=0.05, outage_times=SOON)
+        until(lambda: "everything waits, and one request probes" in caplog.text)
+        own_vtn.switch(rate=1.0, kinds=["401"])
+        time.sleep(2)  # ten attempts of several threads, if none of them waited
+        own_vtn.switch()
+        results = upload.result(timeout=60)
+    assert {result.state for result in results.values()} == {"done"}
+    site.assert_stored(own_vtn)
+
+
+def test_a_load_that_the_vtn_never_answers_fails_though_the_probe_is_answered_500() -> None:
+    """Other loads go through: it is this one, and what the probe asks for is out of order."""
+    is_over = Event()
+
+    def answer(method: str, path: str) -> tuple[int, object]:
+        if method == "GET":
+            return 500, {"title": "out of order"}
+        if "=stuck" in path:
+            is_over.wait(1)
+        return 201, {"entries_created": 1}
+
+    def upload(resource: str) -> None:
+        client.upload(resource, b"[{}]", 1, 1)
+
+    def upload_others() -> None:
+        while not is_over.is_set():
+            upload("other")
+
+    with (
+        answering(answer) as url,
+        BulkWire(url, GivenToken(SecretStr("x")), timeout_s=0.2, attempts=3, retry_wait_s=0.01) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        stuck, others = pool.submit(upload, "stuck"), pool.submit(upload_others)
+        try:
+            with pytest.raises(TransientError, match="without an answer"):
+                stuck.result(timeout=20)
+        finally:
+            is_over.set()
+            client.stop()
+        others.result(timeout=10)
+
+
+def test_while_the_vtn_answers_500_to_every_registration_all_of_them_wait(caplog: pytest.LogCaptureFixture) -> None:
+    is_in_trouble = Event()
+    is_in_trouble.set()
+
+    def answer(method: str, _path: str) -> tuple[int, object]:
+        if is_in_trouble.is_set():
+            return 500, {"title": "no database"}
+        return 201, {"id": "1"} if method == "POST" else []
+
+    with (
+        answering(answer) as url,
+        BulkWire(url, GivenToken(SecretStr("x")), retry_wait_s=0.01, attempts=8, outage_times=SOON) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        calls = [pool.submit(client.register_ven, f"VEN {number}") for number in range(8)]
+        until(lambda: "everything waits, and one request probes" in caplog.text or all(call.done() for call in calls))
+        is_in_trouble.clear()
+        for call in calls:
+            call.result(timeout=30)

@@ -117,7 +117,9 @@ def test_the_operator_registers_for_the_client_that_uploads(new_vtn: StandardVtn
         assert all(wire.knows(load) for load in site.loads), "as the client that uploads"
 
 
-@pytest.mark.parametrize(("refused", "status"), [("/events", 403), ("/events", 500), ("/programs?skip=0&limit=50", 500)])
+@pytest.mark.parametrize(
+    ("refused", "status"), [("/events", 403), ("/events", 500), ("/programs?skip=0&limit=50", 500)]
+)
 @pytest.mark.parametrize("name", ["register", "verify"])
 def test_a_vtn_that_does_not_list_what_reports_are_for_ends_a_command_with_a_line(
     new_site: NewSite, tmp_path: Path, name: str, refused: str, status: int

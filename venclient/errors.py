@@ -18,6 +18,7 @@
     │   ├── ForbiddenError          the VTN does not let this client do this
     │   ├── NotSupportedError       the VTN has no such call
     │   ├── ConflictError           the VTN has an object of this name
+    │   ├── ClientRefusedError      the token server refuses the client of this VEN: nothing is sent
     │   ├── BadSeriesError          the source does not give the series
     │   │   ├── ReaderKilledError   reading it ends the process that reads it, or hangs it
     │   │   └── ReplacedError       the source has changed meanwhile: the load is read again
@@ -148,6 +149,10 @@ class NotSupportedError(PermanentError):
 
 class ConflictError(PermanentError):
     """The VTN has an object of this name already, perhaps of another client."""
+
+
+class ClientRefusedError(PermanentError):
+    """The token server gives the client of one VEN no token, so that the VTN was not asked."""
 
 
 class BadSeriesError(PermanentError):

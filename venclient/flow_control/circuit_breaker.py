@@ -17,6 +17,7 @@ from threading import Condition, Event, get_ident
 
 from venclient.advice import advice
 from venclient.errors import (
+    ClientRefusedError,
     ConfigurationError,
     OverloadedError,
     PermanentError,
@@ -143,6 +144,8 @@ class CircuitBreaker:
         turn = self._turns[get_ident()] = self._wait()
         try:
             yield
+        except ClientRefusedError:  # nothing was sent, and the VTN has said nothing
+            raise
         except (TransientError, PermanentError) as error:
             self._limiter.failed(turn.round, error)
             if isinstance(error, PermanentError | TooLargeError):
@@ -224,8 +227,10 @@ class CircuitBreaker:
         with self._changed:
             self._reason = str(error)
             now = time.monotonic()
-            # The VTN responds: a refused token is a matter for retries, not an outage.
+            # The VTN responds: a refused token is a matter for retries, and of their waits, not an outage.
             if isinstance(error, UnauthorizedError):
+                if self.is_open:
+                    self.close("is there again, but refuses the token")
                 return
             if not self._failures:
                 self._failing_since = now

@@ -100,7 +100,7 @@ class Retries:
     def call(
         self,
         request: Callable[[], T],
-        resource: str = "",
+        resource: str,
         points: int = 1,
         *,
         before_each: Callable[[], object] = lambda: None,
@@ -180,9 +180,10 @@ class Retries:
         """Whether an attempt failed because of the request itself; probes the VTN if the error does not show it."""
         if isinstance(error, PermanentError | UnauthorizedError):
             return True
+        if self._breaker.is_open:
+            return self._failure_of_probe() is None
         # Before a call gives up on a VTN that seems unreachable, one more request rules out an undetected outage.
-        needs_probe = self._breaker.is_open or (is_last and isinstance(error, UNREACHABLE))
-        return not needs_probe or self._vtn_responds()
+        return not (is_last and isinstance(error, UNREACHABLE) and isinstance(self._failure_of_probe(), UNREACHABLE))
 
     def _counts(self, error: TransientError | PermanentError, resource: str) -> bool:
         """Whether a request-specific failure uses up an attempt.
@@ -200,15 +201,17 @@ class Retries:
         if isinstance(error, UnauthorizedError):
             raise ConfigurationError(f"The VTN refuses the token ({error})").advised("token refused") from error
 
-    def _vtn_responds(self) -> bool:
-        """Whether the VTN responds to a small request, if only with a refusal."""
+    def _failure_of_probe(self) -> TransientError | None:
+        """Make a small request, and return its failure; None if the VTN answers, if only with a refusal."""
         try:
             self._probe()
+        except UnauthorizedError:
+            return None
         except TransientError as error:
-            return isinstance(error, UnauthorizedError)
+            return error
         except PermanentError:
-            return True
-        return True
+            return None
+        return None
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from venclient.errors import ConfigurationError, LedgerUnavailableError
 from venclient.masking import masked
@@ -167,6 +168,8 @@ LEASES = _table(
 
 def _is_unavailable(error: Exception) -> bool:
     """Whether the server cannot be reached or closes connections, rather than rejects the statement."""
+    if isinstance(error, PoolTimeoutError):  # all connections of this process wait for the server
+        return True
     if not isinstance(error, OperationalError):
         return isinstance(error, DBAPIError) and error.connection_invalidated
     # SQLite's errors have no `sqlstate`; psycopg's is None where no server answered. 57P: the server shuts down or

@@ -96,9 +96,9 @@ class VtnConnection(ABC):
     def _timeout_of(self, points: int) -> float:
         return self._timeout_s + points / SLOWEST_POINTS_PER_SECOND
 
-    def attempt(self, call: Callable[[], T]) -> T:
-        """Make a call that is not about points, and may be repeated, with retries."""
-        result, _ = self._retries.call(call)
+    def attempt(self, call: Callable[[], T], resource: str) -> T:
+        """Make a call that is not about points, and may be repeated, with retries; `resource`: what it is about."""
+        result, _ = self._retries.call(call, resource)
         return result
 
     @property
@@ -149,7 +149,7 @@ class VtnConnection(ABC):
     def _attempt_few(self, call: Callable[[], object]) -> None:
         try:
             with few_attempts():
-                self.attempt(call)
+                self.attempt(call, self.base_url)
         except TokenServerError as error:
             raise ConfigurationError(f"No token. {error}").advised("token server not there") from error
 
@@ -163,7 +163,7 @@ class VtnConnection(ABC):
             return response
 
         with few_attempts():
-            return self.attempt(get)
+            return self.attempt(get, path)
 
     def stop(self) -> None:
         """Let requests in flight finish and send no others: calls raise `StoppedError` from now on.

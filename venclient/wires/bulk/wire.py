@@ -81,7 +81,7 @@ class BulkWire(VtnConnection):
         """See `Wire.register_ven`."""
         body = orjson.dumps({"ven_name": ven, "client_name": f"Client_{ven}"})
         with suppress(ConflictError):
-            self.attempt(lambda: answer_of(*self._post("/vens", body)))
+            self.attempt(lambda: answer_of(*self._post("/vens", body)), ven)
 
     def register_load(self, load: UnregisteredLoad) -> str:
         """See `Wire.register_load`."""
@@ -138,7 +138,7 @@ class BulkWire(VtnConnection):
                 )
             return answer.vtn_id
 
-        return self.attempt(post) or self._find_resource(resource)
+        return self.attempt(post, resource["external_resource_id"]) or self._find_resource(resource)
 
     def points(self, vtn_resource_id: str, start: str, end: str, collect: Callable[[Iterator[list[Point]]], C]) -> C:
         """What `collect` returns for the points of a resource that the VTN has from `start` up to `end` (ISO 8601).
@@ -147,7 +147,7 @@ class BulkWire(VtnConnection):
         `PermanentError` if the response is not a list of points.
         """
         params = {"resource_id": vtn_resource_id, "start": start, "end": end}
-        return self.attempt(partial(self._get_list, "/report_data", params, Point, collect))
+        return self.attempt(partial(self._get_list, "/report_data", params, Point, collect), vtn_resource_id)
 
     def _find_resource(self, resource: dict[str, Any]) -> str:
         wanted = resource["external_resource_id"]
@@ -165,7 +165,7 @@ class BulkWire(VtnConnection):
             return next(filter(None, ids), None)
 
         params = {"external_resource_id": external_resource_id, "ven_name": ven}
-        return self.attempt(partial(self._get_list, "/resources", params, Resource, find))
+        return self.attempt(partial(self._get_list, "/resources", params, Resource, find), external_resource_id)
 
     def _get_list(
         self, path: str, params: dict[str, str], shape: type[T], collect: Callable[[Iterator[list[T]]], C]

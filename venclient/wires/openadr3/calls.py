@@ -63,6 +63,7 @@ class StandardCalls(VtnConnection):
             encoded = orjson.dumps(body)
         except orjson.JSONEncodeError as error:
             raise PermanentError(f"No JSON can say this: {error}. Correct the resources row") from error
+        name = next(str(value) for key, value in body.items() if key.endswith("Name"))  # "resourceName" and the like
         found: list[str | None] = []
 
         def look() -> None:
@@ -73,7 +74,7 @@ class StandardCalls(VtnConnection):
             return created
 
         try:
-            object_id, _ = self._retries.call(create, before_each=look)
+            object_id, _ = self._retries.call(create, name, before_each=look)
         except ConflictError:
             return find()
         return object_id
@@ -85,7 +86,7 @@ class StandardCalls(VtnConnection):
             with _transient(NOT_OF_READS):
                 return self.request("GET", path, None, tokens, shape)
 
-        return self.attempt(read)
+        return self.attempt(read, path)
 
     def pages(
         self, path: str, params: Mapping[str, str], tokens: TokenSource, shape: type[T], keep: Callable[[T], R]
@@ -125,7 +126,7 @@ class StandardCalls(VtnConnection):
             with _transient(NOT_OF_LISTS):
                 return self._http.read(call, self._timeout_s + PAGE_TIME_S, collect, MAX_PAGE_BYTES)
 
-        return self.attempt(read)
+        return self.attempt(read, path)
 
 
 def segment(object_id: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Protocol
 
-from venclient.errors import ConfigurationError, PermanentError
+from venclient.errors import ClientRefusedError, ConfigurationError, PermanentError
 from venclient.ven_names import normal_form
 from venclient.wires.auth import TokenSource
 
@@ -81,11 +81,11 @@ class _TokensOfOne:
         self.renew, self.cut = tokens.renew, tokens.cut
 
     def token(self) -> str:
-        """See `TokenSource.token`; raises `PermanentError` if the token server refuses the client."""
+        """See `TokenSource.token`; raises `ClientRefusedError` if the token server refuses the client."""
         try:
             return self._tokens.token()
         except ConfigurationError as error:
-            raise PermanentError(str(error)) from error
+            raise ClientRefusedError(str(error)) from error
 
     def scopes(self) -> frozenset[str] | None:
         """See `TokenSource.scopes`; raises as `token` does."""
@@ -119,7 +119,7 @@ class _TokensOfAny:
             tokens = self._clients.of(ven).tokens
             try:
                 tokens.token()
-            except PermanentError as error:
+            except ClientRefusedError as error:
                 refusal = refusal or str(error)
             else:
                 return tokens

@@ -169,7 +169,8 @@ class Reports:
     def delete(self, report_id: str, tokens: TokenSource) -> bool:
         """Delete a report; returns False if this client may not."""
         try:
-            self._calls.attempt(lambda: self._calls.request("DELETE", f"/reports/{segment(report_id)}", None, tokens))
+            path = f"/reports/{segment(report_id)}"
+            self._calls.attempt(lambda: self._calls.request("DELETE", path, None, tokens), path)
         except NotFoundError:
             return True
         except PermanentError:
@@ -221,9 +222,9 @@ class Reports:
             self._known = LRUCache(LOADS_KNOWN)
             self.distrusted_at = time.monotonic()
 
-    def attempt(self, call: Callable[[], T]) -> T:
-        """Make a call with retries."""
-        return self._calls.attempt(call)
+    def attempt(self, call: Callable[[], T], resource: str) -> T:
+        """Make a call with retries; `resource`: what it is about."""
+        return self._calls.attempt(call, resource)
 
     def listing(self, ven: str, since: float | None = None) -> Listing:
         """The VEN's reports at the VTN: see `Listings.of`."""

@@ -84,8 +84,8 @@ class ReportUpload:
             raise ConflictError(f"The report name {self._report.name} is taken by another client", 409)
         for number, other in enumerate(found):
             if number and not self._reports.delete(other.report_id, self._tokens):
-                put = partial(self._exchange, "PUT", f"/reports/{segment(other.report_id)}")
-                self._reports.attempt(put)  # at least it says the same
+                path = f"/reports/{segment(other.report_id)}"
+                self._reports.attempt(partial(self._exchange, "PUT", path), path)  # at least it says the same
         self.report_id = found[0].report_id if found else ""
         if found:
             self.is_stored = found[0].digest == self._report.digest
