@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from venclient.days import DAY_S
 from venclient.models import MeterSeries, Points
 
-HOUR_S, DAY_S = 3_600, 86_400
+HOUR_S = 3_600
 # Hourly values of longer series are not kept: three years of 906 series take 95 MB.
 MAX_HOURS = 3 * 366 * 24
 MAX_GAPS_LISTED = MAX_STEPS_LISTED = 20

@@ -38,6 +38,8 @@ class OneCore:
 
     def stay(self) -> None:
         """Keep the calling thread on the core, or let it go elsewhere: each thread calls this from time to time."""
+        if not self._all:
+            return
         with self._lock:
             if self._clock() - self._looked_at_s >= LOOK_EVERY_S:
                 self._look()

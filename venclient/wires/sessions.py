@@ -47,8 +47,8 @@ def without_query(address: str) -> str:
 class Session(requests.Session):
     """A session for one server, which follows no redirects and uses the environment's proxies for other machines only.
 
-    `allow_redirects=False` is not enough: `requests` would still read a response of any size to prepare the next
-    request.
+    Requests are made by `exchange`: even with `allow_redirects=False`, `send` would read a response of any size to
+    prepare the next request.
     """
 
     _settings: Any = None
@@ -58,9 +58,6 @@ class Session(requests.Session):
         return self.get_adapter(request.url or "").send(
             request, timeout=timeout, **self.merge_environment_settings(request.url, {}, True, None, None)
         )
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: redirects are not followed."""
 
     def merge_environment_settings(self, url: Any, *arguments: Any) -> Any:
         """As in `requests`, except for the proxies.

@@ -9,7 +9,6 @@ import socket
 import ssl
 from functools import partial
 from http.client import HTTPException, HTTPMessage, HTTPResponse
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from weakref import WeakSet
 
@@ -51,8 +50,7 @@ class Sockets(Deadlines):
         self._is_cut = False
 
     def watch(self, session: Session) -> None:
-        """Put a session's connections under the deadlines and `cut`, and make it reject cookies."""
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        """Put a session's connections under the deadlines and `cut`."""
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Adapter(self, self._tls()))
 
@@ -242,7 +240,7 @@ class _Adapter(HTTPAdapter):
         return super().request_url(request, proxies) if proxies else request.path_url
 
     def build_response(self, req: Any, resp: Any) -> Response:
-        """As in `requests`, but without cookies, which are rejected, and without a guess at the encoding."""
+        """As in `requests`, but without cookies, which are not kept, and without a guess at the encoding."""
         response = Response()
         response.status_code, response.reason = resp.status, resp.reason
         response.headers, response.raw = CaseInsensitiveDict(resp.headers), resp
