@@ -1,8 +1,8 @@
 """Encoding a chunk as the JSON body of the bulk endpoint (docs/interfaces.md §3).
 
 No Python object is created per point, as there may be billions. A block of points is laid out in one byte array, and
-heads, values and tails of all of them are each written to their positions by one numpy assignment (for tails one for
-each quality code).
+all of its values are written to their positions by one numpy assignment. So is what is between them, which goes from
+the end of a value to the beginning of the next (one for each quality code).
 """
 
 from collections.abc import Iterator
@@ -65,41 +65,47 @@ class EncodedPoints:
         values = np.frombuffer(bytes(MAX_VALUE_BYTES) + listed[:-1] + b",", dtype=np.uint8)
         value_stop = np.flatnonzero(values == ord(","))
         lengths = np.diff(value_stop, prepend=MAX_VALUE_BYTES) - 1
-        heads = _heads(Starts(chunk.start_s[part]), _single_if_equal(chunk.interval_s[part]).tobytes())
-        tail_lengths = np.array([len(tail) for tail in self._tails])[quality]
-        # Where in the block each point ends, and where its tail begins.
-        point_stop = is_first + np.cumsum(lengths + tail_lengths + _HEAD.itemsize)
-        tail_at = point_stop - tail_lengths
+        times = Starts(chunk.start_s[part]), _single_if_equal(chunk.interval_s[part]).tobytes()
+        tail_lengths = np.array([len(tail) for tail in self._tails])
+        if len(self._tails) > 1:
+            tail_lengths = tail_lengths[quality]
+        # Where in the block each value ends.
+        ends = is_first + np.cumsum(lengths + tail_lengths + _HEAD.itemsize) - tail_lengths
+        stop = ends[-1] + tail_lengths[-1]
 
-        body = np.empty(point_stop[-1], dtype=np.uint8)
-        # A numpy assignment needs items of one size: with a shorter value comes what is before it, which the head
-        # replaces.
+        body = np.empty(stop + _HEAD.itemsize, dtype=np.uint8)
+        # A numpy assignment needs items of one size: with a shorter value comes what is before it, which is replaced.
         width = int(lengths.max())
-        _windows(body, width)[tail_at - width] = _windows(values, width)[value_stop - width]
-        _windows(body, _HEAD.itemsize)[tail_at - lengths - _HEAD.itemsize] = heads
+        _windows(body, width)[ends - width] = _windows(values, width)[value_stop - width]
         for code, tail in enumerate(self._tails):
-            _windows(body, len(tail))[tail_at[quality == code]] = np.void(tail)
+            after = slice(None) if len(self._tails) == 1 else np.flatnonzero(quality == code)
+            _windows(body, len(tail) + _HEAD.itemsize)[ends[after]] = _between(*times, tail)[after]
+        # What follows the last value goes on with the head of the first.
+        body[is_first : is_first + _HEAD.itemsize] = body[stop:]
         if is_first:
             body[0] = ord("[")
         if is_last:
-            body[-1] = ord("]")
-        return body.data
+            body[stop - 1] = ord("]")
+        return body.data[:stop]
 
 
-@lru_cache(maxsize=8)
-def _heads(starts: Starts, interval_s: bytes) -> Texts:
-    """The text before the value of each point (N,). Cached, as series often share their timestamps.
+@lru_cache(maxsize=16)
+def _between(starts: Starts, interval_s: bytes, tail: bytes) -> Texts:
+    """The text from the end of each value to the beginning of the next, and for the last to that of the first: (N,).
 
-    `interval_s`: int64 (N,) as bytes, which are hashable; or (1,) if all points have the same.
+    `interval_s`: int64 (N,) as bytes, which are hashable; or (1,) if all points have the same. `tail`: the end of a
+    point. Cached, as series often share their timestamps.
     """
-    start_s = starts.start_s
-    heads = np.empty(len(start_s), dtype=_HEAD)
+    item = np.dtype([("tail", f"S{len(tail)}"), ("head", _HEAD)])
+    texts = np.empty(len(starts.start_s), dtype=item)
+    texts["tail"] = tail
+    heads, start_s = texts["head"], np.roll(starts.start_s, -1)
     heads["open"] = b'{"interval_start":"'
     _write_iso(heads["start"], start_s)
     heads["then"] = b'","interval_end":"'
-    _write_iso(heads["end"], start_s + np.frombuffer(interval_s, dtype=np.int64))
+    _write_iso(heads["end"], start_s + np.roll(np.frombuffer(interval_s, dtype=np.int64), -1))
     heads["value"] = b'","value":'
-    return heads.view(f"V{_HEAD.itemsize}")
+    return texts.view(f"V{item.itemsize}")
 
 
 def _single_if_equal(interval_s: NDArray[np.int64]) -> NDArray[np.int64]:
