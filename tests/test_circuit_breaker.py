@@ -16,7 +16,7 @@ from venclient.errors import (
     TransientError,
     UnreachableError,
 )
-from venclient.flow_control import ConcurrencyLimiter, OutageTimes
+from venclient.flow_control import ConcurrencyLimiter, Learned, OutageTimes
 from venclient.flow_control.circuit_breaker import CircuitBreaker
 
 SOON = OutageTimes(silent_for_s=0.5, probe_every_s=0.5)
@@ -68,6 +68,16 @@ def test_a_client_that_the_token_server_refuses_says_nothing_of_the_vtn(breaker:
     _fail_for(breaker, 1, UnreachableError("no connection"), "a")
     _fail(breaker, "b", ClientRefusedError("no token"))
     assert breaker.is_open
+
+
+@pytest.mark.parametrize(("points", "limit"), [(0, 16), (1, 8)])
+def test_only_requests_with_points_lower_the_limit(stopped: Event, points: int, limit: int) -> None:
+    """Others are small, and not needed: what becomes of them says little about how much the VTN takes."""
+    limiter = ConcurrencyLimiter(16, Learned(16, 5_000))
+    breaker = CircuitBreaker(limiter, stopped, patience_s=61, first_wait_s=0)
+    with pytest.raises(ThrottledError), breaker.admitted("a", points):
+        raise ThrottledError("busy", 429)
+    assert limiter.learned.concurrency == limit
 
 
 def test_an_outage_is_probed_at_a_distance_even_where_attempts_have_none(breaker: CircuitBreaker) -> None:

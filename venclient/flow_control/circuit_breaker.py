@@ -138,7 +138,8 @@ class CircuitBreaker:
     def admitted(self, resource: str, points: int) -> Iterator[None]:
         """Wait for a turn; within, a request with this many points of `resource` is in flight.
 
-        How the block is left, with or without an error, is what breaker and limiter learn from. Raises `StoppedError`
+        How the block is left, with or without an error, is what the breaker learns from, and the limiter if the request
+        has points. Raises `StoppedError`
         if the run stops before the turn comes, and `ConfigurationError` once an outage has outlasted the patience.
         """
         turn = self._turns[get_ident()] = self._wait()
@@ -147,7 +148,8 @@ class CircuitBreaker:
         except ClientRefusedError:  # nothing was sent, and the VTN has said nothing
             raise
         except (TransientError, PermanentError) as error:
-            self._limiter.failed(turn.round, error)
+            if points:
+                self._limiter.failed(turn.round, error)
             if isinstance(error, PermanentError | TooLargeError):
                 self.close("is there again")  # a refusal is a response, too
             else:
