@@ -101,13 +101,13 @@ def test_every_session_of_the_page_runs_as_it_stands_there(
             _assert_session(step["session"], folder, environment)
 
 
-def test_the_program_of_the_page_for_python_runs(
+def test_the_programs_of_the_page_for_python_run(
     operator: tuple[Path, ReferenceVtn], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, vtn = operator
     monkeypatch.chdir(folder)
-    (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.DOTALL)
-    exec(program.replace("http://127.0.0.1:8444/openadr3", vtn.base_url).replace("your-token", vtn.token), {})
+    for program in re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.DOTALL):
+        exec(program.replace("http://127.0.0.1:8444/openadr3", vtn.base_url).replace("your-token", vtn.token), {})
     assert capsys.readouterr().out == "8 of 8 loads, 12,000 points\n"
 
 

@@ -8,19 +8,23 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ROOT, ReferenceVtn
-from tests.sites import Site
+from tests.sites import Site, hourly
 from venclient import ResourceDatabase
 from venclient.client import VENManager
 from venclient.errors import ConfigurationError
+from venclient.sources.time_range import TimeRange
 
 GUIDE = ROOT.parent / "shared" / "bulk-upload-guide.md"
 GUIDES_ADDRESS = "http://localhost:8000"
+EARLY_S = 917_827_200  # 1999-02-01T00:00Z
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +145,31 @@ def test_the_answer_is_the_guides_dictionary_and_a_second_call_sends_nothing(
     assert limited["total_loads"] == 1
 
 
+def test_a_call_and_a_run_with_the_same_rules_and_times_send_nothing_twice(
+    guides_vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    load, *_ = (each for each in site.loads if each.ven == "Aalborg")
+    rows = hourly(100, first_start_s=EARLY_S)
+    rows[::3, 1] = 0
+    site.write_rows(load, rows)
+    limits = {"BULK_UPLOAD_QUALITY_RULES": "zero → ESTIMATED", "BULK_UPLOAD_EARLIEST": "1999-01-01"}
+    options = [*run_options(site, guides_vtn), "--ven", "Aalborg", "--json"]
+    ran = last_json(command("run", *options, cwd=tmp_path, prefect_url=prefect_url, **limits))
+    assert ran["total_points_uploaded"] == 200
+
+    days = TimeRange.of_days(date(1999, 1, 1), None)
+    told = _uploads(guides_vtn, {}, quality_rules="zero → ESTIMATED", time_range=days)
+    assert (told[0]["success"], told[0]["total_points_uploaded"]) == (True, 0)
+    assert set(guides_vtn.points(load.vtn_resource_id).quality_code) == {"ESTIMATED", "GOOD"}
+    ran = last_json(command("run", *options, cwd=tmp_path, prefect_url=prefect_url, **limits))
+    assert ran["total_points_uploaded"] == 0
+
+
+def test_rules_of_a_call_that_are_none_are_told() -> None:
+    with pytest.raises(ConfigurationError, match="quality_rules: 'sometimes → BAD' is not a rule"):
+        VENManager("http://127.0.0.1:9/openadr3", "your-token", quality_rules="sometimes → BAD")
+
+
 @pytest.mark.parametrize("given", [{"chunk_size": 0}, {"batch_size": 10_001}, {"limit_loads": -1}], ids=str)
 def test_a_number_out_of_its_range_is_told_and_nothing_is_sent(
     guides_vtn: ReferenceVtn, site: Site, given: dict[str, int]
@@ -166,9 +195,9 @@ def test_a_ven_that_nobody_knows_is_an_error(guides_vtn: ReferenceVtn, site: Sit
         _uploads(guides_vtn, {"ven_id": "Atlantis"})
 
 
-def _uploads(vtn: ReferenceVtn, *calls: dict[str, Any]) -> list[dict[str, object]]:
+def _uploads(vtn: ReferenceVtn, *calls: dict[str, Any], **options: Any) -> list[dict[str, object]]:
     async def run() -> list[dict[str, object]]:
-        manager = VENManager(vtn_base_url=vtn.base_url, bearer_token="your-token")
+        manager = VENManager(vtn_base_url=vtn.base_url, bearer_token="your-token", **options)
         try:
             return [await manager.bulk_upload_historical_meterdata(**{"ven_id": "Aalborg"} | call) for call in calls]
         finally:

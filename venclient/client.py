@@ -27,7 +27,9 @@ from venclient.resources import ResourceDatabase
 from venclient.run import GRACE_S, Connections, Options, Run
 from venclient.sources.changing_file import InThisProcess
 from venclient.sources.hdf5 import MeterFile
+from venclient.sources.quality import QualityRules
 from venclient.sources.reader_process import ReaderProcess
+from venclient.sources.time_range import DEFAULT_RANGE, TimeRange
 from venclient.sync import Registration, register
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
@@ -47,7 +49,9 @@ class VENManager:
     `vens`: names of the VENs that this manager has registered. `ledger_url`: a path or an SQLAlchemy URL;
     `concurrency`: maximum number of requests in flight, over all calls; `ca_file`: PEM file of your own CA;
     `allow_http`: allow points and token to be sent unencrypted to another machine; `trust_meter_file`: read the HDF5
-    file in this process, which a damaged file can crash, instead of in a separate one.
+    file in this process, which a damaged file can crash, instead of in a separate one. `quality_rules`: which points
+    have another code than `GOOD`, as text such as `zero → ESTIMATED`; `time_range`: when points may start. Runs that
+    share the ledger need the same rules: otherwise each sends again what the other has coded.
 
     All methods raise `ConfigurationError` if something has to be corrected first: a missing file, an unknown VEN, a VTN
     that is unreachable or refuses the token, a number out of range, or another run that uploads the same VEN
@@ -64,6 +68,8 @@ class VENManager:
         ca_file: str | None = None,
         allow_http: bool = False,
         trust_meter_file: bool = False,
+        quality_rules: str = "",
+        time_range: TimeRange = DEFAULT_RANGE,
     ) -> None:
         _require("concurrency", concurrency, at_most=64)
         self.vens: set[str] = set()
@@ -79,6 +85,7 @@ class VENManager:
         self._ledger_url = ledger_url
         self._concurrency = concurrency
         self._trusts_meter_file = trust_meter_file
+        self._open_meters = partial(MeterFile, rules=_parsed(quality_rules), time_range=time_range)
         self._in_progress: set[asyncio.Future[Any]] = set()
 
     async def register_load_ven(self, ven_id: str) -> None:
@@ -187,7 +194,7 @@ class VENManager:
             call.wire.check()
             opener = InThisProcess if self._trusts_meter_file else partial(ReaderProcess, stopping=call.stopping)
             with (
-                MeterFile(h5_file_path, stopping=call.stopping, opener=opener) as meters,
+                self._open_meters(h5_file_path, stopping=call.stopping, opener=opener) as meters,
                 Ledger(self._ledger_url, call.wire.base_url, call.stopping) as ledger,
                 Run(Connections(database, meters, ledger, call.wire, call.stopping), options) as run,
             ):
@@ -210,6 +217,13 @@ class _Call:
     def stop(self) -> None:
         self.stopping.set()
         self.wire.stop()
+
+
+def _parsed(quality_rules: str) -> QualityRules:
+    try:
+        return QualityRules.parse(quality_rules)
+    except ValueError as error:
+        raise ConfigurationError(f"quality_rules: {error}") from error
 
 
 def _require(name: str, number: int | None, *, at_most: int | None = None) -> None:
