@@ -186,7 +186,7 @@ def _incomplete_message(summary: Summary, run: Run, stopped: str) -> str:
     elif run.stopped_by:
         message = f"{stopped}: {message}"
     else:
-        message = f"Ended early, {message}: their tasks say why, or the loads table no longer has them"
+        message = f"Ended early, {message}: their tasks say why, or the loads table no longer has them in their VEN"
     return f"{message}. {failed}" if summary.failed else message
 
 

@@ -56,7 +56,9 @@ def upload_batch(batch: Batch) -> State[None]:
     run = current_run()
     run.stay_on_core()  # this thread of the flow's task runner wakes for each load
     try:
-        results = run.upload(run.resources.loads_of_ids(batch.load_ids), first=batch.first, of=batch.of)
+        # A load that is in another VEN now is left like one that is gone: this run may hold no lease for that VEN.
+        loads = [load for load in run.resources.loads_of_ids(batch.load_ids) if load.ven == batch.ven]
+        results = run.upload(loads, first=batch.first, of=batch.of)
     except ConfigurationError as error:
         run.end(error)
         results = []

@@ -85,7 +85,7 @@ class Selection:
         return sum(map(len, self.load_ids.values()))
 
     def loads(self, database: ResourceDatabase) -> Iterator[list[Load]]:
-        """Yield the loads in order, up to 500 at a time; loads that have since been removed are as in `found_again`."""
+        """Yield the loads in order, up to 500 at a time; what has changed since: see `found_again`."""
         selected = ((ven, load_id) for ven, load_ids in self.load_ids.items() for load_id in load_ids)
         while part := list(islice(selected, LOADS_PER_QUERY)):
             yield found_again(database, part)
@@ -125,16 +125,21 @@ def select_loads(
 
 
 def found_again(database: ResourceDatabase, selected: Sequence[tuple[str, str]]) -> list[Load]:
-    """Fetch loads that were selected as (VEN, `load_id`), in order; a load that is gone since has a `fault` instead."""
+    """Fetch loads that were selected as (VEN, `load_id`), in order.
+
+    A load that is gone since, or in another VEN, which another run may write for, has a `fault` instead.
+    """
     found = database.loads_of_ids([load_id for _, load_id in selected])
-    if len(found) == len(selected):
+    if [(load.ven, load.load_id) for load in found] == list(selected):
         return found
-    by_id = {load.load_id: load for load in found}
-    fault = "It was selected, and is not among the registered loads of the loads table any more"
+    by_id = {(load.ven, load.load_id): load for load in found}
+    fault = "It was selected, and is not among the registered loads of its VEN in the loads table any more"
     gone = partial(
         Load, resource_id="", load_component="", load_name="", h5_meter_id="", vtn_resource_id="", fault=fault
     )
-    return [by_id.get(load_id) or gone(load_id=load_id, ven=ven, resource_name=load_id) for ven, load_id in selected]
+    return [
+        by_id.get((ven, load_id)) or gone(load_id=load_id, ven=ven, resource_name=load_id) for ven, load_id in selected
+    ]
 
 
 def batches_of(load_ids: Mapping[str, Sequence[str]], loads_per_batch: int) -> Iterator[Batch]:
