@@ -63,16 +63,15 @@ def print_plan(settings: "Settings", choice: "Choice", days: Days, *, only_faile
     from config.connections import layout_of, open_ledger, open_meters
     from venclient.resources.database import ResourceDatabase
     from venclient.resources.selection import select_loads
+    from venclient.sync.due import DueRules
     from venclient.sync.planning import ASSUMED_POINTS_PER_SECOND, LoadPlan, Plan, RequestSizes, plan_loads
 
     database = ResourceDatabase(settings.resources_db)
     with open_meters(settings) as meters, open_ledger(settings) as ledger:
         selection = select_loads(database, choice, ledger.failed() if only_failed else None)
-        layout = layout_of(settings, ledger)
-        sizes = RequestSizes(layout, settings.chunk_size)
-        planning = plan_loads(
-            selection.loads(database), meters, ledger, layout, sizes, retries_refused=only_failed, days=days
-        )
+        rules = DueRules(layout_of(settings, ledger), database.ambiguous_ids(), only_failed, days)
+        sizes = RequestSizes(settings.chunk_size)
+        planning = plan_loads(selection.loads(database), meters, ledger, rules, sizes)
         planned: list[LoadPlan] = []
         with counting_bar("Planning", "loads") as on_load:
             for each in planning:

@@ -104,3 +104,31 @@ def test_a_load_that_would_fail_is_told_and_the_others_are_planned(
     (failing,) = [each for each in plan["to_send"] if each["error"]]
     assert failing["load_id"] == lost.load_id
     assert "H5 meter 'meter_404' not found" in failing["error"]
+
+
+def test_loads_with_one_id_for_two_series_would_fail_and_do(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    first, second, *_ = site.loads
+    site.execute("UPDATE loads SET vtn_resource_id = ? WHERE load_id = ?", first.vtn_resource_id, second.load_id)
+    plan = _plan(site, vtn, tmp_path)
+    ran = last_json(command("run", *run_options(site, vtn), "--json", cwd=tmp_path, prefect_url=prefect_url))
+    assert (plan["loads_failing"], plan["points"]) == (ran["failed"], ran["total_points_uploaded"]) == (2, 4 * 1500)
+    assert {each["load_id"] for each in plan["to_send"] if each["error"]} == {first.load_id, second.load_id}
+    assert all("has the same vtn_resource_id" in each["error"] for each in plan["to_send"] if each["error"])
+
+
+def test_refused_points_that_are_sent_again_are_in_every_number_of_the_plan(
+    no_faults: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    site.execute("UPDATE loads SET vtn_resource_id = NULL WHERE load_id <> ?", site.loads[0].load_id)
+    no_faults.switch(refuses=["2025-02-01T00:00:00Z"])
+    site.upload(no_faults)
+    no_faults.switch()
+    plan = _plan(site, no_faults, tmp_path, "--failed")
+    assert (plan["points"], plan["requests"], plan["to_send"][0]["months"]) == (1, 1, [202502])
+    assert 100 < plan["bytes"] < 150
+    seen = len(no_faults.log())
+    options = [*run_options(site, no_faults), "--failed", "--json"]
+    assert last_json(command("run", *options, cwd=tmp_path, prefect_url=prefect_url))["total_points_uploaded"] == 1
+    assert [request.points for request in no_faults.log(after=seen) if request.resource_id] == [1]

@@ -53,7 +53,7 @@ def work_of(run: Run, selection: Selection, loads_per_task: int, *, whole_vens: 
         acknowledged += [plan.load for plan in plans if plan.points_already_there][:1]
         if is_new and len(new_loads) < NEW_LOADS_SEARCHED:
             new_loads += [plan.load for plan in plans if plan.points][:1]
-        finished = [plan for plan in plans if _is_done(plan, run)]
+        finished = [plan for plan in plans if _is_done(plan)]
         run.ledger.settle_all([plan.load for plan in finished if plan.state != "done" and not plan.points_waiting])
         # So that their state is right also if the run is stopped before it sends them.
         run.ledger.reopen([plan.load for plan in plans if plan.state == "done" and plan.points + plan.points_waiting])
@@ -146,14 +146,11 @@ def _plans_to_begin(run: Run, selection: Selection) -> Iterator[LoadPlan]:
 
 
 def _plans(run: Run, parts: Iterable[Sequence[Load]]) -> Iterator[LoadPlan]:
-    uploader = run.uploader
-    again, days = uploader.retries_refused, uploader.days
-    return plan_loads(parts, uploader.source, run.ledger, run.wire.layout, retries_refused=again, days=days)
+    return plan_loads(parts, run.uploader.source, run.ledger, run.uploader.due_rules)
 
 
-def _is_done(plan: LoadPlan, run: Run) -> bool:
-    is_ambiguous = plan.load.vtn_resource_id in run.uploader.ambiguous_ids
-    return not (plan.points or plan.refused or plan.error or is_ambiguous)
+def _is_done(plan: LoadPlan) -> bool:
+    return not (plan.points or plan.refused or plan.error)
 
 
 def _done(plan: LoadPlan) -> LoadResult:

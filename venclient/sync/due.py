@@ -1,67 +1,128 @@
-"""What is due of a load: what is pending of its series on the days to which a run is limited."""
+"""What is due of a load: what a run sends of it, and why. Planning and upload both ask here, so that they agree."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from venclient.days import ALL_DAYS, Days
+from venclient.errors import PermanentError
+from venclient.ledger import Entry
+from venclient.loads import Load
 from venclient.models import MeterSeries, Month, Period
 from venclient.months import index_at
-from venclient.sync.pending import Pending
-from venclient.wires import Layout
+from venclient.sync.pending import Pending, PendingRanges, indices_outside, pending
+from venclient.sync.resend import ResendReason, described, outdated_months, resend_reasons, without_marks
+from venclient.wires import ANY_POINTS, Layout
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
     """The pending parts of a series that a run sends, and those that are `waiting` for one without its limits.
 
-    `begin`, `stop`: which points of the series the days select, by index `[begin, stop)`.
+    `begin`, `stop`: which points of the series the days select, by index `[begin, stop)`. `refused`: indices of the
+    points outside the pending parts that the VTN has refused; `again`: those of them that are sent nevertheless.
+    `outdated`: the months that are sent because of their form; `resend_reasons`: see there.
     """
 
+    series: MeterSeries
+    layout: Layout
     parts: Sequence[Pending]
     waiting: Sequence[Pending]
     begin: int
     stop: int
+    refused: Sequence[int]
+    again: Sequence[int]
+    outdated: Collection[int]
+    resend_reasons: Mapping[int, ResendReason]
 
     @property
     def points(self) -> int:
         """Number of points that are sent."""
-        return sum(part.points for part in self.parts)
+        return sum(part.points for part in self.parts) + len(self.again)
 
     @property
     def points_waiting(self) -> int:
-        """Number of pending points that are not sent."""
-        return sum(part.points for part in self.waiting)
+        """Number of points, pending or refused, on other days than the run is limited to."""
+        return sum(part.points for part in self.waiting) + len(self.refused) - len(self.selected(self.refused))
+
+    @property
+    def points_refused(self) -> int:
+        """Number of selected points that the VTN has refused, and that are not sent."""
+        return len(self.selected(self.refused)) - len(self.again)
+
+    @property
+    def points_already_there(self) -> int:
+        """Number of selected points that the VTN has acknowledged."""
+        return self.stop - self.begin - self.points - self.points_refused
+
+    @property
+    def months(self) -> list[int]:
+        """Numbers of the months of which something is sent."""
+        of_again = {month.number for at in self.again for month in self.series.months if month.begin <= at < month.stop}
+        return sorted({part.month.number for part in self.parts} | of_again)
 
     def selected(self, indices: Collection[int]) -> list[int]:
         """Return those of these points that are selected."""
         return [index for index in indices if self.begin <= index < self.stop]
 
-    def reached(self, months: Collection[int]) -> list[int]:
-        """Return those of these months of which something is sent."""
-        return [number for number in months if any(part.month.number == number for part in self.parts)]
+    def ranges(self) -> PendingRanges:
+        """Return the points that are sent, as a queue."""
+        reasons = {number: described(number, reason) for number, reason in self.resend_reasons.items()}
+        return PendingRanges(self.series, self.parts, self.layout, self.refused, self.again, reasons, self.waiting)
 
 
-def due_on(
-    days: Days,
-    series: MeterSeries,
-    parts: Sequence[Pending],
-    layout: Layout,
-    outdated: Collection[int],
-) -> Due:
-    """Divide the pending parts of a series into those on these days and the others.
+@dataclass(frozen=True, slots=True)
+class DueRules:
+    """What a run sends of its loads. `layout`: of its wire; the others: see `Uploader`."""
 
-    Where the VTN stores a period as a whole, all of it is selected. So is an `outdated` month: a later run would find
-    reports in the old form, and send it once more.
-    """
-    if days == ALL_DAYS:
-        return Due(parts, (), 0, len(series))
-    begin, stop = index_at(series, days.begin_s), index_at(series, days.stop_s)
-    if begin < stop:
-        periods = [layout.period_of(series, begin), layout.period_of(series, stop - 1)]
-        begin, stop = _widened(begin, stop, [period for period in periods if period is not None])
-        begin, stop = _widened(begin, stop, [month for month in series.months if month.number in outdated])
-    due = _within(parts, begin, stop)
-    return Due(due, [*_within(parts, 0, begin), *_within(parts, stop, len(series))], begin, stop)
+    layout: Layout = ANY_POINTS
+    ambiguous_ids: Collection[str] = frozenset()
+    retries_refused: bool = False
+    days: Days = ALL_DAYS
+
+    def require_usable(self, load: Load) -> None:
+        """Raise `PermanentError` if nothing of this load is to be sent, whatever its series."""
+        if load.fault is not None:
+            raise PermanentError(load.fault)
+        if load.vtn_resource_id in self.ambiguous_ids:
+            raise PermanentError(
+                f"Another load, with another series, has the same vtn_resource_id {load.vtn_resource_id}: "
+                "correct the loads table"
+            )
+
+    def due_of(self, load: Load, series: MeterSeries, entry: Entry) -> Due:
+        """Return what is due of a load with this series and this ledger entry."""
+        outdated = outdated_months(load, series, entry, self.layout)
+        everything = pending(series, without_marks(entry, outdated).marks)
+        refused = indices_outside(series, everything, {point.start_s for point in entry.refused})
+        begin, stop = self._selected(series, outdated)
+        parts = _within(everything, begin, stop)
+        return Due(
+            series,
+            self.layout,
+            parts,
+            waiting=[*_within(everything, 0, begin), *_within(everything, stop, len(series))],
+            begin=begin,
+            stop=stop,
+            refused=refused,
+            again=[index for index in refused if begin <= index < stop] if self.retries_refused else (),
+            outdated=[number for number in outdated if any(part.month.number == number for part in parts)],
+            resend_reasons=resend_reasons(entry, outdated, parts),
+        )
+
+    def _selected(self, series: MeterSeries, outdated: Collection[int]) -> tuple[int, int]:
+        """Return which points of a series the days select, by index `[begin, stop)`.
+
+        Where the VTN stores a period as a whole, all of it is selected. So is an `outdated` month: a later run would
+        find reports in the old form, and send it once more.
+        """
+        if self.days == ALL_DAYS:
+            return 0, len(series)
+        begin, stop = index_at(series, self.days.begin_s), index_at(series, self.days.stop_s)
+        if begin < stop:
+            periods = [self.layout.period_of(series, begin), self.layout.period_of(series, stop - 1)]
+            begin, stop = _widened(begin, stop, [period for period in periods if period is not None])
+            begin, stop = _widened(begin, stop, [month for month in series.months if month.number in outdated])
+        return begin, stop
 
 
 def _widened(begin: int, stop: int, wholes: Sequence[Month | Period]) -> tuple[int, int]:

@@ -195,7 +195,11 @@ class PendingRanges:
 
 def cut(series: MeterSeries, parts: Sequence[Pending], chunk_size: int, layout: Layout = ANY_POINTS) -> Iterator[Chunk]:
     """Yield chunks of up to `chunk_size` pending points, oldest first."""
-    ranges = PendingRanges(series, parts, layout)
+    return chunks_of(PendingRanges(series, parts, layout), chunk_size)
+
+
+def chunks_of(ranges: PendingRanges, chunk_size: int) -> Iterator[Chunk]:
+    """Consume these ranges, and yield them as chunks of up to `chunk_size` points."""
     while ranges:
         chunk = ranges.peek(chunk_size)
         yield chunk

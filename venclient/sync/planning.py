@@ -4,17 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from venclient.days import ALL_DAYS, Days
 from venclient.errors import PermanentError
 from venclient.ledger import Entry, Ledger
 from venclient.loads import Load
-from venclient.models import LoadState, MeterSeries
+from venclient.models import LoadState
 from venclient.months import month_text
 from venclient.sources import Source
-from venclient.sync.due import due_on
-from venclient.sync.pending import Pending, cut, indices_outside, pending
-from venclient.sync.resend import ResendReason, outdated_months, resend_reasons, without_marks
-from venclient.wires import ANY_POINTS, Layout
+from venclient.sync.due import Due, DueRules
+from venclient.sync.pending import chunks_of
+from venclient.sync.resend import ResendReason
 
 # The rate of the VTN in the bulk upload guide, used until a run was measured.
 ASSUMED_POINTS_PER_SECOND = 4_000.0
@@ -81,62 +79,43 @@ def plan_loads(
     parts: Iterable[Sequence[Load]],
     source: Source,
     ledger: Ledger,
-    layout: Layout = ANY_POINTS,
+    rules: DueRules,
     sizes: "RequestSizes | None" = None,
-    *,
-    retries_refused: bool = False,
-    days: Days = ALL_DAYS,
 ) -> Iterator[LoadPlan]:
     """Yield the plan of each load, in order; the ledger is queried once for each part.
 
-    `layout`: of the wire. Without `sizes`, requests and bytes are 0. `retries_refused`, `days`: see `Uploader`.
+    `rules`: those of the run. Without `sizes`, requests and bytes are 0.
     """
     for part in parts:
         entries = ledger.entries(part)
         for load in part:
             try:
-                entry = entries.get(load.vtn_resource_id)
-                plan = _load_plan(load, entry, source, layout, sizes, retries_refused=retries_refused, days=days)
+                plan = _load_plan(load, entries.get(load.vtn_resource_id), source, rules, sizes)
             except PermanentError as error:
                 plan = LoadPlan(load, error=str(error))
             yield plan
 
 
 def _load_plan(
-    load: Load,
-    entry: Entry | None,
-    source: Source,
-    layout: Layout,
-    sizes: "RequestSizes | None",
-    *,
-    retries_refused: bool,
-    days: Days,
+    load: Load, entry: Entry | None, source: Source, rules: DueRules, sizes: "RequestSizes | None"
 ) -> LoadPlan:
-    if load.fault is not None:
-        return LoadPlan(load, error=load.fault)
+    rules.require_usable(load)
     series = source.series_of(load)
-    outdated = outdated_months(load, series, entry, layout) if entry else ()
-    marks = without_marks(entry, outdated).marks if entry else {}
-    parts = pending(series, marks)
-    due = due_on(days, series, parts, layout, outdated)
-    refused_at = indices_outside(series, parts, {point.start_s for point in entry.refused}) if entry else ()
-    refused = len(due.selected(refused_at))
-    again = refused if retries_refused else 0
-    months = resend_reasons(entry, outdated, due.parts) if entry else {}
-    requests, size = sizes.of(load, series, due.parts) if sizes and due.parts else (0, 0)
+    due = rules.due_of(load, series, entry or Entry())
+    requests, size = sizes.of(load, due) if sizes and due.points else (0, 0)
     return LoadPlan(
         load=load,
-        reason=_reason(entry, months) if due.points + again else None,
+        reason=_reason(entry, due.resend_reasons) if due.points else None,
         state=entry.state if entry else "pending",
-        points=due.points + again,
-        points_waiting=due.points_waiting + len(refused_at) - refused,
-        points_already_there=due.stop - due.begin - due.points - refused,
-        refused=refused - again,
+        points=due.points,
+        points_waiting=due.points_waiting,
+        points_already_there=due.points_already_there,
+        refused=due.points_refused,
         dropped=series.dropped,
         requests=requests,
         bytes=size,
-        months=tuple(dict.fromkeys(part.month.number for part in due.parts)),
-        resend_reasons={month_text(number): reason for number, reason in months.items()},
+        months=tuple(due.months),
+        resend_reasons={month_text(number): reason for number, reason in due.resend_reasons.items()},
     )
 
 
@@ -154,21 +133,21 @@ def _reason(entry: Entry | None, months: Mapping[int, ResendReason]) -> Reason:
 
 
 class RequestSizes:
-    """Counts requests and bytes of the pending part of a series, once for all loads that share a meter.
+    """Counts requests and bytes of what is due of a series, once for all loads that share a meter.
 
-    `layout`: how the wire lays points out; `chunk_size`: points per request.
+    `chunk_size`: points per request.
     """
 
-    def __init__(self, layout: Layout, chunk_size: int) -> None:
-        self._layout = layout
+    def __init__(self, chunk_size: int) -> None:
         self._chunk_size = chunk_size
         self._cache: dict[tuple[object, ...], tuple[int, int]] = {}
 
-    def of(self, load: Load, series: MeterSeries, parts: Sequence[Pending]) -> tuple[int, int]:
-        """Return the number of requests and bytes for the pending parts of a load's series."""
-        key = (load.h5_meter_id, load.load_component, load.capacity_w, *((p.begin, p.stop) for p in parts))
+    def of(self, load: Load, due: Due) -> tuple[int, int]:
+        """Return the number of requests and bytes for what is due of a load."""
+        parts = tuple((part.begin, part.stop) for part in due.parts)
+        indices = parts, tuple(due.again), tuple(due.refused)
+        key = (load.h5_meter_id, load.load_component, load.capacity_w, *indices)
         if key not in self._cache:
-            chunks = cut(series, parts, self._chunk_size, self._layout)
-            sizes = [self._layout.request_bytes(load, chunk) for chunk in chunks]
+            sizes = [due.layout.request_bytes(load, chunk) for chunk in chunks_of(due.ranges(), self._chunk_size)]
             self._cache[key] = len(sizes), sum(sizes)
         return self._cache[key]

@@ -22,9 +22,9 @@ from venclient.models import Chunk, LoadResult, LoadState, MeterSeries, Receipt,
 from venclient.months import month_begins, month_of
 from venclient.sources import Source
 from venclient.sync.bisection import RejectedPointBisection
-from venclient.sync.due import due_on
-from venclient.sync.pending import PendingRanges, indices_of, indices_outside, pending
-from venclient.sync.resend import described, outdated_months, resend_reasons, without_marks
+from venclient.sync.due import DueRules
+from venclient.sync.pending import PendingRanges, indices_of, pending
+from venclient.sync.resend import described, without_marks
 from venclient.wires import Wire
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,11 @@ class Uploader:
     retries_refused: bool = False
     days: Days = ALL_DAYS
     on_receipt: Callable[[Receipt], None] = lambda _receipt: None
+
+    @property
+    def due_rules(self) -> DueRules:
+        """What is due of a load."""
+        return DueRules(self.wire.layout, self.ambiguous_ids, self.retries_refused, self.days)
 
     def upload(self, load: Load, entry: Entry, *, label: str = "[1/1]") -> LoadResult:
         """Send what the VTN does not have of this load; `entry`: its ledger entry; `label`: its number, for the log.
@@ -105,13 +110,7 @@ class _LoadUpload:
         return self._result("done")
 
     def _upload(self) -> None:
-        if self._load.fault is not None:
-            raise PermanentError(self._load.fault)
-        if self._load.vtn_resource_id in self._uploader.ambiguous_ids:
-            raise PermanentError(
-                f"Another load, with another series, has the same vtn_resource_id {self._load.vtn_resource_id}: "
-                "correct the loads table"
-            )
+        self._uploader.due_rules.require_usable(self._load)
         for attempts_left in reversed(range(MAX_STARTS)):
             try:
                 self._send_series()
@@ -129,30 +128,21 @@ class _LoadUpload:
         self._dropped = series.dropped
         log.info("%s   Loaded %d data points from H5 file", self._label, len(series))
         self._refused = self._known_refused()
-        layout, before = self._uploader.wire.layout, self._entry
-        outdated = outdated_months(self._load, series, before, layout)
-        parts = pending(series, without_marks(before, outdated).marks)
-        due = due_on(self._uploader.days, series, parts, layout, outdated)
-        self._forget(due.reached(outdated))
-        why = resend_reasons(before, outdated, due.parts)
-        reasons = {number: described(number, reason) for number, reason in why.items()}
-        for reason in reasons.values():
-            log.info("%s   Sending %s", self._label, reason)
-        refused_at = indices_outside(series, parts, self._refused)
-        selected = due.selected(refused_at)
-        again = selected if self._uploader.retries_refused else ()
-        self._pending = PendingRanges(series, due.parts, layout, refused_at, again, reasons, due.waiting)
-        to_send = len(self._pending)
-        self._points_to_send = self._points_sent + to_send
+        due = self._uploader.due_rules.due_of(self._load, series, self._entry)
+        self._forget(due.outdated)
+        for number, reason in due.resend_reasons.items():
+            log.info("%s   Sending %s", self._label, described(number, reason))
+        self._pending = due.ranges()
+        self._points_to_send = self._points_sent + due.points
         # After a restart, the acknowledged points include those that this run has sent.
         if not self._points_sent:
-            self._points_already_there = due.stop - due.begin - due.points - len(selected)
+            self._points_already_there = due.points_already_there
         self._send_pending()
         index_of = indices_of(series, self._refused)
         refused = {start_s: self._refused[start_s] for start_s in index_of if due.selected([index_of[start_s]])}
         if refused:
             raise PermanentError(_summary(refused)).advised("points refused")
-        if not (to_send or due.waiting or self._refused) and self._entry.state != "done":
+        if not (due.points or due.waiting or self._refused) and self._entry.state != "done":
             self._uploader.ledger.settle(self._load, "done")
         there = f", {self._points_already_there} acknowledged earlier" if self._points_already_there else ""
         log.info("%s   ✓ Complete: %d points uploaded%s", self._label, self._points_sent, there)
