@@ -131,10 +131,7 @@ def test_days_on_which_no_load_has_readings_are_told(
         (["--load", "nobody"], "No load 'nobody' in"),
         (["--exclude-ven", "Atlantis"], "VEN 'Atlantis' has no loads in"),
         (["--ven", "{ven}", "--exclude-ven", "{ven}"], "leave nothing to choose from"),
-        (
-            ["--exclude-ven", "{ven}", "--load", "{load}"],
-            "none is registered with the VTN and in",
-        ),
+        (["--exclude-ven", "{ven}", "--load", "{load}"], "', which was not chosen"),
         (["--from", "2025-01-17", "--to", "2025-01-16"], "the last is before the first"),
         (["--to", "2025-02-29"], "'2025-02-29' is no day: give one such as 2025-03-10"),
     ],
@@ -148,6 +145,38 @@ def test_a_choice_of_nothing_is_told(
     finished = command("run", *run_options(site, vtn), *given, cwd=tmp_path, prefect_url=prefect_url)
     assert finished.returncode == 2
     assert words in finished.stderr
+
+
+@pytest.mark.parametrize("name", ["run", "plan"])
+def test_a_named_load_that_cannot_be_taken_is_told_and_the_others_are_not_sent(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str, name: str
+) -> None:
+    first, new, *_, elsewhere = site.loads
+    site.execute("UPDATE loads SET vtn_resource_id = NULL WHERE load_id = ?", new.load_id)
+    seen = len(vtn.log())
+    options = [name, *(run_options(site, vtn) if name == "run" else run_options(site, vtn)[:-2]), "--ven", first.ven]
+    for other, words in (
+        (new, f"not registered with the VTN: register them first with `bulk-upload register --ven '{first.ven}'`"),
+        (elsewhere, f"Load {elsewhere.load_id} is in VEN '{elsewhere.ven}', which was not chosen"),
+    ):
+        named = ["--load", first.load_id, "--load", other.load_id]
+        finished = command(*options, *named, cwd=tmp_path, prefect_url=prefect_url)
+        assert finished.returncode == 2, finished.stdout
+        assert words in finished.stderr
+        assert other.load_id in finished.stderr
+        assert first.load_id not in finished.stderr
+    assert len(vtn.log()) == seen
+
+
+def test_a_run_of_named_loads_says_nothing_of_others_that_are_not_registered(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    first, new, *_ = site.loads
+    site.execute("UPDATE loads SET vtn_resource_id = NULL WHERE load_id = ?", new.load_id)
+    for named, is_told in ([], True), (["--load", first.load_id], False):
+        finished = command("run", *run_options(site, vtn), *named, cwd=tmp_path, prefect_url=prefect_url)
+        assert finished.returncode == 0, finished.stderr
+        assert ("Left out, as not registered with the VTN: 1 load." in finished.stderr) == is_told
 
 
 def _planned(vtn: ReferenceVtn, site: Site, folder: Path, *options: str) -> set[str]:

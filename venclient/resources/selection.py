@@ -96,8 +96,8 @@ def select_loads(
 ) -> Selection:
     """Select the registered loads that are chosen.
 
-    `only`: the `vtn_resource_id`s to select from. Raises `ConfigurationError` for an unknown VEN or load, and if no
-    chosen load is registered.
+    `only`: the `vtn_resource_id`s to select from. Raises `ConfigurationError` for an unknown VEN or load, for a named
+    load that is not registered or in no chosen VEN, and if no chosen load is registered.
     """
     if choice.limit is not None and choice.limit < 1:
         raise ConfigurationError(f"limit_loads is {choice.limit}: give 1 or more, or leave it out")
@@ -107,7 +107,9 @@ def select_loads(
         raise ConfigurationError("The VENs that are left out leave nothing to choose from")
     if not any(ven.registered for ven in chosen):
         raise _nothing_registered(chosen, choice.vens)
-    wanted = {database.load(given).load_id for given in choice.loads}
+    named = [database.load(given) for given in choice.loads]
+    _require_chosen(named, {each.ven for each in chosen})
+    wanted = {load.load_id for load in named}
     candidates = (
         (ven, load_id)
         for ven, load_id, vtn_resource_id in database.registered_ids(choice.vens)
@@ -116,12 +118,8 @@ def select_loads(
     load_ids: dict[str, list[str]] = {}
     for ven, load_id in islice(candidates, choice.limit):
         load_ids.setdefault(ven, []).append(load_id)
-    if wanted and only is None and not load_ids:
-        raise ConfigurationError(
-            f"Of the loads that were named ({', '.join(choice.loads)}), none is registered with the VTN and in a VEN "
-            "that was chosen"
-        )
-    return Selection(load_ids, sum(ven.unregistered for ven in chosen), sum(ven.left_out for ven in chosen))
+    skipped = () if wanted else chosen
+    return Selection(load_ids, sum(ven.unregistered for ven in skipped), sum(ven.left_out for ven in skipped))
 
 
 def found_again(database: ResourceDatabase, selected: Sequence[tuple[str, str]]) -> list[Load]:
@@ -160,6 +158,20 @@ def partition(vens: Iterable[VenWork], slices: int) -> list[Slice]:
         Slice(number, len(filled), tuple(v.ven for v in bin_), sum(v.loads for v in bin_), sum(v.points for v in bin_))
         for number, bin_ in enumerate(filled, start=1)
     ]
+
+
+def _require_chosen(named: Sequence[Load], vens: Collection[str]) -> None:
+    """Raise `ConfigurationError` unless each load that was named is registered and in one of these VENs."""
+    for load in named:
+        if load.ven not in vens:
+            raise ConfigurationError(f"Load {load.load_id} is in VEN '{load.ven}', which was not chosen")
+    unregistered = [load for load in named if not load.vtn_resource_id]
+    if unregistered:
+        one = len(unregistered) == 1
+        ids = ", ".join(load.load_id for load in unregistered)
+        raise ConfigurationError(
+            f"{'Load' if one else 'Loads'} {ids} {'is' if one else 'are'} not registered with the VTN"
+        ).advised("nothing registered", vens=list(dict.fromkeys(load.ven for load in unregistered)))
 
 
 def _nothing_registered(chosen: list[VenOutline], vens: Sequence[str]) -> ConfigurationError:
