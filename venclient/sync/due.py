@@ -91,14 +91,15 @@ class DueRules:
 
     def due_of(self, load: Load, series: MeterSeries, entry: Entry) -> Due:
         """Return what is due of a load with this series and this ledger entry."""
-        outdated = outdated_months(load, series, entry, self.layout)
+        layout = self.layout.of_load(load, entry.reports)
+        outdated = outdated_months(load, series, entry, layout)
         everything = pending(series, without_marks(entry, outdated).marks)
         refused = indices_outside(series, everything, {point.start_s for point in entry.refused})
-        begin, stop = self._selected(series, outdated)
+        begin, stop = self._selected(series, layout, outdated)
         parts = _within(everything, begin, stop)
         return Due(
             series,
-            self.layout,
+            layout,
             parts,
             waiting=[*_within(everything, 0, begin), *_within(everything, stop, len(series))],
             begin=begin,
@@ -109,7 +110,7 @@ class DueRules:
             resend_reasons=resend_reasons(entry, outdated, parts),
         )
 
-    def _selected(self, series: MeterSeries, outdated: Collection[int]) -> tuple[int, int]:
+    def _selected(self, series: MeterSeries, layout: Layout, outdated: Collection[int]) -> tuple[int, int]:
         """Return which points of a series the days select, by index `[begin, stop)`.
 
         Where the VTN stores a period as a whole, all of it is selected. So is an `outdated` month: a later run would
@@ -119,7 +120,7 @@ class DueRules:
             return 0, len(series)
         begin, stop = index_at(series, self.days.begin_s), index_at(series, self.days.stop_s)
         if begin < stop:
-            periods = [self.layout.period_of(series, begin), self.layout.period_of(series, stop - 1)]
+            periods = [layout.period_of(series, begin), layout.period_of(series, stop - 1)]
             begin, stop = _widened(begin, stop, [period for period in periods if period is not None])
             begin, stop = _widened(begin, stop, [month for month in series.months if month.number in outdated])
         return begin, stop

@@ -6,7 +6,7 @@ both. Status codes and the JSON of a VTN are known only in this package; all oth
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, Self
 
 from venclient.flow_control import Learned
 from venclient.loads import Load, UnregisteredLoad
@@ -17,6 +17,10 @@ __all__ = ["ANY_POINTS", "Layout", "OpenWire", "Wire"]
 
 class Layout(Protocol):
     """How points are laid out in requests. Needs no connection: a plan asks it, too."""
+
+    def of_load(self, load: Load, reports: Mapping[str, StoredReport]) -> Self:
+        """Return the layout of the points of a load, of whose reports the ledger keeps this."""
+        ...
 
     def period_of(self, series: MeterSeries, index: int) -> Period | None:
         """Return the period of a point, if the VTN stores the points of a period as a whole; None if it does not.
@@ -41,6 +45,10 @@ class Layout(Protocol):
 
 class AnyPoints:
     """The `Layout` of a VTN that takes any points in a request, of a size that is not planned."""
+
+    def of_load(self, _load: Load, _reports: Mapping[str, StoredReport]) -> Self:
+        """Itself, for every load."""
+        return self
 
     def period_of(self, _series: MeterSeries, _index: int) -> None:
         """None: no points belong together."""

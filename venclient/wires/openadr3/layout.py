@@ -1,9 +1,12 @@
 """How the points of a series are divided into reports, and which reports have to be sent again in another form."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from operator import attrgetter
 from threading import Lock
+from typing import Self
 
+import numpy as np
 from cachetools import LRUCache, cachedmethod
 
 from venclient.loads import Load
@@ -11,10 +14,12 @@ from venclient.models import Chunk, MeterSeries, Month, Period, StoredReport
 from venclient.months import month_start_s
 from venclient.wires.openadr3 import periods
 from venclient.wires.openadr3.encoding import ReportPoints, as_sent, encode
-from venclient.wires.openadr3.form import Form, shortened
+from venclient.wires.openadr3.form import MAX_NAME_BYTES, OK, Form, shortened
 
 # No point takes more bytes, with a period and a quality of its own.
 MOST_BYTES_PER_POINT = 250
+USUAL_VALUE = 0.123456789012  # in kWh or kW, with all decimals
+LONGEST = "x" * MAX_NAME_BYTES
 LENGTHS_KEPT, PERIODS_KEPT = 1_000, 100  # of months
 
 _LOCK = attrgetter("_lock")
@@ -26,9 +31,21 @@ class ReportLayout:
     def __init__(self, form: Callable[[], Form], max_body_bytes: int) -> None:
         self.form = form
         self._max_body_bytes = max_body_bytes
-        self._lengths: LRUCache[tuple[bytes, int], periods.Length] = LRUCache(LENGTHS_KEPT)
-        self._periods: LRUCache[tuple[bytes, int], Sequence[Period]] = LRUCache(PERIODS_KEPT)
+        self._fitting: LRUCache[tuple[bytes, periods.Length], bool] = LRUCache(LENGTHS_KEPT)
+        self._periods: LRUCache[tuple[bytes, int, periods.Length], Sequence[Period]] = LRUCache(PERIODS_KEPT)
+        self._kept: Mapping[int, periods.Length] = {}  # the shortest of the reports of each month
         self._lock = Lock()
+
+    def of_load(self, load: Load, reports: Mapping[str, StoredReport]) -> Self:
+        """See `Layout.of_load`. A month keeps the length of its reports, for as long as they fit and have this form."""
+        digest = self.digest(self.form(), load) if reports else b""
+        of_load = copy(self)
+        of_load._kept = {
+            periods.month_number(name): length
+            for name, report in sorted(reports.items(), key=lambda item: len(item[0]))
+            if report.form == digest and (length := periods.length_of(name))
+        }
+        return of_load
 
     def period_of(self, series: MeterSeries, index: int) -> Period:
         """See `Layout.period_of`."""
@@ -93,7 +110,9 @@ class ReportLayout:
         return list(periods.periods_of(series, month, length)) if whole else self._parts_of(series, month, length)
 
     # The digest is of the points, their times among them.
-    @cachedmethod(attrgetter("_periods"), lambda _self, _series, month, _length: (month.digest, month.begin), _LOCK)
+    @cachedmethod(
+        attrgetter("_periods"), lambda _self, _series, month, length: (month.digest, month.begin, length), _LOCK
+    )
     def _parts_of(self, series: MeterSeries, month: Month, length: periods.Length) -> Sequence[Period]:
         return list(periods.periods_of(series, month, length))
 
@@ -102,18 +121,33 @@ class ReportLayout:
         length = periods.length_for(interval_s)
         if periods.SECONDS[length] / max(interval_s, 1) * MOST_BYTES_PER_POINT <= self._max_body_bytes:
             return length
-        return self._length_by_size(series, month, interval_s)
-
-    @cachedmethod(attrgetter("_lengths"), lambda _self, _series, month, interval_s: (month.digest, interval_s), _LOCK)
-    def _length_by_size(self, series: MeterSeries, month: Month, interval_s: int) -> periods.Length:
-        """The longest length whose reports fit, reckoned for a whole period, so that it stays as the series grows."""
-        points = as_sent(series.points(month.begin, month.stop), series.codes, self.form())
-        encoded = encode(points, self.form(), name="", client_name="", resource_name="", begin_s=0)
-        bytes_per_s = len(encoded) / len(points) / max(interval_s, 1)
         lengths = list(periods.SECONDS)
-        candidates = lengths[lengths.index(periods.length_for(interval_s)) :]
-        fitting = (each for each in candidates if bytes_per_s * periods.SECONDS[each] <= self._max_body_bytes)
-        return next(fitting, "hour")
+        kept = self._kept.get(month.number)
+        candidates = lengths[max(lengths.index(length), lengths.index(kept or length)) :]
+        most_bytes = self._max_body_bytes
+        lasting = (each for each in candidates if each == kept or self._whole_bytes(each, interval_s) <= most_bytes)
+        return next((each for each in lasting if self._fits(series, month, each)), "hour")
+
+    def _whole_bytes(self, length: periods.Length, interval_s: int) -> int:
+        """The size of a report of this length that has all points, none of them irregular."""
+        count = max(periods.SECONDS[length] // max(interval_s, 1), 2)
+        last_s = (count - 1) * interval_s
+        starts_s, intervals_s = np.array([last_s - interval_s, last_s]), np.full(2, interval_s)
+        two = ReportPoints(starts_s, intervals_s, np.full(2, USUAL_VALUE), (OK, OK))
+        one = ReportPoints(starts_s[:1], intervals_s[:1], two.values[:1], (OK,))
+        first_bytes, both_bytes = (len(_longest_named(each, self.form(), 0)) for each in (one, two))
+        return first_bytes + (both_bytes - first_bytes) * (count - 1)
+
+    @cachedmethod(attrgetter("_fitting"), lambda _self, _series, month, length: (month.digest, length), _LOCK)
+    def _fits(self, series: MeterSeries, month: Month, length: periods.Length) -> bool:
+        form, begin_s = self.form(), month_start_s(month.number)
+        reports = (series.points(each.begin, each.stop) for each in periods.periods_of(series, month, length))
+        sizes = (len(_longest_named(as_sent(each, series.codes, form), form, begin_s)) for each in reports)
+        return all(size <= self._max_body_bytes for size in sizes)
+
+
+def _longest_named(points: ReportPoints, form: Form, begin_s: int) -> bytes:
+    return encode(points, form, name=LONGEST, client_name=LONGEST, resource_name=LONGEST, begin_s=begin_s)
 
 
 def report_name(load: Load, period: str) -> str:

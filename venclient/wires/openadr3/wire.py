@@ -111,7 +111,7 @@ class ReportWire(StandardCalls):
 
     def read_at(self, load: Load, like: MeterSeries, index: int) -> MeterSeries:
         """See `Wire.read_at`."""
-        period = self.layout.period_of(like, index).name
+        period = self._layout_of(load).period_of(like, index).name
         report_id = self._report_ids(load, like).get(period)
         points = self._reports.read(load, period, report_id) if report_id else None
         series = stored_series([points] if points else [], like, self._form())
@@ -223,8 +223,13 @@ class ReportWire(StandardCalls):
         """The reports of a load that the VTN lists, by period."""
         # The name of a resource with a long id does not begin with it.
         listing = self._reports.listing(load.ven)
-        of_periods = {period: listing.named(report_name(load, period)) for period in self.layout.periods_of(like)}
+        of_periods = {
+            period: listing.named(report_name(load, period)) for period in self._layout_of(load).periods_of(like)
+        }
         return {period: reports for period, reports in of_periods.items() if reports} | self._reports.listed(load)
+
+    def _layout_of(self, load: Load) -> ReportLayout:
+        return self.layout.of_load(load, self._reports.known(load))
 
     def _registrar(self, ven: str) -> Registrar:
         client = self._clients.of(ven)
