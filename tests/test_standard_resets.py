@@ -118,3 +118,27 @@ def test_after_a_reset_of_the_vtn_ids_of_before_overwrite_nothing_in_later_runs(
         upload(site, vtn)
         assert_stored(site, vtn)
         assert {verdict.state for verdict in verified(site, vtn)} == {"equal"}
+
+
+@pytest.mark.parametrize(
+    "habits", [[], ["unique_report_names"], ["delete_refused"]], ids=lambda habits: "".join(habits)
+)
+def test_a_report_that_is_gone_while_others_are_for_the_event_of_before_leaves_none_of_them(
+    standard_vtn: StandardVtn, new_site: NewSite, habits: list[str]
+) -> None:
+    site = registered(new_site(loads=3, points=2_000), standard_vtn)
+    upload(site, standard_vtn)
+    ids = {report.id for report in reports_of(site, standard_vtn)}
+    name = f"later{habits}"
+    later = standard_vtn.prepare(name)
+    names: dict[str, Any] = {"program_name": name, "event_name": name}
+    gone = reports_of(site, standard_vtn)[4].id
+    standard_vtn.delete_report(gone)
+    standard_vtn.switch(habits=habits)
+    results = upload(site, standard_vtn, concurrency=1, **names)
+    assert {result.error for result in results.values()} == {None}
+    assert_stored(site, standard_vtn)
+    stored = reports_of(site, standard_vtn)
+    assert {report.content["eventID"] for report in stored} == {later.event_id}
+    assert ids - {report.id for report in stored} == {gone}, "the others were replaced"
+    assert {verdict.state for verdict in verified(site, standard_vtn, **names)} == {"equal"}

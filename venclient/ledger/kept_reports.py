@@ -65,19 +65,11 @@ class KeptReports:
             connection.execute(update(REPORTS).filter_by(**of_period).values(report_id=""))
 
     def mark_months_unknown(self, connection: Connection, vtn_resource_id: str, months: Collection[int]) -> None:
-        """Keep of no report of these months which one it is, within a transaction; the VTN may have several.
-
-        One that is for another event than that of today stays known: in the list of today's it would not be found.
-        """
-        kept = REPORTS.alias()
-        of_vtn = select(kept.c.event_id).where(
-            kept.c.vtn_id == self._database.vtn_id, kept.c.vtn_resource_id == NO_LOAD
-        )
+        """Keep of no report of these months which one it is, within a transaction; the VTN may have several."""
         of_load = (REPORTS.c.vtn_id == self._database.vtn_id, REPORTS.c.vtn_resource_id == vtn_resource_id)
         names = [f"{month // 100:04}-{month % 100:02}" for month in months]  # what days and hours begin with as well
         in_months = func.substr(REPORTS.c.period, 1, 7).in_(names)
-        are_listed = REPORTS.c.event_id.in_(of_vtn)
-        connection.execute(update(REPORTS).where(*of_load, in_months, are_listed).values(report_id=""))
+        connection.execute(update(REPORTS).where(*of_load, in_months).values(report_id=""))
 
     @retry_while_unavailable
     def mark_all_unknown(self) -> None:
@@ -85,6 +77,14 @@ class KeptReports:
         with self._database.writing() as connection:
             of_vtn = (REPORTS.c.vtn_id == self._database.vtn_id, REPORTS.c.vtn_resource_id != NO_LOAD)
             connection.execute(update(REPORTS).where(*of_vtn).values(report_id=""))
+
+    @retry_while_unavailable
+    def events_of_unknown(self) -> Collection[str]:
+        """Return the events that reports are for of which it is not known which one they are."""
+        of_vtn = (REPORTS.c.vtn_id == self._database.vtn_id, REPORTS.c.vtn_resource_id != NO_LOAD)
+        query = select(REPORTS.c.event_id).distinct().where(*of_vtn, REPORTS.c.report_id == "")
+        with self._database.reading() as connection:
+            return {row.event_id for row in self._database.rows(connection, query)}
 
     @retry_while_unavailable
     def forget(self, load: Load, period: str) -> None:

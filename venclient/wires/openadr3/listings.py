@@ -15,7 +15,10 @@ VENS_KEPT = 16
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A report in a list. `digest`: of its points, None if they cannot be decoded; `created`: as the VTN writes it."""
+    """A report in a list. `created`: as the VTN writes it.
+
+    `digest`: of its points, None if they cannot be decoded, or are for another event.
+    """
 
     report_id: str
     name: str

@@ -1,7 +1,7 @@
 """The reports of a VTN: requests that write, delete, list and read them, and what is kept of them between runs."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import Lock
@@ -48,6 +48,9 @@ class ReportState(Protocol):
     def mark_all_unknown(self) -> None:
         """Keep of no report any more which one it is."""
 
+    def events_of_unknown(self) -> Collection[str]:
+        """Return the events that reports are for of which it is not known which one they are."""
+
     def keep_of_vtn(self, name: str, report: StoredReport) -> None:
         """Keep this under a name of the VTN as a whole."""
 
@@ -58,6 +61,10 @@ class NothingKept:
     def of_load(self, _load: Load) -> Mapping[str, StoredReport]:
         """Nothing."""
         return {}
+
+    def events_of_unknown(self) -> Collection[str]:
+        """None."""
+        return ()
 
     def begin(self, *_: object, **__: object) -> None:
         """Do nothing."""
@@ -258,18 +265,25 @@ class Reports:
 
     def _fetch(self, ven: str) -> list[Listed]:
         form, name = self._layout.form(), client_name(ven)
-        params = {"eventID": form.event.event_id, "clientName": name}
-        keep: Callable[[Report], Listed | None] = partial(_listed, form, name)
+        others = set(self._state.events_of_unknown()) - {form.event.event_id}
+        # An event of before may be gone: to ask for its reports may be an error then.
+        params = {"clientName": name} | ({} if others else {"eventID": form.event.event_id})
+        keep: Callable[[Report], Listed | None] = partial(_listed, form, name, others)
         listed = self._calls.pages("/reports", params, self._clients.of(ven).tokens, Report, keep)
         return [each for each in listed if each is not None]
 
 
-def _listed(form: Form, client_name: str, report: Report) -> Listed | None:
-    """What is needed of a report; None for one of another client or event, which a VTN may list as well."""
-    if report.client_name != client_name or str(report.event_id) != form.event.event_id or not report.report_name:
+def _listed(form: Form, client_name: str, others: Collection[str], report: Report) -> Listed | None:
+    """What is needed of a report; None for one of another client or event, which a VTN may list as well.
+
+    `others`: events whose reports are to be moved; as they are, they count as none that is to be there.
+    """
+    event_id = str(report.event_id)
+    is_current = event_id == form.event.event_id
+    if report.client_name != client_name or not (is_current or event_id in others) or not report.report_name:
         return None
     try:
-        digest = report.points(form.event.payload_type).digest()
+        digest = report.points(form.event.payload_type).digest() if is_current else None
     except ValueError:
         digest = None
     return Listed(report.object_id, report.report_name, digest, report.created or "")
