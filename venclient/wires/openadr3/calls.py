@@ -15,6 +15,9 @@ from venclient.wires.http import Call, answer_of, require_done
 from venclient.wires.lenient_json import batches
 
 PAGE = 50  # the most that the published API lets a client ask for
+# So often in a row, a page that is joined to none is looked for further ahead; some VTN may have none.
+MOST_TIMES_BACK = 10
+FAR = 10**9  # no list has so many objects
 PAGE_TIME_S = 75.0  # more for a page of reports: of an hourly month each, at 500 points/s
 # A report of 1 MB comes back indented, in three times as many bytes.
 MAX_ANSWER_BYTES = 16 * 2**20
@@ -93,19 +96,35 @@ class StandardCalls(VtnConnection):
     ) -> Iterator[R]:
         """Yield what `keep` makes of each object of a list, page by page; `shape` has the field `id`.
 
-        A page may begin with objects of the one before, if some were added. A VTN may ignore `skip`, or have smaller
-        pages than are asked for: the list ends with a page that has nothing new.
+        What is there all the time is found, whatever is added or deleted meanwhile. A page is asked for from the last
+        object of the one before on: if it has none that is known, objects before it were deleted, and if it has others
+        that are known, some were added. A VTN may ignore `skip`, or have smaller pages than are asked for.
         """
+
+        def read(skip: int) -> list[tuple[str, R]]:
+            return self._page(path, {**params, "skip": str(skip), "limit": str(PAGE)}, tokens, shape, keep)
+
         seen: set[str] = set()
-        skip = 0
+        before: list[str] = []
+        skip = times_back = 0
         while True:
-            page = self._page(path, {**params, "skip": str(skip), "limit": str(PAGE)}, tokens, shape, keep)
+            page = read(skip)
+            ids = [object_id for object_id, _ in page]
+            if skip and len(before) > 1 and seen.isdisjoint(ids) and times_back < MOST_TIMES_BACK:
+                skip = max(skip - PAGE + 1, 0)
+                times_back += 1
+                continue
             new = [(object_id, kept) for object_id, kept in page if object_id not in seen]
             yield from (kept for _, kept in new)
-            seen.update(object_id for object_id, _ in new)
-            skip += len(page)
-            if not new:
+            seen.update(ids)
+            times_back = 0 if new else times_back
+            if not ids or (len(before) > 1 and ids == before[-1:]):
                 return
+            # The same page comes once more if `skip` is ignored, or if as many objects as it has were added.
+            if ids == before and read(FAR):
+                return
+            skip += max(len(ids) - 1, 1)
+            before = ids
 
     def _page(
         self, path: str, params: Mapping[str, str], tokens: TokenSource, shape: type[T], keep: Callable[[T], R]
