@@ -9,10 +9,12 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+import requests
 from pydantic import SecretStr
 
 from config.connections import open_wire
 from tests.sites import Site
+from tests.small_server import answering
 from tests.standard_site import assert_stored, registered, settings_of, upload
 from tests.standard_vtn import StandardVtn
 from venclient.errors import ConfigurationError, TokenServerError
@@ -160,6 +162,33 @@ def test_each_ven_has_a_client_of_its_own(vtn_of_many: StandardVtn, new_site: Ne
     assert_stored(site, vtn_of_many)
     by_client = Counter(seen.client_id for seen in vtn_of_many.log(after=before) if seen.method == "POST")
     assert by_client == {f"ven-{number}": 2 for number in range(3)}
+
+
+def test_a_token_server_in_trouble_fails_the_registration_of_no_ven(
+    vtn_of_many: StandardVtn, new_site: NewSite, tmp_path: Path
+) -> None:
+    site = new_site(loads=4, points=10, vens=2)
+    vens = [outline.ven for outline in ResourceDatabase(str(site.db)).vens()]
+    file = _file(tmp_path, [f"{ven},ven-{number},secret-{number}" for number, ven in enumerate(vens)])
+    asked: Counter[str] = Counter()
+    sent = threading.local()  # by the thread of each connection
+
+    def hear(body: bytes) -> None:
+        sent.form = body.decode()
+
+    def answer(_method: str, _path: str) -> tuple[int, object]:
+        """The first request of each client is refused, the others are passed on."""
+        asked[sent.form] += 1
+        if asked[sent.form] == 1:
+            return 503, {}
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        issued = requests.post(vtn_of_many.token_url, data=sent.form, headers=headers, timeout=30)
+        return issued.status_code, issued.json()
+
+    with answering(answer, hear) as url:
+        settings = {"ven_credentials": file, "oauth_client_id": None, "oauth_client_secret": None}
+        registered(site, vtn_of_many, **settings, oauth_token_url=url)
+    assert list(asked.values()) == [2, 2]
 
 
 @pytest.mark.parametrize(
