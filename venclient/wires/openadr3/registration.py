@@ -95,7 +95,7 @@ class Registrar:
         return ids.get(name)
 
     def _learn_rights(self) -> None:
-        scopes = self._calls.attempt(self._tokens.scopes)
+        scopes = self._calls.attempt(self._tokens.scopes, self._ven_name)
         may_upload = scopes is None or "write_reports" in scopes
         if not may_upload:
             # Who may not write reports registers for the client that does, which has the ven's name.
