@@ -35,9 +35,9 @@ def status(
 ) -> None:
     """Show what is done, failed and pending of each VEN.
 
-    VENs with failed loads come first, and a run in progress is named. Reads the ledger and the resources database only;
-    the VTN is not asked, and the meter file not read. With --load, the history of one load: its months, and its last
-    requests with the VTN's answers.
+    VENs with failed loads come first, and each run in progress is named. Reads the ledger and the resources database
+    only; the VTN is not asked, and the meter file not read. With --load, the history of one load: its months, and its
+    last requests with the VTN's answers.
 
     Examples:
 
@@ -47,7 +47,7 @@ def status(
     """
     from config.settings import Settings
     from venclient.reports.read_ledger import read_ledger
-    from venclient.reports.runs import last_runs
+    from venclient.reports.runs import running_runs
     from venclient.reports.status import load_history, statuses, upload_status
     from venclient.resources.database import ResourceDatabase
 
@@ -62,29 +62,28 @@ def status(
                 echo(line)
         return
     with read_ledger(settings.ledger_url, settings.vtn_url, settings.wire) as opened:
-        known, latest = statuses(opened), last_runs(opened, 1)
+        known, running = statuses(opened), running_runs(opened)
     status = upload_status(database, known, ven)
-    running = next((run for run in latest if run.outcome == "running"), None)
     echo_json(_as_json(status, running)) if as_json else _print(status, running)
 
 
-def _as_json(status: "UploadStatus", running: "PastRun | None") -> dict[str, object]:
+def _as_json(status: "UploadStatus", running: "list[PastRun]") -> dict[str, object]:
     vens = [{name: value for name, value in asdict(ven).items() if name != "unregistered"} for ven in status.vens]
     unregistered = sum(ven.unregistered for ven in status.vens)
     return {
         "vens": vens,
         "loads": [asdict(load) for load in status.loads],
         "unregistered": unregistered,
-        "running": running and {"title": running.title, "began_at": running.began_at},
+        "running": {"title": running[0].title, "began_at": running[0].began_at} if running else None,
     }
 
 
-def _print(status: "UploadStatus", running: "PastRun | None") -> None:
+def _print(status: "UploadStatus", running: "list[PastRun]") -> None:
     from cli.terminal import Terminal
 
     console = Terminal()
-    if running is not None:
-        echo(f"A run is in progress since {_minute(running.began_at)}: {running.title}")
+    for run in running:
+        echo(f"A run is in progress since {_minute(run.began_at)}: {run.title}")
     failed = [load for load in status.loads if load.error]
     groups = by_cause(failed, lambda load: cause_of(load.error or "", load.load_id, load.load_component))
     for first, *others in groups[:FAILURES_SHOWN]:

@@ -8,6 +8,9 @@ import pytest
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
+from venclient.ledger.history import RunEnd
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
 
 
 @pytest.fixture
@@ -78,6 +81,24 @@ def test_status_tells_the_whole_story_of_a_load(
     text = command("status", *of_load, cwd=tmp_path).stdout
     assert "503, 201: 100 points in" in text
     assert "not sent: H5 meter 'meter_404' not found" in text
+
+
+def test_a_run_in_progress_is_named_also_after_a_later_one_of_another_ven_has_ended(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path
+) -> None:
+    options = ["--db", site.db, "--ledger", site.ledger, "--vtn-url", vtn.base_url]
+    with Ledger(site.ledger_url, vtn.base_url) as ledger, ledger.leased(["Aalborg"], Writer("long", "Aalborg")):
+        ledger.history.begin("long", "Aalborg", 1)
+        with ledger.leased(["Skagen"], Writer("short", "Skagen")):
+            ledger.history.begin("short", "Skagen", 1)
+            both = command("status", *options, cwd=tmp_path).stdout
+            ledger.history.end("short", RunEnd("done", 1, 0, 0, "all of it"))
+        one = command("status", *options, cwd=tmp_path).stdout
+        in_json = last_json(command("status", *options, "--json", cwd=tmp_path))["running"]
+    assert [line.rpartition(": ")[2] for line in both.splitlines() if "in progress" in line] == ["Skagen", "Aalborg"]
+    assert [line.rpartition(": ")[2] for line in one.splitlines() if "in progress" in line] == ["Aalborg"]
+    assert in_json["title"] == "Aalborg"
+    assert last_json(command("status", *options, "--json", cwd=tmp_path))["running"] is None
 
 
 def test_a_ven_of_any_name_is_shown_as_it_is(site: Site, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from venclient.ledger.history import RUNS_KEPT
 from venclient.ledger.process_identity import has_ended
 from venclient.ledger.tables import HISTORY, WRITERS
 from venclient.reports.read_ledger import ReadLedger, read_ledger, time_of
@@ -43,6 +44,11 @@ def last_runs(ledger: ReadLedger, limit: int) -> list[PastRun]:
     started_at_us = {row.run_id: row.began_at_us for row in reversed(rows)}  # the latest start of each run
     running = {each for each in started_at_us.items() if each[0] in writing}
     return [_past_run(row, is_writing=(row.run_id, row.began_at_us) in running) for row in rows]
+
+
+def running_runs(ledger: ReadLedger) -> list[PastRun]:
+    """Return the runs to the ledger's VTN that are in progress, the latest first."""
+    return [run for run in last_runs(ledger, RUNS_KEPT) if run.outcome == "running"]
 
 
 def _past_run(row: Row[*tuple[Any, ...]], *, is_writing: bool) -> PastRun:
