@@ -10,10 +10,13 @@ from itertools import product
 from pathlib import Path
 from threading import Barrier
 
+import pytest
+
 from demo.sample_data import write_sample
 from tests.commands import command, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
+from venclient.errors import ConfigurationError
 from venclient.reports.verification_report import VerificationReport
 from venclient.sync.verification import LoadVerdict
 
@@ -38,6 +41,21 @@ def test_verifications_of_the_same_second_write_a_report_each(tmp_path: Path) ->
         assert load["load_id"] == f"load-{number}"
         assert f"{Path(record).name}" in Path(record).with_suffix(".html").read_text()
     assert len(list(folder.iterdir())) == 16, "nothing else is left behind"
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"another"), os.utime])
+def test_no_report_names_a_file_that_its_verdicts_are_not_about(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    folder, meter_file = tmp_path / "reports", tmp_path / "load_data.h5"
+    meter_file.write_bytes(b"any")
+    verdict = LoadVerdict("load", "Aalborg", "House", "vtn", "equal")
+    with VerificationReport(folder, vtn_base_url="http://vtn", meter_file=meter_file, scope="all") as report:
+        report.add(verdict)
+        change(meter_file)
+        with pytest.raises(ConfigurationError, match=r"was changed during the verification.* Verify again"):
+            report.add(verdict)
+    assert not list(folder.iterdir())
 
 
 def test_a_report_is_for_its_owner_alone(tmp_path: Path) -> None:

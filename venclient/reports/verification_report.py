@@ -87,6 +87,7 @@ class VerificationReport:
         self._are_all_unknown = True
         try:
             with meter_file.open("rb") as content:
+                status = os.fstat(content.fileno())  # first: what is written from here on makes it another version
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         except OSError as error:
             raise ConfigurationError(f"The meter file {meter_file} cannot be read: {error.strerror}") from error
@@ -96,11 +97,12 @@ class VerificationReport:
         except OSError as error:
             raise ConfigurationError(f"The report cannot be written to {folder}: {error}") from error
         self._record = self._part_path.with_suffix(".json")
+        self._meter_file, self._version = meter_file, _version(status)
         self._header: dict[str, Any] = {
             "verified_at": f"{verified_at:%Y-%m-%dT%H:%M:%SZ}",
             "version": version("bulk-upload"),
             "vtn": vtn_base_url,
-            "meter_file": {"path": str(meter_file), "bytes": meter_file.stat().st_size, "sha256": sha256},
+            "meter_file": {"path": str(meter_file), "bytes": status.st_size, "sha256": sha256},
             "scope": scope,
         }
         # One JSON object, written piece by piece: verdicts with all their months need not fit into memory.
@@ -114,7 +116,11 @@ class VerificationReport:
         self._part_path.unlink(missing_ok=True)
 
     def add(self, verdict: LoadVerdict, *, is_repaired: bool = False) -> None:
-        """Count a verdict and write it to the record. `is_repaired`: its months that differ will be sent again."""
+        """Count a verdict and write it to the record. `is_repaired`: its months that differ will be sent again.
+
+        Raises `ConfigurationError` once the meter file is another than the one that the report names.
+        """
+        self._require_same_file()
         encoded = orjson.dumps(verdict, option=JSON_OPTIONS)
         counts = {
             "loads": 1, verdict.state: 1, "repaired": int(is_repaired), "file": verdict.points_in_file,
@@ -161,6 +167,15 @@ class VerificationReport:
             out.write(content.encode())
         return summary
 
+    def _require_same_file(self) -> None:
+        with suppress(OSError):
+            if _version(self._meter_file.stat()) == self._version:
+                return
+        raise ConfigurationError(
+            f"The meter file {self._meter_file} was changed during the verification, and a report is of one file. "
+            "Verify again"
+        )
+
     def _summary(self) -> VerificationSummary:
         sums = sum(self._by_ven.values(), Counter[str]())
         return VerificationSummary(
@@ -180,6 +195,10 @@ class VerificationReport:
             page=str(self._record.with_suffix(".html")),
             not_equal=tuple(self._listed),
         )
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _create_part(folder: Path, stem: str) -> tuple[Path, BinaryIO]:
