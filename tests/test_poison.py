@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
+from venclient.ledger.lease import Writer
+from venclient.ledger.ledger import Ledger
 from venclient.loads import Load
+from venclient.reports.status import read_statuses
 from venclient.sync.bisection import RejectedPointBisection
 
 POINTS = 2_000
@@ -55,6 +58,22 @@ def test_what_the_vtn_does_not_take_is_told_point_by_point_and_the_rest_goes_thr
     assert also.points_refused == 5, "the same hours of the other load"
     _assert_stored_but(site, no_faults, bad, starts)
     assert len([request for request in no_faults.log(after=seen) if request.resource_id == bad.vtn_resource_id]) < 100
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "points"), [((202501,), POINTS - 400 - 1), ((202501, 202502, 202503, 202504), 0)]
+)
+def test_a_refused_point_is_not_taken_from_what_is_stored_of_other_months_once_its_own_is_forgotten(
+    site: Site, no_faults: ReferenceVtn, forgotten: tuple[int, ...], points: int
+) -> None:
+    bad, _ = site.loads
+    starts = _starts(site, bad, 40, 41, 900)
+    no_faults.switch(refuses=[_iso(start_s) for start_s in starts])
+    site.upload(no_faults)
+    with Ledger(site.ledger_url, no_faults.base_url) as ledger, ledger.leased([bad.ven], Writer("repair", "A repair")):
+        ledger.repair(bad, forgotten)
+    status = read_statuses(site.ledger_url, no_faults.base_url)[bad.vtn_resource_id]
+    assert (status.points, len(status.refused)) == (points, 3)
 
 
 def test_refused_points_are_sent_again_by_failed_alone_and_forgotten_once_they_are_there(

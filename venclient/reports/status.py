@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Row, Select, func, select
 from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS
 from venclient.loads import Load
 from venclient.models import LoadState
-from venclient.months import mark_start_s, month_of
+from venclient.months import day_number, mark_start_s, month_of
 from venclient.reports.read_ledger import ReadLedger, read_ledger, time_of
 from venclient.resources.database import ResourceDatabase, VenOutline
 
@@ -197,11 +197,22 @@ def statuses(ledger: ReadLedger) -> dict[str, LedgerStatus]:
     refused: dict[str, list[Refusal]] = defaultdict(list)
     for row in ledger.rows(select(REFUSED).filter_by(vtn_id=ledger.vtn_id).order_by(REFUSED.c.start_s)):
         refused[row.vtn_resource_id].append(Refusal(time_of(row.start_s), row.power_w, row.answer))
+    marks: dict[str, list[Row[*tuple[Any, ...]]]] = defaultdict(list)
+    have_refused = MARKS.c.vtn_resource_id.in_(select(REFUSED.c.vtn_resource_id).filter_by(vtn_id=ledger.vtn_id))
+    for row in ledger.rows(select(MARKS).filter_by(vtn_id=ledger.vtn_id).where(have_refused)):
+        marks[row.vtn_resource_id].append(row)
     known = {}
     for id_, state, error, points, settled_at_s in ledger.rows(_statuses_query(ledger.vtn_id)):
-        stored = points - len(refused[id_])  # marks count refused points as well
+        # A mark counts the refused points in it as well; a repair deletes marks, and leaves the points.
+        stored = points - sum(any(_is_in(mark, point) for mark in marks[id_]) for point in refused[id_])
         known[id_] = LedgerStatus(state, error, stored, time_of(settled_at_s), tuple(refused[id_]))
     return known
+
+
+def _is_in(mark: Row[*tuple[Any, ...]], point: Refusal) -> bool:
+    start_s = int(point.interval_start.timestamp())
+    day = day_number(start_s)  # larger than the number of any mark that begins with its month
+    return month_of(day) == month_of(mark.month) and mark.month <= day and start_s <= mark.last_start_s
 
 
 def _statuses_query(vtn_id: int | None) -> Select[Any]:
