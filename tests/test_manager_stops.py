@@ -50,7 +50,11 @@ def test_after_a_first_error_no_thread_uploads_any_more(own_vtn: ReferenceVtn, s
 
 
 @pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.long), 3], ids=["once", "again and again"])
-def test_a_call_that_is_cancelled_ends_with_its_threads(own_vtn: ReferenceVtn, site: Site, times: int) -> None:
+def test_a_call_that_is_cancelled_ends_with_its_threads(
+    own_vtn: ReferenceVtn, site: Site, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
     async def cancel() -> None:
         call = asyncio.create_task(_upload(own_vtn, site))
         await asyncio.to_thread(until, lambda: own_vtn.in_flight() == CONCURRENCY)
@@ -62,7 +66,8 @@ def test_a_call_that_is_cancelled_ends_with_its_threads(own_vtn: ReferenceVtn, s
 
     seen = len(own_vtn.log())
     asyncio.run(cancel())
-    assert len(own_vtn.log(after=seen)) == CONCURRENCY, "no other load was begun"
+    begun = [record for record in caplog.records if "] Uploading " in record.getMessage()]
+    assert (len(own_vtn.log(after=seen)), len(begun)) == (CONCURRENCY, CONCURRENCY), "no other load was begun"
     own_vtn.switch()
     result = asyncio.run(_upload(own_vtn, site))
     assert result["success"]

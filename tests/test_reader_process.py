@@ -19,6 +19,7 @@ import pytest
 from tests import commands, forged_files
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, hourly, load_of
+from tests.waiting import until
 from venclient.errors import ConfigurationError, PermanentError, ReaderKilledError, StoppedError
 from venclient.sources.hdf5 import MeterFile
 from venclient.sources.reader_process import ReaderProcess, ReadLimits
@@ -138,6 +139,23 @@ def test_what_is_read_after_a_stop_has_ended_a_read_is_read_from_a_file_that_is_
             meters.series("meter_1", "load_0")
         stopping.clear()
         _assert_reads(meters)
+
+
+def test_after_a_stop_those_that_waited_for_a_hung_reader_start_no_other(path: Path) -> None:
+    stopping = Event()
+    loads = [f"load_{number}" for number in range(4)]
+    for load in loads[1:]:
+        forged_files.with_good_load(path, load)
+    with _opened(path, stopping=stopping) as meters, ThreadPoolExecutor(len(loads)) as pool:
+        (reader,) = _readers()
+        reader.suspend()
+        readings = [pool.submit(meters.series, "meter_1", load) for load in loads]
+        until(lambda: all(reading.running() for reading in readings))
+        stopping.set()
+        for reading in readings:
+            with pytest.raises(StoppedError):
+                reading.result()
+        assert not _readers()
 
 
 def test_many_threads_read_what_they_asked_for_while_one_series_crashes(path: Path) -> None:

@@ -129,12 +129,14 @@ class Run:
         )
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Queue a call for the worker threads; raises `StoppedError` once the run has ended.
+        """Queue a call for the worker threads; raises `StoppedError` once the run has ended, and so does a queued call.
 
         It runs in a copy of the caller's context, to which its log records then belong.
         """
 
         def on_core() -> T:
+            if self.stopping.is_set():  # by whoever gave it to the run, which then does not know and cancels nothing
+                raise StoppedError("The run was told to stop before this began: the next takes it up")
             self.stay_on_core()
             return call()
 

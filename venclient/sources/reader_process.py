@@ -66,8 +66,8 @@ class ReadLimits:
 class ReaderProcess:
     """A `Reader` in a child process, and in a new one once that has died. Not thread-safe.
 
-    `stopping`: once it is set, a read that takes long is ended. Calls raise `ReaderDiedError`, `StoppedError`, and
-    `ConfigurationError` if the process cannot be started.
+    `stopping`: once it is set, a read that takes long is ended, and no other process is started. Calls raise
+    `ReaderDiedError`, `StoppedError`, and `ConfigurationError` if the process cannot be started.
     """
 
     def __init__(self, limits: ReadLimits = ReadLimits(), stopping: Event | None = None) -> None:
@@ -94,6 +94,8 @@ class ReaderProcess:
 
     def _call(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Call a method of the other process's `InThisProcess`; returns or raises what it does."""
+        if self._process is None and self._stopping.is_set():
+            raise StoppedError("The run was told to stop before it read the meter file")
         process = self._process = self._process or _Process(self._limits)
         try:
             kind, value = process.call((function, arguments), self._stopping)
