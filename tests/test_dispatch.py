@@ -133,6 +133,25 @@ def test_the_vens_of_a_slice_that_was_started_again_are_those_of_both_starts() -
     assert vens == {"A": (2, 2, 200, 0), "B": (1, 1, 100, 0)}
 
 
+def test_points_that_a_worker_found_at_the_vtn_are_not_sent_by_it() -> None:
+    load = replace(load_of("meter", "load_0"), ven="A")
+    (part,) = partition([VenWork("A", 1, 100)], 1)
+    run, worker = RunProgress(), RunProgress()
+    for progress in (run, worker):
+        progress.expect("A", [LoadPlan(load, points=100)])
+        progress.expect_no_more()
+    run.expect_slice(part)
+    worker.count_receipt(Receipt(20, ("201",), 1.0, found=70))
+    run.count_slice(part, worker.as_json())
+    now = run.snapshot()
+    assert (now.points_sent, now.points_to_send, now.points_acknowledged, now.share) == (20, 30, 70, 0.9)
+    worker.count_receipt(Receipt(10, ("201",), 1.0))
+    worker.count_load(LoadResult(load, "done", points_sent=30, points_already_there=70))
+    done = run.count_slice(part, worker.as_json())
+    assert (done.points_sent, done.points_already_there, done.is_through) == (30, 70, True)
+    assert (run.snapshot().points_sent, run.snapshot().points_already_there) == (30, 70)
+
+
 def test_the_run_and_a_worker_never_both_have_the_lease_of_a_slice(tmp_path: Path) -> None:
     times = LeaseTimes(beat_every_s=0.05, look_every_s=0.05)
     run, itself, worker = Writer("run", "A run"), Writer("own", "Itself", "run"), Writer("child", "A slice", "run")

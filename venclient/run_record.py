@@ -28,8 +28,9 @@ class Snapshot:
     """The numbers of a run at one moment.
 
     `is_planned`: whether the totals are final; until then, `total_loads` of the `selected_loads` are planned.
-    `points_acknowledged`: those that the VTN had before; `points_to_send`: as planned before the first request;
-    `points_given_up`: those of them that failed loads did not send. `points_per_second_now`: over the last two minutes,
+    `points_acknowledged`: those that the VTN had before; `points_to_send`: as planned before the first request, without
+    those that the VTN was found to have since, which are `points_found`; `points_given_up`: those of them that failed
+    loads did not send. `points_per_second_now`: over the last two minutes,
     without pauses. `waiting_for`: what all threads are waiting for. `vens`: what became of
     each VEN; only of a run that is part of another.
     """
@@ -44,6 +45,7 @@ class Snapshot:
     vens_failed: tuple[str, ...] = ()
     points_acknowledged: int = 0
     points_to_send: int = 0
+    points_found: int = 0
     points_sent: int = 0
     points_given_up: int = 0
     points_already_there: int = 0
@@ -96,6 +98,9 @@ class Snapshot:
             failed=self.failed + part.failed,
             vens_done=self.vens_done + part.vens_done,
             vens_failed=(*self.vens_failed, *part.vens_failed),
+            points_acknowledged=self.points_acknowledged + part.points_found,
+            points_to_send=self.points_to_send - part.points_found,
+            points_found=self.points_found + part.points_found,
             points_sent=self.points_sent + part.points_sent,
             points_given_up=self.points_given_up + part.points_given_up,
             points_already_there=self.points_already_there + part.points_already_there,

@@ -130,7 +130,7 @@ class RunProgress:
         now = SNAPSHOTS.validate_json(progress_json)
         # The process may have taken over from one that died. What that one finished is not in its numbers, or counts as
         # acknowledged earlier, although this run has sent it.
-        sent_before = max(part.points - now.points_to_send, 0)
+        sent_before = max(part.points - now.points_to_send - now.points_found, 0)
         added = replace(
             now,
             total_loads=part.loads,
@@ -158,6 +158,7 @@ class RunProgress:
                 self._now,
                 points_acknowledged=self._now.points_acknowledged + self._points_found,
                 points_to_send=self._now.points_to_send - self._points_found,
+                points_found=self._points_found,
                 points_sent=self._points_sent + elsewhere,
                 points_already_there=max(self._now.points_already_there - elsewhere, 0),
             )
