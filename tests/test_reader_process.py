@@ -82,7 +82,7 @@ def test_what_killed_a_reader_is_not_tried_again_for_loads_that_share_it(
         for _ in range(5):
             with pytest.raises(ReaderKilledError):
                 meters.series("meter_1", "load_3")
-        assert meters.availability(load_of("meter_1", "load_3")) == "missing"
+        assert meters.availability(load_of("meter_1", "load_3")) == "unreadable"
     assert len([record for record in caplog.records if "once more" in record.getMessage()]) == 1
 
 
@@ -242,6 +242,9 @@ def test_check_fails_the_load_and_names_the_others(new_site: NewSite, makes: Cal
     assert checked.returncode == 1
     answer = json.loads(checked.stdout)
     assert (answer["usable"], answer["failing"]) == (2, 1)
+    (failing,) = (check for check in answer["checks"] if check["error"])
+    # In a group in which nothing can be looked up, it is not known whether there is a dataset.
+    assert (failing["exists"], failing["readable"]) == (makes is forged_files.crashing, False)
 
 
 def test_a_run_uploads_all_loads_but_the_one_that_crashes_hdf5(

@@ -122,6 +122,8 @@ class MeterFile:
         name = SeriesName(self.path, load.h5_meter_id, load.load_component)
         try:
             self._read_file(partial(exists, name), name)
+        except ReaderKilledError:
+            return "unreadable"
         except BadSeriesError:
             return "missing"
         try:
