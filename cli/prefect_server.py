@@ -16,6 +16,7 @@ from cli.auth_string import kept_auth_string
 from cli.prefect_health import is_healthy, require_admission, require_healthy
 from cli.prefect_process import PrefectServer, open_private, prefect_home, start_process
 from cli.printable import echo
+from config.profiles import require_utf8
 from venclient.errors import ConfigurationError
 from venclient.private_files import make_private_folder
 from venclient.proxies import is_this_machine, set_aside
@@ -93,13 +94,14 @@ def prefect_server(
     `whole`: with the UI, the scheduler and automations; `meanwhile`: called while it starts. Unlike Prefect's own
     temporary server, it does not outlive a process that is killed (on Linux).
     """
+    require_utf8(Path(".env"))  # before Prefect reads it
     home = prefect_home()
-    make_private_folder(home)
     with ExitStack() as stack:
         with _start_lock(home):
             port = free_port() if port is None else port
             _require_free(port)
-            server = start_process(home, port, whole=whole)
+            with _writing_to(home):
+                server = start_process(home, port, whole=whole)
             stack.callback(server.stop)
             meanwhile()
             _wait_until_healthy(server)
@@ -112,13 +114,26 @@ def _start_lock(home: Path) -> Iterator[None]:
 
     The kernel releases the lock if the process is killed.
     """
-    with open(home / "server-start.lock", "w", opener=open_private) as stream:
+    with _writing_to(home):
+        make_private_folder(home)
+        stream = open(home / "server-start.lock", "w", opener=open_private)  # noqa: SIM115 - closed below
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             echo(f"Another Prefect server is starting in {home}: waiting for it …", err=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _writing_to(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"The Prefect server cannot write to {home}: {error}. Name another folder in PREFECT_HOME"
+        ) from error
 
 
 def end_without_prefect(exit_code: int) -> NoReturn:

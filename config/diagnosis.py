@@ -170,7 +170,12 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     for what, path in paths.items():
         if path is None:
             continue
-        folder = next(each for each in path.absolute().parents if each.exists())
+        try:
+            folder = next(each for each in path.absolute().parents if each.exists())
+        except OSError as error:
+            message = f"{path.absolute().parent} for {what} cannot be looked into: {error.strerror}"
+            yield Finding("disk", "error", message, "Name another folder, or let this user into it")
+            continue
         free = shutil.disk_usage(folder).free
         message = f"{free / 1e9:,.1f} GB free for {what} in {folder}"
         is_enough = free >= MIN_FREE_BYTES

@@ -26,7 +26,7 @@ def settings_file() -> Path:
     if not selected:
         return Path(".env")
     file = Path(selected) if "/" in selected else profile_file(selected)
-    if not file.is_file():
+    if not _is_file(file):
         name, folder = file.name.removeprefix(PREFIX), file.absolute().parent
         names = sorted(each.name.removeprefix(PREFIX) for each in folder.glob(f"{PREFIX}*"))
         others = ", ".join(other for other in names if other != EXAMPLE)
@@ -38,13 +38,28 @@ def settings_file() -> Path:
 
 
 def require_utf8(file: Path) -> None:
-    """Raise `ConfigurationError` if the file is there and not UTF-8."""
-    if not file.is_file():
+    """Raise `ConfigurationError` if the file is there and cannot be read, or is not UTF-8."""
+    if not _is_file(file):
         return
     try:
         file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{file.absolute()} is not UTF-8: {error.reason}. Save it as that") from error
+    except OSError as error:
+        raise _cannot_be_read(file, error) from error
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError as error:  # in a folder of another user
+        raise _cannot_be_read(file, error) from error
+
+
+def _cannot_be_read(file: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{file.absolute()} cannot be read: {error.strerror}. Make it readable for the user who runs this (chown)"
+    )
 
 
 def profile_file(name: str, folder: Path = Path()) -> Path:

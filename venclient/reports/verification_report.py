@@ -3,8 +3,8 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,7 +17,7 @@ import orjson
 from venclient.advice import advice
 from venclient.errors import ConfigurationError
 from venclient.loads import counted
-from venclient.private_files import create_private, make_private_folder, numbered
+from venclient.private_files import create_private, make_private_folder, numbered, replace_private
 from venclient.reports.pages import page
 from venclient.sync.verification import Cause, LoadVerdict, nothing_is_known
 
@@ -95,7 +95,8 @@ class VerificationReport:
             make_private_folder(folder)
             self._part_path, self._out = _create_part(folder, f"verification-{verified_at:%Y%m%dT%H%M%SZ}")
         except OSError as error:
-            raise ConfigurationError(f"The report cannot be written to {folder}: {error}") from error
+            raise _cannot_be_written(folder, error) from error
+        self._folder = folder
         self._record = self._part_path.with_suffix(".json")
         self._meter_file, self._version = meter_file, _version(status)
         self._header: dict[str, Any] = {
@@ -106,19 +107,22 @@ class VerificationReport:
             "scope": scope,
         }
         # One JSON object, written piece by piece: verdicts with all their months need not fit into memory.
-        self._out.write(orjson.dumps(self._header)[:-1] + b',"loads":[')
+        with self._translated_errors():
+            self._out.write(orjson.dumps(self._header)[:-1] + b',"loads":[')
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._out.close()
+        with suppress(OSError):  # of a report that is not finished, as the disk is full
+            self._out.close()
         self._part_path.unlink(missing_ok=True)
 
     def add(self, verdict: LoadVerdict, *, is_repaired: bool = False) -> None:
         """Count a verdict and write it to the record. `is_repaired`: its months that differ will be sent again.
 
-        Raises `ConfigurationError` once the meter file is another than the one that the report names.
+        Raises `ConfigurationError` once the meter file is another than the one that the report names, and if the report
+        cannot be written.
         """
         self._require_same_file()
         encoded = orjson.dumps(verdict, option=JSON_OPTIONS)
@@ -127,7 +131,7 @@ class VerificationReport:
             "vtn": verdict.points_in_vtn, "besides": verdict.besides, "sent": verdict.points_sent,
             "same": verdict.points_equal, "missing": verdict.points_missing, "different": verdict.points_different,
         }  # fmt: skip
-        with self._lock:
+        with self._lock, self._translated_errors():
             self._out.write((b",\n" if self._by_ven else b"\n") + encoded)
             self._by_ven[verdict.ven].update(counts)
             self._causes.update(REPAIRED if is_repaired and each == "differs" else each for each in verdict.causes)
@@ -141,15 +145,23 @@ class VerificationReport:
             return sorted(self._by_ven.items())
 
     def finish(self) -> VerificationSummary:
-        """Finish the record and write the page; raises `ConfigurationError` if the VTN knows none of the loads."""
+        """Finish the record and write the page.
+
+        Raises `ConfigurationError` if the VTN knows none of the loads, and if the report cannot be written.
+        """
         # A VTN without a read call answers 404 as well: such a report would say nothing of the points.
         if self._by_ven and self._are_all_unknown:
             raise ConfigurationError(nothing_is_known(str(self._listed[0].error)))
         summary = self._summary()
         numbers = {name: value for name, value in asdict(summary).items() if name not in ("not_equal", "not_told")}
-        self._out.write(b'\n],"summary":' + orjson.dumps(numbers) + b"}\n")
-        self._out.close()
-        self._part_path.rename(self._record)
+        with self._translated_errors():
+            self._out.write(b'\n],"summary":' + orjson.dumps(numbers) + b"}\n")
+            self._out.close()
+            replace_private(self._record.with_suffix(".html"), self._page(summary))
+            self._part_path.rename(self._record)
+        return summary
+
+    def _page(self, summary: VerificationSummary) -> bytes:
         content = page(
             "verification.html",
             script="verification.js",
@@ -161,11 +173,16 @@ class VerificationReport:
             listed=summary.not_equal,
             causes=_cause_sentences(summary),
             record_name=self._record.name,
-            record_sha256=hashlib.sha256(self._record.read_bytes()).hexdigest(),
+            record_sha256=hashlib.sha256(self._part_path.read_bytes()).hexdigest(),
         )
-        with create_private(self._record.with_suffix(".html")) as out:
-            out.write(content.encode())
-        return summary
+        return content.encode()
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _cannot_be_written(self._folder, error) from error
 
     def _require_same_file(self) -> None:
         with suppress(OSError):
@@ -195,6 +212,10 @@ class VerificationReport:
             page=str(self._record.with_suffix(".html")),
             not_equal=tuple(self._listed),
         )
+
+
+def _cannot_be_written(folder: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"The report cannot be written to {folder}: {error}")
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int, int]:
