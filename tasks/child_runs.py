@@ -70,10 +70,13 @@ class ChildRun:
     def wait(self, is_taken: Callable[[], bool] = lambda: False) -> State[Any] | None:
         """Wait until it has ended, and return its final state: Crashed, or Cancelled after `cancel`, if it is lost.
 
-        If this run is stopped meanwhile, it is cancelled, before the ledger is read: that may be unavailable. Returns
-        None once `is_taken` returns True.
+        If this run is stopped meanwhile, it is cancelled, before the ledger is read: that may be unavailable. Prefect
+        may be as well, and then is waited for a minute. Returns None once `is_taken` returns True.
         """
+        stopping_since_s: float | None = None
         while not is_taken():
+            if stopping_since_s is None and self._run.stopping.is_set():
+                stopping_since_s = time.monotonic()
             try:
                 with few_retries():  # this loop retries as well
                     if self._run.stopping.is_set() and not self._is_cancelled:
@@ -83,6 +86,9 @@ class ChildRun:
                     return state
             except httpx.HTTPError as error:
                 log.warning("%s: its state cannot be read in Prefect: %s: %s", self.title, type(error).__name__, error)
+                if stopping_since_s is not None and time.monotonic() - stopping_since_s > CANCEL_TIMEOUT_S:
+                    message = "Prefect did not answer when it was to be stopped: whether it has ended is not known"
+                    return Cancelled(message=message)
             # Waiting for an event that is set already would return at once.
             if self._run.stopping.is_set() or self._is_cancelled:
                 time.sleep(POLL_INTERVAL_ENDING_S)
