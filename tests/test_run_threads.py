@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier, Event, Thread
 
 import pytest
 from pydantic import SecretStr
@@ -27,8 +27,10 @@ from venclient.models import MeterSeries
 from venclient.resources.database import ResourceDatabase
 from venclient.run import Connections, Options, Run
 from venclient.run.one_core import OneCore
+from venclient.run.spot_checks import SpotChecks, check_vens
 from venclient.sources import Availability
 from venclient.sources.hdf5 import MeterFile
+from venclient.sync import SpotCheck
 from venclient.wires.auth import GivenToken
 from venclient.wires.bulk import BulkWire
 
@@ -69,6 +71,29 @@ def test_what_was_begun_ends_and_the_rest_is_cancelled(run: Run) -> None:
             future.result()
     with pytest.raises(StoppedError, match="the next takes it up"):
         run.submit(lambda: 7)
+
+
+def test_a_stop_before_the_first_spot_check_has_begun_ends_all_of_them(run: Run) -> None:
+    may_end, is_queued = Event(), Event()
+    found: list[SpotChecks] = []
+
+    def submit(check: Callable[[], SpotCheck]) -> Future[SpotCheck]:
+        queued = run.submit(check)
+        is_queued.set()
+        return queued
+
+    begun = [run.submit(may_end.wait) for _ in range(THREADS)]
+    loads = run.resources.all_loads()
+    checking = Thread(target=lambda: found.append(check_vens(loads, lambda _load: "there", submit)), daemon=True)
+    checking.start()
+    is_queued.wait()
+    run.stop("a test")
+    try:
+        until(lambda: found)
+    finally:
+        may_end.set()
+    assert dict(found[0].found) == {load.ven: "unread" for load in loads}
+    assert [each.result() for each in begun] == [True] * THREADS
 
 
 def test_the_threads_of_a_run_are_kept_on_one_core_and_no_others(run: Run) -> None:

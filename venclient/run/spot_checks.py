@@ -1,7 +1,7 @@
 """Spot checks at the start of a run: one acknowledged point of each VEN is read back from the VTN."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -71,9 +71,10 @@ def check_vens(loads: Sequence[Load], check: Callable[[Load], SpotCheck], submit
     futures: dict[str, Future[SpotCheck]] = {}
     with suppress(StoppedError):
         for load in loads:
-            futures[load.ven] = submit(partial(check_if_readable, load))
+            future = futures[load.ven] = submit(partial(check_if_readable, load))
             if len(futures) == 1:  # waited for, as a VTN that cannot be read is asked only once
-                wait(futures.values())
+                with suppress(CancelledError):  # `wait` would not return for a future that the end of a pool cancels
+                    future.result()
     for ven, future in futures.items():
         with suppress(StoppedError, CancelledError):
             found[ven] = future.result()
