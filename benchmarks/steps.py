@@ -32,8 +32,10 @@ from vtn.store import Description, Resource, Store
 TEXT = """One load of a year of hours, in one thread, without Prefect; medians of {rounds} rounds of {times}, of
 {few_times} for the reference VTN, and of one for the guide's way. Reading is finding the dataset in an open file,
 reading its rows, cleaning them and a digest of each month. It is done once for each series, however many loads share
-it; encoding, the request and the ledger's entry are done for each load."""
+it; encoding, the request and the ledger's entry are done for each load. What reading may take was set as 0.7 ms where
+encoding takes 0.6 ms, when that took half as long again as it does now (0.41 and 0.28 ms in turn on one machine)."""
 TIMES = 50
+ENCODING_TIMES = 0.28 / 0.41  # of what it took when reading was compared with it first
 FEW_TIMES = 5
 
 
@@ -90,7 +92,7 @@ def _figures(seconds: list[float]) -> list[Figure]:
             "steps.read_of_encode",
             "read, clean and digest a series ÷ encode",
             read_s / encode_s,
-            wanted=0.7 / 0.6,
+            wanted=0.7 / (0.6 * ENCODING_TIMES),
             is_ratio=True,
             is_better_higher=False,
         ),
