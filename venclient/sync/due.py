@@ -96,12 +96,15 @@ class DueRules:
         everything = pending(series, without_marks(entry, outdated).marks)
         refused = indices_outside(series, everything, {point.start_s for point in entry.refused})
         begin, stop = self._selected(series, layout, outdated)
-        parts = _within(everything, begin, stop)
+        parts, waiting = everything, list[Pending]()
+        if (begin, stop) != (0, len(series)):
+            parts = _within(everything, begin, stop)
+            waiting = [*_within(everything, 0, begin), *_within(everything, stop, len(series))]
         return Due(
             series,
             layout,
             parts,
-            waiting=[*_within(everything, 0, begin), *_within(everything, stop, len(series))],
+            waiting,
             begin=begin,
             stop=stop,
             refused=refused,

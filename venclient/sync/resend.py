@@ -29,6 +29,8 @@ def outdated_months(load: Load, series: MeterSeries, entry: Entry, layout: Layou
 
 def without_marks(entry: Entry, months: Collection[int]) -> Entry:
     """Return the entry as if the VTN had not acknowledged these months."""
+    if not months:
+        return entry
     marks = {number: mark for number, mark in entry.marks.items() if month_of(number) not in months}
     return replace(entry, marks=marks)
 
