@@ -12,6 +12,10 @@ def _register(vens: Sequence[str]) -> str:
     return f": register them first with `bulk-upload register{options}`"
 
 
+def _register_named(vens: Sequence[str]) -> str:
+    return f"{_register(vens)}, unless their resources are disabled or suspended"
+
+
 def _check_client(client_id: str | None, client_secret: str | None) -> str:
     """Both arguments describe what is odd about the value, such as `ends in a line break`; None if nothing is."""
     given = {"OAUTH_CLIENT_ID": client_id, "OAUTH_CLIENT_SECRET": client_secret}
@@ -33,6 +37,7 @@ ADVICE: Mapping[str, Text] = {
     "unknown load": ": `bulk-upload status --json` lists those that there are",
     "unknown ven": ": `bulk-upload status` lists those that have.",
     "nothing registered": _register,
+    "load not registered": _register_named,
     # The ledger
     "ledger unavailable": f"; set the ledger right ({LEDGER}) and start again",
     "ledger is no database": f"; set the ledger right ({LEDGER})",

@@ -42,12 +42,20 @@ class ChildRun:
     """
 
     def __init__(
-        self, client: SyncPrefectClient, run: Run, run_id: UUID, title: str, part: Slice | None = None
+        self,
+        client: SyncPrefectClient,
+        run: Run,
+        run_id: UUID,
+        title: str,
+        part: Slice | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._run = run
         self._run_id = run_id
         self._part = part
+        self._clock = clock
         self._liveness = Liveness()
         self._silent_since_s = time.monotonic()
         self._is_cancelled = False
@@ -71,12 +79,11 @@ class ChildRun:
         """Wait until it has ended, and return its final state: Crashed, or Cancelled after `cancel`, if it is lost.
 
         If this run is stopped meanwhile, it is cancelled, before the ledger is read: that may be unavailable. Prefect
-        may be as well, and then is waited for a minute. Returns None once `is_taken` returns True.
+        may be as well: a run that was stopped gives up when it has not answered for a minute. Returns None once
+        `is_taken` returns True.
         """
-        stopping_since_s: float | None = None
+        away_since_s: float | None = None
         while not is_taken():
-            if stopping_since_s is None and self._run.stopping.is_set():
-                stopping_since_s = time.monotonic()
             try:
                 with few_retries():  # this loop retries as well
                     if self._run.stopping.is_set() and not self._is_cancelled:
@@ -84,9 +91,11 @@ class ChildRun:
                     state = self._final_state()
                 if state is not None:
                     return state
+                away_since_s = None
             except httpx.HTTPError as error:
                 log.warning("%s: its state cannot be read in Prefect: %s: %s", self.title, type(error).__name__, error)
-                if stopping_since_s is not None and time.monotonic() - stopping_since_s > CANCEL_TIMEOUT_S:
+                away_since_s = away_since_s or self._clock()
+                if self._run.stopping.is_set() and self._clock() - away_since_s > CANCEL_TIMEOUT_S:
                     message = "Prefect did not answer when it was to be stopped: whether it has ended is not known"
                     return Cancelled(message=message)
             # Waiting for an event that is set already would return at once.

@@ -7,6 +7,7 @@ from threading import Event
 
 import pytest
 
+from tests.waiting import until
 from venclient.errors import (
     ClientRefusedError,
     NotFoundError,
@@ -18,6 +19,7 @@ from venclient.errors import (
 )
 from venclient.flow_control import ConcurrencyLimiter, Learned, OutageTimes
 from venclient.flow_control.circuit_breaker import CircuitBreaker
+from venclient.flow_control.retries import Retries
 
 SOON = OutageTimes(silent_for_s=0.5, probe_every_s=0.5)
 
@@ -64,10 +66,31 @@ def test_one_success_or_a_refusal_closes_the_breaker(breaker: CircuitBreaker) ->
         assert not breaker.is_open
 
 
-def test_a_client_that_the_token_server_refuses_says_nothing_of_the_vtn(breaker: CircuitBreaker) -> None:
-    _fail_for(breaker, 1, UnreachableError("no connection"), "a")
-    _fail(breaker, "b", ClientRefusedError("no token"))
-    assert breaker.is_open
+def test_a_client_that_the_token_server_refuses_ends_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    def call(resource: str, error: Exception, ends_with: type[Exception]) -> None:
+        with pytest.raises(ends_with):
+            retries.call(lambda: fail(error), resource)
+
+    away = UnreachableError("no connection")
+    retries = Retries(
+        ConcurrencyLimiter(),
+        lambda: fail(away),
+        max_attempts=10,
+        first_wait_s=0.01,
+        patience_s=60,
+        outage_times=SOON,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(call, "of A", away, StoppedError)
+        until(lambda: "everything waits" in caplog.text)
+        call("of B", ClientRefusedError("no token"), ClientRefusedError)
+        assert "The VTN answers" not in caplog.text
+        assert "The VTN is there" not in caplog.text
+        retries.stop()
+        waiting.result(timeout=20)
 
 
 @pytest.mark.parametrize(("points", "limit"), [(0, 16), (1, 8)])

@@ -198,8 +198,8 @@ def test_a_load_that_the_vtn_never_answers_fails_though_the_probe_is_answered_50
                 stuck.result(timeout=20)
         finally:
             is_over.set()
+            others.result(timeout=10)
             client.stop()
-        others.result(timeout=10)
 
 
 def test_while_the_vtn_answers_500_to_every_registration_all_of_them_wait(caplog: pytest.LogCaptureFixture) -> None:

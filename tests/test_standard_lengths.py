@@ -1,15 +1,23 @@
 """Months that are near the size limit: the length of their reports stays, and no report is above the limit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.sites import FIRST_START_S, Site, hourly
+from tests.sites import FIRST_START_S, Site, hourly, load_of
 from tests.standard_site import assert_stored, registered, reports_of, requests_since, upload, verified
 from tests.standard_vtn import StandardVtn
+from venclient.ledger import Entry
+from venclient.models import StoredReport
+from venclient.sources.cleaning import clean
+from venclient.sync.due import DueRules
+from venclient.sync.planning import RequestSizes
+from venclient.wires.openadr3.form import Event, Form
+from venclient.wires.openadr3.layout import ReportLayout
 
 NewSite = Callable[..., Site]
 MARCH_S = 1_740_787_200
@@ -55,6 +63,20 @@ def test_a_gap_early_in_a_month_changes_no_reports_that_fit(vtn: StandardVtn, si
     assert _lengths(site, vtn) == {DAY}
     assert requests_since(vtn, before)["POST"] == 0, "the gap was filled, and days stay days"
     assert {verdict.state for verdict in verified(site, vtn, max_body_bytes=SIZE)} == {"equal"}
+
+
+def test_a_plan_counts_the_requests_of_each_load_by_the_length_of_its_own_reports() -> None:
+    """Two loads of one meter: one has reports of days, and the other none yet."""
+    form = Form("3.1", Event("event", "program"))
+    layout = ReportLayout(lambda: form, 100_000)
+    of_days, new = (replace(load_of("meter", "load"), vtn_resource_id=id_, load_id=id_) for id_ in ("days", "new"))
+    kept = {"2025-03-01": StoredReport("", "event", layout.digest(form, of_days))}
+    series, rules, sizes = clean(_march()), DueRules(layout), RequestSizes(50_000)
+    requests = [
+        sizes.of(load, rules.due_of(load, series, Entry(reports=reports)))[0]
+        for load, reports in ((of_days, kept), (new, {}), (of_days, kept))
+    ]
+    assert requests == [31, 1, 31]
 
 
 def _march(*, gap_on_day: int | None = None) -> NDArray[np.float64]:

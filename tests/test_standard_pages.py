@@ -92,6 +92,23 @@ def test_a_vtn_that_ignores_which_page_is_asked_for_is_asked_a_few_times(objects
     assert vtn.requests <= 3
 
 
+@pytest.mark.parametrize("order", ["turns", "latest change first"])
+def test_a_vtn_that_ignores_which_page_is_asked_for_in_an_order_that_changes_is_not_asked_for_ever(order: str) -> None:
+    ids = list(range(80))
+    requests = count()
+
+    def answer(_method: str, _path: str) -> tuple[int, object]:
+        if next(requests) > 100:
+            return 200, []
+        ids.insert(0, ids.pop(-1 if order == "turns" else 30))
+        return 200, [{"id": number} for number in ids[:50]]
+
+    with _wire(answer) as wire:
+        listed = list(wire.pages("/reports", {}, TOKENS, Object, lambda each: int(each.id)))
+    assert len(set(listed)) == len(listed) >= 50
+    assert next(requests) < 100
+
+
 @pytest.mark.parametrize(("objects", "requests"), [(0, 1), (1, 2), (2, 2), (50, 2), (90, 3), (490, 11)])
 def test_a_list_that_stays_takes_a_request_a_page_and_one_that_shows_its_end(objects: int, requests: int) -> None:
     vtn = ListingVtn(objects, [])

@@ -30,9 +30,8 @@ class Snapshot:
     `is_planned`: whether the totals are final; until then, `total_loads` of the `selected_loads` are planned.
     `points_acknowledged`: those that the VTN had before; `points_to_send`: as planned before the first request, without
     those that the VTN was found to have since, which are `points_found`; `points_given_up`: those of them that failed
-    loads did not send. `points_per_second_now`: over the last two minutes,
-    without pauses. `waiting_for`: what all threads are waiting for. `vens`: what became of
-    each VEN; only of a run that is part of another.
+    loads did not send. `points_per_second_now`: over the last two minutes, without pauses. `waiting_for`: what all
+    threads are waiting for. `vens`: what became of each VEN; only of a run that is part of another.
     """
 
     is_planned: bool = False

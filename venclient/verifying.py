@@ -62,6 +62,7 @@ class Verification:
             with self.run.ledger.leased([ven], writer, waits=waits, stopped=self.run.stopping):
                 while to_repair:
                     load, verdict = to_repair[0]
+                    self.report.require_same_file()  # before marks are deleted because of what it has
                     self.run.ledger.repair(load, verdict.differing_months)
                     self.report.add(verdict, is_repaired=True)
                     to_repair.popleft()  # only now: what is left on a BusyError is reported as not repaired

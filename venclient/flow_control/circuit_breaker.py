@@ -139,8 +139,8 @@ class CircuitBreaker:
         """Wait for a turn; within, a request with this many points of `resource` is in flight.
 
         How the block is left, with or without an error, is what the breaker learns from, and the limiter if the request
-        has points. Raises `StoppedError`
-        if the run stops before the turn comes, and `ConfigurationError` once an outage has outlasted the patience.
+        has points. Raises `StoppedError` if the run stops before the turn comes, and `ConfigurationError` once an
+        outage has outlasted the patience.
         """
         turn = self._turns[get_ident()] = self._wait()
         try:
@@ -229,7 +229,7 @@ class CircuitBreaker:
         with self._changed:
             self._reason = str(error)
             now = time.monotonic()
-            # The VTN responds: a refused token is a matter for retries, and of their waits, not an outage.
+            # The VTN responds: that it refuses the token is no outage, and retries wait for its end.
             if isinstance(error, UnauthorizedError):
                 if self.is_open:
                     self.close("is there again, but refuses the token")

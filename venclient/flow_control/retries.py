@@ -126,12 +126,14 @@ class Retries:
             try:
                 with self._breaker.admitted(resource, 0 if is_optional else points):
                     return request()
-            except (TransientError, PermanentError) as error:
+            except PermanentError as error:
+                attempts.failures.append(str(error.status or "no-answer"))
+                raise
+            except TransientError as error:
                 attempts.failures.append(str(error.status or "no-answer"))
                 is_specific = self._is_request_specific(error, is_last=attempts.counted + 1 >= self._max_attempts)
                 attempts.counted += is_optional or (is_specific and self._counts(error, resource))
-                asks_to_wait = isinstance(error, TransientError) and (error.retry_after_s or 0) > RETRY_WAIT_MAX_S
-                attempts.is_over = isinstance(error, PermanentError) or (is_optional and asks_to_wait)
+                attempts.is_over = is_optional and (error.retry_after_s or 0) > RETRY_WAIT_MAX_S
                 if isinstance(error, TooMuchError) and is_divisible:
                     attempts.is_over = is_specific and error.is_worth_splitting(points)
                     if attempts.is_over:
@@ -176,16 +178,16 @@ class Retries:
         wait_s = max(state.upcoming_sleep, self._breaker.suspended_for_s)
         log.log(level, "  Attempt %d failed, the next in %.1f s: %s", state.attempt_number, wait_s, error)
 
-    def _is_request_specific(self, error: TransientError | PermanentError, *, is_last: bool) -> bool:
+    def _is_request_specific(self, error: TransientError, *, is_last: bool) -> bool:
         """Whether an attempt failed because of the request itself; probes the VTN if the error does not show it."""
-        if isinstance(error, PermanentError | UnauthorizedError):
+        if isinstance(error, UnauthorizedError):
             return True
         if self._breaker.is_open:
             return self._failure_of_probe() is None
         # Before a call gives up on a VTN that seems unreachable, one more request rules out an undetected outage.
         return not (is_last and isinstance(error, UNREACHABLE) and isinstance(self._failure_of_probe(), UNREACHABLE))
 
-    def _counts(self, error: TransientError | PermanentError, resource: str) -> bool:
+    def _counts(self, error: TransientError, resource: str) -> bool:
         """Whether a request-specific failure uses up an attempt.
 
         Ends an outage that consists of failures of this one resource: the VTN is there.

@@ -80,7 +80,7 @@ class KeptReports:
 
     @retry_while_unavailable
     def events_of_unknown(self) -> Collection[str]:
-        """Return the events that reports are for of which it is not known which one they are."""
+        """Return the events of the reports whose ids are unknown."""
         of_vtn = (REPORTS.c.vtn_id == self._database.vtn_id, REPORTS.c.vtn_resource_id != NO_LOAD)
         query = select(REPORTS.c.event_id).distinct().where(*of_vtn, REPORTS.c.report_id == "")
         with self._database.reading() as connection:

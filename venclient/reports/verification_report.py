@@ -124,7 +124,7 @@ class VerificationReport:
         Raises `ConfigurationError` once the meter file is another than the one that the report names, and if the report
         cannot be written.
         """
-        self._require_same_file()
+        self.require_same_file()
         encoded = orjson.dumps(verdict, option=JSON_OPTIONS)
         counts = {
             "loads": 1, verdict.state: 1, "repaired": int(is_repaired), "file": verdict.points_in_file,
@@ -184,7 +184,8 @@ class VerificationReport:
         except OSError as error:
             raise _cannot_be_written(self._folder, error) from error
 
-    def _require_same_file(self) -> None:
+    def require_same_file(self) -> None:
+        """Raise `ConfigurationError` if the meter file is another than the one that the report names."""
         with suppress(OSError):
             if _version(self._meter_file.stat()) == self._version:
                 return

@@ -171,7 +171,7 @@ def _require_chosen(named: Sequence[Load], vens: Collection[str]) -> None:
         ids = ", ".join(load.load_id for load in unregistered)
         raise ConfigurationError(
             f"{'Load' if one else 'Loads'} {ids} {'is' if one else 'are'} not registered with the VTN"
-        ).advised("nothing registered", vens=list(dict.fromkeys(load.ven for load in unregistered)))
+        ).advised("load not registered", vens=list(dict.fromkeys(load.ven for load in unregistered)))
 
 
 def _nothing_registered(chosen: list[VenOutline], vens: Sequence[str]) -> ConfigurationError:

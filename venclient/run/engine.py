@@ -135,8 +135,8 @@ class Run:
         """
 
         def on_core() -> T:
-            if self.stopping.is_set():  # by whoever gave it to the run, which then does not know and cancels nothing
-                raise StoppedError("The run was told to stop before this began: the next takes it up")
+            if self.stopping.is_set():  # it may be set from outside (`VENManager`), and then nothing is cancelled
+                raise StoppedError("The run was stopped before this began: the next takes it up")
             self.stay_on_core()
             return call()
 

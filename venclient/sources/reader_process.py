@@ -95,7 +95,7 @@ class ReaderProcess:
     def _call(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Call a method of the other process's `InThisProcess`; returns or raises what it does."""
         if self._process is None and self._stopping.is_set():
-            raise StoppedError("The run was told to stop before it read the meter file")
+            raise StoppedError("The run was stopped before it read the meter file")
         process = self._process = self._process or _Process(self._limits)
         try:
             kind, value = process.call((function, arguments), self._stopping)

@@ -133,7 +133,7 @@ def _reason(entry: Entry | None, months: Mapping[int, ResendReason]) -> Reason:
 
 
 class RequestSizes:
-    """Counts requests and bytes of what is due of a series, once for all loads that share a meter.
+    """Counts requests and bytes of what is due of a series, once for all loads that share a meter and a layout.
 
     `chunk_size`: points per request.
     """
@@ -146,7 +146,7 @@ class RequestSizes:
         """Return the number of requests and bytes for what is due of a load."""
         parts = tuple((part.begin, part.stop) for part in due.parts)
         indices = parts, tuple(due.again), tuple(due.refused)
-        key = (load.h5_meter_id, load.load_component, load.capacity_w, *indices)
+        key = (load.h5_meter_id, load.load_component, load.capacity_w, due.layout, *indices)
         if key not in self._cache:
             sizes = [due.layout.request_bytes(load, chunk) for chunk in chunks_of(due.ranges(), self._chunk_size)]
             self._cache[key] = len(sizes), sum(sizes)

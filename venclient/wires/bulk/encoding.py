@@ -1,8 +1,8 @@
 """Encoding a chunk as the JSON body of the bulk endpoint (docs/interfaces.md §3).
 
 No Python object is created per point, as there may be billions. A block of points is laid out in one byte array, and
-all of its values are written to their positions by one numpy assignment. So is what is between them, which goes from
-the end of a value to the beginning of the next (one for each quality code).
+all of its values are written to their positions by one numpy assignment. So is what is between them: the end of a point
+and the head of the next, or with several quality codes the ends for each of them, and then all heads.
 """
 
 from collections.abc import Iterator
@@ -77,9 +77,13 @@ class EncodedPoints:
         # A numpy assignment needs items of one size: with a shorter value comes what is before it, which is replaced.
         width = int(lengths.max())
         _windows(body, width)[ends - width] = _windows(values, width)[value_stop - width]
-        for code, tail in enumerate(self._tails):
-            after = slice(None) if len(self._tails) == 1 else np.flatnonzero(quality == code)
-            _windows(body, len(tail) + _HEAD.itemsize)[ends[after]] = _between(*times, tail)[after]
+        if len(self._tails) == 1:
+            (tail,) = self._tails
+            _windows(body, len(tail) + _HEAD.itemsize)[ends] = _between(*times, tail)
+        else:
+            for code, tail in enumerate(self._tails):
+                _windows(body, len(tail))[ends[quality == code]] = np.void(tail)
+            _windows(body, _HEAD.itemsize)[ends + tail_lengths] = _between(*times)
         # What follows the last value goes on with the head of the first.
         body[is_first : is_first + _HEAD.itemsize] = body[stop:]
         if is_first:
@@ -89,12 +93,12 @@ class EncodedPoints:
         return body.data[:stop]
 
 
-@lru_cache(maxsize=16)
-def _between(starts: Starts, interval_s: bytes, tail: bytes) -> Texts:
-    """The text from the end of each value to the beginning of the next, and for the last to that of the first: (N,).
+@lru_cache(maxsize=8)
+def _between(starts: Starts, interval_s: bytes, tail: bytes = b"") -> Texts:
+    """The end of each point, and the text before the value of the next, or for the last of the first: (N,).
 
     `interval_s`: int64 (N,) as bytes, which are hashable; or (1,) if all points have the same. `tail`: the end of a
-    point. Cached, as series often share their timestamps.
+    point, if all have the same. Cached, as series often share their timestamps.
     """
     item = np.dtype([("tail", f"S{len(tail)}"), ("head", _HEAD)])
     texts = np.empty(len(starts.start_s), dtype=item)

@@ -15,8 +15,8 @@ from venclient.wires.http import Call, answer_of, require_done
 from venclient.wires.lenient_json import batches
 
 PAGE = 50  # the most that the published API lets a client ask for
-# So often in a row, a page that is joined to none is looked for further ahead; some VTN may have none.
-MOST_TIMES_BACK = 10
+# So many pages in a row may have no known object, each time from one page earlier on, or nothing new.
+MOST_TIMES_BACK = MOST_PAGES_KNOWN = 10
 FAR = 10**9  # no list has so many objects
 PAGE_TIME_S = 75.0  # more for a page of reports: of an hourly month each, at 500 points/s
 # A report of 1 MB comes back indented, in three times as many bytes.
@@ -55,7 +55,7 @@ class StandardCalls(VtnConnection):
         return answer_of(response, content, shape)
 
     def create(
-        self, path: str, body: Mapping[str, object], tokens: TokenSource, find: Callable[[], str | None]
+        self, path: str, name: str, body: Mapping[str, object], tokens: TokenSource, find: Callable[[], str | None]
     ) -> str | None:
         """Create an object, and return the VTN's id of it; None if its name is taken by one that `find` does not find.
 
@@ -66,7 +66,6 @@ class StandardCalls(VtnConnection):
             encoded = orjson.dumps(body)
         except orjson.JSONEncodeError as error:
             raise PermanentError(f"No JSON can say this: {error}. Correct the resources row") from error
-        name = next(str(value) for key, value in body.items() if key.endswith("Name"))  # "resourceName" and the like
         found: list[str | None] = []
 
         def look() -> None:
@@ -106,7 +105,7 @@ class StandardCalls(VtnConnection):
 
         seen: set[str] = set()
         before: list[str] = []
-        skip = times_back = 0
+        skip = times_back = pages_known = 0
         while True:
             page = read(skip)
             ids = [object_id for object_id, _ in page]
@@ -117,11 +116,11 @@ class StandardCalls(VtnConnection):
             new = [(object_id, kept) for object_id, kept in page if object_id not in seen]
             yield from (kept for _, kept in new)
             seen.update(ids)
-            times_back = 0 if new else times_back
-            if not ids or (len(before) > 1 and ids == before[-1:]):
+            times_back, pages_known = (0, 0) if new else (times_back, pages_known + 1)
+            if not ids or (len(before) > 1 and ids == before[-1:]) or pages_known > MOST_PAGES_KNOWN:
                 return
             # The same page comes once more if `skip` is ignored, or if as many objects as it has were added.
-            if ids == before and read(FAR):
+            if set(ids) == set(before) and read(FAR):
                 return
             skip += max(len(ids) - 1, 1)
             before = ids

@@ -144,7 +144,9 @@ class ReportEvent:
 
     def _create(self, tokens: TokenSource) -> Event:
         find_program = partial(self._find_program, tokens)
-        program_id = find_program() or self._calls.create("/programs", program_body(self._names), tokens, find_program)
+        program_id = find_program() or self._calls.create(
+            "/programs", self._names.program, program_body(self._names), tokens, find_program
+        )
         if program_id is None:
             raise PermanentError("a program of this name is there, and this client may not see it")
 
@@ -152,7 +154,9 @@ class ReportEvent:
             found = self._find_event(program_id, tokens)
             return found.event_id if found else None
 
-        event_id = self._calls.create("/events", event_body(self._names, program_id, self._version), tokens, find_event)
+        event_id = self._calls.create(
+            "/events", self._names.event, event_body(self._names, program_id, self._version), tokens, find_event
+        )
         if event_id is None:
             raise PermanentError("an event of this name is there, and this client may not see it")
         return Event(event_id, program_id)

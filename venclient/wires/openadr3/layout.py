@@ -36,6 +36,13 @@ class ReportLayout:
         self._kept: Mapping[int, periods.Length] = {}  # the shortest of the reports of each month
         self._lock = Lock()
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it divides any series in the same way; a plan keeps sizes by layout."""
+        return isinstance(other, ReportLayout) and (self._kept, self.form) == (other._kept, other.form)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._kept.items()))
+
     def of_load(self, load: Load, reports: Mapping[str, StoredReport]) -> Self:
         """See `Layout.of_load`. A month keeps the length of its reports, for as long as they fit and have this form."""
         digest = self.digest(self.form(), load) if reports else b""

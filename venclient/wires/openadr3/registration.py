@@ -3,7 +3,7 @@
 Names are compared here, as VTNs may ignore filters.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -54,9 +54,12 @@ class Registrar:
         """Return the id of the client's ven, after creating it if it does not exist."""
         with self._lock:
             if self._ven_id is None:
+                # First, as this request is tried again while the token server is in trouble.
+                listed = self._list_vens()
                 self._learn_rights()
-                self._ven_id = self._find_ven() or self._create(
-                    "/vens", "VEN", {"venName": shortened(self._ven_name)}, self._find_ven
+                name = shortened(self._ven_name)
+                self._ven_id = self._own(listed) or self._create(
+                    "/vens", "VEN", name, {"venName": name}, lambda: self._own(self._list_vens())
                 )
             return self._ven_id
 
@@ -68,7 +71,7 @@ class Registrar:
             return found
         ven = {"venID": self.ven_id()} if self._version == "3.1" else {}
         body = {**ven, "resourceName": name, **_attributes(attributes_of(load))}
-        created = self._create(self._resources(), "RESOURCE", body, partial(self._list_resource, name))
+        created = self._create(self._resources(), "RESOURCE", name, body, partial(self._list_resource, name))
         with self._lock:
             if self._all_resources is not None:
                 self._all_resources[name] = created
@@ -95,20 +98,22 @@ class Registrar:
         return ids.get(name)
 
     def _learn_rights(self) -> None:
-        scopes = self._calls.attempt(self._tokens.scopes, self._ven_name)
+        scopes = self._tokens.scopes()
         may_upload = scopes is None or "write_reports" in scopes
         if not may_upload:
             # Who may not write reports registers for the client that does, which has the ven's name.
             self._client_id = self._ven_name
         self._as_business = not may_upload or "write_vens_bl" in (scopes or ())
 
-    def _find_ven(self) -> str | None:
-        name = shortened(self._ven_name)
+    def _list_vens(self) -> list[ListedVen]:
         # In 3.0.1 a list has the vens of all clients, so that only its name shows whose a ven is.
-        params = {"venName": name} if self._version == "3.0.1" else {}
-        listed = self._calls.pages("/vens", params, self._tokens, ListedVen, lambda ven: ven)
+        params = {"venName": shortened(self._ven_name)} if self._version == "3.0.1" else {}
+        return list(self._calls.pages("/vens", params, self._tokens, ListedVen, lambda ven: ven))
+
+    def _own(self, listed: Sequence[ListedVen]) -> str | None:
+        """The id of the client's ven among those that the VTN lists; None if it is not there."""
         vens = [each for each in listed if self._version == "3.0.1" or self._is_own(each)]
-        named = [each.object_id for each in vens if each.name == name]
+        named = [each.object_id for each in vens if each.name == shortened(self._ven_name)]
         if named:
             return named[0]
         return vens[0].object_id if len(vens) == 1 and self._version == "3.1" else None
@@ -116,12 +121,12 @@ class Registrar:
     def _is_own(self, ven: ListedVen) -> bool:
         return not self._as_business or ven.client_id in (None, self._client_id)
 
-    def _create(self, path: str, kind: str, body: Mapping[str, Any], find: Callable[[], str | None]) -> str:
+    def _create(self, path: str, kind: str, name: str, body: Mapping[str, Any], find: Callable[[], str | None]) -> str:
         """Create in the form that fits the token; if the VTN takes only the other one, in that from now on."""
         as_business = self._as_business  # other threads may learn meanwhile that it is the other one
 
         def create(as_business: bool) -> str | None:
-            return self._calls.create(path, {**self._form(kind, as_business), **body}, self._tokens, find)
+            return self._calls.create(path, name, {**self._form(kind, as_business), **body}, self._tokens, find)
 
         try:
             created = create(as_business)
@@ -134,7 +139,7 @@ class Registrar:
                 raise refusal from None
             self._as_business = not as_business
         if created is None:
-            raise PermanentError(f"The name {body.get('venName') or body['resourceName']} belongs to another client")
+            raise PermanentError(f"The name {name} belongs to another client")
         return created
 
     def _form(self, kind: str, as_business: bool) -> dict[str, str]:

@@ -49,7 +49,7 @@ class ReportState(Protocol):
         """Keep of no report any more which one it is."""
 
     def events_of_unknown(self) -> Collection[str]:
-        """Return the events that reports are for of which it is not known which one they are."""
+        """Return the events of the reports whose ids are unknown."""
 
     def keep_of_vtn(self, name: str, report: StoredReport) -> None:
         """Keep this under a name of the VTN as a whole."""
@@ -276,7 +276,7 @@ class Reports:
 def _listed(form: Form, client_name: str, others: Collection[str], report: Report) -> Listed | None:
     """What is needed of a report; None for one of another client or event, which a VTN may list as well.
 
-    `others`: events whose reports are to be moved; as they are, they count as none that is to be there.
+    `others`: events whose reports are to be moved: none of these counts as stored already.
     """
     event_id = str(report.event_id)
     is_current = event_id == form.event.event_id
