@@ -3,9 +3,8 @@
 import os
 import shlex
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from secrets import token_urlsafe
@@ -17,12 +16,10 @@ from cli import options
 from cli.printable import echo
 from cli.run import INTERRUPTED
 from config.wire_names import WireName
-from venclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from cli.prefect_process import PrefectServer
 
-PROJECT = Path(__file__).parents[1]  # a checkout, or where a wheel was installed: both have prefect.yaml
 POOL = "uploads"
 
 
@@ -57,11 +54,16 @@ def up(
         # A demo's deployments must not be put on a configured server.
         server = stack.enter_context(prefect_api(port, own=demo))
         server.prepare(environment)
-        typer.echo("Deploying …")
+        from cli.deployments import are_current, deploy, started_by_schedule
+
         _make_pool()
-        _deploy(environment)
+        if are_current():
+            typer.echo("Deployed already, with the schedules and parameters that it has in Prefect.")
+        else:
+            typer.echo("Deploying …")
+            deploy(environment)
         typer.echo(f"Ready at {server.url}; a worker starts …")
-        typer.echo(_next_steps(server))
+        typer.echo(_next_steps(server, started_by_schedule()))
         with stop_on_signals() as stop:
             exit_code = run_worker(["--pool", POOL], environment, stop, server.why_ended)
             if exit_code == INTERRUPTED:
@@ -115,15 +117,7 @@ def _make_pool() -> None:
         client.create_work_pool(WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template))
 
 
-def _deploy(environment: Mapping[str, str]) -> None:
-    """Create or update the deployments of prefect.yaml on the server."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    deployed = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
-    if deployed.returncode:
-        raise ConfigurationError(f"The deployments could not be made: {(deployed.stderr or deployed.stdout).strip()}")
-
-
-def _next_steps(server: "PrefectServer") -> str:
+def _next_steps(server: "PrefectServer", scheduled: list[str]) -> str:
     prefect = Path(sys.executable).parent / "prefect"
     log = f"\nIts log:          {server.log}" if server.log else ""
     password, auth = "", ""
@@ -133,8 +127,10 @@ def _next_steps(server: "PrefectServer") -> str:
     elif server.process:
         password = "\n                  It asks for a password: PREFECT_SERVER_API_AUTH_STRING"
         auth = ' PREFECT_API_AUTH_STRING="$PREFECT_SERVER_API_AUTH_STRING"'
+    by_itself = "\n                  ".join(scheduled) or "nothing: all schedules are paused"
     return f"""
 Prefect UI:       {server.url}{password}{log}
+Starts by itself: {by_itself}
 Start an upload:  there, under Deployments; or in another terminal
                   PREFECT_API_URL={server.api_url}{auth} {prefect} deployment run bulk-upload/all-vens
 Ctrl-C ends it.

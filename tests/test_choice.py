@@ -183,3 +183,21 @@ def _planned(vtn: ReferenceVtn, site: Site, folder: Path, *options: str) -> set[
     finished = command("plan", *run_options(site, vtn)[:-2], *options, "--json", cwd=folder)
     assert finished.returncode == 0, finished.stderr
     return {each["load_id"] for each in last_json(finished)["to_send"]}
+
+
+def test_loads_that_belong_to_no_ven_are_said_to_be_left_out(
+    vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
+) -> None:
+    site = new_site(loads=14, points=10)
+    site.register(vtn)
+    first, *_, last = site.loads  # of two resources
+    with_ven = [load for load in site.loads if load.resource_id not in (first.resource_id, last.resource_id)]
+    for load, ven in ((first, ""), (last, None)):
+        site.execute("UPDATE resources SET ven = ? WHERE resource_id = ?", ven, load.resource_id)
+    ran = command("run", *run_options(site, vtn), "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert last_json(ran)["total_loads"] == len(with_ven)
+    left_out = f"Left out, as their resources have no VEN: {14 - len(with_ven)} loads. Correct the resources table"
+    assert left_out in " ".join(ran.stderr.split())
+    named = command("run", *run_options(site, vtn), "--load", first.load_id, cwd=tmp_path, prefect_url=prefect_url)
+    assert named.returncode == 2
+    assert f"Load {first.load_id} belongs to no VEN: correct its row of the resources table" in named.stderr

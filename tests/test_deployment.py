@@ -187,7 +187,8 @@ def test_a_run_of_the_deployment_can_be_suspended_uploads_every_ven_and_its_prog
     state = prefect.read_flow_run(run_id).state
     assert state
     assert state.message == f"9 loads done: {1_800 - sent:,} points uploaded, {sent:,} already there"
-    assert prefect.read_deployment_by_name("bulk-upload/all-vens").version == _commit()
+    deployed = prefect.read_deployment_by_name("bulk-upload/all-vens").version or ""
+    assert re.sub("-[0-9a-f]{8}$", "", deployed) == _commit(), "and a digest of prefect.yaml, if it may be another"
     about = {
         "event": {"name": ["bulk-upload.run.progress"]},
         "resource": {"id": [f"prefect.flow-run.{run_id}"]},

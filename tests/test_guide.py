@@ -17,6 +17,7 @@ import pytest
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ROOT, ReferenceVtn
 from tests.sites import Site, hourly
+from tests.small_server import answering
 from venclient import ResourceDatabase
 from venclient.client import VENManager
 from venclient.errors import ConfigurationError
@@ -168,6 +169,19 @@ def test_a_call_and_a_run_with_the_same_rules_and_times_send_nothing_twice(
 def test_rules_of_a_call_that_are_none_are_told() -> None:
     with pytest.raises(ConfigurationError, match="quality_rules: 'sometimes → BAD' is not a rule"):
         VENManager("http://127.0.0.1:9/openadr3", "your-token", quality_rules="sometimes → BAD")
+
+
+@pytest.mark.parametrize("call", ["register_load_ven", "register_loads_parallel"])
+def test_a_token_that_the_vtn_refuses_ends_a_registration_after_a_few_requests(site: Site, call: str) -> None:
+    seen: list[str] = []
+
+    def refuse(_method: str, path: str) -> tuple[int, object]:
+        seen.append(path)
+        return 401, {"detail": "no such token"}
+
+    with answering(refuse) as url, pytest.raises(ConfigurationError, match="The VTN refuses the token"):
+        asyncio.run(getattr(VENManager(url, "another-token"), call)("Aalborg"))
+    assert len(seen) <= 3
 
 
 @pytest.mark.parametrize("given", [{"chunk_size": 0}, {"batch_size": 10_001}, {"limit_loads": -1}], ids=str)

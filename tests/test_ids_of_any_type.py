@@ -6,13 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
 from tests.commands import command, last_json, run_options
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site, client
+from tests.small_server import answering
 from venclient.resources.database import ResourceDatabase
 from venclient.sync.registration import register
+from venclient.wires.auth import GivenToken
+from venclient.wires.bulk import BulkWire
 
 NewSite = Callable[..., Site]
 UNTYPED = """
@@ -183,3 +187,29 @@ def test_a_postgresql_database_with_columns_of_other_types_is_registered_and_upl
     assert ran.returncode == 0, ran.stderr
     assert last_json(ran)["total_points_uploaded"] == 300
     engine.dispose()
+
+
+def test_an_id_that_no_ledger_keeps_as_it_is_fails_its_load(
+    vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
+) -> None:
+    """Else it would never be found in the ledger again, and be sent in every run."""
+    site = new_site(loads=2, points=10)
+    site.register(vtn)
+    load, other = site.loads
+    site.execute("UPDATE loads SET vtn_resource_id = ? WHERE load_id = ?", "a\0b", load.load_id)
+    ran = command("run", *run_options(site, vtn), "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert (last_json(ran)["successful"], last_json(ran)["failed"]) == (1, 1)
+    assert "Its vtn_resource_id has a NUL character: correct that row" in ran.stderr
+    site.assert_stored(vtn, [other])
+
+
+def test_an_id_that_no_ledger_keeps_as_it_is_is_not_registered(new_site: Callable[..., Site]) -> None:
+    site = new_site(loads=1, points=10)
+
+    def answer(method: str, path: str) -> tuple[int, object]:
+        return 201, {"id": "x\0y"} if path.startswith("/resources") and method == "POST" else []
+
+    with answering(answer) as url, BulkWire(url, GivenToken(SecretStr("x"))) as wire:
+        (failure,) = register(ResourceDatabase(str(site.db)), wire).failures
+    assert "The VTN's id of it has a NUL character" in failure
+    assert not site.loads

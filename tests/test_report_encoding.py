@@ -13,6 +13,7 @@ from tests.openadr3_schema import ARE_HERE, Version, require_valid
 from tests.sites import load_of
 from tests.standard_site import points_of
 from venclient.models import Chunk, Points
+from venclient.sources.cleaning import clean
 from venclient.wires.openadr3.decoding import Report
 from venclient.wires.openadr3.encoding import as_sent, rounded
 from venclient.wires.openadr3.form import Event, Form
@@ -100,3 +101,10 @@ def test_an_answer_with_a_length_that_is_none_cannot_be_decoded(length: str) -> 
     answer = msgspec.convert({"id": "1", "resources": [resource]}, Report)
     with pytest.raises(ValueError, match="not a duration"):
         answer.points("USAGE")
+
+
+@pytest.mark.parametrize("power_w", [1e306, -1e306, 1.7976931348623157e308])
+def test_a_value_that_is_too_large_in_joules_is_sent_in_kwh(power_w: float) -> None:
+    series = clean(np.array([[JANUARY_S, 5.0], [JANUARY_S + 3600, power_w]]))
+    sent = as_sent(series.points(), series.codes, Form("3.1", Event("event", "program")))
+    assert sent.values.tolist() == [0.005, pytest.approx(power_w / 1000)]

@@ -103,3 +103,12 @@ def test_a_verification_on_a_full_disk_says_so_and_leaves_nothing(
         verify()
     assert str(raised.value).startswith(f"The report cannot be written to {folder}: ")
     assert list(folder.iterdir()) == []
+
+
+def test_without_room_for_a_temporary_file_the_meter_file_is_not_blamed(new_site: Callable[..., Site]) -> None:
+    site = new_site(loads=1, points=10)
+    options = ("--db", site.db, "--h5", site.h5, "--ledger", site.ledger, "--vtn-url", "http://127.0.0.1:9/openadr3")
+    with start("plan", *options, cwd=site.db.parent, prefix=("prlimit", "--fsize=0")) as started:
+        _, errors = started.communicate(timeout=120)
+    assert started.returncode == 2
+    assert "The process that reads the meter file needs a temporary file" in errors

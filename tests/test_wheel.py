@@ -29,7 +29,7 @@ OWN = (
 DEPLOYED = """
 import os, yaml
 from prefect.flows import load_flow_from_entrypoint
-from cli.up import PROJECT
+from cli.deployments import PROJECT
 os.chdir(PROJECT)
 with open("prefect.yaml") as file:
     deployments = yaml.safe_load(file)["deployments"]

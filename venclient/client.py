@@ -90,7 +90,7 @@ class VENManager:
 
     async def register_load_ven(self, ven_id: str) -> None:
         """Register a VEN; does nothing if it is registered already."""
-        await self._run(lambda call: call.wire.register_ven(ven_id))
+        await self._run(lambda call: call.checked_wire().register_ven(ven_id))
         self.vens.add(ven_id)
 
     async def register_resources(self, ven_id: str, db_path: str = DB_PATH) -> Registration:
@@ -105,7 +105,7 @@ class VENManager:
         with closing(ResourceDatabase(db_path)) as database:
             vens = [outline.ven for outline in database.vens(names)]
             registration = await self._run(
-                lambda call: register(database, call.wire, vens, concurrency=self._concurrency)
+                lambda call: register(database, call.checked_wire(), vens, concurrency=self._concurrency)
             )
         self.vens.update(vens)
         return registration
@@ -191,7 +191,7 @@ class VENManager:
                     "No loads with VTN resource IDs found for VEN '%s': register_resources() registers them", ven_id
                 )
                 return []
-            call.wire.check()
+            call.checked_wire()
             opener = InThisProcess if self._trusts_meter_file else partial(ReaderProcess, stopping=call.stopping)
             with (
                 self._open_meters(h5_file_path, stopping=call.stopping, opener=opener) as meters,
@@ -213,6 +213,11 @@ class _Call:
 
     wire: BulkWire
     stopping: Event = field(default_factory=Event)
+
+    def checked_wire(self) -> BulkWire:
+        """The connection, once the VTN has answered; raises as `VtnConnection.check`."""
+        self.wire.check()
+        return self.wire
 
     def stop(self) -> None:
         self.stopping.set()

@@ -97,6 +97,12 @@ class ResourceDatabase:
         for ven, load_id, vtn_resource_id in self._rows(query.where(IS_REGISTERED, self._in_vens(vens))):
             yield str(ven), str(load_id), str(vtn_resource_id)
 
+    def without_ven(self) -> int:
+        """Count the registered loads whose resource has no VEN: nothing is sent of them."""
+        query = select(func.count()).select_from(LOADS_OF_RESOURCES)
+        ((count,),) = self._rows(query.where(IS_REGISTERED, ~HAS_VEN))
+        return int(count)
+
     def loads_of_ids(self, load_ids: Sequence[str]) -> list[Load]:
         """Return the registered loads with these `load_id`s, in the order of `loads`."""
         return self._loads(IS_REGISTERED, LOADS.c.load_id.in_(load_ids))
@@ -191,7 +197,7 @@ class ResourceDatabase:
             FAULT_OF_LOAD,
         )
         return [
-            Load(*map(_text, texts), capacity_w=capacity_w(_text(capacities)), fault=fault)
+            Load(*map(_text, texts), capacity_w=capacity_w(_text(capacities)), fault=fault or _fault_of_id(texts[-1]))
             for *texts, capacities, fault in self._rows(query.where(*conditions))
         ]
 
@@ -250,6 +256,12 @@ def _unregistered(row: Row[*tuple[Any, ...]]) -> UnregisteredLoad:
         fault = fault or str(error)
     values: list[Any] = [*map(shown_text, columns), capacities_found, location, bool(is_enabled), fault]
     return UnregisteredLoad(*values)
+
+
+def _fault_of_id(vtn_resource_id: object) -> str | None:
+    """Why a load cannot be sent under this id; None if it can."""
+    has_nul = "\0" in _text(vtn_resource_id)  # no ledger keeps it as it is
+    return "Its vtn_resource_id has a NUL character: correct that row of the loads table" if has_nul else None
 
 
 def _text(value: object) -> str:

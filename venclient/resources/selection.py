@@ -1,14 +1,17 @@
 """The loads of a run, split into batches of one VEN each, or its VENs into slices for several runs."""
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
 from venclient.errors import ConfigurationError
-from venclient.loads import Load, vens_title
+from venclient.loads import Load, counted, vens_title
 from venclient.resources.database import ResourceDatabase, VenOutline
 from venclient.untrusted_text import visible
+
+log = logging.getLogger(__name__)
 
 LOADS_PER_QUERY = 500
 
@@ -107,6 +110,10 @@ def select_loads(
         raise ConfigurationError("The VENs that are left out leave nothing to choose from")
     if not any(ven.registered for ven in chosen):
         raise _nothing_registered(chosen, choice.vens)
+    if not (choice.vens or choice.loads) and (without_ven := database.without_ven()):
+        log.warning(
+            "Left out, as their resources have no VEN: %s. Correct the resources table", counted(without_ven, "load")
+        )
     named = [database.load(given) for given in choice.loads]
     _require_chosen(named, {each.ven for each in chosen})
     wanted = {load.load_id for load in named}
@@ -163,6 +170,8 @@ def partition(vens: Iterable[VenWork], slices: int) -> list[Slice]:
 def _require_chosen(named: Sequence[Load], vens: Collection[str]) -> None:
     """Raise `ConfigurationError` unless each load that was named is registered and in one of these VENs."""
     for load in named:
+        if not load.ven:
+            raise ConfigurationError(f"Load {load.load_id} belongs to no VEN: correct its row of the resources table")
         if load.ven not in vens:
             raise ConfigurationError(f"Load {load.load_id} is in VEN '{load.ven}', which was not chosen")
     unregistered = [load for load in named if not load.vtn_resource_id]

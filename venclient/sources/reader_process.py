@@ -114,7 +114,12 @@ class _Process:
     def __init__(self, limits: ReadLimits) -> None:
         self._limits = limits
         self._is_ready = False
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
+        try:
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
+        except OSError as error:
+            raise ConfigurationError(
+                f"The process that reads the meter file needs a temporary file: {error}. Make room, or set TMPDIR"
+            ) from error
         self._connection, child_end = Pipe()
         arguments = (child_end.fileno(), limits.cpu_s, limits.memory_bytes)
         try:

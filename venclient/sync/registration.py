@@ -99,6 +99,8 @@ def _register_load(wire: Wire, load: UnregisteredLoad, ven_errors: Mapping[str, 
     if fault:
         return "", fault
     try:
-        return wire.register_load(load), ""
+        vtn_id = wire.register_load(load)
     except (PermanentError, TransientError) as error:
         return "", str(error)
+    # No ledger keeps such an id as it is.
+    return (vtn_id, "") if "\0" not in vtn_id else ("", "The VTN's id of it has a NUL character")

@@ -100,7 +100,11 @@ def duration(seconds: int) -> str:
 def _in_units(points: Points | Chunk, form: Form) -> NDArray[np.float64]:
     if form.event.payload_type == "DEMAND":
         return points.power_w / WATTS_PER_KW
-    return points.power_w * points.interval_s / JOULES_PER_KWH
+    with np.errstate(over="ignore"):
+        energy = points.power_w * points.interval_s / JOULES_PER_KWH
+    is_too_large = np.isinf(energy)  # in joules, and not in kWh
+    energy[is_too_large] = (points.power_w / JOULES_PER_KWH * points.interval_s)[is_too_large]
+    return energy
 
 
 def _intervals(points: ReportPoints, form: Form, begin_s: int) -> list[str]:
