@@ -58,7 +58,7 @@ def up(
 
         _make_pool()
         if are_current():
-            typer.echo("Deployed already, with the schedules and parameters that it has in Prefect.")
+            typer.echo("Deployed already: schedules and parameters stay as they are in Prefect.")
         else:
             typer.echo("Deploying …")
             deploy(environment)

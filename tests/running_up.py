@@ -20,7 +20,7 @@ class Up:
 
     process: subprocess.Popen[str]
     port: int
-    told: str
+    printed: str
 
     @property
     def url(self) -> str:
@@ -35,12 +35,14 @@ class Up:
     @property
     def auth_string(self) -> str:
         """What is in the file that it names."""
-        (file,) = re.findall(r"^ *It asks for a password: the line in (.*)$", self.told, re.MULTILINE)
+        (file,) = re.findall(r"^ *It asks for a password: the line in (.*)$", self.printed, re.MULTILINE)
         return Path(file).read_text().strip()
 
     def start_upload(self, *options: str, cwd: Path) -> str:
         """Start an upload with the line that it prints for that; what this says."""
-        (line,) = re.findall(r"^ *(PREFECT_API_URL=.* deployment run bulk-upload/all-vens)$", self.told, re.MULTILINE)
+        (line,) = re.findall(
+            r"^ *(PREFECT_API_URL=.* deployment run bulk-upload/all-vens)$", self.printed, re.MULTILINE
+        )
         own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         started = subprocess.run(
             ["bash", "-c", f"{line} {' '.join(options)}"], env=own | {"PREFECT_HOME": str(cwd / "client")},
@@ -63,14 +65,14 @@ def running_up(cwd: Path, *options: str, **environment: Any) -> Iterator[Up]:
     port = free_port()
     process = start("up", "--port", str(port), *options, cwd=cwd, group=True, **environment)
     assert process.stdout
-    told = ""
+    printed = ""
     try:
-        while "Ctrl-C ends it" not in told:
+        while "Ctrl-C ends it" not in printed:
             line = process.stdout.readline()
-            assert line, told + process.communicate()[1]
-            told += line
-        assert f"http://127.0.0.1:{port}\n" in told
-        yield Up(process, port, told)
+            assert line, printed + process.communicate()[1]
+            printed += line
+        assert f"http://127.0.0.1:{port}\n" in printed
+        yield Up(process, port, printed)
     finally:
         if process.poll() is None:
             # Also a demo's VTN: it would hold the pipes that are read here to their end.

@@ -148,7 +148,7 @@ def test_a_choice_of_nothing_is_told(
 
 
 @pytest.mark.parametrize("name", ["run", "plan"])
-def test_a_named_load_that_cannot_be_taken_is_told_and_the_others_are_not_sent(
+def test_a_named_load_that_cannot_be_taken_is_an_error_and_the_others_are_not_sent(
     vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str, name: str
 ) -> None:
     first, new, *_, elsewhere = site.loads
@@ -173,10 +173,10 @@ def test_a_run_of_named_loads_says_nothing_of_others_that_are_not_registered(
 ) -> None:
     first, new, *_ = site.loads
     site.execute("UPDATE loads SET vtn_resource_id = NULL WHERE load_id = ?", new.load_id)
-    for named, is_told in ([], True), (["--load", first.load_id], False):
+    for named, is_said in ([], True), (["--load", first.load_id], False):
         finished = command("run", *run_options(site, vtn), *named, cwd=tmp_path, prefect_url=prefect_url)
         assert finished.returncode == 0, finished.stderr
-        assert ("Left out, as not registered with the VTN: 1 load." in finished.stderr) == is_told
+        assert ("Left out, as not registered with the VTN: 1 load." in finished.stderr) == is_said
 
 
 def _planned(vtn: ReferenceVtn, site: Site, folder: Path, *options: str) -> set[str]:

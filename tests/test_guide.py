@@ -159,14 +159,14 @@ def test_a_call_and_a_run_with_the_same_rules_and_times_send_nothing_twice(
     assert ran["total_points_uploaded"] == 200
 
     days = TimeRange.of_days(date(1999, 1, 1), None)
-    told = _uploads(guides_vtn, {}, quality_rules="zero → ESTIMATED", time_range=days)
-    assert (told[0]["success"], told[0]["total_points_uploaded"]) == (True, 0)
+    (answer,) = _uploads(guides_vtn, {}, quality_rules="zero → ESTIMATED", time_range=days)
+    assert (answer["success"], answer["total_points_uploaded"]) == (True, 0)
     assert set(guides_vtn.points(load.vtn_resource_id).quality_code) == {"ESTIMATED", "GOOD"}
     ran = last_json(command("run", *options, cwd=tmp_path, prefect_url=prefect_url, **limits))
     assert ran["total_points_uploaded"] == 0
 
 
-def test_rules_of_a_call_that_are_none_are_told() -> None:
+def test_rules_of_a_call_that_are_none_are_an_error() -> None:
     with pytest.raises(ConfigurationError, match="quality_rules: 'sometimes → BAD' is not a rule"):
         VENManager("http://127.0.0.1:9/openadr3", "your-token", quality_rules="sometimes → BAD")
 

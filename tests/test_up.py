@@ -62,7 +62,7 @@ def test_ctrl_c_ends_a_run_softly_and_nothing_is_left_behind(
     home = prefect_home(tmp_path / "prefect")
     seen = len(no_faults.log())
     with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
-        assert up.told.startswith(f"Deploying …\nReady at {up.url}; a worker starts …\n")
+        assert up.printed.startswith(f"Deploying …\nReady at {up.url}; a worker starts …\n")
         up.start_upload(cwd=tmp_path)
         while len(no_faults.log()) < seen + 8:
             assert up.process.poll() is None
@@ -84,7 +84,7 @@ def test_what_was_changed_in_prefect_stays_so_when_it_is_started_again(tmp_path:
     """Of a new version, deployments have the parameters of its prefect.yaml, and what was paused is paused."""
     home = prefect_home(tmp_path / "prefect")
     with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
-        assert "Starts by itself: nightly (0 2 * * * Europe/Copenhagen)\n" in up.told
+        assert "Starts by itself: nightly (0 2 * * * Europe/Copenhagen)\n" in up.printed
         with _prefect(up) as prefect:
             nightly = prefect.read_deployment_by_name("bulk-upload/nightly")
             prefect.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=False)
@@ -94,7 +94,7 @@ def test_what_was_changed_in_prefect_stays_so_when_it_is_started_again(tmp_path:
                 prefect.update_deployment(nightly.id, DeploymentUpdate(version=version))
         up.end()
     with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
-        assert "Starts by itself: weekly (0 12 * * 0 Europe/Copenhagen)\n" in up.told
+        assert "Starts by itself: weekly (0 12 * * 0 Europe/Copenhagen)\n" in up.printed
         with _prefect(up) as prefect:
             deadline = prefect.read_deployment_by_name("bulk-upload/nightly").parameters["deadline"]
         assert deadline == ("04:00" if version == "this" else "06:00 Europe/Copenhagen")

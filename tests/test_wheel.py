@@ -130,7 +130,7 @@ def test_up_and_its_demo_need_no_checkout(installed: Installed, tmp_path: Path) 
     packages = set(installed.venv.glob("lib/python*/site-packages/*"))
     python = str(installed.venv / "bin" / "python")
     with running_up(tmp_path, "--demo", python=python, PYTHONPATH="", TMPDIR=str(tmp_path)) as up:
-        assert f"{installed.venv}/bin/prefect deployment run" in up.told
+        assert f"{installed.venv}/bin/prefect deployment run" in up.printed
         assert "Completed" in up.start_upload("--watch", cwd=tmp_path)
         up.end()
     assert set(installed.venv.glob("lib/python*/site-packages/*")) == packages
