@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,11 +11,11 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from config.connections import open_meters, open_wire
+from config.connections import open_meters, open_wire, vtn_url
 from config.profiles import settings_file
 from config.settings import Settings, environment_name
 from venclient.databases import sqlite_path
-from venclient.errors import ConfigurationError, TimedOutError, UnreachableError, VenClientError
+from venclient.errors import ConfigurationError, TimedOutError, TokenServerError, UnreachableError, VenClientError
 from venclient.flow_control import few_attempts
 from venclient.ledger import require_writable
 from venclient.loads import counted
@@ -23,11 +23,14 @@ from venclient.masking import shown
 from venclient.reports.status import read_statuses
 from venclient.resources.database import ResourceDatabase
 from venclient.wires.bulk import BulkWire
+from venclient.wires.connection import not_there
 from venclient.wires.detection import detected_wire
 from venclient.wires.openadr3.wire import ReportWire
 
 MAX_CLOCK_DIFFERENCE_S = 60
 MIN_FREE_BYTES = 2**30
+# Before the second of three attempts: somebody waits for the result.
+RETRY_WAIT_S = 0.2
 
 State = Literal["ok", "warning", "error"]
 
@@ -65,6 +68,7 @@ def given_settings(settings: Settings, options: Collection[str]) -> list[GivenSe
 
 def diagnose(settings: Settings) -> Iterator[Finding]:
     """Try each part, and yield what was found of it."""
+    settings = settings.model_copy(update={"retry_wait_s": min(settings.retry_wait_s, RETRY_WAIT_S)})
     for part, check in CHECKS.items():
         try:
             yield from check(settings)
@@ -105,28 +109,18 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
     yield Finding("ledger", "warning" if failed else "ok", message, fix)
 
 
-def _token(settings: Settings) -> Iterator[Finding]:
-    with _opened_with_token(settings):
-        yield Finding("token", "ok", "There is one for the VTN")
-
-
-@contextmanager
-def _opened_with_token(settings: Settings) -> Iterator[BulkWire | ReportWire]:
-    """Open the wire of the settings or, if it gets no token, one that asks for it in the other ways that there are."""
-    try:
-        with open_wire(settings) as wire:
-            wire.require_token()
-    except ConfigurationError:
-        if settings.wire != "bulk" or settings.bearer_token is not None:
-            raise
-        settings = settings.model_copy(update={"wire": "openadr-3.1"})
-    with open_wire(settings) as wire:
-        wire.require_token()
-        yield wire
-
-
 def _vtn(settings: Settings) -> Iterator[Finding]:
-    with _opened_with_token(settings) as wire, few_attempts():
+    if settings.vtn_url is None:
+        yield Finding("token", "warning", "Not tried: no VTN is named")
+        vtn_url(settings)  # raises, with what to do about it
+    try:
+        wire = _opened_with_token(settings)
+    except VenClientError as error:
+        yield Finding("token", "error", str(error))
+        yield Finding("VTN", "warning", "Not tried: that needs a token")
+        return
+    with wire, few_attempts():
+        yield Finding("token", "ok", "There is one for the VTN")
         dates: list[str] = []
 
         def status_of(path: str) -> int:
@@ -136,9 +130,8 @@ def _vtn(settings: Settings) -> Iterator[Finding]:
 
         try:
             found = detected_wire(status_of)
-        except (UnreachableError, TimedOutError):
-            wire.check()  # raises it again, with what to do about it
-            raise
+        except (UnreachableError, TimedOutError) as error:
+            raise not_there(error) from error
         if found is None:
             message = f"{wire.base_url} has neither the bulk endpoint nor the calls of the published API"
             fix = "Correct VTN_SERVER_ADDRESS; its path matters, such as /openadr3/3.1.0"
@@ -151,6 +144,26 @@ def _vtn(settings: Settings) -> Iterator[Finding]:
         wire.check()
         yield Finding("VTN", "ok", f"{wire.base_url} speaks {found} and has what an upload needs")
         yield from _clock(dates[-1])
+
+
+def _opened_with_token(settings: Settings) -> BulkWire | ReportWire:
+    """Open the wire of the settings or, if it is refused a token, one that asks for it in other ways."""
+    try:
+        return _with_token(open_wire(settings))
+    except ConfigurationError as error:
+        is_away = isinstance(error.__cause__, TokenServerError)
+        if is_away or settings.wire != "bulk" or settings.bearer_token is not None:
+            raise
+    return _with_token(open_wire(settings.model_copy(update={"wire": "openadr-3.1"})))
+
+
+def _with_token(wire: BulkWire | ReportWire) -> BulkWire | ReportWire:
+    try:
+        wire.require_token()
+    except BaseException:
+        wire.close()
+        raise
+    return wire
 
 
 def _clock(date: str) -> Iterator[Finding]:
@@ -186,7 +199,6 @@ CHECKS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "database": _database,
     "meter file": _meter_file,
     "ledger": _ledger,
-    "token": _token,
     "VTN": _vtn,
     "disk": _disk,
 }

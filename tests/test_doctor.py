@@ -166,3 +166,42 @@ def test_a_vtn_that_is_away_and_a_missing_database_are_told(new_site: NewSite, t
     assert report["meter file"]["state"] == "ok", "it is there"
     assert report["VTN"]["state"] == "error"
     assert "VTN_SERVER_ADDRESS" in report["VTN"]["message"]
+
+
+@pytest.mark.parametrize("wire", ["bulk", "openadr-3.1"])
+def test_what_stands_in_the_way_is_said_once_and_what_needs_it_is_not_tried(
+    new_site: NewSite, tmp_path: Path, wire: str
+) -> None:
+    settings = {
+        "VTN_SERVER_ADDRESS": "http://127.0.0.1:9/openadr3",
+        "VTN_WIRE": wire,
+        "OAUTH_CLIENT_ID": "bulk-upload",
+        "OAUTH_CLIENT_SECRET": "s",
+        "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": "http://127.0.0.1:9/token",
+    }
+    report = _doctor(new_site(), tmp_path, 1, **settings)
+    assert report["token"]["state"] == "error"
+    assert "No connection to token server http://127.0.0.1:9/token" in report["token"]["message"]
+    assert (report["VTN"]["state"], report["VTN"]["message"]) == ("warning", "Not tried: that needs a token")
+
+
+def test_a_token_server_that_is_away_is_asked_three_times(new_site: NewSite, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(_method: str, path: str) -> Answer:
+        asked.append(path)
+        return 503, {}
+
+    with answering(answer) as address:
+        settings = {
+            "VTN_SERVER_ADDRESS": address, "OAUTH_CLIENT_ID": "bulk-upload", "OAUTH_CLIENT_SECRET": "s",
+            "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": f"{address}/token",
+        }  # fmt: skip
+        _doctor(new_site(), tmp_path, 1, **settings)
+    assert asked == ["/token"] * 3
+
+
+def test_without_a_vtn_that_is_all_that_is_said(new_site: NewSite, tmp_path: Path) -> None:
+    report = _doctor(new_site(), tmp_path, 1)
+    assert "set VTN_SERVER_ADDRESS" in report["VTN"]["message"]
+    assert report["token"]["message"] == "Not tried: no VTN is named"

@@ -136,7 +136,7 @@ class VtnConnection(ABC):
         try:
             self._attempt_few(self._probe)
         except (UnreachableError, TimedOutError) as error:
-            raise ConfigurationError(f"The VTN is not there. {error}").advised("vtn not there") from error
+            raise not_there(error) from error
         except TransientError as error:
             log.warning("The VTN is there, but in trouble: %s", error)
         except PermanentError as error:
@@ -181,3 +181,8 @@ class VtnConnection(ABC):
     def close(self) -> None:
         """Close the sessions of all threads."""
         self._http.close()
+
+
+def not_there(error: UnreachableError | TimedOutError) -> ConfigurationError:
+    """Return what to raise where a VTN has to answer and does not."""
+    return ConfigurationError(f"The VTN is not there. {error}").advised("vtn not there")
