@@ -57,6 +57,17 @@ def test_what_is_no_token_is_not_taken_for_one(answer: dict[str, object]) -> Non
     assert len(str(failure.value)) < 400
 
 
+@pytest.mark.parametrize(("token", "fault"), [("", "is empty"), (None, "is missing"), (7, "is nothing that a header")])
+def test_what_is_wrong_with_an_answer_without_a_token_is_said(token: object, fault: str) -> None:
+    told = _refusal(reply("200 OK", body=json.dumps({"access_token": token, "expires_in": 3600}).encode()))
+    assert f" gives no token: status 200, but access_token {fault}" in told
+    assert "its operator can say why. Check OAUTH_CLIENT_ID" in told
+
+
+def test_no_content_is_no_token() -> None:
+    assert "gives no token: status 204. Check" in _refusal(reply("204 No Content"))
+
+
 def test_the_token_is_asked_for_at_the_very_address_and_what_may_be_secret_in_it_is_not_told() -> None:
     asked: list[bytes] = []
 

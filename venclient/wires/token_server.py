@@ -166,7 +166,9 @@ class TokenServer:
     def _issued(self, response: "_TokenResponse") -> IssuedToken:
         token = response.access_token_jwt or response.access_token
         if not isinstance(token, str) or not fits_header(token) or len(token) > MAX_TOKEN_LENGTH:
-            raise RefusedError("no access_token in its answer, or one that no header can carry")
+            absent = "is missing" if token is None else "is empty" if token == "" else ""
+            fault = absent or "is nothing that a header can carry"
+            raise RefusedError(f"status 200, but access_token {fault}; its operator can say why")
         # Without a scope in the answer, it is the one that was asked for (RFC 6749 §5.1).
         scopes = _scopes(response.scope or self.extra.get("scope"))
         return IssuedToken(token, _lifetime_s(response.expires_in), scopes)
