@@ -23,6 +23,13 @@ def _check_client(client_id: str | None, client_secret: str | None) -> str:
     return f"{odd}. Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
 
 
+def _check_client_of_ven(client_id: str | None, client_secret: str | None) -> str:
+    """Arguments as in `_check_client`."""
+    given = {"client id": client_id, "client secret": client_secret}
+    odd = "".join(f". The {name} {oddity}" for name, oddity in given.items() if oddity)
+    return f"{odd}. Correct its client id and secret there, or OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL"
+
+
 ADVICE: Mapping[str, Text] = {
     # Files and databases
     "meter file missing": ": name it with --h5 or BULK_UPLOAD_METER_FILE, or make a sample with "
@@ -63,6 +70,7 @@ ADVICE: Mapping[str, Text] = {
     "token server in the clear": ". Give its https address in OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL, or set "
     "BULK_UPLOAD_ALLOW_HTTP=true where the way is yours",
     "no token": _check_client,
+    "ven's client refused": _check_client_of_ven,
     "token refused": ". Give a fresh one with --token or VTN_BEARER_TOKEN, or check the OAuth client",
     "bearer token": ": check VTN_BEARER_TOKEN",
     "resource unknown": " A reference VTN learns their ids by `bulk-upload vtn --adopt`",

@@ -66,9 +66,10 @@ def _clients(settings: Settings, vtn_url: str) -> Clients:
             "leave one of them out"
         )
     if settings.ven_credentials is not None:
-        rows = _credentials(settings.ven_credentials)
+        path = settings.ven_credentials
+        rows = _credentials(path)
         openers: dict[str, Callable[[], Client]] = {
-            ven: partial(_open_client, settings, vtn_url, client_id, secret, ven)
+            ven: partial(_open_client, settings, vtn_url, client_id, secret, ven, f"VEN '{ven}' in {path}")
             for ven, (client_id, secret) in rows.items()
         }
         return ClientPerVen(openers)
@@ -84,7 +85,9 @@ def _clients(settings: Settings, vtn_url: str) -> Clients:
     return Aggregator(_open_client(settings, vtn_url, client_id, settings.oauth_client_secret, name))
 
 
-def _open_client(settings: Settings, vtn_url: str, client_id: str, secret: SecretStr, ven_name: str) -> Client:
+def _open_client(
+    settings: Settings, vtn_url: str, client_id: str, secret: SecretStr, ven_name: str, whose: str | None = None
+) -> Client:
     is_named = settings.oauth_token_url is not None
     extra = {"scope": settings.oauth_scope, "audience": settings.oauth_audience}
     tokens = ClientCredentials(
@@ -96,6 +99,7 @@ def _open_client(settings: Settings, vtn_url: str, client_id: str, secret: Secre
         extra={name: value for name, value in extra.items() if value},
         methods=("client_secret_post", "client_secret_basic"),
         discovery_url=f"{vtn_url}/auth/server" if settings.wire == "openadr-3.1" and not is_named else None,
+        whose=whose,
     )
     return Client(client_id, tokens, ven_name)
 

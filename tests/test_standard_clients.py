@@ -195,7 +195,7 @@ def test_a_token_server_in_trouble_fails_the_registration_of_no_ven(
     ("last_row", "expected"),
     [
         ([], "has no client: add its row to the file that BULK_UPLOAD_VEN_CREDENTIALS names"),
-        (["wrong"], "gives no token"),
+        (["wrong"], "/vens.csv: token server "),
     ],
 )
 def test_a_ven_without_a_client_that_may_in_fails_alone(
@@ -244,3 +244,40 @@ def test_a_token_that_the_vtn_has_forgotten_is_renewed(standard_vtn: StandardVtn
         results = upload(site, standard_vtn)
         assert {result.state for result in results.values()} == {"done"}
     assert_stored(site, standard_vtn)
+
+
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_where_no_client_may_in_each_load_fails_and_names_its_ven_and_the_file(
+    vtn_of_many: StandardVtn, new_site: NewSite, tmp_path: Path, wrong: int
+) -> None:
+    site = new_site(loads=4, points=50, vens=2)
+    vens = [outline.ven for outline in ResourceDatabase(str(site.db)).vens()]
+    settings: dict[str, object] = {"oauth_client_id": None, "oauth_client_secret": None}
+    everyone = _file(tmp_path, [f"{ven},ven-{number},secret-{number}" for number, ven in enumerate(vens)])
+    registered(site, vtn_of_many, **settings, ven_credentials=everyone)
+    file = _file(tmp_path, [f"{ven},ven-{number},another" for number, ven in enumerate(vens[:wrong])])
+    results = upload(site, vtn_of_many, **settings, ven_credentials=file).values()
+    assert {result.state for result in results} == {"failed"}
+    errors = {result.load.ven: result.error or "" for result in results}
+    assert f"VEN '{vens[0]}' in {file}" in errors[vens[0]]
+    assert "gives no token: status 401, invalid_client" in errors[vens[0]]
+    assert errors[vens[0]].endswith("Correct its client id and secret there, or OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL")
+    if wrong == 1:
+        assert errors[vens[1]].startswith(f"VEN '{vens[1]}' has no client")
+    with open_wire(settings_of(site, vtn_of_many, **settings, ven_credentials=file)) as wire:
+        wire.check()
+        assert wire.prepare_registration() is None
+
+
+def test_a_refused_client_asks_for_a_token_once_in_a_while(
+    vtn_of_many: StandardVtn, new_site: NewSite, tmp_path: Path
+) -> None:
+    site = new_site(loads=12, points=10, vens=2)
+    vens = [outline.ven for outline in ResourceDatabase(str(site.db)).vens()]
+    settings: dict[str, object] = {"oauth_client_id": None, "oauth_client_secret": None}
+    everyone = _file(tmp_path, [f"{ven},ven-{number},secret-{number}" for number, ven in enumerate(vens)])
+    registered(site, vtn_of_many, **settings, ven_credentials=everyone)
+    with TokenServer(frozenset()).running() as server:
+        settings |= {"ven_credentials": everyone, "oauth_token_url": server.url}
+        assert {result.state for result in upload(site, vtn_of_many, **settings).values()} == {"failed"}
+    assert len(server.asked) == len(vens) * len(FORM_OR_BASIC)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from venclient.errors import ConfigurationError, TokenServerError, VenClientError
+from venclient.errors import ClientRefusedError, ConfigurationError, TokenServerError, VenClientError
 from venclient.wires.answers import UNREADABLE, translate_error
 from venclient.wires.deadlines import TIME_LIMITS, TimeLimits
 from venclient.wires.token_server import AuthMethod, IssuedToken, RefusedError, TokenServer, fits_header
@@ -20,6 +20,8 @@ from venclient.wires.transport import Sockets
 LEEWAY_S = 60.0
 # For this long, a token server that issued a token before may refuse another without ending the run.
 REFUSAL_GRACE_S = 20.0
+# For this long, a refused client of one VEN is not tried again: each of its loads would ask.
+REFUSAL_KEPT_S = 60.0
 
 
 class TokenSource(Protocol):
@@ -71,7 +73,8 @@ class ClientCredentials:
 
     `extra`: further fields of the form, such as `scope`. `methods`: how the client may authenticate, in HTTP Basic or
     in the form; the first that the server takes is kept. `discovery_url`: where the VTN says which address to ask in
-    place of `token_url`.
+    place of `token_url`. `whose`: of which VEN the client is, and where that is written, if each VEN has its own; a
+    refusal is then a `ClientRefusedError`, and is remembered for a minute.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class ClientCredentials:
         extra: Mapping[str, str] = MappingProxyType({}),
         methods: Sequence[AuthMethod] = ("client_secret_basic",),
         discovery_url: str | None = None,
+        whose: str | None = None,
     ) -> None:
         self._sockets = Sockets(ca_file, limits)
         self._server = TokenServer(
@@ -105,6 +109,8 @@ class ClientCredentials:
         self._is_cut = False
         self._renew_at = 0.0
         self._refused_since: float | None = None
+        self._whose = whose
+        self._refusal: tuple[float, ClientRefusedError] | None = None  # until when it is remembered
         self._has_issued = False
         self._scopes: frozenset[str] | None = None
 
@@ -167,6 +173,8 @@ class ClientCredentials:
             fetching.set_exception(outcome)
 
     def _fetch(self) -> IssuedToken:
+        if self._refusal is not None and time.monotonic() < self._refusal[0]:
+            raise self._refusal[1]
         try:
             token = self._server.fetch()
         except RefusedError as refusal:
@@ -180,7 +188,7 @@ class ClientCredentials:
         return token
 
     def _refusal_error(self, why: str) -> VenClientError:
-        """`TokenServerError` for a short time if the server issued a token before, otherwise `ConfigurationError`."""
+        """`TokenServerError` for a short time if the server issued a token before, otherwise what `token` raises."""
         now = time.monotonic()
         self._refused_since = self._refused_since or now
         if self._has_issued and now - self._refused_since < REFUSAL_GRACE_S:
@@ -189,8 +197,12 @@ class ClientCredentials:
             "client_id": _oddity(self._server.client_id),
             "client_secret": _oddity(self._server.client_secret.get_secret_value()),
         }
-        refused = ConfigurationError(f"Token server {self._server.shown_url} gives no token: {why}")
-        return refused.advised("no token", **oddities)
+        message = f"oken server {self._server.shown_url} gives no token: {why}"
+        if self._whose is None:
+            return ConfigurationError(f"T{message}").advised("no token", **oddities)
+        refusal = ClientRefusedError(f"{self._whose}: t{message}").advised("ven's client refused", **oddities)
+        self._refusal = now + REFUSAL_KEPT_S, refusal
+        return refusal
 
 
 def _cut_error() -> TokenServerError:

@@ -1,11 +1,11 @@
 """Who uploads: one client for all VENs, as an aggregator, or one client for each VEN."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
 
-from venclient.errors import ClientRefusedError, ConfigurationError, PermanentError
+from venclient.errors import ClientRefusedError, PermanentError
 from venclient.ven_names import normal_form
 from venclient.wires.auth import TokenSource
 
@@ -46,7 +46,10 @@ class Aggregator:
 
 
 class ClientPerVen:
-    """A client for each VEN, opened when it is first needed; `openers`: by the VEN's name, at least one."""
+    """A client for each VEN, opened when it is first needed; `openers`: by the VEN's name, at least one.
+
+    Their tokens raise `ClientRefusedError` if the token server refuses the client: only its VEN fails.
+    """
 
     def __init__(self, openers: Mapping[str, Callable[[], Client]]) -> None:
         self._openers = {normal_form(ven): opener for ven, opener in openers.items()}
@@ -61,8 +64,7 @@ class ClientPerVen:
             raise PermanentError(f"VEN '{ven}' has no client").advised("ven without client")
         with self._lock:
             if name not in self._opened:
-                client = self._openers[name]()
-                self._opened[name] = replace(client, tokens=_TokensOfOne(client.tokens))
+                self._opened[name] = self._openers[name]()
             return self._opened[name]
 
     def cut(self) -> None:
@@ -73,28 +75,8 @@ class ClientPerVen:
             client.tokens.cut()
 
 
-class _TokensOfOne:
-    """The tokens of one client among others: if the token server refuses it, only its VEN fails."""
-
-    def __init__(self, tokens: TokenSource) -> None:
-        self._tokens = tokens
-        self.renew, self.cut = tokens.renew, tokens.cut
-
-    def token(self) -> str:
-        """See `TokenSource.token`; raises `ClientRefusedError` if the token server refuses the client."""
-        try:
-            return self._tokens.token()
-        except ConfigurationError as error:
-            raise ClientRefusedError(str(error)) from error
-
-    def scopes(self) -> frozenset[str] | None:
-        """See `TokenSource.scopes`; raises as `token` does."""
-        self.token()
-        return self._tokens.scopes()
-
-
 class _TokensOfAny:
-    """The tokens of the first of several clients that gets any; `ConfigurationError` if none does."""
+    """The tokens of the first of several clients that gets any; `ClientRefusedError` if none does."""
 
     def __init__(self, clients: ClientPerVen, vens: Sequence[str]) -> None:
         self._clients = clients
@@ -114,13 +96,15 @@ class _TokensOfAny:
         return self._first().scopes()
 
     def _first(self) -> TokenSource:
-        refusal = ""
+        refusals: list[ClientRefusedError] = []
         for ven in self._vens:
             tokens = self._clients.of(ven).tokens
             try:
                 tokens.token()
             except ClientRefusedError as error:
-                refusal = refusal or str(error)
+                refusals.append(error)
             else:
                 return tokens
-        raise ConfigurationError(refusal)
+        if len(refusals) == 1:
+            raise refusals[0]
+        raise ClientRefusedError(f"None of {len(refusals):,} clients gets a token. {refusals[0]}") from refusals[0]

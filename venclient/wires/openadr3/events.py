@@ -8,7 +8,14 @@ from threading import Lock
 import msgspec
 import orjson
 
-from venclient.errors import ConfigurationError, NotFoundError, PermanentError, TransientError, VenClientError
+from venclient.errors import (
+    ClientRefusedError,
+    ConfigurationError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+    VenClientError,
+)
 from venclient.wires.auth import TokenSource
 from venclient.wires.openadr3.calls import Object, StandardCalls, segment
 from venclient.wires.openadr3.form import QUALITY, UNITS, Event, PayloadType, Version
@@ -124,6 +131,8 @@ class ReportEvent:
         """As `_find`; raises `ConfigurationError` if the VTN does not say what it has: it is the same for all loads."""
         try:
             return self._find(tokens)
+        except ClientRefusedError:  # the VTN was not asked
+            raise
         except (PermanentError, TransientError) as error:
             raise ConfigurationError(f"The VTN does not list its programs and events: {error}") from error
 

@@ -1,5 +1,6 @@
 """The calls of a standard VTN that `sync` and `run` make."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Unpack
 import numpy as np
 
 from venclient.errors import (
+    ClientRefusedError,
     ConfigurationError,
     ForbiddenError,
     PermanentError,
@@ -34,6 +36,8 @@ from venclient.wires.openadr3.read_back import stored_by_month, stored_series
 from venclient.wires.openadr3.registration import Registrar
 from venclient.wires.openadr3.reports import Reports, ReportState
 from venclient.wires.openadr3.upload import ReportBody, ReportUpload
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class ReportWire(StandardCalls):
     def send(self, load: Load, chunk: Chunk) -> Receipt:
         """See `Wire.send`."""
         started = time.monotonic()
-        form, tokens = self._form(), self._clients.of(load.ven).tokens
+        tokens = self._clients.of(load.ven).tokens
+        form = self._form()
         report = self._report(load, chunk, form)
         known = self._reports.known(load)
         self._delete_of_other_lengths(load, report.period, known)
@@ -120,9 +125,11 @@ class ReportWire(StandardCalls):
 
     def prepare_registration(self) -> str | None:
         """Find the program and the event of the reports, or create them; else return what the operator has to post."""
-        self._check_version()
         try:
+            self._check_version()
             self.event.get_or_create(self._clients.tokens)
+        except ClientRefusedError as error:  # each load fails, and says why
+            log.warning("%s", error)
         except EventMissingError as error:
             return f"{error}\n{bodies_for_operator(self._options.names, self._options.version)}"
         return None
@@ -142,8 +149,11 @@ class ReportWire(StandardCalls):
 
     def check(self) -> None:
         """See `OpenWire.check`; it also raises for a VTN of another version, or without the event of the reports."""
-        self._check_version()
-        self._form()
+        try:
+            self._check_version()
+            self._form()
+        except ClientRefusedError as error:  # each load fails, and says why
+            log.warning("%s", error)
 
     def stop(self) -> None:
         """As `VtnConnection.stop`, for all clients."""
@@ -155,6 +165,8 @@ class ReportWire(StandardCalls):
         require_done(*self._http.exchange(call, self._timeout_s, MAX_ANSWER_BYTES))
 
     def _probe_refused(self, error: PermanentError) -> None:
+        if isinstance(error, ClientRefusedError):
+            raise error
         if isinstance(error, ForbiddenError):
             raise ConfigurationError(f"The VTN refuses the token: {error}").advised("token refused") from error
         message = f"{self.base_url}/programs is answered {error}. Is this the base address of the VTN?"
