@@ -3,28 +3,38 @@
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Literal
 
 from pydantic import SecretStr
 
+from config.client_checks import MAX_S, tokens_of_vens
 from config.connections import open_meters, open_wire, vtn_url
 from config.profiles import settings_file
 from config.settings import Settings, environment_name
 from venclient.databases import sqlite_path
-from venclient.errors import ConfigurationError, TimedOutError, TokenServerError, UnreachableError, VenClientError
+from venclient.errors import (
+    ClientRefusedError,
+    ConfigurationError,
+    TimedOutError,
+    TokenServerError,
+    UnreachableError,
+    VenClientError,
+)
 from venclient.flow_control import few_attempts
 from venclient.ledger import require_writable
-from venclient.loads import counted
+from venclient.loads import counted, vens_title
 from venclient.masking import shown
 from venclient.reports.status import read_statuses
 from venclient.resources.database import ResourceDatabase
 from venclient.wires.bulk import BulkWire
 from venclient.wires.connection import not_there
 from venclient.wires.detection import detected_wire
+from venclient.wires.openadr3.clients import ClientPerVen
 from venclient.wires.openadr3.wire import ReportWire
 
 MAX_CLOCK_DIFFERENCE_S = 60
@@ -114,13 +124,13 @@ def _vtn(settings: Settings) -> Iterator[Finding]:
         yield Finding("token", "warning", "Not tried: no VTN is named")
         vtn_url(settings)  # raises, with what to do about it
     try:
-        wire = _opened_with_token(settings)
+        wire, token = _opened_with_token(settings)
     except VenClientError as error:
         yield Finding("token", "error", str(error))
         yield Finding("VTN", "warning", "Not tried: that needs a token")
         return
+    yield token
     with wire, few_attempts():
-        yield Finding("token", "ok", "There is one for the VTN")
         dates: list[str] = []
 
         def status_of(path: str) -> int:
@@ -146,24 +156,45 @@ def _vtn(settings: Settings) -> Iterator[Finding]:
         yield from _clock(dates[-1])
 
 
-def _opened_with_token(settings: Settings) -> BulkWire | ReportWire:
+def _opened_with_token(settings: Settings) -> tuple[BulkWire | ReportWire, Finding]:
     """Open the wire of the settings or, if it is refused a token, one that asks for it in other ways."""
     try:
-        return _with_token(open_wire(settings))
+        return _with_token(settings)
     except ConfigurationError as error:
         is_away = isinstance(error.__cause__, TokenServerError)
         if is_away or settings.wire != "bulk" or settings.bearer_token is not None:
             raise
-    return _with_token(open_wire(settings.model_copy(update={"wire": "openadr-3.1"})))
+    return _with_token(settings.model_copy(update={"wire": "openadr-3.1"}))
 
 
-def _with_token(wire: BulkWire | ReportWire) -> BulkWire | ReportWire:
+def _with_token(settings: Settings) -> tuple[BulkWire | ReportWire, Finding]:
+    wire = open_wire(settings)
     try:
+        if isinstance(wire, ReportWire) and isinstance(wire.clients, ClientPerVen):
+            return wire, _tokens_of_vens(wire, wire.clients, settings.ven_credentials)
         wire.require_token()
+        return wire, Finding("token", "ok", "There is one for the VTN")
     except BaseException:
         wire.close()
         raise
-    return wire
+
+
+def _tokens_of_vens(wire: ReportWire, clients: ClientPerVen, file: Path | None) -> Finding:
+    """Try the client of each VEN; raises if none of them gets a token."""
+    with suppress(ClientRefusedError):
+        wire.require_token(clients.of(clients.vens[0]).tokens)  # raises if the token server is away
+    found = tokens_of_vens(clients)
+    vens = f"{counted(len(clients.vens), 'VEN')} in {file}"
+    message = f"There is one for each of {vens}" if found.received == len(clients.vens) else ""
+    message = message or f"There is one for {found.received:,} of {vens}"
+    if found.errors:
+        names = list(found.errors)
+        message = f"{message}, and none for {vens_title(names)}. {found.errors[names[0]]}"
+    if found.untried:
+        message = f"{message}. {found.untried:,} were not tried within {MAX_S:.0f} s"
+    if not found.received:
+        raise ConfigurationError(message)
+    return Finding("token", "error" if found.errors else "warning" if found.untried else "ok", message)
 
 
 def _clock(date: str) -> Iterator[Finding]:

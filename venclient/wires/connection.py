@@ -142,9 +142,9 @@ class VtnConnection(ABC):
         except PermanentError as error:
             self._probe_refused(error)
 
-    def require_token(self) -> None:
-        """Raise `ConfigurationError` if there is no token."""
-        self._attempt_few(self._tokens.token)
+    def require_token(self, tokens: TokenSource | None = None) -> None:
+        """Raise `ConfigurationError` if there is no token; `tokens`: whose, if not that of the connection."""
+        self._attempt_few((tokens or self._tokens).token)
 
     def _attempt_few(self, call: Callable[[], object]) -> None:
         try:

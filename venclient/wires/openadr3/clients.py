@@ -52,6 +52,7 @@ class ClientPerVen:
     """
 
     def __init__(self, openers: Mapping[str, Callable[[], Client]]) -> None:
+        self.vens = tuple(openers)
         self._openers = {normal_form(ven): opener for ven, opener in openers.items()}
         self._opened: dict[str, Client] = {}
         self._lock = Lock()

@@ -66,7 +66,7 @@ class ReportWire(StandardCalls):
         **connection: Unpack[ConnectionOptions],
     ) -> None:
         super().__init__(base_url, clients.tokens, renew_on=frozenset({401, 403}), **connection)
-        self._clients = clients
+        self.clients = clients
         self._options = options
         self.event = ReportEvent(
             self, options.names, options.version, lambda event: state.keep_of_vtn("event", event.as_kept())
@@ -79,7 +79,7 @@ class ReportWire(StandardCalls):
     def send(self, load: Load, chunk: Chunk) -> Receipt:
         """See `Wire.send`."""
         started = time.monotonic()
-        tokens = self._clients.of(load.ven).tokens
+        tokens = self.clients.of(load.ven).tokens
         form = self._form()
         report = self._report(load, chunk, form)
         known = self._reports.known(load)
@@ -127,7 +127,7 @@ class ReportWire(StandardCalls):
         """Find the program and the event of the reports, or create them; else return what the operator has to post."""
         try:
             self._check_version()
-            self.event.get_or_create(self._clients.tokens)
+            self.event.get_or_create(self.clients.tokens)
         except ClientRefusedError as error:  # each load fails, and says why
             log.warning("%s", error)
         except EventMissingError as error:
@@ -158,7 +158,7 @@ class ReportWire(StandardCalls):
     def stop(self) -> None:
         """As `VtnConnection.stop`, for all clients."""
         super().stop()
-        self._clients.cut()
+        self.clients.cut()
 
     def _probe(self) -> None:
         call = Call("GET", "/programs", {"skip": "0", "limit": "1"})
@@ -185,7 +185,7 @@ class ReportWire(StandardCalls):
             raise ConfigurationError(f"The VTN speaks OpenADR {other}, and not {version}").advised("wire")
 
     def _form(self) -> Form:
-        event = self.event.get(self._clients.tokens)
+        event = self.event.get(self.clients.tokens)
         return Form(self._options.version, event, self._options.qualities, self._options.packed)
 
     def _report(self, load: Load, chunk: Chunk, form: Form) -> ReportBody:
@@ -204,7 +204,7 @@ class ReportWire(StandardCalls):
             if month_number(name) != month_number(period) or length_of(name) == length_of(period):
                 continue
             for report_id in self._reports.ids_of(load, name):
-                if not self._reports.delete(report_id, self._clients.of(load.ven).tokens):
+                if not self._reports.delete(report_id, self.clients.of(load.ven).tokens):
                     raise PermanentError(
                         f"Report {report_id} ({name}) has points that {period} is to have, and this client may not "
                         "delete it. Ask the VTN's operator to"
@@ -244,7 +244,7 @@ class ReportWire(StandardCalls):
         return self.layout.of_load(load, self._reports.known(load))
 
     def _registrar(self, ven: str) -> Registrar:
-        client = self._clients.of(ven)
+        client = self.clients.of(ven)
         with self._lock:
             if client.client_id not in self._registrars:
                 self._registrars[client.client_id] = Registrar(self, self._options.version, client)
