@@ -58,6 +58,8 @@ def register(
     if as_json:
         echo_json(asdict(registration))
     else:
+        for each in opened.created:
+            echo(f"Created {each}")
         echo(str(registration))
     echo_failures(registration.failures, "--json has them all")
     for line in (missing or "").splitlines():

@@ -53,6 +53,7 @@ def register_loads(
         registered=sum(part.registered for part in parts),
         left_out=sum(outline.left_out for outline in outlines),
         failures=(*(missing or "").splitlines(), *(failure for part in parts for failure in part.failures)),
+        registered_before=sum(outline.registered for outline in outlines),
     )
     message = str(total)
     if total.failures:

@@ -117,6 +117,25 @@ def test_the_operator_registers_for_the_client_that_uploads(new_vtn: StandardVtn
         assert all(wire.knows(load) for load in site.loads), "as the client that uploads"
 
 
+def test_a_program_and_an_event_that_are_created_are_said(
+    new_vtn: StandardVtn, new_site: NewSite, tmp_path: Path
+) -> None:
+    site = new_site(loads=2, points=3)
+    settings = {
+        "OAUTH_CLIENT_ID": new_vtn.bl_client_id,
+        "OAUTH_CLIENT_SECRET": new_vtn.bl_client_secret,
+        "BULK_UPLOAD_AGGREGATOR": new_vtn.client_id,
+        "BULK_UPLOAD_PROGRAM_NAME": "new program",
+    }
+    said = []
+    for event in ("first", "first", "second"):
+        options = ("--db", site.db, "--vtn-url", new_vtn.base_url, "--wire", new_vtn.wire)
+        finished = command("register", *options, cwd=tmp_path, **settings, BULK_UPLOAD_EVENT_NAME=event)
+        assert finished.returncode == 0, finished.stderr
+        said.append(finished.stdout.splitlines()[:-1])
+    assert said == [["Created program 'new program'", "Created event 'first'"], [], ["Created event 'second'"]]
+
+
 @pytest.mark.parametrize(
     ("refused", "status"), [("/events", 403), ("/events", 500), ("/programs?skip=0&limit=50", 500)]
 )

@@ -26,17 +26,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """The result of a registration. `left_out`: number of loads whose resources are disabled or suspended."""
+    """The result of a registration.
+
+    `left_out`: number of loads whose resources are disabled or suspended; `registered_before`: of those that had an id.
+    """
 
     registered: int
     left_out: int
     failures: tuple[str, ...]
+    registered_before: int = 0
 
     def __str__(self) -> str:
-        return (
-            f"{counted(self.registered, 'load')} registered, {len(self.failures):,} failed, {self.left_out:,} left out "
-            "(their resources are disabled or suspended)"
-        )
+        left_out = f"{self.left_out:,} left out (their resources are disabled or suspended)"
+        if self.registered_before and not self.registered and not self.failures:
+            return f"Nothing to register: {counted(self.registered_before, 'load')} registered already, {left_out}"
+        before = f", {self.registered_before:,} registered already" if self.registered_before else ""
+        return f"{counted(self.registered, 'load')} registered, {len(self.failures):,} failed, {left_out}{before}"
 
 
 def register(
@@ -52,6 +57,7 @@ def register(
     `on_page(done, total)` is called with the progress. Loads that fail are listed in `failures`, and do not affect the
     others. Raises `ConfigurationError` if no other load would succeed either.
     """
+    registered_before = sum(outline.registered for outline in database.vens(vens))
     unregistered = database.unregistered(vens)
     loads = [load for load in unregistered if load.is_enabled]
     failures: list[str] = []
@@ -72,7 +78,8 @@ def register(
                 log.info("%s: load %s: %s", load.ven, load.load_id, error or f"registered as {vtn_id}")
             done += len(page)
             on_page(done, len(loads))
-    return Registration(len(loads) - len(failures), len(unregistered) - len(loads), tuple(failures))
+    left_out = len(unregistered) - len(loads)
+    return Registration(len(loads) - len(failures), left_out, tuple(failures), registered_before)
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:

@@ -5,7 +5,7 @@ both. Status codes and the JSON of a VTN are known only in this package; all oth
 `venclient.errors`.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol, Self
 
 from venclient.flow_control import Learned
@@ -140,6 +140,11 @@ class OpenWire(Wire, Protocol):
     @property
     def learned(self) -> Learned:
         """How much the VTN was found to take at a time."""
+        ...
+
+    @property
+    def created(self) -> Sequence[str]:
+        """What `prepare_registration` has created, in words."""
         ...
 
     def prepare_registration(self) -> str | None:

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Self, TypedDict, TypeVar
 
 import requests
@@ -50,6 +50,8 @@ class VtnConnection(ABC):
     `ConfigurationError`, and any call after `stop()` raises `StoppedError`. `timeout_s`: how long the VTN may take for
     a small request. Other options: see `HttpClient`.
     """
+
+    created: Sequence[str] = ()
 
     def __init__(
         self,

@@ -74,7 +74,7 @@ class EventMissingError(ConfigurationError):
 class ReportEvent:
     """The event of all reports, looked for once. Raises `EventMissingError` if it does not exist.
 
-    `on_found`: called with it.
+    `on_found`: called with it. `created`: what had to be created for it, in words.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class ReportEvent:
         self._names = names
         self._version = version
         self._on_found = on_found
+        self.created: list[str] = []
         self._found: Event | None = None
         self._lock = Lock()
 
@@ -153,9 +154,12 @@ class ReportEvent:
 
     def _create(self, tokens: TokenSource) -> Event:
         find_program = partial(self._find_program, tokens)
-        program_id = find_program() or self._calls.create(
-            "/programs", self._names.program, program_body(self._names), tokens, find_program
-        )
+        program_id = find_program()
+        if program_id is None:
+            program_id = self._calls.create(
+                "/programs", self._names.program, program_body(self._names), tokens, find_program
+            )
+            self.created.append(f"program '{self._names.program}'")
         if program_id is None:
             raise PermanentError("a program of this name is there, and this client may not see it")
 
@@ -168,6 +172,7 @@ class ReportEvent:
         )
         if event_id is None:
             raise PermanentError("an event of this name is there, and this client may not see it")
+        self.created.append(f"event '{self._names.event}'")
         return Event(event_id, program_id)
 
     def _missing(self, more: str) -> VenClientError:

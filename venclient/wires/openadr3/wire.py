@@ -71,6 +71,7 @@ class ReportWire(StandardCalls):
         self.event = ReportEvent(
             self, options.names, options.version, lambda event: state.keep_of_vtn("event", event.as_kept())
         )
+        self.created = self.event.created
         self.layout = ReportLayout(self._form, options.max_body_bytes)
         self._reports = Reports(self, clients, self.event, self.layout, state)
         self._registrars: dict[str, Registrar] = {}
