@@ -31,7 +31,7 @@ def answering(
 
         def _answer(self, method: str) -> None:
             status, content = answer(method, self.path)
-            body = json.dumps(content).encode()
+            body = b"" if status == 204 else json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -102,9 +102,10 @@ def test_a_bulk_vtn_is_told_from_a_standard_one(vtn: ReferenceVtn, new_site: New
     assert _doctor(new_site(), tmp_path, 1, **settings)["VTN"]["fix"] == "Set VTN_WIRE=bulk"
 
 
-def test_a_bulk_vtn_is_known_where_only_post_finds_its_endpoint(new_site: NewSite, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [200, 204])
+def test_a_bulk_vtn_is_known_where_only_post_finds_its_endpoint(new_site: NewSite, tmp_path: Path, status: int) -> None:
     def answer(_method: str, path: str) -> Answer:
-        return (200, []) if path.startswith("/resources") else (404, {"detail": "Not found"})
+        return (status, []) if path.startswith("/resources") else (404, {"detail": "Not found"})
 
     with answering(answer) as address:
         settings = {"VTN_SERVER_ADDRESS": address, "VTN_BEARER_TOKEN": "t"}

@@ -35,11 +35,11 @@ def _told() -> list[dict[str, Any]]:
     return as_sent(clean(hourly(POINTS)))
 
 
-def _verdict(site: Site, text: bytes) -> LoadVerdict:
+def _verdict(site: Site, text: bytes, line: str = "200 OK") -> LoadVerdict:
     """What comes of a load that the ledger has down as acknowledged, when the VTN says this of it."""
     (load,) = site.loads
     with (
-        talking(saying(reply("200 OK", body=text))) as url,
+        talking(saying(reply(line, body=text))) as url,
         MeterFile(site.h5) as meters,
         BulkWire(url, GivenToken(SecretStr("x")), attempts=1, outage_patience_s=1) as vtn,
     ):
@@ -103,3 +103,13 @@ def test_a_vtn_that_has_far_more_points_than_the_file_is_told_as_that(site: Site
     assert verdict.state == "unread"
     assert verdict.error is not None
     assert "The VTN has more than 200,000 points from" in verdict.error
+
+
+def test_no_content_is_no_points_and_those_of_the_file_are_missing(site: Site) -> None:
+    verdict = _verdict(site, b"", "204 No Content")
+    assert verdict == _verdict(site, b"[]")
+    assert (verdict.state, verdict.points_in_vtn, verdict.points_missing) == ("differs", 0, POINTS)
+
+
+def test_an_empty_answer_that_is_not_said_to_be_one_is_no_answer(site: Site) -> None:
+    assert _verdict(site, b"").state == "unread"

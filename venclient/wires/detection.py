@@ -19,7 +19,7 @@ def detected_wire(status_of: Callable[[str], int]) -> str | None:
     if status_of(BULK_CALL) in PRESENT:
         return "bulk"
     programs = status_of(PROGRAMS)
-    if programs in ABSENT and status_of(NO_RESOURCE) == 200:
+    if programs in ABSENT and status_of(NO_RESOURCE) in (200, 204):
         return "bulk"  # some servers answer 404 to a GET of a call that only takes POST
     if programs != 200:
         return None

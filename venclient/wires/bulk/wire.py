@@ -30,6 +30,7 @@ from venclient.wires.lenient_json import batches
 
 log = logging.getLogger(__name__)
 
+NO_CONTENT = 204  # of some servers, in place of an empty list
 ITEMS = {"/report_data": "points", "/resources": "resources"}  # of the lists at these paths
 
 T = TypeVar("T")
@@ -176,7 +177,12 @@ class BulkWire(VtnConnection):
             except msgspec.ValidationError as error:
                 raise PermanentError(f"What the VTN says that it has is not a list of {ITEMS[path]}: {error}") from None
 
-        return self._http.read(Call("GET", path, params), self._timeout_s, read)
+        try:
+            return self._http.read(Call("GET", path, params), self._timeout_s, read)
+        except UnreadableAnswerError as error:
+            if error.status != NO_CONTENT:
+                raise
+            return read(iter((b"[]",)))
 
     def _post(
         self,
