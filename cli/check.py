@@ -1,6 +1,7 @@
 """The command `bulk-upload check`."""
 
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,8 @@ from venclient.errors import ConfigurationError
 from venclient.loads import counted
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from cli.terminal import Terminal
     from venclient.reports.check import CheckedSeries, LoadCheck
     from venclient.reports.check_summary import Failures, Findings
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 MAX_LISTED = 100
 EXAMPLES = 3
 STEPS_SHOWN = 3
+OFTEN_SAME = ("rows", "from", "to", "step")
+COLUMNS = (*OFTEN_SAME, "zero", "mean W", "max W")
+MIN_SHORTENED = 3  # loads of which a table leaves out what is the same for all
 PAGE_NAME = "coverage.html"
 
 
@@ -121,17 +127,33 @@ def _print_failures(groups: "list[Failures]") -> None:
 
 
 def _print_table(checks: "list[LoadCheck]", terminal: "Terminal") -> None:
+    from cli.terminal import UNLIMITED
+
+    cells = [_cells(check.series) for check in checks if check.series is not None]
+    columns = {name: values for name, *values in zip(COLUMNS, *cells, strict=True)}
+    same = {name: columns[name][0] for name in OFTEN_SAME if len(set(columns[name])) == 1}
+    table = _table(checks, COLUMNS)
+    width = terminal.measure(table, options=terminal.options.update_width(UNLIMITED)).maximum
+    if len(checks) >= MIN_SHORTENED and same and width > terminal.width:
+        # For names to fit into one line.
+        terminal.print(f"Same for all: {', '.join(f'{name} {value}' for name, value in same.items())}")
+        table = _table(checks, [name for name in COLUMNS if name not in same])
+    terminal.print(table)
+
+
+def _table(checks: "list[LoadCheck]", columns: Collection[str]) -> "Table":
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # to fit into 80 columns
     table.add_column("load", min_width=10)
-    for name in ("rows", "from", "to", "step", "zero", "mean W", "max W"):
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("findings", min_width=10)
     for check in checks:
         if check.series is not None:
-            table.add_row(check.name, *_cells(check.series), "; ".join(check.findings) or "none")
-    terminal.print(table)
+            cells = [cell for name, cell in zip(COLUMNS, _cells(check.series), strict=True) if name in columns]
+            table.add_row(check.name, *cells, "; ".join(check.findings) or "none")
+    return table
 
 
 def _print_findings(kinds: "list[Findings]", terminal: "Terminal") -> None:
