@@ -34,12 +34,13 @@ def tokens_of_vens(clients: ClientPerVen, max_s: float = MAX_S) -> TokensOfVens:
         wait(futures.values(), max(deadline - time.monotonic(), 0))
         return {ven: future.result() for ven, future in futures.items() if future.done()}
 
+    outcomes: dict[str, PermanentError | TransientError | None] = {}
     try:
-        outcomes = outcomes_of(clients.vens)
+        outcomes |= outcomes_of(clients.vens)
         outcomes |= outcomes_of([ven for ven, error in outcomes.items() if isinstance(error, TransientError)])
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        if time.monotonic() > deadline:
+        if len(outcomes) < len(clients.vens) or time.monotonic() >= deadline:
             clients.cut()
         pool.shutdown()
     errors = {ven: str(error) for ven, error in outcomes.items() if error is not None}

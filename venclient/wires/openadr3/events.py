@@ -1,5 +1,6 @@
 """The program and the event that reports are for: found by name, or created where the client may."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from venclient.errors import (
 from venclient.wires.auth import TokenSource
 from venclient.wires.openadr3.calls import Object, StandardCalls, segment
 from venclient.wires.openadr3.form import QUALITY, UNITS, Event, PayloadType, Version
+
+log = logging.getLogger(__name__)
 
 
 class ReportDescriptor(msgspec.Struct):
@@ -159,9 +162,9 @@ class ReportEvent:
             program_id = self._calls.create(
                 "/programs", self._names.program, program_body(self._names), tokens, find_program
             )
-            self.created.append(f"program '{self._names.program}'")
-        if program_id is None:
-            raise PermanentError("a program of this name is there, and this client may not see it")
+            if program_id is None:
+                raise PermanentError("a program of this name is there, and this client may not see it")
+            self._add_created(f"program '{self._names.program}'")
 
         def find_event() -> str | None:
             found = self._find_event(program_id, tokens)
@@ -172,8 +175,12 @@ class ReportEvent:
         )
         if event_id is None:
             raise PermanentError("an event of this name is there, and this client may not see it")
-        self.created.append(f"event '{self._names.event}'")
+        self._add_created(f"event '{self._names.event}'")
         return Event(event_id, program_id)
+
+    def _add_created(self, what: str) -> None:
+        log.info("Created %s", what)
+        self.created.append(what)
 
     def _missing(self, more: str) -> VenClientError:
         program = f" of program '{self._names.program}'"
