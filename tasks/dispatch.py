@@ -147,25 +147,25 @@ def _upload_unbegun(run: Run, slices: list[SharedSlice], planned: State[Any]) ->
                 if shared.child is not None and shared.child.look() is not None:
                     continue
                 stack.enter_context(run.ledger.leased(shared.part.vens, writer, stopped=run.stopping))
-                sent = _sent_before(run, shared)
+                acknowledged = _acknowledged_since(run, shared)
             except (BusyError, StoppedError):  # a worker has begun it at this moment
                 continue
             except ConfigurationError as error:
                 run.end(error)
                 return
             shared.is_taken.set()
-            run.progress.take_slice(shared.part, sent)
+            run.progress.take_slice(shared.part, acknowledged)
             _upload_here(run, shared, planned)
 
 
-def _sent_before(run: Run, shared: SharedSlice) -> Counter[str]:
-    """The points, by VEN, that lost child runs had sent of a slice."""
-    sent = Counter[str]()
+def _acknowledged_since(run: Run, shared: SharedSlice) -> Counter[str]:
+    """The points, by VEN, of a slice that lost child runs had sent, or found at the VTN."""
+    acknowledged = Counter[str]()
     if shared.was_begun:
-        sent.update({ven.ven: ven.points for ven in shared.vens})
+        acknowledged.update({ven.ven: ven.points for ven in shared.vens})
         for batch in shared.batches:
-            sent[batch.ven] -= points_pending(run, batch.load_ids)
-    return +sent
+            acknowledged[batch.ven] -= points_pending(run, batch.load_ids)
+    return +acknowledged
 
 
 def slices_of_pool(given: int | None) -> int:
@@ -233,6 +233,7 @@ def upload_slice_elsewhere(part: SharedSlice, key: str, parameters: dict[str, An
                 break
             log.warning("%s was lost: %s", part, state.message)
             part.was_begun = part.was_begun or child.has_begun
+            run.progress.lose_slice(part.part)
             part.child = child if starts == MAX_STARTS else None
         part.is_over = True
         return _end_of(run, part, state)

@@ -215,7 +215,7 @@ class Site:
         ):
             uploader = Uploader(
                 meters, ledger, vtn_client, chunk_size, ambiguous_ids, retries_refused,
-                on_receipt=lambda _receipt: on_receipt(next(receipts)),
+                on_receipt=lambda _load, _receipt: on_receipt(next(receipts)),
             )  # fmt: skip
             entries = ledger.entries(loads)
             results = pool.map(lambda load: uploader.upload(load, entries.get(load.vtn_resource_id, Entry())), loads)

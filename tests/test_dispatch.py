@@ -11,6 +11,7 @@ from venclient.errors import BusyError
 from venclient.ledger import Writer
 from venclient.ledger.ledger import Ledger
 from venclient.ledger.liveness import LeaseTimes
+from venclient.loads import Load
 from venclient.models import LoadResult, Receipt
 from venclient.resources.selection import Slice, VenWork, partition
 from venclient.run import Snapshot
@@ -112,7 +113,7 @@ def test_a_slice_that_the_run_takes_from_a_worker_that_was_lost_counts_what_that
     progress.count_finished(ven)
     progress.count_load(LoadResult(loads[1], "done", points_already_there=100))
     progress.count_load(LoadResult(loads[2], "done", points_sent=100))
-    progress.count_receipt(Receipt(100, ("201",), 1.0))
+    progress.count_receipt(loads[2], Receipt(100, ("201",), 1.0))
     now = progress.snapshot()
     assert (now.successful, now.points_sent, now.points_already_there, now.vens_done) == (3, 200, 5, 1)
     record = progress.record()
@@ -141,15 +142,55 @@ def test_points_that_a_worker_found_at_the_vtn_are_not_sent_by_it() -> None:
         progress.expect("A", [LoadPlan(load, points=100)])
         progress.expect_no_more()
     run.expect_slice(part)
-    worker.count_receipt(Receipt(20, ("201",), 1.0, found=70))
+    worker.count_receipt(load, Receipt(20, ("201",), 1.0, found=70))
     run.count_slice(part, worker.as_json())
     now = run.snapshot()
     assert (now.points_sent, now.points_to_send, now.points_acknowledged, now.share) == (20, 30, 70, 0.9)
-    worker.count_receipt(Receipt(10, ("201",), 1.0))
+    worker.count_receipt(load, Receipt(10, ("201",), 1.0))
     worker.count_load(LoadResult(load, "done", points_sent=30, points_already_there=70))
     done = run.count_slice(part, worker.as_json())
     assert (done.points_sent, done.points_already_there, done.is_through) == (30, 70, True)
     assert (run.snapshot().points_sent, run.snapshot().points_already_there) == (30, 70)
+
+
+def _planned(load: Load, points: int) -> RunProgress:
+    """The progress of a process that has so many of the load's 100 points to send."""
+    progress = RunProgress()
+    progress.expect("A", [LoadPlan(load, points=points, points_already_there=100 - points)])
+    progress.expect_no_more()
+    return progress
+
+
+@pytest.mark.parametrize("workers_lost", [1, 2])
+@pytest.mark.parametrize("last", ["a worker", "the run"])
+def test_points_that_lost_workers_found_at_the_vtn_never_count_as_sent(last: str, workers_lost: int) -> None:
+    load = replace(load_of("meter", "load_0"), ven="A")
+    (part,) = partition([VenWork("A", 1, 100)], 1)
+    run = _planned(load, 100)
+    run.expect_slice(part)
+    for number in range(workers_lost):
+        worker = _planned(load, 100 - 40 * number)
+        worker.count_receipt(load, Receipt(10, ("201",), 1.0, found=30))
+        run.count_slice(part, worker.as_json())
+        run.lose_slice(part)
+        run.lose_slice(part)  # another, which had not reported yet
+    lost, left = 40 * workers_lost, 100 - 40 * workers_lost
+    now = run.snapshot()
+    assert (now.points_sent, now.points_to_send) == (10 * workers_lost, 100 - 30 * workers_lost)
+    if last == "the run":
+        uploads = run
+        run.take_slice(part, {"A": lost})
+        run.take_slice(part, {})  # by the task that waited for the worker
+    else:
+        uploads = _planned(load, left)
+    uploads.count_receipt(load, Receipt(left - 5, ("201",), 1.0, found=5))
+    uploads.count_load(LoadResult(load, "done", points_sent=left - 5, points_already_there=lost + 5))
+    if last == "a worker":
+        run.count_slice(part, uploads.as_json())
+    found = 30 * workers_lost + 5
+    now, (ven,) = run.snapshot(), run.record().vens
+    assert (now.points_sent, now.points_already_there, now.points_acknowledged) == (100 - found, found, found)
+    assert (ven.points, ven.already_there) == (100 - found, found)
 
 
 def test_the_run_and_a_worker_never_both_have_the_lease_of_a_slice(tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def test_a_pause_begins_with_the_last_answer_and_says_why_in_words_that_do_not_c
 
 def test_attempts_that_failed_are_counted_by_status_for_loads_that_failed_too() -> None:
     recorder = RunRecorder()
-    recorder.count_receipt(Receipt(10, ("503", "no-answer", "201"), 1.0))
-    recorder.count_receipt(Receipt(10, ("201",), 1.0))
+    recorder.count_receipt(_load(1), Receipt(10, ("503", "no-answer", "201"), 1.0))
+    recorder.count_receipt(_load(1), Receipt(10, ("201",), 1.0))
     recorder.count_load(LoadResult(_load(1), "failed", error="gone", answers=("503", "503")))
     record = recorder.record()
     assert (record.requests, record.request_s, record.retried) == (2, 2.0, {"503": 3, "no-answer": 1})

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.sites import load_of
 from venclient.models import Receipt
 from venclient.reports.rate_chart import rate_chart
 from venclient.run import RunProgress, Snapshot
@@ -51,7 +52,7 @@ def test_a_run_of_14_hours_has_a_picture_of_the_same_size() -> None:
 def test_what_is_waited_for_is_told_only_while_nothing_arrives() -> None:
     progress = RunProgress(lambda: "503 - overloaded", pause_after_s=0.0)
     assert progress.snapshot().waiting_for == "503 - overloaded"
-    progress.count_receipt(Receipt(100, ("201",), 1.0))
+    progress.count_receipt(load_of("meter", "load_0"), Receipt(100, ("201",), 1.0))
     assert progress.snapshot().waiting_for is None
 
 

@@ -148,7 +148,8 @@ class Pause:
 class VenRecord:
     """The loads of a VEN in a run. `points_to_send`: as planned; `points`: those of loads that are done or failed.
 
-    `seconds`: of all its loads together, which are uploaded side by side.
+    `points_found`: those of all its loads that were planned, but that the VTN was found to have. `seconds`: of all its
+    loads together, which are uploaded side by side.
     """
 
     ven: str
@@ -157,6 +158,7 @@ class VenRecord:
     failed: int = 0
     points_to_send: int = 0
     points: int = 0
+    points_found: int = 0
     already_there: int = 0
     dropped: int = 0
     requests: int = 0

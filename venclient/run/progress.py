@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from venclient.causes import cause_of
 from venclient.context import set_within
+from venclient.loads import Load
 from venclient.models import LoadResult, Receipt
 from venclient.resources import Slice, VenWork
 from venclient.run.recorder import RunRecorder
@@ -52,7 +53,9 @@ class RunProgress:
         self._points_sent = 0
         self._points_found = 0
         self._slices: dict[int, Snapshot] = {}
-        self._sent_elsewhere = Counter[str]()  # by VEN; its loads count these points as already there
+        # By VEN, in slices that this process has taken: its loads count these points as already there.
+        self._sent_elsewhere = Counter[str]()
+        self._found_by_lost = Counter[str]()  # by VEN, in slices that another process is to upload again
         self._recorder = recorder or RunRecorder()
         self._throughput = Throughput(pause_after_s)
 
@@ -79,12 +82,12 @@ class RunProgress:
         with self._lock:
             self._now = replace(self._now, is_planned=True)
 
-    def count_receipt(self, receipt: Receipt) -> None:
-        """Count an acknowledged request."""
+    def count_receipt(self, load: Load, receipt: Receipt) -> None:
+        """Count an acknowledged request of a load."""
         with self._lock:
             self._points_sent += receipt.points
             self._points_found += receipt.found
-        self._recorder.count_receipt(receipt)
+        self._recorder.count_receipt(load, receipt)
 
     def count_load(self, result: LoadResult) -> None:
         """Count a load that is done or failed."""
@@ -119,31 +122,51 @@ class RunProgress:
         with self._lock:
             self._slices.setdefault(part.number, Snapshot(total_loads=part.loads))
 
-    def take_slice(self, part: Slice, sent: Mapping[str, int]) -> None:
-        """Upload a slice here after all; `sent`: the points, by VEN, that processes that are gone had sent of it."""
+    def lose_slice(self, part: Slice) -> None:
+        """Keep what the process of a slice has found, as it is lost: whoever takes the slice counts it as acknowledged.
+
+        What it has found since its last report is not known, and counts as sent.
+        """
+        with self._lock:
+            if (last := self._slices.get(part.number)) is None:
+                return
+            self._found_by_lost.update({ven.ven: ven.points_found for ven in last.vens})
+            self._slices[part.number] = replace(last, vens=tuple(replace(ven, points_found=0) for ven in last.vens))
+
+    def take_slice(self, part: Slice, acknowledged: Mapping[str, int]) -> None:
+        """Upload a slice here after all; `acknowledged`: the points, by VEN, that lost processes had sent or found."""
         with self._lock:
             self._slices.pop(part.number, None)
-            self._sent_elsewhere.update(sent)
+            found = Counter({ven: self._found_by_lost.pop(ven, 0) for ven in part.vens})
+            self._points_found += found.total()
+            self._sent_elsewhere.update(Counter(acknowledged) - found)
 
     def count_slice(self, part: Slice, progress_json: str) -> Snapshot:
         """Record the progress that a slice's process reports (see `as_json`), and return its part of the run's."""
         now = SNAPSHOTS.validate_json(progress_json)
-        # The process may have taken over from one that died. What that one finished is not in its numbers, or counts as
-        # acknowledged earlier, although this run has sent it.
-        sent_before = max(part.points - now.points_to_send - now.points_found, 0)
-        added = replace(
+        with self._lock:
+            added = self._added(part, now)
+            if now.is_planned and part.number in self._slices:
+                self._slices[part.number] = added
+            return self._slices.get(part.number, added)
+
+    def _added(self, part: Slice, now: Snapshot) -> Snapshot:
+        """The numbers of a slice's process, with what lost ones have done.
+
+        What they finished is not in its numbers, or counts as acknowledged earlier, although this run has sent it.
+        """
+        found_by_lost = sum(self._found_by_lost[ven] for ven in part.vens)
+        sent_before = max(part.points - now.points_to_send - now.points_found - found_by_lost, 0)
+        return replace(
             now,
             total_loads=part.loads,
             successful=now.successful + part.loads - now.total_loads,
             vens_done=now.vens_done + len(part.vens) - now.total_vens,
+            points_found=now.points_found + found_by_lost,
             points_sent=now.points_sent + sent_before,
             points_already_there=max(now.points_already_there - sent_before, 0),
             vens=tuple(({ven: VenRecord(ven) for ven in part.vens} | {ven.ven: ven for ven in now.vens}).values()),
         )
-        with self._lock:
-            if now.is_planned and part.number in self._slices:
-                self._slices[part.number] = added
-            return self._slices.get(part.number, added)
 
     def as_json(self) -> str:
         """Return the current numbers, for the run that this one uploads a slice for."""
@@ -175,13 +198,16 @@ class RunProgress:
         with self._lock:
             reported = {ven.ven: ven for part in self._slices.values() for ven in part.vens}
             record = self._recorder.record(is_shared=bool(self._slices))
-            vens = [_in_all(ven, reported.get(ven.ven, ven), self._sent_elsewhere[ven.ven]) for ven in record.vens]
+            vens = [
+                _in_all(ven, reported.get(ven.ven, ven), self._sent_elsewhere[ven.ven], self._found_by_lost[ven.ven])
+                for ven in record.vens
+            ]
         return replace(record, vens=tuple(vens))
 
 
-def _in_all(planned: VenRecord, reported: VenRecord, sent_elsewhere: int) -> VenRecord:
+def _in_all(planned: VenRecord, reported: VenRecord, sent_elsewhere: int, found_by_lost: int) -> VenRecord:
     """What became of a VEN, as reported by the process that uploads it, without what an earlier one has done of it."""
-    sent_before = max(planned.points_to_send - reported.points_to_send, 0) + sent_elsewhere
+    sent_before = max(planned.points_to_send - reported.points_to_send - found_by_lost, 0) + sent_elsewhere
     return replace(
         reported,
         loads=planned.loads,

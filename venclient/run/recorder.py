@@ -9,6 +9,7 @@ from threading import Lock
 
 from venclient.causes import cause_of
 from venclient.flow_control import Learned
+from venclient.loads import Load
 from venclient.models import LoadResult, Receipt
 from venclient.resources import VenWork
 from venclient.run_record import Pause, RunRecord, Sample, VenRecord
@@ -65,9 +66,11 @@ class RunRecorder:
             )
         return counted
 
-    def count_receipt(self, receipt: Receipt) -> None:
-        """Record an acknowledged request, and the attempts that failed before."""
+    def count_receipt(self, load: Load, receipt: Receipt) -> None:
+        """Record an acknowledged request of a load, and the attempts that failed before."""
         with self._lock:
+            known = self._vens.get(load.ven, VenRecord(load.ven))
+            self._vens[load.ven] = replace(known, points_found=known.points_found + receipt.found)
             self._requests += 1
             self._request_s += receipt.seconds
             self._retried.update(receipt.answers[:-1])

@@ -43,8 +43,8 @@ class Uploader:
 
     `chunk_size`: maximum number of points per request; `ambiguous_ids`: see `ResourceDatabase.ambiguous_ids`;
     `retries_refused`: send again the points that the VTN refused in an earlier run; `days`: send only points on these,
-    and leave all others, refused ones too, to another run. `on_receipt`: called for each acknowledged request, in the
-    thread that sent it.
+    and leave all others, refused ones too, to another run. `on_receipt`: called with the load for each acknowledged
+    request, in the thread that sent it.
     """
 
     source: Source
@@ -54,7 +54,7 @@ class Uploader:
     ambiguous_ids: Collection[str] = frozenset()
     retries_refused: bool = False
     days: Days = ALL_DAYS
-    on_receipt: Callable[[Receipt], None] = lambda _receipt: None
+    on_receipt: Callable[[Load, Receipt], None] = lambda _load, _receipt: None
 
     @property
     def due_rules(self) -> DueRules:
@@ -211,7 +211,7 @@ class _LoadUpload:
         self._chunks += 1
         self._retries += receipt.retries
         self._answers = ()
-        self._uploader.on_receipt(receipt)
+        self._uploader.on_receipt(self._load, receipt)
 
     def _record_refused(self, chunk: Chunk, error: RejectedError) -> None:
         self._entry = self._uploader.ledger.refuse(self._load, chunk, str(error), self._answers, before=self._entry)
