@@ -41,11 +41,6 @@ class ErrorLines(logging.StreamHandler[TextIO]):
             self.stream.write(text)
             super().flush()
 
-    def close(self) -> None:
-        """Write the lines that were kept."""
-        self.flush()
-        super().close()
-
 
 class _LogFile(logging.FileHandler):
     """A file of log lines. If it cannot be written, one line says so, and the command goes on."""
@@ -123,4 +118,5 @@ def logged(handlers: list[logging.Handler]) -> Iterator[None]:
             logger.propagate = True
         listener.stop()
         for handler in handlers:
-            handler.close()
+            with suppress(OSError):  # of a line that could not be written before
+                handler.flush()  # not closed: the log file also gets what the command prints at its end

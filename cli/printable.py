@@ -1,6 +1,7 @@
 """Output of commands: each text on one line, with control characters escaped, and wrapped at words on a terminal."""
 
 import json
+import logging
 import re
 import shutil
 import sys
@@ -16,10 +17,25 @@ FAILURES_SHOWN = 5
 # Times in whole seconds, as 2025-01-15T08:00:00Z.
 _JSON_TIMES = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 _BEYOND_ASCII = re.compile(r"[^ -~]")
+_log = logging.getLogger("cli.output")
+
+
+def log_output(handler: logging.Handler) -> None:
+    """From now on, lines that are printed go to this handler, too."""
+    _log.setLevel(logging.INFO)
+    _log.propagate = False  # Prefect would print what reaches the root logger
+    _log.addHandler(handler)
+
+
+def log_line(text: str) -> None:
+    """Add a line to the log file, if the command has one, without printing it."""
+    if _log.handlers:
+        _log.info("%s", visible(text))
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a line, to standard error with `err`."""
+    """Print a line, to standard error with `err`; the log file gets it, too."""
+    log_line(text)
     line = visible(text)
     if (sys.stderr if err else sys.stdout).isatty():
         line = _wrapped(line)

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from cli.amounts import short
 from cli.log_lines import ErrorLines, log_file, logged
-from cli.printable import echo
+from cli.printable import echo, log_output
 from venclient.causes import cause_of
 from venclient.loads import counted
 from venclient.run.progress import watched_by
@@ -92,7 +92,10 @@ def _shown(shown: Shown, phase: str) -> Iterator["_Bar | None"]:
         handler.setLevel(logging.INFO if shown.verbose else logging.WARNING)
         if lines is not None and not shown.verbose:
             lines.addFilter(_FewOfEachCause())
-        handlers = [handler, *([log_file(shown.log_file)] if shown.log_file else [])]
+        handlers = [handler]
+        if shown.log_file:
+            handlers.append(log_file(shown.log_file))
+            log_output(handlers[-1])
         stack.enter_context(logged(handlers))
         yield stack.enter_context(_Bar(console, phase)) if console.is_terminal and not shown.quiet else None
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.printable import echo, echo_failures, echo_json
+from cli.printable import echo, echo_failures, echo_json, log_line
 
 
 def register(
@@ -56,6 +56,7 @@ def register(
         missing = opened.prepare_registration()
         registration = register_loads(database, opened, ven, concurrency=settings.concurrency, on_page=on_page)
     if as_json:
+        log_line(str(registration))
         echo_json(asdict(registration))
     else:
         for each in opened.created:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from cli import options
-from cli.printable import echo, echo_json
+from cli.printable import echo, echo_json, log_line
 from venclient.days import Days
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.loads import counted
@@ -231,11 +231,13 @@ def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool
         echo(outcome.warning, err=True)
     if state.is_cancelled():
         echo(STOPPED, err=True)
+    if outcome.report:
+        report = f"Report: {outcome.report}"
+        log_line(report) if as_json or quiet else echo(report, err=True)
     if as_json:
+        log_line(_totals(outcome, elapsed))
         echo_json(_as_json(outcome))
     else:
-        if outcome.report and not quiet:
-            echo(f"Report: {outcome.report}", err=True)
         echo(_totals(outcome, elapsed))
     return INTERRUPTED if state.is_cancelled() else int(not outcome.success)
 

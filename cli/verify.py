@@ -12,7 +12,7 @@ from uuid import uuid4
 import typer
 
 from cli import options
-from cli.printable import echo, echo_json
+from cli.printable import echo, echo_json, log_line
 
 
 def verify(
@@ -93,10 +93,8 @@ def verify(
                 done += len(batch.load_ids)
                 advance(done, len(verification.selection))
             summary = verification.report.finish()
+    for line in (in_words(summary), *([f"Report: {summary.page}"] if summary.passed else [])):
+        log_line(line) if as_json else echo(line)
     if as_json:
         echo_json(asdict(summary))
-    else:
-        echo(in_words(summary))
-        if summary.passed:
-            echo(f"Report: {summary.page}")
     sys.exit(0 if summary.passed else 1)

@@ -133,6 +133,26 @@ def test_without_a_terminal_a_line_tells_the_progress_now_and_then_and_each_line
     assert quiet.stdout.startswith("5 of 6 loads done, 1 failed")
 
 
+def test_a_log_file_has_the_outcome_of_a_run_also_if_nothing_was_to_send(
+    vtn: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path, prefect_url: str
+) -> None:
+    site = new_site(loads=2, points=50)
+    site.register(vtn)
+    ends = []
+    for more in ((), ("--json", "-q"), ("--failed",)):
+        options = [*run_options(site, vtn), "--log-file", "all.log", *more]
+        finished = command("run", *options, cwd=tmp_path, prefect_url=prefect_url)
+        assert finished.returncode == 0, finished.stderr
+        kept = (tmp_path / "all.log").read_text().splitlines()
+        ends.append([line.split(" INFO ")[1] for line in kept[-2:]])
+    assert all(re.fullmatch(r"Report: \S+\.html", report) for report, _ in ends)
+    assert [totals.partition(" already there")[0] for _, totals in ends] == [
+        "2 of 2 loads done, 0 failed: 100 points uploaded, 0",
+        "2 of 2 loads done, 0 failed: 0 points uploaded, 100",
+        "No failed loads: nothing to do",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [(["--stats", "often"], "--stats"), (["--log-file", "nowhere/all.log"], "nowhere/all.log cannot be written")],
@@ -177,7 +197,9 @@ def test_registration_and_verification_show_their_progress_as_a_run_does(
     assert max(map(len, lines)) <= COLUMNS
     assert "4 of 4 loads" in lines
     assert " ".join(" ".join(lines).split()).count("registered as") == 4
-    assert len((tmp_path / "all.log").read_text().splitlines()) == 4
+    kept = (tmp_path / "all.log").read_text().splitlines()
+    assert len(kept) == 5
+    assert f"{kept[-1].split(' INFO ')[1]}\n" == output
 
     options = [*options, "--h5", site.h5, "--ledger", site.ledger]
     finished = command("verify", *options, "--stats", "0.001", "-v", cwd=tmp_path)
@@ -186,7 +208,9 @@ def test_registration_and_verification_show_their_progress_as_a_run_does(
     for fewer in (("-q",), ("--stats", "0")):
         quiet = command("verify", *options, *fewer, cwd=tmp_path)
         assert (quiet.returncode, quiet.stderr) == (1, "")
-    assert len((tmp_path / "all.log").read_text().splitlines()) == 16
+    kept = (tmp_path / "all.log").read_text().splitlines()
+    assert sum(line.endswith(" is not sent") for line in kept) == 12
+    assert sum(" INFO 0 of 4 loads are as in the file. " in line for line in kept) == 3
 
 
 def _in_a_terminal(
