@@ -134,8 +134,7 @@ def run(
         echo(STOPPED, err=True)
         sys.exit(INTERRUPTED)
     if from_ or to:
-        echo(f"Only readings of {days} (UTC): those of other days wait for another run", err=True)
-        _warn_if_empty(state)
+        _print_days(days, state)
     exit_code = _print_outcome(state, timedelta(seconds=time.monotonic() - began), as_json=as_json, quiet=quiet)
     if not is_prefect_available:
         echo("Prefect is gone: it does not know how this run ended. The ledger does.", err=True)
@@ -201,14 +200,21 @@ def _run_flow(**parameters: object) -> tuple["State[Summary]", bool]:
             return states[-1], False
 
 
-def _warn_if_empty(state: "State[Summary]") -> None:
-    """Say so if no load had readings on the days of the run: its loads count as done all the same."""
-    from flows.outcome import Summary
+def _print_days(days: Days, state: "State[Summary]") -> None:
+    """Print to which days the run was limited, and how many points of others wait.
+
+    Also if no load had readings on these days: its loads count as done all the same.
+    """
+    from flows.outcome import IncompleteError, Summary
 
     outcome: object = state.result(raise_on_failure=False)
-    if not isinstance(outcome, Summary) or not outcome.total_loads:
+    summary = outcome.summary if isinstance(outcome, IncompleteError) else outcome
+    if not isinstance(summary, Summary):
         return
-    if not outcome.total_points_uploaded + outcome.points_already_there:
+    points = summary.points_waiting
+    waiting = f": {counted(points, 'point')} of other days {'waits' if points == 1 else 'wait'} for another run"
+    echo(f"Only readings of {days} (UTC){waiting if points else ''}", err=True)
+    if summary is outcome and summary.total_loads and not summary.total_points_uploaded + summary.points_already_there:
         echo("No load has readings on these days", err=True)
 
 
@@ -244,7 +250,7 @@ def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool
 
 def _as_json(summary: "Summary") -> dict[str, object]:
     fields = asdict(summary)
-    del fields["failures"], fields["unregistered"]
+    del fields["failures"], fields["unregistered"], fields["points_waiting"]
     return {"success": summary.success, **fields}
 
 

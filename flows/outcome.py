@@ -33,8 +33,9 @@ REASONS_SHOWN = 3
 class Summary:
     """The totals of a run. `unregistered`: loads left out because they are not registered with the VTN.
 
-    `already_there_confirmed`: whether the spot checks of all VENs found their point as acknowledged; `warning`: what to
-    do if the VTN does not have it. `report`: the path of its page, None if it was not written.
+    `points_waiting`: points of other days than the run was limited to. `already_there_confirmed`: whether the spot
+    checks of all VENs found their point as acknowledged; `warning`: what to do if the VTN does not have it. `report`:
+    the path of its page, None if it was not written.
     """
 
     total_loads: int
@@ -47,6 +48,7 @@ class Summary:
     points_per_second: float
     unregistered: int
     failures: tuple[str, ...]
+    points_waiting: int = 0
     already_there_confirmed: bool = False
     warning: str | None = None
     report: str | None = None
@@ -212,6 +214,7 @@ def _summary(snapshot: Snapshot, work: Work, checks: SpotChecks) -> Summary:
         points_per_second=round(snapshot.points_per_second, 1),
         unregistered=work.unregistered,
         failures=tuple(map(str, snapshot.failures)),
+        points_waiting=snapshot.points_waiting,
         already_there_confirmed=checks.are_all_there,
         warning=checks.warning,
     )

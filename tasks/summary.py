@@ -32,6 +32,7 @@ def publish_summary(run: Run, work: Work, snapshot: Snapshot, message: str, file
         **ven_facts(snapshot),
         "Points uploaded": f"{snapshot.points_sent:,}",
         f"Points {checks.earlier_points_label}": f"{snapshot.points_already_there:,}",
+        **({"Points of other days": f"{snapshot.points_waiting:,} waiting"} if snapshot.points_waiting else {}),
         "Rows dropped": f"{snapshot.dropped.total():,}",
         "Time (h:mm:ss)": f"{timedelta(seconds=round(snapshot.seconds))}",
         "Points a second": f"{snapshot.points_per_second:,.0f}",

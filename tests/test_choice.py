@@ -62,7 +62,8 @@ def test_a_run_sends_only_the_days_that_are_given_and_another_the_rest(
     assert finished.returncode == 0, finished.stderr
     ran = last_json(finished)
     assert (ran["successful"], ran["total_points_uploaded"], ran["points_already_there"]) == (6, 120, 0)
-    assert "Only readings of 2025-01-16 (UTC)" in finished.stderr
+    assert "Only readings of 2025-01-16 (UTC): 140 points of other days wait for another run" in finished.stderr
+    assert "<dt>points of other days, waiting</dt><dd>140</dd>" in Path(tmp_path / ran["report"]).read_text()
     for load in loads:
         starts_s = vtn.points(load.vtn_resource_id).start_s.tolist()
         assert starts_s == [MIDNIGHT_S + 3600 * hour for hour in range(24)]
@@ -123,6 +124,9 @@ def test_days_on_which_no_load_has_readings_are_told(
         days = ["--from", day, "--to", day]
         finished = command("run", *run_options(site, vtn), *days, cwd=tmp_path, prefect_url=prefect_url)
         assert (finished.returncode, words in finished.stderr) == (0, is_empty), finished.stderr
+    days = ["--from", "2025-01-15", "--to", "2025-01-20"]
+    finished = command("run", *run_options(site, vtn), *days, cwd=tmp_path, prefect_url=prefect_url)
+    assert "Only readings of 2025-01-15 to 2025-01-20 (UTC)\n" in finished.stderr, "nothing waits"
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,9 @@ class Snapshot:
     `is_planned`: whether the totals are final; until then, `total_loads` of the `selected_loads` are planned.
     `points_acknowledged`: those that the VTN had before; `points_to_send`: as planned before the first request, without
     those that the VTN was found to have since, which are `points_found`; `points_given_up`: those of them that failed
-    loads did not send. `points_per_second_now`: over the last two minutes, without pauses. `waiting_for`: what all
-    threads are waiting for. `vens`: what became of each VEN; only of a run that is part of another.
+    loads did not send; `points_waiting`: those of other days than the run is limited to, as planned.
+    `points_per_second_now`: over the last two minutes, without pauses. `waiting_for`: what all threads are waiting for.
+    `vens`: what became of each VEN; only of a run that is part of another.
     """
 
     is_planned: bool = False
@@ -47,6 +48,7 @@ class Snapshot:
     points_found: int = 0
     points_sent: int = 0
     points_given_up: int = 0
+    points_waiting: int = 0
     points_already_there: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     failures: tuple[Failure, ...] = ()

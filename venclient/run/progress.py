@@ -74,6 +74,7 @@ class RunProgress:
                 total_vens=self._now.total_vens + 1,
                 points_acknowledged=self._now.points_acknowledged + sum(plan.points_already_there for plan in plans),
                 points_to_send=self._now.points_to_send + sum(plan.points for plan in plans),
+                points_waiting=self._now.points_waiting + sum(plan.points_waiting for plan in plans),
             )
         notify_watcher(now)
 
