@@ -132,3 +132,28 @@ def test_refused_points_that_are_sent_again_are_in_every_number_of_the_plan(
     options = [*run_options(site, no_faults), "--failed", "--json"]
     assert last_json(command("run", *options, cwd=tmp_path, prefect_url=prefect_url))["total_points_uploaded"] == 1
     assert [request.points for request in no_faults.log(after=seen) if request.resource_id] == [1]
+
+
+def test_a_load_with_refused_points_would_fail_and_does(
+    no_faults: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    lost, good, *others = site.loads
+    for load in others:
+        site.execute("UPDATE loads SET vtn_resource_id = NULL WHERE load_id = ?", load.load_id)
+    site.write_rows(good, site.rows(good)[:100])
+    no_faults.switch(refuses=["2025-02-01T00:00:00Z"])
+    site.upload(no_faults)
+    no_faults.switch()
+    site.append(lost, 10)
+    plan = _plan(site, no_faults, tmp_path)
+    (failing,) = [each for each in plan["to_send"] if each["error"]]
+    assert (plan["loads_failing"], failing["load_id"], failing["points"]) == (1, lost.load_id, 10)
+    assert _plan(site, no_faults, tmp_path, "--failed")["loads_failing"] == 0, "they are sent again"
+    assert _plan(site, no_faults, tmp_path, "--from", "2025-03-01")["loads_failing"] == 0, "it waits for another run"
+    options = run_options(site, no_faults)
+    printed = command("plan", *options[:-2], cwd=tmp_path).stderr
+    assert f"Load {lost.load_id} ({lost.name}) would fail: The VTN refuses 1 point, 2025-02-01T00:00:00Z (" in printed
+    ran = last_json(command("run", *options, "--json", cwd=tmp_path, prefect_url=prefect_url))
+    assert (ran["failed"], ran["total_points_uploaded"], ran["points_already_there"]) == (1, 10, 1499 + 100)
+    states = last_json(command("status", *options[:2], *options[4:-2], "--json", cwd=tmp_path))["loads"]
+    assert [load["error"] for load in states if load["error"]] == [failing["error"]]

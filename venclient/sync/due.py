@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from venclient.days import ALL_DAYS, Days
 from venclient.errors import PermanentError
 from venclient.ledger import Entry
-from venclient.loads import Load
-from venclient.models import MeterSeries, Month, Period
+from venclient.loads import Load, counted
+from venclient.models import MeterSeries, Month, Period, RefusedPoint
 from venclient.months import index_at
 from venclient.sync.pending import Pending, PendingRanges, indices_outside, pending
 from venclient.sync.resend import ResendReason, described, outdated_months, resend_reasons, without_marks
@@ -127,6 +127,13 @@ class DueRules:
             begin, stop = _widened(begin, stop, [period for period in periods if period is not None])
             begin, stop = _widened(begin, stop, [month for month in series.months if month.number in outdated])
         return begin, stop
+
+
+def refused_error(points: Collection[RefusedPoint], note: str = "") -> PermanentError:
+    """Return the error of a load of which the VTN refuses these points; `note`: what follows from it."""
+    first = min(points, key=lambda point: point.start_s)
+    message = f"The VTN refuses {counted(len(points), 'point')}, {first}{note}"
+    return PermanentError(message).advised("points refused")
 
 
 def _widened(begin: int, stop: int, wholes: Sequence[Month | Period]) -> tuple[int, int]:

@@ -10,8 +10,8 @@ from venclient.loads import Load
 from venclient.models import LoadState
 from venclient.months import month_text
 from venclient.sources import Source
-from venclient.sync.due import Due, DueRules
-from venclient.sync.pending import chunks_of
+from venclient.sync.due import Due, DueRules, refused_error
+from venclient.sync.pending import chunks_of, indices_of
 from venclient.sync.resend import ResendReason
 
 # The rate of the VTN in the bulk upload guide, used until a run was measured.
@@ -116,7 +116,14 @@ def _load_plan(
         bytes=size,
         months=tuple(due.months),
         resend_reasons={month_text(number): reason for number, reason in due.resend_reasons.items()},
+        error=_refusal(due, entry) if entry and due.points_refused else None,
     )
+
+
+def _refusal(due: Due, entry: Entry) -> str:
+    """Why a load fails of which points stay refused."""
+    index_of, selected = indices_of(due.series, {point.start_s for point in entry.refused}), due.selected(due.refused)
+    return str(refused_error([point for point in entry.refused if index_of.get(point.start_s) in selected]))
 
 
 def _reason(entry: Entry | None, months: Mapping[int, ResendReason]) -> Reason:

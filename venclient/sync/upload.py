@@ -17,12 +17,12 @@ from venclient.errors import (
     TransientError,
 )
 from venclient.ledger import Entry, Ledger
-from venclient.loads import Load, counted
+from venclient.loads import Load
 from venclient.models import Chunk, LoadResult, LoadState, MeterSeries, Receipt, RefusedPoint
 from venclient.months import month_begins, month_of
 from venclient.sources import Source
 from venclient.sync.bisection import RejectedPointBisection
-from venclient.sync.due import DueRules
+from venclient.sync.due import DueRules, refused_error
 from venclient.sync.pending import PendingRanges, indices_of, pending
 from venclient.sync.resend import described, without_marks
 from venclient.wires import Wire
@@ -141,7 +141,7 @@ class _LoadUpload:
         index_of = indices_of(series, self._refused)
         refused = {start_s: self._refused[start_s] for start_s in index_of if due.selected([index_of[start_s]])}
         if refused:
-            raise PermanentError(_summary(refused)).advised("points refused")
+            raise refused_error(refused.values())
         if not (due.points or due.waiting or self._refused) and self._entry.state != "done":
             self._uploader.ledger.settle(self._load, "done")
         there = f", {self._points_already_there} acknowledged earlier" if self._points_already_there else ""
@@ -226,8 +226,7 @@ class _LoadUpload:
         are_many = self._newly_refused >= MAX_REFUSED
         are_all = self._newly_refused >= MAX_REFUSED_AT_START and not (self._points_sent or self._last_is_accepted)
         if self._pending and (are_many or (are_all and not self._accepts_last())):
-            message = f"{_summary(self._refused)}; so many are refused that the others were not tried"
-            raise PermanentError(message).advised("points refused")
+            raise refused_error(self._refused.values(), "; so many are refused that the others were not tried")
 
     def _accepts_last(self) -> bool:
         """Whether the VTN accepts the last point. It stays pending, and is sent again with the points before it."""
@@ -282,7 +281,3 @@ def invalidate_overwritten_months(load: Load, series: MeterSeries, chunk: Chunk,
     if chunk.period:
         ledger.reports.mark_unknown(load, chunk.period)
     ledger.invalidate_marks(load, [mark for mark in marks.values() if month_of(mark.month) in overwritten])
-
-
-def _summary(refused: Mapping[int, RefusedPoint]) -> str:
-    return f"The VTN refuses {counted(len(refused), 'point')}, {refused[min(refused)]}"
