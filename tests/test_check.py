@@ -1,5 +1,6 @@
 """Promises about the check: what an upload would find is told before it begins, series by series."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.chromium import opened, share_of_colour
+from tests.chromium import opened, share_of_colour, tab
 from tests.commands import command, last_json
 from tests.meter_files import rows_read
 from tests.sites import Site, hourly
@@ -157,6 +158,23 @@ def test_a_day_far_from_all_others_does_not_squeeze_the_picture(new_site: Callab
     assert _page(site, tmp_path / "far.png", BULK_UPLOAD_LATEST="9999-12-30") == []
     assert "1 day far from the others is not drawn" in (site.db.parent / "pictures" / "coverage.html").read_text()
     assert share_of_colour(tmp_path / "far.png", *WHOLE) > 0.003
+
+
+def test_a_month_of_which_only_some_days_count_says_which(new_site: Callable[..., Site], tmp_path: Path) -> None:
+    site = new_site(loads=1, points=24 * 60)
+    assert _page(site, tmp_path / "months.png") == []
+    page = site.db.parent / "pictures" / "coverage.html"
+    january, february, march = re.findall('<th scope="col" title="(.+?)"', page.read_text())
+    assert (january, february, march) == ("Jan 2025 (days 15 to 31)", "Feb 2025", "Mar 2025 (days 1 to 16)")
+    assert "Of the first and the last month, only the days in that time count." in page.read_text()
+    title = """(() => {
+      const cell = document.querySelector("#vens tr[data-ven] .k5");
+      cell.dispatchEvent(new MouseEvent("mouseover", {bubbles: true}));
+      return cell.title;
+    })()"""
+    with tab() as shown:
+        shown.open(f"file://{page}")
+        assert str(shown.run(title)).endswith(", Jan 2025 (days 15 to 31): 100 % of the time has data")
 
 
 def test_an_error_on_a_page_is_noticed(tmp_path: Path) -> None:

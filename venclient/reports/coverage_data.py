@@ -7,6 +7,7 @@ import base64
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Self
 
 import numpy as np
@@ -53,6 +54,16 @@ class Calendar:
     def day_text(self, index: int) -> str:
         """A day, by its index."""
         return str(np.datetime64(self.first + index % len(self.expected), "D"))
+
+    @property
+    def month_titles(self) -> list[str]:
+        """The months' names, with the days of each that is not shown whole."""
+        edges = np.append(self.month_starts, len(self.expected))
+        dates = (self.first + edges).astype("datetime64[D]").tolist()
+        return [
+            name if begin.day == end.day == 1 else f"{name} (days {begin.day} to {(end - timedelta(days=1)).day})"
+            for name, begin, end in zip(self.month_names, dates, dates[1:], strict=False)
+        ]
 
     def dense(self, days: DailyStatistics, values: NDArray[np.float64], fill: float) -> NDArray[np.float64]:
         """Return the values of a series by day of the calendar, (days,), with `fill` where there is none."""

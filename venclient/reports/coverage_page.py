@@ -56,6 +56,7 @@ def coverage_page(
         days_outside=f"{counted(outside, 'day')} far from the others {'is' if outside == 1 else 'are'} not drawn",
         has_days_outside=bool(outside),
         months=calendar.month_names,
+        month_titles=calendar.month_titles,
         legend=list(enumerate(LEGEND)),
         all_vens=_total(vens),
         vens=sorted(vens, key=lambda ven: (-ven.failing, ven.mean_share, -ven.with_findings, ven.index)),

@@ -236,7 +236,7 @@ byId("period").onchange = () => { for (const figure of byId("curves").children) 
 byId("vens").onclick = event => { const row = event.target.closest("[data-ven]"); if (row) choose(Number(row.dataset.ven)); };
 byId("vens").onmouseover = ({target}) => {
   if (!target.matches("[class^=k]") || target.title) return;
-  const name = target.parentElement.cells[0].textContent, month = data.monthNames[target.cellIndex - 4];
+  const name = target.parentElement.cells[0].textContent, month = byId("vens").tHead.rows[0].cells[target.cellIndex].title;
   target.title = `${name}, ${month}: ${target.textContent} % of the time has data`;
 };
 document.addEventListener("click", ({target}) => {
