@@ -1,6 +1,7 @@
 """Promises of what a run keeps for its report: the facts that matter, and little memory whatever its size."""
 
 import re
+from dataclasses import replace
 
 from venclient.flow_control import Learned
 from venclient.loads import Load
@@ -11,6 +12,7 @@ from venclient.run import RunProgress, Snapshot
 from venclient.run.progress import SNAPSHOTS
 from venclient.run.recorder import CAUSES_KEPT, FAILED_KEPT, PAUSES_KEPT, SAMPLES_KEPT, SLOWEST_KEPT, RunRecorder
 from venclient.run_record import VenRecord
+from venclient.sync import LoadPlan
 
 
 def _load(number: int) -> Load:
@@ -76,3 +78,23 @@ def test_the_page_of_a_run_that_other_processes_share_says_what_it_does_not_know
     assert not re.search("Slowest loads|in flight", page)
     (row,) = re.findall(r'<th scope="row">Aalborg</th>(.*?)</tr>', page)
     assert re.findall(r">([\d,.]+)<", row)[:6] == ["2", "1", "1", "0", "8", "0"]
+
+
+def test_the_labels_of_the_page_fit_its_values() -> None:
+    progress = RunProgress()
+    progress.expect("Aalborg", [LoadPlan(_load(1), points=20)])
+    for seconds, pause_s, shown in (
+        (1.24, 0.5, ("1.2 s", "0.5 s")),
+        (90, 30, ("0:01:30 (h:mm:ss)", "0:00:30 (h:mm:ss)")),
+    ):
+        record = replace(progress.record(), pause_count=1, paused_s=pause_s)
+        totals = RunTotals(
+            now=Snapshot(total_loads=1, seconds=seconds), title="All VENs", message="stopped", outcome="stopped",
+            warning=None, earlier_points_label="acknowledged earlier", facts={},
+        )  # fmt: skip
+        page = run_page(totals, record)
+        tiles = dict(re.findall(r"<dt>(.+?)</dt><dd>(.+?)</dd>", page))
+        assert (tiles["time"], tiles["paused"]) == shown
+        assert (
+            '<th class="n" scope="col">points uploaded</th><th class="n" scope="col">acknowledged earlier</th>' in page
+        )

@@ -54,20 +54,19 @@ def run_page(totals: RunTotals, record: RunRecord) -> str:
         now=now,
         record=record,
         left=now.total_loads - now.successful - now.failed,
-        time=h_mm_ss(now.seconds),
-        paused=h_mm_ss(record.paused_s),
+        time=_duration(now.seconds),
+        paused=_duration(record.paused_s),
         limits=limits,
         vens=sorted(record.vens, key=lambda ven: (-ven.failed, ven.done + ven.failed - ven.loads, ven.ven)),
         all_vens=_sum(record.vens),
         retried=[(status, _phrase(status), count) for status, count in record.retried.items()],
         at=lambda seconds: f"{record.began_at + timedelta(seconds=seconds):%H:%M:%S}",
-        h_mm_ss=h_mm_ss,
     )
 
 
-def h_mm_ss(seconds: float) -> str:
-    """Format a duration, with tenths of a second below ten."""
-    return f"{seconds:.1f} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
+def _duration(seconds: float) -> str:
+    """Format a duration with its unit, and with tenths of a second below ten."""
+    return f"{seconds:.1f} s" if seconds < 10 else f"{timedelta(seconds=round(seconds))} (h:mm:ss)"
 
 
 def _bars(samples: Sequence[Sample]) -> list[list[float]]:
