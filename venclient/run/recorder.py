@@ -69,8 +69,9 @@ class RunRecorder:
     def count_receipt(self, load: Load, receipt: Receipt) -> None:
         """Record an acknowledged request of a load, and the attempts that failed before."""
         with self._lock:
-            known = self._vens.get(load.ven, VenRecord(load.ven))
-            self._vens[load.ven] = replace(known, points_found=known.points_found + receipt.found)
+            if receipt.found:
+                known = self._vens.get(load.ven, VenRecord(load.ven))
+                self._vens[load.ven] = replace(known, points_found=known.points_found + receipt.found)
             self._requests += 1
             self._request_s += receipt.seconds
             self._retried.update(receipt.answers[:-1])

@@ -197,10 +197,10 @@ class ClientCredentials:
             "client_id": _oddity(self._server.client_id),
             "client_secret": _oddity(self._server.client_secret.get_secret_value()),
         }
-        message = f"oken server {self._server.shown_url} gives no token: {why}"
+        server_gives = f"server {self._server.shown_url} gives no token: {why}"
         if self._whose is None:
-            return ConfigurationError(f"T{message}").advised("no token", **oddities)
-        refusal = ClientRefusedError(f"{self._whose}: t{message}").advised("ven's client refused", **oddities)
+            return ConfigurationError(f"Token {server_gives}").advised("no token", **oddities)
+        refusal = ClientRefusedError(f"{self._whose}: token {server_gives}").advised("ven's client refused", **oddities)
         self._refusal = now + REFUSAL_KEPT_S, refusal
         return refusal
 
