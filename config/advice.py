@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from venclient.advice import Text, set_advice
 
 LEDGER = "--ledger or BULK_UPLOAD_LEDGER_URL"
+_VTN_PATH = "VTN_SERVER_ADDRESS, whose path matters, such as /openadr3/3.1.0"
 
 
 def _register(vens: Sequence[str]) -> str:
@@ -60,6 +61,7 @@ ADVICE: Mapping[str, Text] = {
     "no event": ". Its operator has to create it: `bulk-upload register --print-event` shows how",
     "ven without client": ": add its row to the file that BULK_UPLOAD_VEN_CREDENTIALS names",
     "report too large": ". See BULK_UPLOAD_MAX_BODY_BYTES",
+    "vtn path": f". Correct {_VTN_PATH}, or VTN_WIRE: `bulk-upload doctor` finds out which interface a VTN has",
     "vtn address": ": correct VTN_SERVER_ADDRESS",
     "vtn not there": ". Start it, or correct --vtn-url or VTN_SERVER_ADDRESS",
     "vtn moved": ": if the whole server has moved there, correct VTN_SERVER_ADDRESS",
@@ -71,6 +73,7 @@ ADVICE: Mapping[str, Text] = {
     "BULK_UPLOAD_ALLOW_HTTP=true where the way is yours",
     "no token": _check_client,
     "ven's client refused": _check_client_of_ven,
+    "token server absent": f". Correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL or, where that is left out, {_VTN_PATH}",
     "token refused": ". Give a fresh one with --token or VTN_BEARER_TOKEN, or check the OAuth client",
     "bearer token": ": check VTN_BEARER_TOKEN",
     "resource unknown": " A reference VTN learns their ids by `bulk-upload vtn --adopt`",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from string import Template
 
@@ -16,6 +17,7 @@ from tests.chromium import tab
 from tests.commands import AUTH_STRING, command
 from tests.reference_vtn import ROOT, ReferenceVtn
 from tests.sites import Site
+from tests.standard_vtn import StandardVtn
 from tests.waiting import until
 from venclient.ledger.ledger import Ledger
 from venclient.loads import Load
@@ -41,6 +43,7 @@ CUT = """
   .filter(each => each.closest(".highlight-console, .highlight-sh") || getComputedStyle(each).overflowX !== "auto")
   .map(each => each.innerText)
 """
+START_A_STANDARD_VTN = "start a VTN of the published API"
 MARCH_S = 1_740_787_200  # 2025-03-01T00:00Z
 
 
@@ -92,13 +95,16 @@ def test_every_session_of_the_page_runs_as_it_stands_there(
     site.h5 = folder / "config" / "examplemeterdata" / "load_data.h5"
     environment = {"PREFECT_API_URL": prefect_url, "PREFECT_API_AUTH_STRING": AUTH_STRING}
     load: Load | None = None
-    for step in STEPS.finditer((DOCS / f"{page}.md").read_text()):
-        if step["deed"]:
-            load = DEEDS[step["deed"]](site, vtn)
-        else:
-            if "$LOAD" in step["session"]:
-                environment["LOAD"] = (load or site.loads[0]).load_id
-            _assert_session(step["session"], folder, environment)
+    with ExitStack() as running:
+        for step in STEPS.finditer((DOCS / f"{page}.md").read_text()):
+            if step["deed"] == START_A_STANDARD_VTN:
+                _point_to_standard(folder / ".env", running.enter_context(_standard_vtn(folder / "vtn.db")))
+            elif step["deed"]:
+                load = DEEDS[step["deed"]](site, vtn)
+            else:
+                if "$LOAD" in step["session"]:
+                    environment["LOAD"] = (load or site.loads[0]).load_id
+                _assert_session(step["session"], folder, environment)
 
 
 def test_the_programs_of_the_page_for_python_run(
@@ -196,6 +202,24 @@ def _point_to(site: Site, vtn: ReferenceVtn) -> None:
     env.write_text(
         text.replace("=bulk-upload-secret", f"={vtn.client_secret}").replace("=bulk-upload\n", f"={vtn.client_id}\n")
     )
+
+
+def _standard_vtn(store: Path) -> StandardVtn:
+    """A VTN with the clients of `bulk-upload vtn`."""
+    secret = "bulk-upload-secret"
+    return StandardVtn(
+        store, client_id="bulk-upload", client_secret=secret, bl_client_id="business", bl_client_secret=secret,
+        switches=False,
+    )  # fmt: skip
+
+
+def _point_to_standard(env: Path, vtn: StandardVtn) -> None:
+    """Append the lines that the VTN prints, as the page says."""
+    text = (DOCS / "other-vtns.md").read_text()
+    lines = re.search(r"^VTN_SERVER_ADDRESS=http.*?(?=^```)", text, re.DOTALL | re.MULTILINE)
+    assert lines
+    with env.open("a") as appended:
+        appended.write(lines[0].replace("http://127.0.0.1:8444", vtn.origin))
 
 
 def _upload_everything(site: Site, vtn: ReferenceVtn) -> None:

@@ -160,6 +160,20 @@ def test_a_vtn_that_does_not_list_what_reports_are_for_ends_a_command_with_a_lin
     assert "Traceback" not in ended.stderr
 
 
+def test_a_base_address_without_the_version_is_what_has_to_be_corrected(
+    new_vtn: StandardVtn, new_site: NewSite, tmp_path: Path
+) -> None:
+    base_url = f"{new_vtn.origin}/openadr3"
+    options = ("--wire", new_vtn.wire, "--vtn-url", base_url, "--token", "given-token", "--db", new_site(loads=1).db)
+    ended = command("register", *options, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == (
+        f"bulk-upload: {base_url} has no /programs (404): it is not the base address of a VTN of the published API. "
+        "Correct VTN_SERVER_ADDRESS, whose path matters, such as /openadr3/3.1.0, or VTN_WIRE: `bulk-upload doctor` "
+        "finds out which interface a VTN has"
+    )
+
+
 def test_a_token_of_unknown_rights_registers_with_many_threads(new_site: NewSite, tmp_path: Path) -> None:
     """A token that was given shows only by the VTN's answers in which form it may create objects."""
     site = new_site(loads=1, points=3)

@@ -131,6 +131,13 @@ def test_what_is_odd_about_an_id_or_a_secret_that_is_refused_is_named(client_id:
     assert secret.strip() not in refusal
 
 
+def test_an_address_at_which_there_is_no_token_server_is_what_has_to_be_corrected() -> None:
+    told = _refusal(reply("404 Not Found"), '"id"')
+    assert "gives no token: status 404. Correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL" in told
+    assert "VTN_SERVER_ADDRESS, whose path matters, such as /openadr3/3.1.0" in told
+    assert "OAUTH_CLIENT" not in told
+
+
 def test_nothing_is_said_of_an_id_and_a_secret_that_are_as_any() -> None:
     told = _refusal(_saying_why("invalid_client", None), "my app", "a b'c\"d~!")
     assert told.endswith("status 400, invalid_client. Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and "

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.commands import command, last_json
 from tests.reference_vtn import ROOT, ReferenceVtn
 from tests.vtn_calls import START_S, create_ven, hours, point, read_back, upload
+from tests.waiting import until
 from vtn.errors import CannotStart
 from vtn.server import serve
 
@@ -79,6 +81,34 @@ def test_ends_in_order_when_told_to(tmp_path: Path) -> None:
         session.get(f"{vtn.base_url}/resources")
         os.kill(vtn.pid, signal.SIGINT)
         assert vtn.wait() == 0
+
+
+@pytest.mark.parametrize("wire", ["bulk", "openadr-3.1", "openadr-3.0.1"])
+def test_the_lines_that_it_prints_are_what_the_env_of_init_needs(tmp_path: Path, wire: str) -> None:
+    command("init", cwd=tmp_path).check_returncode()
+    output = tmp_path / "vtn.out"
+    with output.open("w") as stdout:
+        vtn = subprocess.Popen(
+            [sys.executable, "-m", "cli", "vtn", "--port", "0", "--wire", wire],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=stdout,
+        )  # fmt: skip
+    try:
+        until(lambda: output.read_text().count("\n") == 5)
+        ready, _, lines = output.read_text().partition("Lines for .env:\n")
+        assert ready.startswith("VTN ready at ")
+        with (tmp_path / ".env").open("a") as env:
+            env.write(lines)
+        findings = {each["part"]: each for each in last_json(command("doctor", "--json", cwd=tmp_path))["findings"]}
+        assert findings["token"]["state"] == "ok", findings["token"]
+        assert wire == "bulk" or "has no event" in findings["VTN"]["message"], findings["VTN"]
+        assert wire != "bulk" or findings["VTN"]["state"] == "ok", findings["VTN"]
+    finally:
+        vtn.terminate()
+        vtn.wait(timeout=20)
+    others = {"bulk": "openadr-3.1"}.get(wire, "bulk")
+    refused = command("vtn", "--port", "0", "--wire", others, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "in vtn.db: it is a database of something else. Name another file with --store\n" in refused.stderr
 
 
 def test_a_port_in_use_is_told_in_a_sentence(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A VTN as a process: binds a port, and prints one line once it accepts requests."""
+"""A VTN as a process: binds a port, and prints its addresses once it accepts requests."""
 
 import gc
 import signal
@@ -23,10 +23,11 @@ _NEW_OBJECTS = 100_000  # that lead to a garbage collection
 
 
 class _Server(uvicorn.Server):
-    """Prints a line once it listens; uvicorn only logs this."""
+    """Prints its addresses once it listens, also as lines for `.env`; uvicorn only logs that it does."""
 
-    def __init__(self, config: uvicorn.Config, base_path: str, token_path: str) -> None:
+    def __init__(self, config: uvicorn.Config, wire: str, base_path: str, token_path: str) -> None:
         super().__init__(config)
+        self._wire = wire
         self._base_path = base_path
         self._token_path = token_path
 
@@ -34,12 +35,20 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         for listener in sockets or []:
             origin = "http://{}:{}".format(*listener.getsockname()[:2])
-            tokens = f"{origin}{self._token_path}"
-            print(f"VTN ready at {origin}{self._base_path} (tokens at {tokens})", flush=True)  # noqa: T201
+            address, tokens = f"{origin}{self._base_path}", f"{origin}{self._token_path}"
+            print(  # noqa: T201
+                f"VTN ready at {address} (tokens at {tokens})",
+                "Lines for .env:",
+                f"VTN_SERVER_ADDRESS={address}",
+                f"VTN_WIRE={self._wire}",
+                f"OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL={tokens}",
+                sep="\n",
+                flush=True,
+            )
 
 
-def run(app: ASGIApp, listener: socket.socket, base_path: str, token_path: str) -> None:
-    """Serve until SIGTERM or Ctrl-C, which end the process with exit code 0."""
+def run(app: ASGIApp, listener: socket.socket, *, wire: str, base_path: str, token_path: str) -> None:
+    """Serve until SIGTERM or Ctrl-C, which end the process with exit code 0. `wire`: as `VTN_WIRE` has it."""
     config = uvicorn.Config(
         app,
         access_log=False,
@@ -54,7 +63,7 @@ def run(app: ASGIApp, listener: socket.socket, base_path: str, token_path: str) 
     # A request with a year of points makes tens of thousands of objects, none of which is in a cycle.
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
-    _Server(config, base_path, token_path).run(sockets=[listener])
+    _Server(config, wire, base_path, token_path).run(sockets=[listener])
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -38,4 +38,4 @@ def serve(
                 adopt_resources(vtn_store, adopt)
             tokens = Tokens(clients, bearer_token, token_lifetime_s, vtn_store.ven_of_token)
             app = create_app(vtn_store, tokens, with_switches=switches)
-            run(app, listener, BASE_PATH, TOKEN_PATH)
+            run(app, listener, wire="bulk", base_path=BASE_PATH, token_path=TOKEN_PATH)

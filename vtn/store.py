@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 
 import msgspec
 
-from vtn.errors import CannotStart
+from vtn.errors import OTHER_FILE, CannotStart
 from vtn.points import Points
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
@@ -97,7 +97,7 @@ class Store:
         try:
             self._db = sqlite3.connect(file, isolation_level="IMMEDIATE")
             if self._is_foreign():
-                raise CannotStart(f"Cannot keep points in {file}: it is a database of something else")
+                raise CannotStart(f"Cannot keep points in {file}: it is a database of something else{OTHER_FILE}")
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise CannotStart(f"Cannot keep points in {file}: {error}") from None

@@ -178,7 +178,7 @@ class ClientCredentials:
         try:
             token = self._server.fetch()
         except RefusedError as refusal:
-            raise self._refusal_error(str(refusal)) from None
+            raise self._refusal_error(refusal) from None
         except UNREADABLE as error:
             # The chain of causes is dropped, as it quotes the server verbatim.
             translated = translate_error(error, f"token server {self._server.shown_url}", None)
@@ -187,22 +187,24 @@ class ClientCredentials:
         self._has_issued, self._refused_since = True, None
         return token
 
-    def _refusal_error(self, why: str) -> VenClientError:
+    def _refusal_error(self, refusal: RefusedError) -> VenClientError:
         """`TokenServerError` for a short time if the server issued a token before, otherwise what `token` raises."""
         now = time.monotonic()
         self._refused_since = self._refused_since or now
         if self._has_issued and now - self._refused_since < REFUSAL_GRACE_S:
-            return TokenServerError(f"Token server {self._server.shown_url} gives no fresh token: {why}")
+            return TokenServerError(f"Token server {self._server.shown_url} gives no fresh token: {refusal}")
+        server_gives = f"server {self._server.shown_url} gives no token: {refusal}"
+        if refusal.is_absent:
+            return ConfigurationError(f"Token {server_gives}").advised("token server absent")
         oddities = {
             "client_id": _oddity(self._server.client_id),
             "client_secret": _oddity(self._server.client_secret.get_secret_value()),
         }
-        server_gives = f"server {self._server.shown_url} gives no token: {why}"
         if self._whose is None:
             return ConfigurationError(f"Token {server_gives}").advised("no token", **oddities)
-        refusal = ClientRefusedError(f"{self._whose}: token {server_gives}").advised("ven's client refused", **oddities)
-        self._refusal = now + REFUSAL_KEPT_S, refusal
-        return refusal
+        refused = ClientRefusedError(f"{self._whose}: token {server_gives}").advised("ven's client refused", **oddities)
+        self._refusal = now + REFUSAL_KEPT_S, refused
+        return refused
 
 
 def _cut_error() -> TokenServerError:

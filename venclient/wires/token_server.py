@@ -46,7 +46,14 @@ class IssuedToken:
 
 
 class RefusedError(Exception):
-    """The token server issues no token to a request; the message says why."""
+    """The token server issues no token to a request; the message says why.
+
+    `is_absent`: there is no token server at this address.
+    """
+
+    def __init__(self, message: str, *, is_absent: bool = False) -> None:
+        super().__init__(message)
+        self.is_absent = is_absent
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -148,7 +155,7 @@ class TokenServer:
             raise RefusedError(f"status {status}, which points to {where} and is not followed")
         # Some servers report an error with a 200.
         if status != 200 or error is not None:
-            raise RefusedError(f"status {description}")
+            raise RefusedError(f"status {description}", is_absent=status == 404)
         if parsed is None:
             raise TokenServerError(f"Token server {self.shown_url} answers something that is not a JSON object")
         return parsed

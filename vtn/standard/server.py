@@ -57,4 +57,10 @@ def serve(
             app = create_app(vtn)
             if record is not None:
                 app.add_middleware(Recorder, file=record, base_path=version.base_path, habits=vtn.habits)
-            run(Switchboard(app, vtn) if switches else app, listener, version.base_path, version.token_path)
+            run(
+                Switchboard(app, vtn) if switches else app,
+                listener,
+                wire=version.wire,
+                base_path=version.base_path,
+                token_path=version.token_path,
+            )

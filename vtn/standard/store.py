@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from vtn.errors import CannotStart
+from vtn.errors import OTHER_FILE, CannotStart
 from vtn.standard.filters import Filters
 
 ObjectType = Literal["PROGRAM", "EVENT", "REPORT", "VEN", "RESOURCE"]
@@ -166,9 +166,10 @@ class Store:
         (stored_version,) = self._db.execute("PRAGMA user_version").fetchone()
         if application_id == _APPLICATION_ID:
             if stored_version != version:
-                raise CannotStart(f"Cannot keep reports in {file}: it is the store of another version of OpenADR")
+                other = "it is the store of another version of OpenADR"
+                raise CannotStart(f"Cannot keep reports in {file}: {other}{OTHER_FILE}")
         elif self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise CannotStart(f"Cannot keep reports in {file}: it is a database of something else")
+            raise CannotStart(f"Cannot keep reports in {file}: it is a database of something else{OTHER_FILE}")
 
 
 def _stored(key: int, object_id: str, object_type: ObjectType, created: str, modified: str, draft: Draft) -> Stored:

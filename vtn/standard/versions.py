@@ -23,12 +23,13 @@ class Bodies:
 class Version:
     """A version of OpenADR.
 
-    `number` is unique and marks stores. `open_scopes` are those of which one is needed to read programs and events,
-    `own_scopes` those for VENs, resources and reports. Where VENs have no client (`vens_have_clients`), one that an
-    operator made is for every client.
+    `wire` is its value of `VTN_WIRE`; `number` is unique and marks stores. `open_scopes` are those of which one is
+    needed to read programs and events, `own_scopes` those for VENs, resources and reports. Where VENs have no client
+    (`vens_have_clients`), one that an operator made is for every client.
     """
 
     name: str
+    wire: str
     number: int
     bodies: Bodies
     resources_path: str
@@ -54,6 +55,7 @@ _BL = frozenset({"read_all", "write_programs", "write_events", "write_vens"})
 
 VERSION_3_1 = Version(
     name="3.1.0",
+    wire="openadr-3.1",
     number=310,
     bodies=Bodies(
         msgspec.json.Decoder(models_3_1.Program),
@@ -72,6 +74,7 @@ VERSION_3_1 = Version(
 )
 VERSION_3_0_1 = Version(
     name="3.0.1",
+    wire="openadr-3.0.1",
     number=301,
     bodies=Bodies(
         msgspec.json.Decoder(models_3_0_1.Program),
@@ -88,4 +91,4 @@ VERSION_3_0_1 = Version(
     vens_have_clients=False,
     tells_token_address=False,
 )
-WIRES = {"openadr-3.1": VERSION_3_1, "openadr-3.0.1": VERSION_3_0_1}
+WIRES = {version.wire: version for version in (VERSION_3_1, VERSION_3_0_1)}

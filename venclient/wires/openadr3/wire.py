@@ -13,6 +13,7 @@ from venclient.errors import (
     ClientRefusedError,
     ConfigurationError,
     ForbiddenError,
+    NotFoundError,
     PermanentError,
     TooLargeError,
     TooMuchError,
@@ -170,7 +171,12 @@ class ReportWire(StandardCalls):
             raise error
         if isinstance(error, ForbiddenError):
             raise ConfigurationError(f"The VTN refuses the token: {error}").advised("token refused") from error
-        message = f"{self.base_url}/programs is answered {error}. Is this the base address of the VTN?"
+        if isinstance(error, NotFoundError):
+            message = (
+                f"{self.base_url} has no /programs (404): it is not the base address of a VTN of the published API"
+            )
+            raise ConfigurationError(message).advised("vtn path") from error
+        message = f"{self.base_url}/programs is answered {error}: it may not be the base address of the VTN"
         raise ConfigurationError(message).advised("wire") from error
 
     def _check_version(self) -> None:
