@@ -1,5 +1,6 @@
 """The run of a flow in this process. Tasks take it from their context, so that Prefect never has to serialise it."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -48,6 +49,7 @@ def opened_run(
     `part_of`: as in `Run`; `retries_refused`, `days`: as in `Uploader`.
     """
     show_controls_in_logs()
+    logging.getLogger("prefect.task_runs").addFilter(_cancelled_as_info)
     # An unattended run waits for a ledger and a VTN that were available before, instead of failing at once.
     is_unattended = part_of is not None or deployment.id is not None
     with ExitStack() as stack:
@@ -61,6 +63,16 @@ def opened_run(
         run = stack.enter_context(Run(connections, options, Listener(load_failed, load_paused), part_of=part_of))
         stack.enter_context(set_within(_current, run))
         yield run
+
+
+def _cancelled_as_info(record: logging.LogRecord) -> bool:
+    """Lower the level of the line about a cancelled task: Prefect logs each end other than Completed as an error.
+
+    Prefect gives the state only as text (`TaskRunEngine.log_finished_message`).
+    """
+    if record.levelno == logging.ERROR and record.getMessage().startswith("Finished in state Cancelled("):
+        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+    return True
 
 
 def begun_at() -> datetime:

@@ -14,13 +14,14 @@ from cli.prefect_server import free_port
 from tests.commands import start
 
 
-@dataclass(frozen=True)
+@dataclass
 class Up:
     """The command, and the lines that it printed when it was ready."""
 
     process: subprocess.Popen[str]
     port: int
     printed: str
+    errors: str = ""
 
     @property
     def url(self) -> str:
@@ -54,8 +55,8 @@ class Up:
     def end(self) -> str:
         """Ctrl-C, as a terminal does it, to every process of the group: what it says then."""
         os.killpg(self.process.pid, signal.SIGINT)
-        output, errors = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, errors
+        output, self.errors = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, self.errors
         return output
 
 

@@ -74,6 +74,8 @@ def test_ctrl_c_ends_a_run_softly_and_nothing_is_left_behind(
             " WHERE state_type != 'SCHEDULED'"
         )
     assert state == "CANCELLED"
+    assert " - Finished in state Cancelled(" in up.errors
+    assert " ERROR " not in up.errors
     sent = sum(request.stored > 0 for request in no_faults.log(after=seen))
     assert f"Stopped by SIGTERM: {60 - sent} of 60 loads are left for the next run" in message
     assert not _processes_that_know(home)
