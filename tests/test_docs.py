@@ -230,8 +230,10 @@ def _upload_everything(site: Site, vtn: ReferenceVtn) -> None:
 
 
 def _append_a_day(site: Site, vtn: ReferenceVtn) -> None:
-    for load in {(load.h5_meter_id, load.load_component): load for load in site.loads}.values():
-        site.append(load, 24)
+    """With the command on the page."""
+    (line,) = re.findall(r"^```sh\n(python3 - .*?)^```", (DOCS / "nightly.md").read_text(), re.DOTALL | re.MULTILINE)
+    exit_code, output = _run(line, site.db.parents[1], {})
+    assert exit_code == 0, output
 
 
 def _correct_a_value_in_march(site: Site, vtn: ReferenceVtn) -> Load:
