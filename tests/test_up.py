@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -16,7 +18,7 @@ from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from cli.worker import Stop, run_worker
-from tests.commands import ROOT, command, start
+from tests.commands import ROOT, command, last_json, start
 from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
 from tests.running_up import Up, below, children, running_up
@@ -79,6 +81,33 @@ def test_ctrl_c_ends_a_run_softly_and_nothing_is_left_behind(
     sent = sum(request.stored > 0 for request in no_faults.log(after=seen))
     assert f"Stopped by SIGTERM: {60 - sent} of 60 loads are left for the next run" in message
     assert not _processes_that_know(home)
+
+
+@pytest.mark.long
+def test_the_commands_of_the_pages_reach_it_as_they_stand_there(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    site = new_site(loads=2, points=30)
+    (tmp_path / ".env").write_text(
+        f"VTN_SERVER_ADDRESS={no_faults.base_url}\nVTN_BEARER_TOKEN={no_faults.token}\n"
+        f"BULK_UPLOAD_RESOURCES_DB={site.db}\nBULK_UPLOAD_METER_FILE={site.h5}\nBULK_UPLOAD_LEDGER_URL={site.ledger}\n"
+    )
+    prefect_home(tmp_path / ".prefect")
+    texts = ((ROOT / "docs" / f"{page}.md").read_text() for page in ("first-upload", "stopping"))
+    blocks = "".join(block for text in texts for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    lines = [line for line in blocks.splitlines() if line.startswith(("export ", "prefect ")) and " ID" not in line]
+    assert sum(line.startswith("prefect ") for line in lines) == 4, lines
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    path = f"{Path(sys.executable).parent}:{own['PATH']}"
+    with running_up(tmp_path, HOME=str(tmp_path)) as up:
+        ran = subprocess.run(
+            ["bash", "-ec", "\n".join(lines).replace("4200", str(up.port))],
+            cwd=tmp_path, env=own | {"HOME": str(tmp_path), "PATH": path}, capture_output=True, text=True,
+            timeout=240, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        up.end()
+    assert [load["state"] for load in last_json(command("status", "--json", cwd=tmp_path))["loads"]] == ["done", "done"]
 
 
 @pytest.mark.parametrize("version", ["this", "another"])
