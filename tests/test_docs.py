@@ -112,8 +112,17 @@ def test_the_programs_of_the_page_for_python_run(
 ) -> None:
     folder, vtn = operator
     monkeypatch.chdir(folder)
+    tokens: list[object] = []
     for program in re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.DOTALL):
-        exec(program.replace("http://127.0.0.1:8444/openadr3", vtn.base_url).replace("your-token", vtn.token), {})
+        program = program.replace("http://127.0.0.1:8444/openadr3", vtn.base_url).replace("your-token", vtn.token)
+        program = program.replace("http://127.0.0.1:8444/oauth/token", vtn.token_url)
+        client = f"({vtn.client_id!r}, {vtn.client_secret!r})"
+        names: dict[str, object] = {}
+        exec(program.replace('("bulk-upload", "bulk-upload-secret")', client), names)
+        tokens += [names["token"]] if "token" in names else []
+    assert len(tokens) == 1
+    with vtn.session(str(tokens[0])) as session:
+        assert session.get(f"{vtn.base_url}/resources").status_code == 200
     assert capsys.readouterr().out == "8 of 8 loads, 12,000 points\n"
 
 
