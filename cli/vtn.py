@@ -72,7 +72,8 @@ def vtn(
 ) -> None:
     """Run a VTN on this machine, to try things out.
 
-    It has every call of the interface, issues tokens, and keeps everything in one SQLite file.
+    It has every call of the interface, issues tokens, and keeps everything in one SQLite file. Once it is ready, it
+    prints the lines of `.env` with its addresses.
 
     Examples:
 
