@@ -1,7 +1,9 @@
 """A token server that is not trusted: what it answers is no token, or it is away."""
 
+import gc
 import json
 import traceback
+import weakref
 from base64 import b64encode
 from collections.abc import Iterator
 
@@ -9,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.untrusted_server import BOMB, GZIPPED, OK, Answer, endless, reply, saying, slowly, talking, watchdogs
-from venclient.errors import ConfigurationError, TokenServerError
+from venclient.errors import ClientRefusedError, ConfigurationError, TokenServerError
 from venclient.wires.auth import ClientCredentials
 from venclient.wires.deadlines import TimeLimits
 
@@ -142,3 +144,20 @@ def test_nothing_is_said_of_an_id_and_a_secret_that_are_as_any() -> None:
     told = _refusal(_saying_why("invalid_client", None), "my app", "a b'c\"d~!")
     assert told.endswith("status 400, invalid_client. Check OAUTH_CLIENT_ID, OAUTH_CLIENT_SECRET and "
                          "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL")  # fmt: skip
+
+
+def test_a_refusal_that_is_remembered_keeps_nothing_of_the_loads_that_it_fails() -> None:
+    kept: list[weakref.ref[set[str]]] = []
+
+    def fail(tokens: ClientCredentials) -> None:
+        points = set("points")
+        kept.append(weakref.ref(points))
+        with pytest.raises(ClientRefusedError, match="Aalborg"):
+            tokens.token()
+
+    with talking(saying(_saying_why("invalid_client", None))) as url:
+        tokens = ClientCredentials(url, "id", SecretStr("secret"), whose="VEN 'Aalborg'")
+        for _ in range(3):
+            fail(tokens)
+    gc.collect()
+    assert [points() for points in kept] == [None] * 3

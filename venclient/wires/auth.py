@@ -119,6 +119,8 @@ class ClientCredentials:
         with self._lock:
             if self._token is not None and time.monotonic() < self._renew_at:
                 return self._token
+            if self._refusal is not None and time.monotonic() < self._refusal[0]:
+                raise copy.copy(self._refusal[1])
             if self._is_cut:
                 raise _cut_error()
             if self._fetching is None:
@@ -173,8 +175,6 @@ class ClientCredentials:
             fetching.set_exception(outcome)
 
     def _fetch(self) -> IssuedToken:
-        if self._refusal is not None and time.monotonic() < self._refusal[0]:
-            raise self._refusal[1]
         try:
             token = self._server.fetch()
         except RefusedError as refusal:
@@ -204,7 +204,7 @@ class ClientCredentials:
             return ConfigurationError(f"Token {server_gives}").advised("no token", **oddities)
         refused = ClientRefusedError(f"{self._whose}: token {server_gives}").advised("ven's client refused", **oddities)
         self._refusal = now + REFUSAL_KEPT_S, refused
-        return refused
+        return copy.copy(refused)  # what is raised holds all that the threads that wait for it had in memory
 
 
 def _cut_error() -> TokenServerError:
