@@ -175,8 +175,9 @@ def test_points_that_lost_workers_found_at_the_vtn_never_count_as_sent(last: str
         run.lose_slice(part)
         run.lose_slice(part)  # another, which had not reported yet
     lost, left = 40 * workers_lost, 100 - 40 * workers_lost
-    now = run.snapshot()
+    now, (ven,) = run.snapshot(), run.record().vens
     assert (now.points_sent, now.points_to_send) == (10 * workers_lost, 100 - 30 * workers_lost)
+    assert ven.points == 10 * (workers_lost - 1), "those of the last one are in its loads, none of which is done"
     if last == "the run":
         uploads = run
         run.take_slice(part, {"A": lost})

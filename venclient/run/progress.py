@@ -132,7 +132,10 @@ class RunProgress:
             if (last := self._slices.get(part.number)) is None:
                 return
             self._found_by_lost.update({ven.ven: ven.points_found for ven in last.vens})
-            self._slices[part.number] = replace(last, vens=tuple(replace(ven, points_found=0) for ven in last.vens))
+            vens = tuple(
+                replace(ven, points_to_send=ven.points_to_send - ven.points_found, points_found=0) for ven in last.vens
+            )
+            self._slices[part.number] = replace(last, vens=vens)
 
     def take_slice(self, part: Slice, acknowledged: Mapping[str, int]) -> None:
         """Upload a slice here after all; `acknowledged`: the points, by VEN, that lost processes had sent or found."""
