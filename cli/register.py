@@ -55,13 +55,10 @@ def register(
     with open_wire(settings) as opened, shown_counts("Registering", "load", shown) as on_page:
         missing = opened.prepare_registration()
         registration = register_loads(database, opened, ven, concurrency=settings.concurrency, on_page=on_page)
+    for line in (*(f"Created {each}" for each in opened.created), str(registration)):
+        log_line(line) if as_json else echo(line)
     if as_json:
-        log_line(str(registration))
         echo_json(asdict(registration))
-    else:
-        for each in opened.created:
-            echo(f"Created {each}")
-        echo(str(registration))
     echo_failures(registration.failures, "--json has them all")
     for line in (missing or "").splitlines():
         echo(line, err=True)

@@ -1,5 +1,6 @@
 """The registration of one VEN's loads, as a Prefect task."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,8 @@ from venclient.resources import ResourceDatabase
 from venclient.sync import Registration, register
 from venclient.untrusted_text import show_controls_in_logs
 
+log = logging.getLogger(__name__)
+
 _register: ContextVar[Callable[[str], Registration]] = ContextVar("register")
 
 
@@ -27,6 +30,8 @@ def opened_registration(settings: Settings) -> Iterator[tuple[ResourceDatabase, 
     show_controls_in_logs()
     with closing(ResourceDatabase(settings.resources_db)) as resources, open_wire(settings) as wire:
         missing = wire.prepare_registration()
+        for each in wire.created:
+            log.info("Created %s", each)
         with set_within(_register, lambda ven: register(resources, wire, [ven], concurrency=settings.concurrency)):
             yield resources, missing
 

@@ -129,10 +129,23 @@ def test_a_program_and_an_event_that_are_created_are_said(
     }
     said = []
     for event in ("first", "first", "second"):
-        options = ("--db", site.db, "--vtn-url", new_vtn.base_url, "--wire", new_vtn.wire)
+        options = (
+            "--db",
+            site.db,
+            "--vtn-url",
+            new_vtn.base_url,
+            "--wire",
+            new_vtn.wire,
+            "-v",
+            "--log-file",
+            "all.log",
+        )
         finished = command("register", *options, cwd=tmp_path, **settings, BULK_UPLOAD_EVENT_NAME=event)
         assert finished.returncode == 0, finished.stderr
+        assert "Created" not in finished.stderr, "it is said once"
         said.append(finished.stdout.splitlines()[:-1])
+    kept = (tmp_path / "all.log").read_text().splitlines()
+    assert [line.split(" INFO ")[1] for line in kept if "Created" in line] == [line for lines in said for line in lines]
     assert said == [["Created program 'new program'", "Created event 'first'"], [], ["Created event 'second'"]]
 
 

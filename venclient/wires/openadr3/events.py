@@ -1,6 +1,5 @@
 """The program and the event that reports are for: found by name, or created where the client may."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +19,6 @@ from venclient.errors import (
 from venclient.wires.auth import TokenSource
 from venclient.wires.openadr3.calls import Object, StandardCalls, segment
 from venclient.wires.openadr3.form import QUALITY, UNITS, Event, PayloadType, Version
-
-log = logging.getLogger(__name__)
 
 
 class ReportDescriptor(msgspec.Struct):
@@ -164,7 +161,7 @@ class ReportEvent:
             )
             if program_id is None:
                 raise PermanentError("a program of this name is there, and this client may not see it")
-            self._add_created(f"program '{self._names.program}'")
+            self.created.append(f"program '{self._names.program}'")
 
         def find_event() -> str | None:
             found = self._find_event(program_id, tokens)
@@ -175,12 +172,8 @@ class ReportEvent:
         )
         if event_id is None:
             raise PermanentError("an event of this name is there, and this client may not see it")
-        self._add_created(f"event '{self._names.event}'")
+        self.created.append(f"event '{self._names.event}'")
         return Event(event_id, program_id)
-
-    def _add_created(self, what: str) -> None:
-        log.info("Created %s", what)
-        self.created.append(what)
 
     def _missing(self, more: str) -> VenClientError:
         program = f" of program '{self._names.program}'"
