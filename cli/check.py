@@ -135,8 +135,8 @@ def _print_table(checks: "list[LoadCheck]", terminal: "Terminal") -> None:
     table = _table(checks, COLUMNS)
     width = terminal.measure(table, options=terminal.options.update_width(UNLIMITED)).maximum
     if len(checks) >= MIN_SHORTENED and same and width > terminal.width:
-        # For names to fit into one line.
-        terminal.print(f"Same for all: {', '.join(f'{name} {value}' for name, value in same.items())}")
+        # For names to fit into one line. The table may not have all loads.
+        terminal.print(f"Same for all below: {', '.join(f'{name} {value}' for name, value in same.items())}")
         table = _table(checks, [name for name in COLUMNS if name not in same])
     terminal.print(table)
 

@@ -80,7 +80,7 @@ def test_on_a_narrow_terminal_what_is_the_same_for_all_loads_is_said_once(
     site.execute("UPDATE resources SET resource_name = 'Andersen, Åboulevarden 84'")
     narrow = {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "dumb"}
     same, _, *rows, _ = command("check", "--db", site.db, "--h5", site.h5, cwd=tmp_path, **narrow).stdout.splitlines()
-    assert same == "Same for all: rows 8,739, from 2025-01-15, to 2026-01-14, step 60 min"
+    assert same == "Same for all below: rows 8,739, from 2025-01-15, to 2026-01-14, step 60 min"
     assert [row.startswith("Andersen, Åboulevarden 84 - Base Load ") for row in rows] == [True] * 6
     wide = command("check", "--db", site.db, "--h5", site.h5, cwd=tmp_path, COLUMNS="80").stdout
     assert "Same for all" not in wide, "a file or a pipe has all columns"
