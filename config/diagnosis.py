@@ -184,14 +184,12 @@ def _tokens_of_vens(wire: ReportWire, clients: ClientPerVen, file: Path | None) 
     with suppress(ClientRefusedError):
         wire.require_token(clients.of(clients.vens[0]).tokens)  # raises if the token server is away
     found = tokens_of_vens(clients)
-    vens = f"{counted(len(clients.vens), 'VEN')} in {file}"
-    message = f"There is one for each of {vens}" if found.received == len(clients.vens) else ""
-    message = message or f"There is one for {found.received:,} of {vens}"
+    message = f"There is one for {found.received:,} of {counted(len(clients.vens), 'VEN')} in {file}"
     if found.errors:
         names = list(found.errors)
         message = f"{message}, and none for {vens_title(names)}. {found.errors[names[0]]}"
     if found.untried:
-        message = f"{message}. {found.untried:,} were not tried within {MAX_S:.0f} s"
+        message = f"{message}. No answer within {MAX_S:.0f} s for {counted(found.untried, 'VEN')}"
     if not found.received:
         raise ConfigurationError(message)
     return Finding("token", "error" if found.errors else "warning" if found.untried else "ok", message)

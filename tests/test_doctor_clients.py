@@ -58,7 +58,7 @@ def test_the_client_of_each_ven_is_tried_and_those_that_are_refused_are_named(
 ) -> None:
     site = new_site()
     found = _doctor(site, tmp_path, file := _file(tmp_path, []), vtn.token_url, vtn.base_url, 0)
-    assert found["token"]["message"] == f"There is one for each of 30 VENs in {file}"
+    assert found["token"]["message"] == f"There is one for 30 of 30 VENs in {file}"
     found = _doctor(site, tmp_path, _file(tmp_path, [0, 7, 8, 9, 29]), vtn.token_url, vtn.base_url, 1)
     assert found["token"]["state"] == "error"
     said = f"There is one for 25 of 30 VENs in {file}, and none for Town 00, Town 07, Town 08 and 2 more. VEN 'Town 00'"
