@@ -264,6 +264,9 @@ def test_where_no_client_may_in_each_load_fails_and_names_its_ven_and_the_file(
     assert errors[vens[0]].endswith("Correct its client id and secret there, or OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL")
     if wrong == 1:
         assert errors[vens[1]].startswith(f"VEN '{vens[1]}' has no client")
+    else:
+        assert errors[vens[1]] == errors[vens[0]], "one cause, in the list of a run"
+        assert errors[vens[1]].startswith("None of 2 clients gets a token. VEN ")
     with open_wire(settings_of(site, vtn_of_many, **settings, ven_credentials=file)) as wire:
         wire.check()
         assert wire.prepare_registration() is None
