@@ -58,7 +58,9 @@ def register(
     for line in (*(f"Created {each}" for each in opened.created), str(registration)):
         log_line(line) if as_json else echo(line)
     if as_json:
-        echo_json(asdict(registration))
+        fields = asdict(registration)
+        del fields["registered_before"]
+        echo_json(fields)
     echo_failures(registration.failures, "--json has them all")
     for line in (missing or "").splitlines():
         echo(line, err=True)
