@@ -5,7 +5,7 @@ The calls ask for those that decide about a request; those that only change how 
 
 import re
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Literal
 
 from vtn.standard.models import Json
 
@@ -31,7 +31,6 @@ Habit = Literal[
     "unknown_event_409",  # in place of 400
     "event_404",  # an event that is read by its id: 404, as from a proxy that knows no such path
 ]
-HABITS = get_args(Habit)
 
 _TIMES = frozenset({"start", "createdDateTime", "modificationDateTime"})
 _DURATIONS = frozenset({"duration", "randomizeStart", "timeZoneOffset"})

@@ -1,7 +1,6 @@
 """The token server's calls: RFC 6749 §4.4, with the credentials in the form or in the header, never in both."""
 
 import math
-from typing import Literal
 from urllib.parse import parse_qs
 
 import msgspec
@@ -13,24 +12,15 @@ from starlette.routing import Route
 from vtn import body
 from vtn.standard import answers
 from vtn.standard.collection import Vtn
-from vtn.tokens import basic_credentials
+from vtn.tokens import Grant, basic_credentials
 
 _FORM = "application/x-www-form-urlencoded"
 
 
-class Grant(msgspec.Struct, frozen=True):
+class ScopedGrant(Grant, frozen=True):
     """A token, and what it is good for."""
 
-    access_token: str
-    token_type: Literal["Bearer"]
-    expires_in: int
     scope: str
-
-
-class NoGrant(msgspec.Struct, frozen=True):
-    """Why there is no token (RFC 6749 §5.2)."""
-
-    error: Literal["invalid_request", "unsupported_grant_type", "invalid_client", "invalid_scope"]
 
 
 class AuthServer(msgspec.Struct, frozen=True):
@@ -76,7 +66,7 @@ class TokenCalls:
         if not scopes:
             return _refused(400, "invalid_scope")
         lifetime_s = math.floor(self._vtn.tokens.lifetime_s)
-        grant = Grant(self._vtn.tokens.issue(client, scopes), "Bearer", lifetime_s, " ".join(sorted(scopes)))
+        grant = ScopedGrant(self._vtn.tokens.issue(client, scopes), "Bearer", lifetime_s, " ".join(sorted(scopes)))
         return Response(msgspec.json.encode(grant), headers={"Cache-Control": "no-store"}, media_type=answers.JSON)
 
     def _refuse_client(self) -> Response:
