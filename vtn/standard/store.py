@@ -7,7 +7,7 @@ A request is one transaction, which is on disk (`synchronous=FULL`) before it is
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
@@ -32,6 +32,16 @@ CREATE INDEX IF NOT EXISTS objects_by_client ON objects (type, client_id);
 CREATE INDEX IF NOT EXISTS objects_by_client_name ON objects (type, client_id, client_name);
 """
 _COLUMNS = "object, id, type, client_id, program_id, ven_id, targets, created, modified, content"
+_INSERT = (
+    "INSERT INTO objects (id, type, client_id, name, program_id, event_id, ven_id, client_name, targets, content,"
+    " created, modified) VALUES (:id, :type, :client_id, :name, :program_id, :event_id, :ven_id, :client_name,"
+    f" :targets, :content, :now, :now) RETURNING {_COLUMNS}"
+)
+_UPDATE = (
+    "UPDATE objects SET client_id = :client_id, name = :name, program_id = :program_id, event_id = :event_id,"
+    " ven_id = :ven_id, client_name = :client_name, targets = :targets, content = :content, modified = :now"
+    f" WHERE object = :key RETURNING {_COLUMNS}"
+)
 _BATCH = 20  # objects a read: a month's report has 50 kB, and the event loop waits for a read
 
 
@@ -92,26 +102,11 @@ class Store:
 
     def add(self, object_type: ObjectType, draft: Draft) -> Stored:
         """Store a new object under a new id."""
-        now = _now()
-        object_id = str(uuid.uuid4())
-        with self._db:
-            added = self._db.execute(
-                "INSERT INTO objects (id, type, client_id, name, program_id, event_id, ven_id, client_name, targets,"
-                " content, created, modified) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (object_id, object_type, *_values(draft), now, now),
-            )
-        return _stored(added.lastrowid or 0, object_id, object_type, now, now, draft)
+        return self._write(_INSERT, draft, id=str(uuid.uuid4()), type=object_type)
 
     def replace(self, old: Stored, draft: Draft) -> Stored:
         """Put this in the place of a stored object, which keeps its id."""
-        now = _now()
-        with self._db:
-            self._db.execute(
-                "UPDATE objects SET client_id = ?, name = ?, program_id = ?, event_id = ?, ven_id = ?, client_name = ?,"
-                " targets = ?, content = ?, modified = ? WHERE object = ?",
-                (*_values(draft), now, old.key),
-            )
-        return _stored(old.key, old.id, old.type, old.created, now, draft)
+        return self._write(_UPDATE, draft, key=old.key)
 
     def delete(self, stored: Stored) -> None:
         """Delete an object; a VEN goes with its resources."""
@@ -161,6 +156,12 @@ class Store:
                 return
             limit, skip, last = limit - count if limit > 0 else limit, 0, rows[-1][0]
 
+    def _write(self, statement: str, draft: Draft, **values: object) -> Stored:
+        with self._db:
+            # Unpacked, and so read to its end: a statement that returns rows cannot be committed before.
+            (row,) = self._db.execute(statement, {**asdict(draft), **values, "now": _now()})
+        return Stored(*row)
+
     def _require_own(self, file: Path, version: int) -> None:
         (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
         (stored_version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -170,20 +171,6 @@ class Store:
                 raise CannotStart(f"Cannot keep reports in {file}: {other}{OTHER_FILE}")
         elif self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise CannotStart(f"Cannot keep reports in {file}: it is a database of something else{OTHER_FILE}")
-
-
-def _stored(key: int, object_id: str, object_type: ObjectType, created: str, modified: str, draft: Draft) -> Stored:
-    return Stored(
-        key, object_id, object_type, draft.client_id, draft.program_id, draft.ven_id, draft.targets, created, modified,
-        draft.content,
-    )  # fmt: skip
-
-
-def _values(draft: Draft) -> tuple[str | None, ...]:
-    return (
-        draft.client_id, draft.name, draft.program_id, draft.event_id, draft.ven_id, draft.client_name, draft.targets,
-        draft.content,
-    )  # fmt: skip
 
 
 def _now() -> str:
