@@ -1,29 +1,21 @@
-"""The VTN's database: VENs, resources, reports and points in one SQLite file.
-
-A request is one transaction, which is on disk (`synchronous=FULL`) before it is answered: whatever was answered with
-201 survives `kill -9` and a power failure. A `Store` belongs to one thread.
-"""
+"""The VTN's database: VENs, resources, reports and points."""
 
 import hashlib
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import msgspec
 
-from vtn.errors import OTHER_FILE, CannotStart
+from vtn.database import Database
 from vtn.points import Points
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 _APPLICATION_ID = 0x56544E31  # "VTN1"
-_SCHEMA = f"""
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
+_TABLES = """
 CREATE TABLE IF NOT EXISTS vens (id TEXT PRIMARY KEY, ven_name TEXT NOT NULL UNIQUE, token_hash TEXT UNIQUE);
 CREATE TABLE IF NOT EXISTS resources (
     resource INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ven_name TEXT NOT NULL, meter_id TEXT NOT NULL,
@@ -90,23 +82,11 @@ class Resource:
     meter_id: str
 
 
-class Store:
-    """The VTN's database, to be used as a context manager. Raises `CannotStart` if the file is not a store."""
+class Store(Database):
+    """The VTN's database."""
 
     def __init__(self, file: Path) -> None:
-        try:
-            self._db = sqlite3.connect(file, isolation_level="IMMEDIATE")
-            if self._is_foreign():
-                raise CannotStart(f"Cannot keep points in {file}: it is a database of something else{OTHER_FILE}")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise CannotStart(f"Cannot keep points in {file}: {error}") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
+        super().__init__(file, "points", _TABLES, application_id=_APPLICATION_ID)
 
     def add_ven(self, ven_id: str, ven_name: str, token: str) -> bool:
         """Add a VEN. Returns False, and changes nothing, if it exists already."""
@@ -187,10 +167,6 @@ class Store:
             (resource.key, start_s, end_s),
         ).fetchall()
         return Points(*map(list, zip(*rows, strict=True))) if rows else Points([], [], [], [])
-
-    def _is_foreign(self) -> bool:
-        (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
-        return application_id != _APPLICATION_ID and bool(self._db.execute("SELECT 1 FROM sqlite_master").fetchone())
 
     def _find_resource(self, condition: str, value: str) -> Resource | None:
         row = self._db.execute(

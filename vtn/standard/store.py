@@ -1,27 +1,19 @@
-"""The database of the standard calls: every object in one SQLite file, its JSON as the client sent it.
+"""The database of the standard calls: every object, its JSON as the client sent it."""
 
-A request is one transaction, which is on disk (`synchronous=FULL`) before it is answered: whatever was answered with
-201 or 200 survives `kill -9` and a power failure. A `Store` belongs to one thread.
-"""
-
-import sqlite3
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from vtn.errors import OTHER_FILE, CannotStart
+from vtn.database import Database
 from vtn.standard.filters import Filters
 
 ObjectType = Literal["PROGRAM", "EVENT", "REPORT", "VEN", "RESOURCE"]
 
 _APPLICATION_ID = 0x56544E33  # "VTN3"
-_SCHEMA = f"""
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
+_TABLES = """
 CREATE TABLE IF NOT EXISTS objects (
     object INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, client_id TEXT NOT NULL,
     name TEXT, program_id TEXT, event_id TEXT, ven_id TEXT, client_name TEXT, targets TEXT,
@@ -79,26 +71,11 @@ class Stored:
     content: str
 
 
-class Store:
-    """The database, to be used as a context manager. Raises `CannotStart` if the file is not a store of this version.
-
-    `version` is a number such as 310: bodies differ between versions, and so a store is of one of them.
-    """
+class Store(Database):
+    """The database of one version, a number such as 310, as bodies differ between versions."""
 
     def __init__(self, file: Path, version: int) -> None:
-        try:
-            self._db = sqlite3.connect(file, isolation_level="IMMEDIATE")
-            self._require_own(file, version)
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version = {version}")
-        except sqlite3.Error as error:
-            raise CannotStart(f"Cannot keep reports in {file}: {error}") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
+        super().__init__(file, "reports", _TABLES, application_id=_APPLICATION_ID, version=version)
 
     def add(self, object_type: ObjectType, draft: Draft) -> Stored:
         """Store a new object under a new id."""
@@ -161,16 +138,6 @@ class Store:
             # Unpacked, and so read to its end: a statement that returns rows cannot be committed before.
             (row,) = self._db.execute(statement, {**asdict(draft), **values, "now": _now()})
         return Stored(*row)
-
-    def _require_own(self, file: Path, version: int) -> None:
-        (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
-        (stored_version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if application_id == _APPLICATION_ID:
-            if stored_version != version:
-                other = "it is the store of another version of OpenADR"
-                raise CannotStart(f"Cannot keep reports in {file}: {other}{OTHER_FILE}")
-        elif self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise CannotStart(f"Cannot keep reports in {file}: it is a database of something else{OTHER_FILE}")
 
 
 def _now() -> str:
