@@ -15,7 +15,7 @@ import typer
 
 from cli import options
 from cli.printable import echo, echo_json, log_line
-from venclient.days import Days
+from venclient.days import ALL_DAYS, Days
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.loads import counted
 
@@ -133,9 +133,7 @@ def run(
     except KeyboardInterrupt:
         echo(STOPPED, err=True)
         sys.exit(INTERRUPTED)
-    if from_ or to:
-        _print_days(days, state)
-    exit_code = _print_outcome(state, timedelta(seconds=time.monotonic() - began), as_json=as_json, quiet=quiet)
+    exit_code = _print_outcome(state, days, timedelta(seconds=time.monotonic() - began), as_json=as_json, quiet=quiet)
     if not is_prefect_available:
         echo("Prefect is gone: it does not know how this run ended. The ledger does.", err=True)
         end_without_prefect(exit_code)
@@ -200,25 +198,7 @@ def _run_flow(**parameters: object) -> tuple["State[Summary]", bool]:
             return states[-1], False
 
 
-def _print_days(days: Days, state: "State[Summary]") -> None:
-    """Print to which days the run was limited, and how many points of others wait.
-
-    Also if no load had readings on these days: its loads count as done all the same.
-    """
-    from flows.outcome import IncompleteError, Summary
-
-    outcome: object = state.result(raise_on_failure=False)
-    summary = outcome.summary if isinstance(outcome, IncompleteError) else outcome
-    if not isinstance(summary, Summary):
-        return
-    points = summary.points_waiting
-    waiting = f": {counted(points, 'point')} of other days {'waits' if points == 1 else 'wait'} for another run"
-    echo(f"Only readings of {days} (UTC){waiting if points else ''}", err=True)
-    if summary is outcome and summary.total_loads and not summary.total_points_uploaded + summary.points_already_there:
-        echo("No load has readings on these days", err=True)
-
-
-def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool, quiet: bool) -> int:
+def _print_outcome(state: "State[Summary]", days: Days, elapsed: timedelta, *, as_json: bool, quiet: bool) -> int:
     """Print the outcome of the run and return the exit code. `elapsed`: since the command began."""
     from flows.outcome import IncompleteError, Summary
 
@@ -231,6 +211,8 @@ def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool
     if not isinstance(outcome, Summary):
         assert isinstance(outcome, Exception)
         raise outcome
+    if days != ALL_DAYS:
+        _print_days(days, outcome, is_completed=state.is_completed())
     if not outcome.success:
         echo(state.message or "", err=True)
     elif outcome.warning:
@@ -246,6 +228,18 @@ def _print_outcome(state: "State[Summary]", elapsed: timedelta, *, as_json: bool
     else:
         echo(_totals(outcome, elapsed))
     return INTERRUPTED if state.is_cancelled() else int(not outcome.success)
+
+
+def _print_days(days: Days, summary: "Summary", *, is_completed: bool) -> None:
+    """Print to which days the run was limited, and how many points of others wait.
+
+    Also if no load had readings on these days: its loads count as done all the same.
+    """
+    points = summary.points_waiting
+    waiting = f": {counted(points, 'point')} of other days {'waits' if points == 1 else 'wait'} for another run"
+    echo(f"Only readings of {days} (UTC){waiting if points else ''}", err=True)
+    if is_completed and summary.total_loads and not summary.total_points_uploaded + summary.points_already_there:
+        echo("No load has readings on these days", err=True)
 
 
 def _as_json(summary: "Summary") -> dict[str, object]:
