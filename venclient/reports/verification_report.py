@@ -91,12 +91,10 @@ class VerificationReport:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         except OSError as error:
             raise ConfigurationError(f"The meter file {meter_file} cannot be read: {error.strerror}") from error
-        try:
+        self._folder = folder
+        with self._translated_errors():
             make_private_folder(folder)
             self._part_path, self._out = _create_part(folder, f"verification-{verified_at:%Y%m%dT%H%M%SZ}")
-        except OSError as error:
-            raise _cannot_be_written(folder, error) from error
-        self._folder = folder
         self._record = self._part_path.with_suffix(".json")
         self._meter_file, self._version = meter_file, _version(status)
         self._header: dict[str, Any] = {
@@ -182,7 +180,7 @@ class VerificationReport:
         try:
             yield
         except OSError as error:
-            raise _cannot_be_written(self._folder, error) from error
+            raise ConfigurationError(f"The report cannot be written to {self._folder}: {error}") from error
 
     def require_same_file(self) -> None:
         """Raise `ConfigurationError` if the meter file is another than the one that the report names."""
@@ -213,10 +211,6 @@ class VerificationReport:
             page=str(self._record.with_suffix(".html")),
             not_equal=tuple(self._listed),
         )
-
-
-def _cannot_be_written(folder: Path, error: OSError) -> ConfigurationError:
-    return ConfigurationError(f"The report cannot be written to {folder}: {error}")
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int, int]:
