@@ -138,4 +138,4 @@ def _print(total: "Plan", planned: Sequence["LoadPlan"], rate: float, *, is_meas
     failing = [
         f"Load {each.load.load_id} ({each.load.name}) would fail: {each.error}" for each in planned if each.error
     ]
-    echo_failures(failing, "--json has them all")
+    echo_failures(failing)

@@ -49,12 +49,12 @@ def _wrapped(line: str) -> str:
     return textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def echo_failures(failures: Sequence[str], where_others_are: str) -> None:
+def echo_failures(failures: Sequence[str]) -> None:
     """Print the first failures to standard error, and how many more there are."""
     for failure in failures[:FAILURES_SHOWN]:
         echo(failure, err=True)
     if len(failures) > FAILURES_SHOWN:
-        echo(f"… and {len(failures) - FAILURES_SHOWN:,} more: {where_others_are}", err=True)
+        echo(f"… and {len(failures) - FAILURES_SHOWN:,} more: --json has them all", err=True)
 
 
 def echo_json(answer: object) -> None:

@@ -62,8 +62,8 @@ def shown_progress(shown: Shown = Shown()) -> Iterator[None]:
 
 
 @contextmanager
-def shown_counts(verb: str, thing: str, shown: Shown) -> Iterator[Callable[[int, int], None]]:
-    """Show how many things are done as `shown_progress` shows a run; yields a function to call with `(done, total)`.
+def shown_counts(verb: str, shown: Shown) -> Iterator[Callable[[int, int], None]]:
+    """Show how many loads are done as `shown_progress` shows a run; yields a function to call with `(done, total)`.
 
     `done` is 1 or more.
     """
@@ -72,7 +72,7 @@ def shown_counts(verb: str, thing: str, shown: Shown) -> Iterator[Callable[[int,
 
         def show(done: int, total: int) -> None:
             elapsed_s, share = time.monotonic() - began, done / total
-            in_all = f"{done:,} of {counted(total, thing)}"
+            in_all = f"{done:,} of {counted(total, 'load')}"
             times = f"in {_time(elapsed_s)}" if done == total else f"{_time(elapsed_s / share - elapsed_s)} left"
             if bar is not None:
                 bar.show(verb, share, f"{percentage(share)}  {times}", [in_all])

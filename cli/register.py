@@ -52,7 +52,7 @@ def register(
     database = ResourceDatabase(settings.resources_db)
     database.vens(ven)  # raises for an unknown VEN, before any request
     shown = Shown(options.seconds(stats), quiet, verbose, log_file)
-    with open_wire(settings) as opened, shown_counts("Registering", "load", shown) as on_page:
+    with open_wire(settings) as opened, shown_counts("Registering", shown) as on_page:
         missing = opened.prepare_registration()
         registration = register_loads(database, opened, ven, concurrency=settings.concurrency, on_page=on_page)
     for line in (*(f"Created {each}" for each in opened.created), str(registration)):
@@ -61,7 +61,7 @@ def register(
         fields = asdict(registration)
         del fields["registered_before"]
         echo_json(fields)
-    echo_failures(registration.failures, "--json has them all")
+    echo_failures(registration.failures)
     for line in (missing or "").splitlines():
         echo(line, err=True)
     sys.exit(1 if registration.failures or missing else 0)

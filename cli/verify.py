@@ -82,7 +82,7 @@ def verify(
     ):
         connections.wire.check()
         with (
-            shown_counts("Verifying", "load", shown) as advance,
+            shown_counts("Verifying", shown) as advance,
             begun_verification(run, settings.meter_file, settings.report_dir, ven, sample) as verification,
         ):
             batches = list(batches_of(verification.selection.load_ids, settings.loads_per_task))
