@@ -12,6 +12,7 @@ from venclient.ledger.statements import put
 from venclient.ledger.tables import REPORTS
 from venclient.loads import Load
 from venclient.models import StoredReport
+from venclient.months import month_text
 
 # What is kept of the VTN as a whole has no load.
 NO_LOAD = ""
@@ -67,7 +68,7 @@ class KeptReports:
     def mark_months_unknown(self, connection: Connection, vtn_resource_id: str, months: Collection[int]) -> None:
         """Keep of no report of these months which one it is, within a transaction; the VTN may have several."""
         of_load = (REPORTS.c.vtn_id == self._database.vtn_id, REPORTS.c.vtn_resource_id == vtn_resource_id)
-        names = [f"{month // 100:04}-{month % 100:02}" for month in months]  # what days and hours begin with as well
+        names = list(map(month_text, months))  # what days and hours begin with as well
         in_months = func.substr(REPORTS.c.period, 1, 7).in_(names)
         connection.execute(update(REPORTS).where(*of_load, in_months).values(report_id=""))
 
