@@ -42,24 +42,15 @@ class Habits:
     """The habits that are on; the switches change them while the VTN runs."""
 
     def __init__(self) -> None:
-        self._on: frozenset[Habit] = frozenset()
+        self.on: frozenset[Habit] = frozenset()
 
     def __contains__(self, habit: Habit) -> bool:
-        return habit in self._on
-
-    @property
-    def on(self) -> frozenset[Habit]:
-        """The habits that are on."""
-        return self._on
-
-    def set(self, habits: frozenset[Habit]) -> None:
-        """These are on from now on, and no others."""
-        self._on = habits
+        return habit in self.on
 
     @property
     def change_appearance(self) -> bool:
         """Whether `as_answered` changes anything."""
-        return not self._on.isdisjoint(_APPEARANCE)
+        return not self.on.isdisjoint(_APPEARANCE)
 
     def as_answered(self, value: Json, field: str = "") -> Json:
         """A JSON value of an object as this VTN gives it back; `field` is the name of the field that it is in."""

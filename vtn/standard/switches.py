@@ -164,4 +164,4 @@ class Switchboard(CommonSwitchboard[Switches, Seen]):
 
     def _apply(self, switches: Switches) -> None:
         super()._apply(switches)
-        self._vtn.habits.set(switches.habits)
+        self._vtn.habits.on = switches.habits
