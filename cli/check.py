@@ -130,8 +130,7 @@ def _print_table(checks: "list[LoadCheck]", terminal: "Terminal") -> None:
     from cli.terminal import UNLIMITED
 
     cells = [_cells(check.series) for check in checks if check.series is not None]
-    columns = {name: values for name, *values in zip(COLUMNS, *cells, strict=True)}
-    same = {name: columns[name][0] for name in OFTEN_SAME if len(set(columns[name])) == 1}
+    same = {name: cells[0][name] for name in OFTEN_SAME if len({each[name] for each in cells}) == 1}
     table = _table(checks, COLUMNS)
     width = terminal.measure(table, options=terminal.options.update_width(UNLIMITED)).maximum
     if len(checks) >= MIN_SHORTENED and same and width > terminal.width:
@@ -151,8 +150,8 @@ def _table(checks: "list[LoadCheck]", columns: Collection[str]) -> "Table":
     table.add_column("findings", min_width=10)
     for check in checks:
         if check.series is not None:
-            cells = [cell for name, cell in zip(COLUMNS, _cells(check.series), strict=True) if name in columns]
-            table.add_row(check.name, *cells, "; ".join(check.findings) or "none")
+            cells = _cells(check.series)
+            table.add_row(check.name, *(cells[name] for name in columns), "; ".join(check.findings) or "none")
     return table
 
 
@@ -184,15 +183,16 @@ def _print_rest(series: "list[SeriesFacts]", terminal: "Terminal") -> None:
     )
 
 
-def _cells(facts: "SeriesFacts") -> tuple[str, ...]:
+def _cells(facts: "SeriesFacts") -> dict[str, str]:
+    """The cells of a row, by column."""
     from venclient.reports.check import step, watts
 
-    return (
-        f"{facts.rows:,}",
-        f"{facts.first:%Y-%m-%d}",
-        f"{facts.last:%Y-%m-%d}",
-        step(facts.interval_s),
-        f"{facts.zero_share:.0%}",
-        watts(facts.mean_w),
-        watts(facts.max_w),
-    )
+    return {
+        "rows": f"{facts.rows:,}",
+        "from": f"{facts.first:%Y-%m-%d}",
+        "to": f"{facts.last:%Y-%m-%d}",
+        "step": step(facts.interval_s),
+        "zero": f"{facts.zero_share:.0%}",
+        "mean W": watts(facts.mean_w),
+        "max W": watts(facts.max_w),
+    }
