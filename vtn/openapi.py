@@ -3,7 +3,7 @@
 A handler's decorator declares what its signature does not: its body with `takes`, its responses with `answers`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -68,7 +68,7 @@ def document(app: FastAPI, types: Iterable[object]) -> Schema:
     """The OpenAPI document of the application; `types`: all types of request and response bodies."""
     spec = app.openapi()
     _, schemas = msgspec.json.schema_components([*types, Refusal], ref_template=_REF_TEMPLATE)
-    for operation in _operations(spec):
+    for operation in [each for path in spec["paths"].values() for each in path.values()]:
         for parameter in operation.get("parameters", ()):
             parameter["schema"] = _without_null(parameter["schema"])
         # FastAPI adds a 422 wherever there are parameters, even if none of them can be invalid.
@@ -80,11 +80,6 @@ def document(app: FastAPI, types: Iterable[object]) -> Schema:
 def _schema(body: object) -> Schema:
     (schema,), _ = msgspec.json.schema_components([body], ref_template=_REF_TEMPLATE)
     return schema
-
-
-def _operations(spec: Schema) -> Iterator[Schema]:
-    for path in spec["paths"].values():
-        yield from path.values()
 
 
 def _without_null(schema: Schema) -> Schema:

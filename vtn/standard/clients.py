@@ -3,6 +3,7 @@
 import csv
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,6 @@ def read_ven_clients(file: Path) -> list[Client]:
 
 def require_different(clients: Iterable[Client]) -> None:
     """Raise `CannotStart` if two clients have the same id."""
-    seen: set[str] = set()
-    for client in clients:
-        if client.client_id in seen:
-            raise CannotStart(f"Two clients have the id {client.client_id!r}: each has to have one of its own")
-        seen.add(client.client_id)
+    for client_id, count in Counter(client.client_id for client in clients).items():
+        if count > 1:
+            raise CannotStart(f"Two clients have the id {client_id!r}: each has to have one of its own")
