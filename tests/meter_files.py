@@ -113,25 +113,31 @@ ways = pytest.mark.parametrize(
 )
 
 
+class _HeardDataset(h5py.h5d.DatasetID):  # type: ignore[misc]  # h5py has no types
+    """A dataset whose reads go to `heard`. At the top level: to free one whose class is gone can crash Python 3.12."""
+
+    heard: Callable[[int, ReadPart], object]
+
+    def read(self, _memory: h5py.h5s.SpaceID, stored: h5py.h5s.SpaceID, rows: NDArray[np.generic]) -> None:
+        (first, _), _ = stored.get_select_bounds()
+
+        def read_part(begin: int, stop: int) -> None:
+            part = rows[begin:stop]
+            stored.select_hyperslab((first + begin, 0), part.shape)
+            h5py.h5d.DatasetID.read(self, h5py.h5s.create_simple(part.shape), stored, part)
+
+        self.heard(len(rows), read_part)
+
+
 def at_each_read(monkeypatch: pytest.MonkeyPatch, read: Callable[[int, ReadPart], object]) -> None:
     """From now on, h5py calls `read` to read rows, with their number and what reads `[begin, stop)` of them."""
-
-    class Heard(h5py.h5d.DatasetID):  # type: ignore[misc]  # h5py has no types
-        def read(self, _memory: h5py.h5s.SpaceID, stored: h5py.h5s.SpaceID, rows: NDArray[np.generic]) -> None:
-            (first, _), _ = stored.get_select_bounds()
-
-            def read_part(begin: int, stop: int) -> None:
-                part = rows[begin:stop]
-                stored.select_hyperslab((first + begin, 0), part.shape)
-                h5py.h5d.DatasetID.read(self, h5py.h5s.create_simple(part.shape), stored, part)
-
-            read(len(rows), read_part)
-
     as_it_is = h5py.Dataset.__init__
 
     def opened(dataset: h5py.Dataset, dataset_id: h5py.h5d.DatasetID, **options: object) -> None:
         h5py.h5i.inc_ref(dataset_id)
-        as_it_is(dataset, Heard(dataset_id.id), **options)
+        heard = _HeardDataset(dataset_id.id)
+        heard.heard = read
+        as_it_is(dataset, heard, **options)
 
     monkeypatch.setattr(h5py.Dataset, "__init__", opened)
 
