@@ -23,6 +23,7 @@ from tests.untrusted_server import (
     failure_of,
     reply,
     saying,
+    slowly,
     talking,
     wired,
 )
@@ -86,6 +87,13 @@ def test_a_wrong_length_does_no_harm(length: str) -> None:
     )
     with talking(saying(answer)) as url, wired(url) as opened, suppress(TransientError):
         assert answer_of(*opened.exchange(Call("POST", "/x", body=b"[]"), 5)) == {}
+
+
+def test_equal_lengths_that_a_proxy_has_joined_are_one() -> None:
+    """RFC 9112 §6.3: else the answer would only end when the server closes the connection, which stays open."""
+    answer = slowly(b"HTTP/1.1 201 Created\r\nContent-Length: 2, 2\r\n\r\n{}", b"")
+    with talking(answer) as url, wired(url) as opened:
+        assert answer_of(*opened.exchange(Call("POST", "/x", body=b"[]"), 2)) == {}
 
 
 @pytest.mark.parametrize(

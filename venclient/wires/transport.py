@@ -117,7 +117,8 @@ class _Answer(HTTPResponse):
             raise HTTPException(f"{version} status {self.status}, which is not the end of an answer")
         self.code, self.reason, self.version = self.status, reason.strip(), 10 if version in OLD_VERSIONS else 11
         self.chunked, self.chunk_left = headers.get("transfer-encoding", "").lower() == "chunked", None
-        length = headers.get("content-length", "")
+        # Equal lengths may have been joined by a proxy (RFC 9112 §6.3); urllib3 refuses different ones.
+        length = headers.get("content-length", "").partition(",")[0].strip()
         self.length = int(length) if length.isdecimal() and not self.chunked else None
         if self.status in (204, 304):
             self.length = 0
