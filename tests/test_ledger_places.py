@@ -2,16 +2,18 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
-from tests.sites import load_of
+from tests.reference_vtn import ReferenceVtn
+from tests.sites import Site, load_of
 from venclient.errors import ConfigurationError
 from venclient.ledger import Ledger, Writer
 from venclient.reports.status import read_statuses
@@ -107,6 +109,21 @@ def test_a_ledger_that_is_being_made_knows_no_load_and_another_database_is_none(
         db.execute("CREATE TABLE of_another (x)")
     with pytest.raises(ConfigurationError, match=r"another program's database .* of_another"):
         read_statuses(str(path), None)
+
+
+def test_an_upload_is_not_ended_by_a_server_that_isolates_transactions_strictly_by_default(
+    postgresql_url: str, new_site: Callable[..., Site], vtn: ReferenceVtn
+) -> None:
+    """Such a server refuses one of two transactions that cross."""
+    database = f"strict_{uuid.uuid4().hex}"
+    with create_engine(postgresql_url, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {database}"))
+        connection.execute(text(f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'"))
+    site = new_site(loads=8, points=200)
+    site.register(vtn)
+    site.ledger_url = make_url(postgresql_url).set(database=database).render_as_string(hide_password=False)
+    assert {result.state for result in site.upload(vtn, chunk_size=10, threads=8).values()} == {"done"}
+    site.assert_stored(vtn)
 
 
 @pytest.mark.long

@@ -18,14 +18,15 @@ BUSY_TIMEOUT_S = 30
 # The page cache of an SQLite connection, in kB: 2 MB by default, and there may be a dozen connections.
 KEEP_LITTLE = "PRAGMA cache_size = -400"
 SQLITE_MAGIC = b"SQLite format 3\0"
-# A lost server is detected within half a minute, and the server releases the locks of a client that hangs.
+# A lost server is detected within half a minute, and the server releases the locks of a client that hangs. The ledger
+# locks what it checks; where a stricter isolation is the server's default, transactions that cross would fail.
 ON_POSTGRESQL = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
-    "options": "-c idle_in_transaction_session_timeout=15s",
+    "options": "-c idle_in_transaction_session_timeout=15s -c default_transaction_isolation=read\\ committed",
 }
 
 
