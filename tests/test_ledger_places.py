@@ -126,6 +126,20 @@ def test_an_upload_is_not_ended_by_a_server_that_isolates_transactions_strictly_
     site.assert_stored(vtn)
 
 
+def test_a_hint_of_the_server_is_one_sentence_of_the_message(postgresql_url: str) -> None:
+    """As that of a full disk, "Check free disk space.", which ends with a full stop."""
+    database = f"view_{uuid.uuid4().hex}"
+    with create_engine(postgresql_url, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {database}"))
+    url = make_url(postgresql_url).set(database=database).render_as_string(hide_password=False)
+    with _opened(url) as ledger:
+        with create_engine(url).begin() as connection:
+            connection.execute(text("ALTER TABLE uploads RENAME TO kept"))
+            connection.execute(text("CREATE VIEW uploads AS SELECT DISTINCT * FROM kept"))
+        with pytest.raises(ConfigurationError, match=r" HINT: .*[^.]\. Nothing that the VTN"):
+            ledger.settle(LOAD, "done")
+
+
 @pytest.mark.long
 def test_threads_that_find_all_connections_waiting_for_the_server_wait_as_well(postgresql_url: str) -> None:
     """It hangs for longer than a connection of the pool is waited for, which is half a minute."""

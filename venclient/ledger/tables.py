@@ -189,7 +189,7 @@ def translate_db_errors(name: str, verb: str) -> Iterator[None]:
     except (SQLAlchemyError, UnicodeDecodeError) as error:  # the latter if SQLite quotes a damaged schema
         damaged = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else None
         text = str(getattr(error, "orig", None) or type(error).__name__)
-        reason = damaged or masked(" ".join(text.split()))  # PostgreSQL's are of several lines
+        reason = damaged or masked(" ".join(text.split()).removesuffix("."))  # PostgreSQL's are of several lines
         raise (LedgerUnavailableError if _is_unavailable(error) else ConfigurationError)(
             f"Ledger {name} cannot be {verb}: {reason}. Nothing that the VTN acknowledged is lost"
         ).advised("ledger unavailable") from error
