@@ -34,6 +34,7 @@ from cli import (
     worker,
 )
 from cli.printable import echo
+from cli.standard_streams import open_missing_streams, output_failure
 from config.advice import give_advice
 from venclient.errors import ConfigurationError
 from venclient.untrusted_text import show_controls_in_logs, visible_traceback
@@ -109,6 +110,7 @@ def _options(
 
 def main() -> None:
     """Run `bulk-upload`. A `ConfigurationError` is printed as one line without a traceback, with exit code 2."""
+    open_missing_streams()
     # Prefect's usage statistics would go to a server that the user did not name.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # numpy's BLAS would start a thread for each core, though nothing here uses it; they wait actively for a while.
@@ -127,6 +129,11 @@ def main() -> None:
     except ConfigurationError as error:
         echo(f"bulk-upload: {error}", err=True)
         sys.exit(2)
+    except OSError:
+        if (reason := output_failure()) is None:
+            raise
+        echo(f"bulk-upload: Standard output cannot be written: {reason}", err=True)
+        sys.exit(1)
     finally:
         gc.freeze()  # the end of the interpreter would look through them, too
 

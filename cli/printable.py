@@ -7,6 +7,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 
 import orjson
 import typer
@@ -34,12 +35,16 @@ def log_line(text: str) -> None:
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a line, to standard error with `err`; the log file gets it, too."""
+    """Print a line, to standard error with `err`; the log file gets it, too.
+
+    A line that standard error does not take, such as one for a log on a full disk, is no reason to end a command.
+    """
     log_line(text)
     line = visible(text)
     if (sys.stderr if err else sys.stdout).isatty():
         line = _wrapped(line)
-    typer.echo(line, err=err)
+    with suppress(*(OSError,) if err else ()):
+        typer.echo(line, err=err)
 
 
 def _wrapped(line: str) -> str:

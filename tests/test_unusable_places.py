@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import last_json, start
+from tests.commands import last_json, run_environment, start
+from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.errors import ConfigurationError
 from venclient.reports.verification_report import VerificationReport
@@ -112,3 +113,47 @@ def test_without_room_for_a_temporary_file_the_meter_file_is_not_blamed(new_site
         _, errors = started.communicate(timeout=120)
     assert started.returncode == 2
     assert "The process that reads the meter file needs a temporary file" in errors
+
+
+def _registered(new_site: Callable[..., Site], vtn: ReferenceVtn) -> Site:
+    """A site whose folder has the settings for this VTN, too."""
+    site = new_site(loads=2)
+    site.register(vtn)
+    lines = [f"{name}={value}\n" for name, value in run_environment(site, vtn).items()]
+    (site.db.parent / ".env").write_text("".join(lines))
+    return site
+
+
+@pytest.mark.parametrize("streams", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_that_is_started_without_standard_streams_does_its_work(
+    new_site: Callable[..., Site], vtn: ReferenceVtn, streams: str
+) -> None:
+    """As some programs start others: what is opened instead must not get the number of a stream."""
+    site = _registered(new_site, vtn)
+    site.upload(vtn)
+    prefix = ("sh", "-c", f'"$@" {streams}', "sh")
+    for name in ("status", "plan", "verify"):
+        with start(name, cwd=site.db.parent, prefix=prefix) as started:
+            _, errors = started.communicate(timeout=120)
+        assert (started.returncode, errors if "Traceback" in errors else "") == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["runs"], ["plan"], ["--help"]], ids=str)
+def test_output_that_a_full_disk_does_not_take_is_an_error_of_one_sentence(
+    new_site: Callable[..., Site], vtn: ReferenceVtn, arguments: list[str]
+) -> None:
+    site = _registered(new_site, vtn)
+    prefix = ("sh", "-c", '"$@" > /dev/full', "sh")
+    with start(*arguments, cwd=site.db.parent, prefix=prefix) as started:
+        _, errors = started.communicate(timeout=120)
+    assert started.returncode == 1
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == "bulk-upload: Standard output cannot be written: No space left on device"
+
+
+def test_a_log_on_a_full_disk_does_not_stop_an_upload(new_site: Callable[..., Site], vtn: ReferenceVtn) -> None:
+    site = _registered(new_site, vtn)
+    prefix = ("sh", "-c", '"$@" > /dev/full 2>&1', "sh")
+    with start("run", cwd=site.db.parent, prefix=prefix) as started:
+        assert started.wait(timeout=120) == 1
+    site.assert_stored(vtn)
