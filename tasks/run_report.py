@@ -12,7 +12,7 @@ from tasks.report_errors import log_report_errors
 from venclient.context import set_within
 from venclient.ledger import Outcome
 from venclient.masking import shown
-from venclient.private_files import create_private, make_private_folder, numbered, replace_private
+from venclient.private_files import make_private_folder, numbered, replace_private, write_private
 from venclient.reports.run_page import RunTotals, run_page
 from venclient.run import Run, Snapshot
 
@@ -54,7 +54,7 @@ def _written(content: bytes, folder: Path) -> Path:
     make_private_folder(folder)
     for name in numbered(f"run-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"):
         path = folder / f"{name}.html"
-        with suppress(FileExistsError), create_private(path) as out:  # of another run that ended in this second
-            out.write(content)
+        with suppress(FileExistsError):  # of another run that ended in this second
+            write_private(path, content)
             break
     return path

@@ -14,6 +14,7 @@ from tests.commands import last_json, run_environment, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.errors import ConfigurationError
+from venclient.private_files import write_private
 from venclient.reports.verification_report import VerificationReport
 from venclient.sync.verification import LoadVerdict
 
@@ -104,6 +105,13 @@ def test_a_verification_on_a_full_disk_says_so_and_leaves_nothing(
         verify()
     assert str(raised.value).startswith(f"The report cannot be written to {folder}: ")
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [5_000, 5_000_000])
+def test_of_a_page_that_a_full_disk_does_not_take_nothing_is_left(tmp_path: Path, size: int) -> None:
+    with _disk_is_full_after(4_096), pytest.raises(OSError, match="File too large"):
+        write_private(tmp_path / "run.html", bytes(size))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_room_for_a_temporary_file_the_meter_file_is_not_blamed(new_site: Callable[..., Site]) -> None:

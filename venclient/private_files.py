@@ -28,6 +28,17 @@ def create_private(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "wb")
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Create a file with this content, or none if it cannot be written; raises as `create_private`, and `OSError`."""
+    with create_private(path) as file:
+        try:
+            file.write(content)
+            file.flush()
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
 def replace_private(path: Path, content: bytes) -> None:
     """Write a file atomically, by renaming a temporary one; replaces a link instead of following it."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600 and O_EXCL
