@@ -1,5 +1,6 @@
 """The command `bulk-upload demo`."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def demo(wire: options.DemoWire = "bulk") -> None:
     """
     from demo.stage import new_folder
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = new_folder()
     from cli.prefect_server import prefect_server
     from demo.tour import tour

@@ -86,7 +86,11 @@ class Stage:
         Raises `ConfigurationError` if the command fails.
         """
         process = self.start(*arguments, stderr=self.errors(), **options)
-        output, _ = process.communicate()
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            process.terminate()  # SIGTERM may have come to this process alone
+            raise
         if process.returncode:
             raise ConfigurationError(
                 f"The demo stopped: that command ended with {process.returncode}, see {self.folder}"

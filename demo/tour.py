@@ -51,10 +51,12 @@ def _kill_half_way(demo: Stage) -> None:
     with MeterFile(Path(demo.environment["BULK_UPLOAD_METER_FILE"])) as meters:
         total = sum(len(meters.series(load.h5_meter_id, load.load_component)) for load in _loads(demo))
     process = demo.start("run", stdout=subprocess.DEVNULL, stderr=demo.errors())
-    while (sent := _acknowledged_points(demo)) < total / 2 and process.poll() is None:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+    try:
+        while (sent := _acknowledged_points(demo)) < total / 2 and process.poll() is None:
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
     if sys.stderr.isatty():
         typer.echo(err=True)  # the progress bar that was killed has not ended its line
     typer.echo(f"killed: the VTN had acknowledged {sent:,} of {total:,} points")
