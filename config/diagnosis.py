@@ -218,6 +218,10 @@ def _disk(settings: Settings) -> Iterator[Finding]:
             message = f"{path.absolute().parent} for {what} cannot be looked into: {error.strerror}"
             yield Finding("disk", "error", message, "Name another folder, or let this user into it")
             continue
+        if not os.access(folder, os.W_OK | os.X_OK):
+            message = f"{folder} for {what} cannot be written to"
+            yield Finding("disk", "error", message, "Name another folder, or let this user write there")
+            continue
         free = shutil.disk_usage(folder).free
         message = f"{free / 1e9:,.1f} GB free for {what} in {folder}"
         is_enough = free >= MIN_FREE_BYTES

@@ -74,6 +74,19 @@ def test_doctor_names_a_folder_of_another_user(new_site: Callable[..., Site], tm
     assert f"{reports} for reports cannot be looked into: Permission denied" in of_disk[1]["message"]
 
 
+def test_doctor_names_folders_in_which_this_user_may_not_write(tmp_path: Path) -> None:
+    folder = tmp_path / "read-only"
+    folder.mkdir(mode=0o555)
+    settings = {"BULK_UPLOAD_REPORT_DIR": str(folder / "reports"), "BULK_UPLOAD_LEDGER_URL": str(folder / "ledger.db")}
+    finished = _command("doctor", "--json", cwd=tmp_path, **settings)
+    assert finished.returncode == 1, finished.stderr
+    of_disk = [finding for finding in last_json(finished)["findings"] if finding["part"] == "disk"]
+    assert [(finding["state"], finding["message"]) for finding in of_disk] == [
+        ("error", f"{folder} for the ledger cannot be written to"),
+        ("error", f"{folder} for reports cannot be written to"),
+    ]
+
+
 @contextmanager
 def _disk_is_full_after(most_bytes: int) -> Iterator[None]:
     """Within, no file of this process can become larger."""
