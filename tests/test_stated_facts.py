@@ -9,6 +9,7 @@ import pytest
 from config.parameters import RunSettings
 from tests.reference_vtn import ROOT
 from venclient.reports.check import KINDS
+from venclient.reports.verification_report import DESCRIPTIONS
 from venclient.resources.capacities import WATTS_PER_UNIT
 from venclient.resources.tables import FAULT, LOADS, RESOURCES
 from venclient.sources import Source
@@ -84,7 +85,7 @@ def test_each_reason_why_something_is_sent_is_on_the_page_of_corrected_data() ->
 
 
 def test_each_cause_why_a_load_is_not_equal_is_on_the_page_of_verification() -> None:
-    assert _first_cells(_page("verification")) == set(get_args(Cause))
+    assert _first_cells(_page("verification")) == {*get_args(Cause), *DESCRIPTIONS}
 
 
 def test_units_of_a_capacity_are_on_the_page_of_quality_codes() -> None:
