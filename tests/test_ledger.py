@@ -6,11 +6,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import create_engine, select
 
@@ -262,6 +263,22 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(vtn_url: str, capl
     away, there = (record.getMessage() for record in ours)
     assert re.search(r" cannot be (read|written): .*; everything waits for it, for up to 5 minutes$", away)
     assert re.search(r" is there again, after 0:00:\d\d \(h:mm:ss\)$", there)
+
+
+@pytest.mark.skipif(not SERVERS, reason="there is no PostgreSQL here with a limit of its own")
+def test_a_server_that_takes_a_few_connections_only_is_not_said_to_be_away(
+    vtn_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    loads, (chunk,) = [_load(f"vtn-{number}") for number in range(400)], _chunks(chunk_size=50_000)
+    with SystemPostgresql() as server:
+        with closing(psycopg.connect(server.url, autocommit=True)) as admin:
+            admin.execute("CREATE ROLE meters LOGIN CONNECTION LIMIT 2")
+            admin.execute("GRANT ALL ON SCHEMA public TO meters")
+        with _opened(server.url.replace("prefect@", "meters@"), vtn_url) as ledger, ThreadPoolExecutor(8) as pool:
+            for each in [pool.submit(ledger.acknowledge, load, chunk, _receipt(chunk)) for load in loads]:
+                each.result(timeout=30)
+            assert {entry.state for entry in ledger.entries(loads).values()} == {"done"}
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.skipif(not SERVERS, reason="there is no PostgreSQL here that can be killed")

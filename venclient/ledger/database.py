@@ -39,6 +39,7 @@ from venclient.masking import shown
 log = logging.getLogger(__name__)
 
 MAX_OUTAGE_S = 300.0  # after which `retry_while_unavailable` raises
+BRIEF_S = 0.5  # a server that refuses a call, and took another one so shortly before, is busy and not away
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -73,6 +74,7 @@ class LedgerDatabase:
         self.name = shown(path_or_url)
         self._outage_lock = Lock()
         self._away_since_s: float | None = None
+        self._last_success_s = time.monotonic()
         path = sqlite_path(path_or_url)
         is_migrated = False
         self._engine = open_engine(path_or_url)
@@ -102,18 +104,22 @@ class LedgerDatabase:
         """Open a connection to read with."""
         with translate_db_errors(self.name, "read"), self._engine.connect() as connection:
             yield connection
+        self._last_success_s = time.monotonic()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction: committed at the end, rolled back on an error."""
         with translate_db_errors(self.name, "written"), self._begin() as connection:
             yield connection
+        self._last_success_s = time.monotonic()
 
     def log_outage(self, error: LedgerUnavailableError) -> None:
-        """Log that the server is away, once for all threads until `log_return`."""
+        """Log that the server is away, once for all threads until `log_return`; not if it takes other calls."""
         with self._outage_lock:
-            is_new = self._away_since_s is None
-            self._away_since_s = self._away_since_s or time.monotonic()
+            now_s = time.monotonic()
+            is_new = self._away_since_s is None and now_s - self._last_success_s >= BRIEF_S
+            if is_new:
+                self._away_since_s = now_s
         if is_new:
             log.warning("%s; everything waits for it, for up to %.0f minutes", error.args[0], MAX_OUTAGE_S / 60)
 
