@@ -61,9 +61,9 @@ def test_what_is_no_token_is_not_taken_for_one(answer: dict[str, object]) -> Non
 
 @pytest.mark.parametrize(("token", "fault"), [("", "is empty"), (None, "is missing"), (7, "is nothing that a header")])
 def test_what_is_wrong_with_an_answer_without_a_token_is_said(token: object, fault: str) -> None:
-    told = _refusal(reply("200 OK", body=json.dumps({"access_token": token, "expires_in": 3600}).encode()))
-    assert f" gives no token: status 200, but access_token {fault}" in told
-    assert "its operator can say why. Check OAUTH_CLIENT_ID" in told
+    message = _refusal(reply("200 OK", body=json.dumps({"access_token": token, "expires_in": 3600}).encode()))
+    assert f" gives no token: status 200, but access_token {fault}" in message
+    assert "its operator can say why. Check OAUTH_CLIENT_ID" in message
 
 
 def test_no_content_is_no_token() -> None:
@@ -134,10 +134,10 @@ def test_what_is_odd_about_an_id_or_a_secret_that_is_refused_is_named(client_id:
 
 
 def test_an_address_at_which_there_is_no_token_server_is_what_has_to_be_corrected() -> None:
-    told = _refusal(reply("404 Not Found"), '"id"')
-    assert "gives no token: status 404. Correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL" in told
-    assert "VTN_SERVER_ADDRESS, whose path matters, such as /openadr3/3.1.0" in told
-    assert "OAUTH_CLIENT" not in told
+    message = _refusal(reply("404 Not Found"), '"id"')
+    assert "gives no token: status 404. Correct OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL" in message
+    assert "VTN_SERVER_ADDRESS, whose path matters, such as /openadr3/3.1.0" in message
+    assert "OAUTH_CLIENT" not in message
 
 
 def test_nothing_is_said_of_an_id_and_a_secret_that_are_as_any() -> None:

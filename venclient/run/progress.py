@@ -124,7 +124,7 @@ class RunProgress:
             self._slices.setdefault(part.number, Snapshot(total_loads=part.loads))
 
     def lose_slice(self, part: Slice) -> None:
-        """Keep what the process of a slice has found, as it is lost: whoever takes the slice counts it as acknowledged.
+        """Keep what a lost process has found of its slice: whoever takes the slice up has it as acknowledged.
 
         What it has found since its last report is not known, and counts as sent.
         """
