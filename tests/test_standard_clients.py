@@ -246,17 +246,24 @@ def test_a_token_that_the_vtn_has_forgotten_is_renewed(standard_vtn: StandardVtn
     assert_stored(site, standard_vtn)
 
 
+def _registered_by_its_vens(site: Site, vtn: StandardVtn, tmp_path: Path) -> tuple[list[str], dict[str, object]]:
+    """Register the loads with a client for each VEN; returns the VENs, and the settings that say so."""
+    vens = [outline.ven for outline in ResourceDatabase(str(site.db)).vens()]
+    file = _file(tmp_path, [f"{ven},ven-{number},secret-{number}" for number, ven in enumerate(vens)])
+    settings: dict[str, object] = {"oauth_client_id": None, "oauth_client_secret": None, "ven_credentials": file}
+    registered(site, vtn, **settings)
+    return vens, settings
+
+
 @pytest.mark.parametrize("wrong", [1, 2])
 def test_where_no_client_may_in_each_load_fails_and_names_its_ven_and_the_file(
     vtn_of_many: StandardVtn, new_site: NewSite, tmp_path: Path, wrong: int
 ) -> None:
     site = new_site(loads=4, points=50, vens=2)
-    vens = [outline.ven for outline in ResourceDatabase(str(site.db)).vens()]
-    settings: dict[str, object] = {"oauth_client_id": None, "oauth_client_secret": None}
-    everyone = _file(tmp_path, [f"{ven},ven-{number},secret-{number}" for number, ven in enumerate(vens)])
-    registered(site, vtn_of_many, **settings, ven_credentials=everyone)
+    vens, settings = _registered_by_its_vens(site, vtn_of_many, tmp_path)
     file = _file(tmp_path, [f"{ven},ven-{number},another" for number, ven in enumerate(vens[:wrong])])
-    results = upload(site, vtn_of_many, **settings, ven_credentials=file).values()
+    settings["ven_credentials"] = file
+    results = upload(site, vtn_of_many, **settings).values()
     assert {result.state for result in results} == {"failed"}
     errors = {result.load.ven: result.error or "" for result in results}
     assert f"VEN '{vens[0]}' in {file}" in errors[vens[0]]
@@ -267,7 +274,7 @@ def test_where_no_client_may_in_each_load_fails_and_names_its_ven_and_the_file(
     else:
         assert errors[vens[1]] == errors[vens[0]], "one cause, in the list of a run"
         assert errors[vens[1]].startswith("None of 2 clients gets a token. VEN ")
-    with open_wire(settings_of(site, vtn_of_many, **settings, ven_credentials=file)) as wire:
+    with open_wire(settings_of(site, vtn_of_many, **settings)) as wire:
         wire.check()
         assert wire.prepare_registration() is None
 
@@ -276,11 +283,8 @@ def test_a_refused_client_asks_for_a_token_once_in_a_while(
     vtn_of_many: StandardVtn, new_site: NewSite, tmp_path: Path
 ) -> None:
     site = new_site(loads=12, points=10, vens=2)
-    vens = [outline.ven for outline in ResourceDatabase(str(site.db)).vens()]
-    settings: dict[str, object] = {"oauth_client_id": None, "oauth_client_secret": None}
-    everyone = _file(tmp_path, [f"{ven},ven-{number},secret-{number}" for number, ven in enumerate(vens)])
-    registered(site, vtn_of_many, **settings, ven_credentials=everyone)
+    vens, settings = _registered_by_its_vens(site, vtn_of_many, tmp_path)
     with TokenServer(frozenset()).running() as server:
-        settings |= {"ven_credentials": everyone, "oauth_token_url": server.url}
-        assert {result.state for result in upload(site, vtn_of_many, **settings).values()} == {"failed"}
+        results = upload(site, vtn_of_many, **settings, oauth_token_url=server.url)
+        assert {result.state for result in results.values()} == {"failed"}
     assert len(server.asked) == len(vens) * len(FORM_OR_BASIC)
