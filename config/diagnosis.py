@@ -171,7 +171,9 @@ def _with_token(settings: Settings) -> tuple[BulkWire | ReportWire, Finding]:
     wire = open_wire(settings)
     try:
         if isinstance(wire, ReportWire) and isinstance(wire.clients, ClientPerVen):
-            return wire, _tokens_of_vens(wire, wire.clients, settings.ven_credentials)
+            found = _tokens_of_vens(wire, wire.clients, settings.ven_credentials)
+            wire.close()  # its clients may have been cut
+            return open_wire(settings), found
         wire.require_token()
         return wire, Finding("token", "ok", "There is one for the VTN")
     except BaseException:

@@ -1,10 +1,13 @@
 """`bulk-upload doctor` tries the client of each VEN, where each VEN has its own."""
 
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
+import requests
 from pydantic import SecretStr
 
 from config.client_checks import tokens_of_vens
@@ -102,3 +105,24 @@ def test_a_token_server_that_says_nothing_is_not_waited_for_for_long() -> None:
 
         found = tokens_of_vens(ClientPerVen({ven: opener(ven) for ven in map(str, range(VENS))}), max_s=0.1)
     assert (found.received, found.errors, found.untried) == (0, {}, VENS)
+
+
+@pytest.mark.long
+def test_the_vtn_is_tried_though_the_first_client_is_refused_and_others_get_no_answer_in_time(
+    vtn: StandardVtn, new_site: NewSite, tmp_path: Path
+) -> None:
+    def answer(request: bytes) -> Iterator[bytes]:
+        form = dict(parse_qsl(request.partition(b"\r\n\r\n")[2].decode()))
+        if form.get("client_id", "ven-0") == "ven-0":
+            yield b'HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\n{"error": "invalid_client"}'
+        elif form["client_id"] == "ven-1":
+            answered = requests.post(vtn.token_url, form, timeout=10)
+            yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + answered.content
+        else:
+            yield from repeat(b"")
+
+    with talking(answer) as url:
+        found = _doctor(new_site(), tmp_path, _file(tmp_path, []), url, vtn.base_url, 1)
+    assert "There is one for 1 of 30 VENs" in found["token"]["message"]
+    assert "No answer within 60 s for" in found["token"]["message"]
+    assert found["VTN"]["state"] == "ok"
