@@ -22,10 +22,10 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from cli.child_process import end_with_parent
 from cli.prefect_process import PrefectServer
 from cli.prefect_server import free_port, prefect_server
 from demo.sample_data import write_sample
+from venclient.child_process import end_with_parent
 from venclient.loads import Load
 from venclient.resources.database import ResourceDatabase
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from cli.auth_string import auth_file, made_auth_string, new_auth_string
-from cli.child_process import end_with_parent
+from venclient.child_process import end_with_parent
 from venclient.proxies import is_this_machine, put_back, set_aside
 
 LOG_BYTES = 10_000_000

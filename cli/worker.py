@@ -13,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from cli.child_process import end_with_parent
 from cli.printable import echo
 from cli.run import INTERRUPTED
+from venclient.child_process import end_with_parent
 from venclient.errors import ConfigurationError
 
 # A stopped run gives requests in flight 20 s, then reports its final state to the server.

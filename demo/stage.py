@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import typer
 
+from venclient.child_process import end_with_parent
 from venclient.errors import ConfigurationError
 
 CLIENT_ID = "demo-client"
@@ -73,7 +74,7 @@ class Stage:
         command = [sys.executable, "-m", "cli", *arguments]
         options = {"env": self.environment, **options}
         # In the folder of the demo, as a `.env` in the current one is for other runs.
-        return subprocess.Popen(command, cwd=self.folder, text=True, **options)
+        return subprocess.Popen(command, cwd=self.folder, text=True, preexec_fn=end_with_parent, **options)
 
     def register(self) -> None:
         """Register the loads; with a standard VTN as its operator, as only that one may create what reports are for."""

@@ -153,8 +153,8 @@ def _upload_unbegun(run: Run, slices: list[SharedSlice], planned: State[Any]) ->
             except ConfigurationError as error:
                 run.end(error)
                 return
-            shared.is_taken.set()
             run.progress.take_slice(shared.part, acknowledged)
+            shared.is_taken.set()
             _upload_here(run, shared, planned)
 
 
@@ -242,7 +242,7 @@ def upload_slice_elsewhere(part: SharedSlice, key: str, parameters: dict[str, An
 def _end_of(run: Run, shared: SharedSlice, state: State[Any] | None) -> State[None]:
     part, child = shared.part, shared.child
     if shared.is_taken.is_set():
-        run.progress.take_slice(part, {})  # it may have been started at the moment when it was taken
+        run.progress.forget_slice(part)  # it may have been started at the moment when it was taken
         if child is not None:
             with log_report_errors():  # otherwise it waits for the lease, and then finds nothing to send
                 child.cancel("The run that it is a part of uploads it itself")

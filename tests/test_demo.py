@@ -36,6 +36,16 @@ def test_a_tour_that_is_told_to_end_leaves_no_process_behind(tmp_path: Path) -> 
     until(lambda: not _processes_of(tmp_path), within_s=30)
 
 
+@pytest.mark.long
+def test_a_tour_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    with start("demo", cwd=tmp_path, TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1") as demo:
+        assert demo.stdout is not None
+        assert any(line.startswith("$ bulk-upload run") for line in demo.stdout)
+        demo.kill()
+        demo.communicate(timeout=60)
+    until(lambda: not _processes_of(tmp_path), within_s=30)
+
+
 def _processes_of(folder: Path) -> list[str]:
     """What was started with a path in this folder as its working folder."""
     links = [_target(link) for link in Path("/proc").glob("[0-9]*/cwd")]

@@ -162,7 +162,7 @@ def _planned(load: Load, points: int) -> RunProgress:
 
 
 @pytest.mark.parametrize("workers_lost", [1, 2])
-@pytest.mark.parametrize("last", ["a worker", "the run"])
+@pytest.mark.parametrize("last", ["a worker", "the run", "the run, when its task has ended"])
 def test_points_that_lost_workers_found_at_the_vtn_never_count_as_sent(last: str, workers_lost: int) -> None:
     load = replace(load_of("meter", "load_0"), ven="A")
     (part,) = partition([VenWork("A", 1, 100)], 1)
@@ -178,12 +178,13 @@ def test_points_that_lost_workers_found_at_the_vtn_never_count_as_sent(last: str
     now, (ven,) = run.snapshot(), run.record().vens
     assert (now.points_sent, now.points_to_send) == (10 * workers_lost, 100 - 30 * workers_lost)
     assert ven.points == 10 * (workers_lost - 1), "those of the last one are in its loads, none of which is done"
+    uploads = _planned(load, left) if last == "a worker" else run
     if last == "the run":
-        uploads = run
         run.take_slice(part, {"A": lost})
-        run.take_slice(part, {})  # by the task that waited for the worker
-    else:
-        uploads = _planned(load, left)
+        run.forget_slice(part)  # by the task that waited for the worker
+    elif last != "a worker":
+        run.forget_slice(part)
+        run.take_slice(part, {"A": lost})
     uploads.count_receipt(load, Receipt(left - 5, ("201",), 1.0, found=5))
     uploads.count_load(LoadResult(load, "done", points_sent=left - 5, points_already_there=lost + 5))
     if last == "a worker":

@@ -218,3 +218,25 @@ def _body(line: str) -> dict[str, Any]:
     """The body of a line such as `POST /events {…}`."""
     body: dict[str, Any] = json.loads(line.split(" ", 2)[2])
     return body
+
+
+def test_a_program_and_an_event_that_another_client_created_meanwhile_are_not_said_to_be_created(
+    new_site: NewSite, vtn: StandardVtn
+) -> None:
+    posted: set[str] = set()
+    listed = {
+        "/programs": [{"id": "p", "programName": "meter-history"}],
+        "/events": [{"id": "e", "programID": "p", "eventName": "meter-history"}],
+    }
+
+    def answer(method: str, path: str) -> tuple[int, object]:
+        path = path.partition("?")[0]
+        if method == "POST":
+            posted.add(path)
+            return 409, {}
+        return 200, listed.get(path, []) if path in posted else []
+
+    with answering(answer) as url, open_wire(settings_of(new_site(), vtn, vtn_url=url, bearer_token="token")) as wire:
+        assert wire.prepare_registration() is None
+    assert posted == {"/programs", "/events"}
+    assert wire.created == []

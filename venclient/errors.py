@@ -18,7 +18,7 @@
     │   ├── ForbiddenError          the VTN does not let this client do this
     │   ├── NotSupportedError       the VTN has no such call
     │   ├── ConflictError           the VTN has an object of this name
-    │   ├── ClientRefusedError      the token server refuses the client of this VEN: nothing is sent
+    │   ├── ClientRefusedError      the VEN has no client, or the token server refuses it: nothing is sent
     │   ├── BadSeriesError          the source does not give the series
     │   │   ├── ReaderKilledError   reading it ends the process that reads it, or hangs it
     │   │   └── ReplacedError       the source has changed meanwhile: the load is read again
@@ -152,7 +152,7 @@ class ConflictError(PermanentError):
 
 
 class ClientRefusedError(PermanentError):
-    """The token server gives the client of one VEN no token, so that the VTN was not asked."""
+    """A VEN has no client, or the token server refuses it, so that the VTN was not asked."""
 
 
 class BadSeriesError(PermanentError):

@@ -36,6 +36,8 @@ DESCRIPTIONS: dict[Cause | Literal["repaired"], str] = {
     "row": "the row in the database is of no use; no run sends it: correct it, as the report says",
     "file": "the meter file does not give the series; no run can send it: correct the file or the loads row, as the "
     "report says",
+    "client": "the VEN has no client that gets a token, so that the VTN was not asked; correct its row in the file of "
+    "clients, as the report says",
     "unknown": "the VTN does not know the resource (404); no run mends that: empty vtn_resource_id in the loads row",
     "forbidden": "the VTN does not let this client read them (403); ask whoever runs it",
     "answer": "the VTN's answer tells nothing of the points, so that it is not known whether they are there; see the "

@@ -145,6 +145,11 @@ class RunProgress:
             self._points_found += found.total()
             self._sent_elsewhere.update(Counter(acknowledged) - found)
 
+    def forget_slice(self, part: Slice) -> None:
+        """Count nothing more of another process that was to upload a slice which this run has taken."""
+        with self._lock:
+            self._slices.pop(part.number, None)
+
     def count_slice(self, part: Slice, progress_json: str) -> Snapshot:
         """Record the progress that a slice's process reports (see `as_json`), and return its part of the run's."""
         now = SNAPSHOTS.validate_json(progress_json)

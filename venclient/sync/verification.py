@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from venclient.advice import advice
 from venclient.errors import (
     BadSeriesError,
+    ClientRefusedError,
     ConfigurationError,
     ForbiddenError,
     NotFoundError,
@@ -46,11 +47,12 @@ VerificationState = Literal["equal", "not sent", "differs", "unread"]
 # - busy: not repaired, because a run is sending for the VEN. same id: another load with another series has the same id.
 # - extra: points that only the VTN has. refused: points that the VTN refused.
 # - row: the loads row is unusable. file: the series cannot be read from the meter file, or changed meanwhile.
+# - client: the VEN has no client, or the token server refuses it.
 # - unknown: the VTN does not know the resource. forbidden: this client may not read it. answer: the response does not
 #   contain the points. no answer: there is no response.
 Cause = Literal[
     "not sent", "differs", "busy", "extra", "refused", "same id",
-    "row", "file", "unknown", "forbidden", "answer", "no answer",
+    "row", "file", "client", "unknown", "forbidden", "answer", "no answer",
 ]  # fmt: skip
 MONTH_CAUSES: tuple[Cause, ...] = ("differs", "not sent", "refused", "extra")
 SAME_ID = "Another load, with another series, has the same vtn_resource_id: correct the loads table"
@@ -152,6 +154,8 @@ def _cause(error: PermanentError | TransientError) -> Cause:
         return "answer" if isinstance(error, UnreadableAnswerError) else "no answer"
     if isinstance(error, NotFoundError):
         return "unknown"
+    if isinstance(error, ClientRefusedError):
+        return "client"
     return "forbidden" if isinstance(error, ForbiddenError) else "answer"
 
 

@@ -56,8 +56,10 @@ class StandardCalls(VtnConnection):
 
     def create(
         self, path: str, name: str, body: Mapping[str, object], tokens: TokenSource, find: Callable[[], str | None]
-    ) -> str | None:
-        """Create an object, and return the VTN's id of it; None if its name is taken by one that `find` does not find.
+    ) -> tuple[str | None, bool]:
+        """Create an object, and return the VTN's id of it, and whether this client created it.
+
+        The id is None if the name is taken by an object that `find` does not find.
 
         `find`: returns the id of the object if it exists; asked before a further attempt, as the answer to the one
         before may have been lost.
@@ -78,8 +80,8 @@ class StandardCalls(VtnConnection):
         try:
             object_id, _ = self._retries.call(create, name, before_each=look)
         except ConflictError:
-            return find()
-        return object_id
+            return find(), False
+        return object_id, found[0] is None
 
     def get(self, path: str, tokens: TokenSource, shape: Any) -> Any:
         """Read one object, as a `shape` that `msgspec` knows."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
 
-from venclient.errors import ClientRefusedError, PermanentError
+from venclient.errors import ClientRefusedError, ConfigurationError
 from venclient.ven_names import normal_form
 from venclient.wires.auth import TokenSource
 
@@ -27,7 +27,7 @@ class Clients(Protocol):
         """Tokens for requests that belong to no VEN."""
 
     def of(self, ven: str) -> Client:
-        """Return the client that uploads for a VEN; raises `PermanentError` if it has none."""
+        """Return the client that uploads for a VEN; raises `ClientRefusedError` if it has none."""
 
     def cut(self) -> None:
         """Abort fetches of tokens, and make no others."""
@@ -62,7 +62,7 @@ class ClientPerVen:
         """See `Clients.of`."""
         name = normal_form(ven)
         if name not in self._openers:
-            raise PermanentError(f"VEN '{ven}' has no client").advised("ven without client")
+            raise ClientRefusedError(f"VEN '{ven}' has no client").advised("ven without client")
         with self._lock:
             if name not in self._opened:
                 self._opened[name] = self._openers[name]()
@@ -77,7 +77,7 @@ class ClientPerVen:
 
 
 class _TokensOfAny:
-    """The tokens of the first of several clients that gets any; `ClientRefusedError` if none does."""
+    """The tokens of the first of several clients that gets any; `ConfigurationError` if none does."""
 
     def __init__(self, clients: ClientPerVen, vens: Sequence[str]) -> None:
         self._clients = clients
@@ -106,6 +106,7 @@ class _TokensOfAny:
                 refusals.append(error)
             else:
                 return tokens
-        if len(refusals) == 1:
-            raise refusals[0]
-        raise ClientRefusedError(f"None of {len(refusals):,} clients gets a token. {refusals[0]}") from refusals[0]
+        message = (
+            f"{refusals[0]}" if len(refusals) == 1 else f"None of {len(refusals):,} clients gets a token. {refusals[0]}"
+        )
+        raise ConfigurationError(message) from refusals[0]

@@ -9,7 +9,6 @@ import msgspec
 import orjson
 
 from venclient.errors import (
-    ClientRefusedError,
     ConfigurationError,
     NotFoundError,
     PermanentError,
@@ -132,8 +131,6 @@ class ReportEvent:
         """As `_find`; raises `ConfigurationError` if the VTN does not say what it has: it is the same for all loads."""
         try:
             return self._find(tokens)
-        except ClientRefusedError:  # the VTN was not asked
-            raise
         except (PermanentError, TransientError) as error:
             raise ConfigurationError(f"The VTN does not list its programs and events: {error}") from error
 
@@ -156,23 +153,25 @@ class ReportEvent:
         find_program = partial(self._find_program, tokens)
         program_id = find_program()
         if program_id is None:
-            program_id = self._calls.create(
+            program_id, is_ours = self._calls.create(
                 "/programs", self._names.program, program_body(self._names), tokens, find_program
             )
             if program_id is None:
                 raise PermanentError("a program of this name is there, and this client may not see it")
-            self.created.append(f"program '{self._names.program}'")
+            if is_ours:
+                self.created.append(f"program '{self._names.program}'")
 
         def find_event() -> str | None:
             found = self._find_event(program_id, tokens)
             return found.event_id if found else None
 
-        event_id = self._calls.create(
+        event_id, is_ours = self._calls.create(
             "/events", self._names.event, event_body(self._names, program_id, self._version), tokens, find_event
         )
         if event_id is None:
             raise PermanentError("an event of this name is there, and this client may not see it")
-        self.created.append(f"event '{self._names.event}'")
+        if is_ours:
+            self.created.append(f"event '{self._names.event}'")
         return Event(event_id, program_id)
 
     def _missing(self, more: str) -> VenClientError:

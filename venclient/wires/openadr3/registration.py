@@ -126,7 +126,7 @@ class Registrar:
         as_business = self._as_business  # other threads may learn meanwhile that it is the other one
 
         def create(as_business: bool) -> str | None:
-            return self._calls.create(path, name, {**self._form(kind, as_business), **body}, self._tokens, find)
+            return self._calls.create(path, name, {**self._form(kind, as_business), **body}, self._tokens, find)[0]
 
         try:
             created = create(as_business)

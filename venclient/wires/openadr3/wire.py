@@ -1,6 +1,5 @@
 """The calls of a standard VTN that `sync` and `run` make."""
 
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from typing import Unpack
 import numpy as np
 
 from venclient.errors import (
-    ClientRefusedError,
     ConfigurationError,
     ForbiddenError,
     NotFoundError,
@@ -37,8 +35,6 @@ from venclient.wires.openadr3.read_back import stored_by_month, stored_series
 from venclient.wires.openadr3.registration import Registrar
 from venclient.wires.openadr3.reports import Reports, ReportState
 from venclient.wires.openadr3.upload import ReportBody, ReportUpload
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +126,6 @@ class ReportWire(StandardCalls):
         try:
             self._check_version()
             self.event.get_or_create(self.clients.tokens)
-        except ClientRefusedError as error:  # each load fails, and says why
-            log.warning("%s", error)
         except EventMissingError as error:
             return f"{error}\n{bodies_for_operator(self._options.names, self._options.version)}"
         return None
@@ -151,11 +145,8 @@ class ReportWire(StandardCalls):
 
     def check(self) -> None:
         """See `OpenWire.check`; it also raises for a VTN of another version, or without the event of the reports."""
-        try:
-            self._check_version()
-            self._form()
-        except ClientRefusedError as error:  # each load fails, and says why
-            log.warning("%s", error)
+        self._check_version()
+        self._form()
 
     def stop(self) -> None:
         """As `VtnConnection.stop`, for all clients."""
@@ -167,8 +158,6 @@ class ReportWire(StandardCalls):
         require_done(*self._http.exchange(call, self._timeout_s, MAX_ANSWER_BYTES))
 
     def _probe_refused(self, error: PermanentError) -> None:
-        if isinstance(error, ClientRefusedError):
-            raise error
         if isinstance(error, ForbiddenError):
             raise ConfigurationError(f"The VTN refuses the token: {error}").advised("token refused") from error
         if isinstance(error, NotFoundError):

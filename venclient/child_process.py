@@ -1,4 +1,4 @@
-"""Set-up of child processes that must not outlive the command that starts them."""
+"""Set-up of child processes that must not outlive the one that starts them."""
 
 import ctypes
 import signal
