@@ -1,7 +1,9 @@
 """How reports are written: units, quality, packed, by the day or the hour; and what happens when that changes."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from tests.sites import FIRST_START_S, Site, hourly
 from tests.standard_bodies import Prepared, event_body
 from tests.standard_site import (
+    a_run,
     assert_stored,
     by_load,
     registered,
@@ -21,6 +24,8 @@ from tests.standard_site import (
 )
 from tests.standard_vtn import StandardVtn
 from venclient.loads import Load
+from venclient.wires.openadr3.layout import client_name
+from venclient.wires.openadr3.wire import ReportWire
 
 NewSite = Callable[..., Site]
 
@@ -160,6 +165,37 @@ def test_another_event_gets_all_reports_again(vtn: StandardVtn, new_site: NewSit
     assert {report.content["eventID"] for report in reports_of(site, vtn)} == {prepared.event_id}
     assert requests_since(vtn, before)["POST"] == 0
     assert {verdict.state for verdict in verified(site, vtn, **names)} == {"equal"}
+
+
+def test_a_load_whose_resource_id_was_corrected_gets_all_reports_again(vtn: StandardVtn, new_site: NewSite) -> None:
+    site = registered(new_site(loads=2, points=600), vtn)
+    upload(site, vtn)
+    for table in ("resources", "loads"):
+        site.execute(f"UPDATE {table} SET resource_id = resource_id || '_corrected'")
+    before = len(vtn.log())
+    upload(site, vtn)
+    assert requests_since(vtn, before)["PUT"] == 4, "two months of each"
+    names = {report.content["resources"][0]["resourceName"] for report in reports_of(site, vtn)}
+    assert names == {load.external_resource_id for load in site.loads}
+    assert all("_corrected_" in name for name in names)
+    before = len(vtn.log())
+    upload(site, vtn)
+    assert requests_since(vtn, before) == Counter()
+
+
+def test_reports_of_an_older_ledger_are_not_sent_again(vtn: StandardVtn, new_site: NewSite) -> None:
+    """Its digest of the form is without the resource's name."""
+    site = registered(new_site(loads=2, points=600), vtn)
+    upload(site, vtn)
+    with a_run(site, vtn) as run:
+        assert isinstance(run.wire, ReportWire)
+        form = run.wire.layout.form()
+    older = form.digest(client_name(site.loads[0].ven), 1_000_000)
+    with closing(sqlite3.connect(site.ledger)) as ledger, ledger:
+        assert ledger.execute("UPDATE reports SET form = ? WHERE period GLOB '20*'", (older,)).rowcount == 4
+    before = len(vtn.log())
+    upload(site, vtn)
+    assert requests_since(vtn, before) == Counter()
 
 
 def _prepare(vtn: StandardVtn, name: str, *more: dict[str, Any]) -> Prepared:

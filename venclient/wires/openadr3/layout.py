@@ -45,12 +45,12 @@ class ReportLayout:
 
     def of_load(self, load: Load, reports: Mapping[str, StoredReport]) -> Self:
         """See `Layout.of_load`. A month keeps the length of its reports, for as long as they fit and have this form."""
-        digest = self.digest(self.form(), load) if reports else b""
+        digests = self._digests(self.form(), load) if reports else ()
         of_load = copy(self)
         of_load._kept = {
             periods.month_number(name): length
             for name, report in sorted(reports.items(), key=lambda item: len(item[0]))
-            if report.form == digest and (length := periods.length_of(name))
+            if report.form in digests and (length := periods.length_of(name))
         }
         return of_load
 
@@ -72,7 +72,7 @@ class ReportLayout:
         if not acknowledged:
             return ()
         form = self.form()
-        digest = self.digest(form, load)
+        digests = self._digests(form, load)
         by_month: dict[int, dict[str, StoredReport]] = {}
         for name, report in reports.items():
             by_month.setdefault(periods.month_number(name), {})[name] = report
@@ -80,7 +80,9 @@ class ReportLayout:
         def is_outdated(month: Month) -> bool:
             length = self._length(series, month)
             return any(
-                periods.length_of(name) != length or (report.event_id, report.form) != (form.event.event_id, digest)
+                periods.length_of(name) != length
+                or report.event_id != form.event.event_id
+                or report.form not in digests
                 for name, report in by_month.get(month.number, {}).items()
             )
 
@@ -109,7 +111,11 @@ class ReportLayout:
 
     def digest(self, form: Form, load: Load) -> bytes:
         """Return a digest of all that shapes a load's reports, except their points."""
-        return form.digest(client_name(load.ven), self._max_body_bytes)
+        return form.digest(client_name(load.ven), self._max_body_bytes, shortened(load.external_resource_id))
+
+    def _digests(self, form: Form, load: Load) -> Collection[bytes]:
+        """The digests of reports that need not be sent again; the older ones are without the resource's name."""
+        return self.digest(form, load), form.digest(client_name(load.ven), self._max_body_bytes)
 
     def _periods_of(self, series: MeterSeries, month: Month) -> Sequence[Period]:
         length = self._length(series, month)
