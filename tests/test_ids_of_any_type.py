@@ -213,3 +213,25 @@ def test_an_id_that_no_ledger_keeps_as_it_is_is_not_registered(new_site: Callabl
         (failure,) = register(ResourceDatabase(str(site.db)), wire).failures
     assert "The VTN's id of it has a NUL character" in failure
     assert not site.loads
+
+
+def test_a_row_without_a_load_id_is_named_and_all_others_are_registered_and_uploaded(
+    vtn: ReferenceVtn, new_site: NewSite, tmp_path: Path, prefect_url: str
+) -> None:
+    site = new_site(loads=220, points=3)
+    _untyped(site, "UPDATE loads SET load_id = NULL WHERE rowid IN (1, 2)")
+    database = ResourceDatabase(str(site.db))
+    with client(vtn) as vtn_client:
+        registration = register(database, vtn_client)
+    database.close()
+    assert registration.registered == 218
+    assert len(registration.failures) == 2
+    assert "load_id in the loads table is NULL in the row of resource " in registration.failures[0]
+    site.execute("UPDATE loads SET vtn_resource_id = 'given ' || rowid WHERE load_id IS NULL")
+    finished = command("run", *run_options(site, vtn), "--json", cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 1
+    assert (last_json(finished)["successful"], last_json(finished)["failed"]) == (218, 2)
+    assert "load_id in the loads table is NULL in the row of resource " in finished.stderr
+    checked = command("check", *run_options(site, vtn)[:4], cwd=tmp_path)
+    assert checked.returncode == 1
+    assert "load_id in the loads table is NULL in the row of resource " in checked.stdout

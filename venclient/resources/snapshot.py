@@ -1,4 +1,4 @@
-"""An in-memory copy, with all ids as text, of a resources database in which some are not.
+"""An in-memory copy, with all ids as text, of a resources database in which some are not, or a load has none.
 
 SQLite keeps numbers and bytes in a text column as they were written, and PostgreSQL has columns of integers, UUIDs and
 bytes. None of these equals its own text, so a load that was selected would not be found again by its id.
@@ -35,7 +35,9 @@ WHERE {FAULT} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM resources WHERE resource
 
 
 def has_other_ids(connection: Connection) -> bool:
-    """Check whether some ids are not text: numbers, bytes, or text that is not UTF-8."""
+    """Check whether some ids are not text: numbers, bytes, or text that is not UTF-8; or a `load_id` is NULL."""
+    if connection.execute(select(LOADS.c.load_id).where(LOADS.c.load_id.is_(None)).limit(1)).first():
+        return True
     if connection.dialect.name != "sqlite":
         types = {
             column["name"]: column["type"]
@@ -59,6 +61,7 @@ def has_other_ids(connection: Connection) -> bool:
 class TextCopy:
     """The tables of a resources database with all ids as text; an id that is not text is a fault of its row (`FAULT`).
 
+    So is a `load_id` that is NULL: in the copy, such rows have ids of their own.
     `engine`: connects to the copy. `original_ids`: the original value of each `load_id` that is not text, by its text.
     """
 
@@ -66,6 +69,7 @@ class TextCopy:
         # With a shared cache, all connections to one name see one database: each copy has a name of its own.
         address = f"file:{uuid4()}?mode=memory&cache=shared"
         self.original_ids: dict[str, object] = {}
+        self._rows_without_id = 0
 
         def connect() -> sqlite3.Connection:
             connection = sqlite3.connect(address, uri=True, check_same_thread=False)
@@ -107,6 +111,11 @@ class TextCopy:
                 assert isinstance(value, bytes | bytearray | memoryview)
                 texts[name] = f"x'{bytes(value).hex()}'"  # SQL's literal for bytes
                 faults.append(f"{name} in the {table.name} table is {texts[name]}, which is no text")
+        if table is LOADS and texts["load_id"] is None:
+            self._rows_without_id += 1
+            texts["load_id"] = f"NULL ({self._rows_without_id})"
+            of = f"of resource {texts['resource_id']}, {texts['load_component']}"
+            faults.append(f"load_id in the loads table is NULL in the row {of}")
         if table is LOADS and texts["load_id"] != original["load_id"]:
             self.original_ids[str(texts["load_id"])] = original["load_id"]
         return (*texts.values(), f"{', and '.join(faults)}: correct that row" if faults else None)
