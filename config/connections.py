@@ -79,6 +79,10 @@ def open_meters(settings: Settings, stopping: Event | None = None) -> MeterFile:
 
     `stopping`: as in `MeterFile`.
     """
+    if settings.latest is not None and settings.latest < settings.earliest:
+        raise ConfigurationError(
+            f"BULK_UPLOAD_LATEST={settings.latest} is before BULK_UPLOAD_EARLIEST={settings.earliest}: correct them"
+        )
     return MeterFile(
         settings.meter_file,
         QualityRules.parse(settings.quality_rules),

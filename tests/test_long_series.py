@@ -223,4 +223,5 @@ def _outcome(series: Callable[[], MeterSeries]) -> object:
         return str(error), error.dropped
     points = found.points()
     columns = (points.start_s.tolist(), points.power_w.tobytes(), points.quality.tolist(), points.interval_s.tolist())
-    return columns, found.codes, found.stretches, found.regular_interval_s, found.months, dict(found.dropped)
+    dropped = dict(found.dropped)
+    return columns, found.codes, found.stretches, found.regular_interval_s, found.months, dropped, found.unsorted_rows

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from config.connections import open_meters
 from config.settings import Settings, environment_name, given_options
 from venclient.errors import ConfigurationError
 
@@ -93,3 +94,9 @@ def test_a_time_that_no_clock_has_is_told(monkeypatch: pytest.MonkeyPatch, name:
     monkeypatch.setenv(name, seconds)
     with pytest.raises(ConfigurationError, match=f"{name}: .* less than or equal to 86400"):
         Settings.load()
+
+
+def test_a_range_of_times_that_ends_before_it_begins_is_refused() -> None:
+    settings = Settings.load(earliest="2025-01-02", latest="2025-01-01")
+    with pytest.raises(ConfigurationError, match="BULK_UPLOAD_LATEST=2025-01-01 is before BULK_UPLOAD_EARLIEST=2025"):
+        open_meters(settings)

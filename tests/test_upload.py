@@ -244,9 +244,25 @@ def test_two_loads_with_one_id_do_not_overwrite_each_other(vtn: ReferenceVtn, ne
     site.execute("UPDATE loads SET vtn_resource_id = ? WHERE load_id = ?", first.vtn_resource_id, second.load_id)
     results = site.upload(vtn)
     assert {results[load.load_id].state for load in (first, second)} == {"failed"}
-    assert "Another load, with another series, has the same" in (results[first.load_id].error or "")
+    assert "Another load, with another series or resource, has the same" in (results[first.load_id].error or "")
     assert not len(vtn.points(first.vtn_resource_id).start_s)
     site.assert_stored(vtn, others)
+
+
+def test_two_resources_with_one_id_do_not_overwrite_each_other(vtn: ReferenceVtn, new_site: NewSite) -> None:
+    """Nor if both have the same series: the rules for quality codes go by each one's capacity."""
+    site = new_site(loads=12, vens=2)
+    site.register(vtn)
+    first, *_, other = site.loads
+    assert first.resource_id != other.resource_id
+    values = (first.vtn_resource_id, first.h5_meter_id, first.load_component, other.load_id)
+    site.execute("UPDATE loads SET vtn_resource_id = ?, h5_meter_id = ?, load_component = ? WHERE load_id = ?", *values)
+    results = site.upload(vtn)
+    assert {load_id for load_id, result in results.items() if result.state == "failed"} == {
+        first.load_id,
+        other.load_id,
+    }
+    assert not len(vtn.points(first.vtn_resource_id).start_s)
 
 
 @pytest.mark.long

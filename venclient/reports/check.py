@@ -89,7 +89,7 @@ def _findings(check: LoadCheck, facts: SeriesFacts) -> Iterator[Finding]:
         yield Finding("begins late", f"begins {check.begins_late_hours / 24:,.0f} days after the others")
     if facts.step_changes:
         before, after = facts.steps[:2]
-        more = f", and {facts.step_changes - 1:,} times more" if facts.step_changes > 1 else ""
+        more = f", and {counted(facts.step_changes - 1, 'time')} more" if facts.step_changes > 1 else ""
         change = f"{step(before.interval_s)} → {step(after.interval_s)} on {after.start:%Y-%m-%d}"
         yield Finding("changed step", f"step changes: {change}{more}")
     if facts.gap_count:
@@ -206,7 +206,8 @@ def _load_check(
 ) -> LoadCheck:
     error = load.fault
     if error is None and load.vtn_resource_id in ambiguous_ids:
-        error = f"Another load, with another series, has the same vtn_resource_id '{load.vtn_resource_id}'"
+        message = "Another load, with another series or resource, has the same vtn_resource_id"
+        error = f"{message} '{load.vtn_resource_id}'"
     exists = readable = True
     return LoadCheck(*_identity(load), exists, readable, error, _capacity_w(load), above, facts, implausible)
 

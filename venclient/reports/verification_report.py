@@ -31,8 +31,8 @@ DESCRIPTIONS: dict[Cause | Literal["repaired"], str] = {
     "not sent": "not sent to the end",
     "refused": "the VTN refused points",
     "extra": "the VTN has points that the file does not have; no upload takes them away, remove them in the VTN",
-    "same id": "another load with another series has the same vtn_resource_id; no run sends them: correct the loads "
-    "table",
+    "same id": "another load with another series or resource has the same vtn_resource_id; no run sends them: correct "
+    "the loads table",
     "row": "the row in the database is of no use; no run sends it: correct it, as the report says",
     "file": "the meter file does not give the series; no run can send it: correct the file or the loads row, as the "
     "report says",

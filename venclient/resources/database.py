@@ -115,8 +115,8 @@ class ResourceDatabase:
         return found[0]
 
     def ambiguous_ids(self) -> frozenset[str]:
-        """Return each `vtn_resource_id` of loads with different series, which would overwrite each other in the VTN."""
-        series = LOADS.c.h5_meter_id + "/" + LOADS.c.load_component
+        """Return each `vtn_resource_id` of loads with other series or resources, which would overwrite each other."""
+        series = LOADS.c.h5_meter_id + "/" + LOADS.c.load_component + "/" + LOADS.c.resource_id
         query = (
             select(LOADS.c.vtn_resource_id)
             .where(IS_REGISTERED)

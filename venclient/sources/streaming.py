@@ -28,7 +28,7 @@ from venclient.sources.time_range import (
     TimestampUnitDetector,
     TimeUnit,
 )
-from venclient.sources.usable_rows import Sorted, Usable, sorted_by_time, usable
+from venclient.sources.usable_rows import Sorted, Usable, sorted_by_time, unsorted, usable
 
 # Reads the rows `[begin, stop)` of a dataset: (N, 2).
 ReadRows = Callable[[int, int], NDArray[np.generic]]
@@ -118,8 +118,8 @@ def outline(
 ) -> Outline:
     """Read all rows slice by slice, and then up to `most_rows` at a time if they are out of order.
 
-    The series is identical, bit for bit, to that of `outline_whole`, but `unsorted_rows` are not counted. Raises
-    `BadSeriesError` as `clean` and `in_order_of_time` do.
+    The series is identical, bit for bit, to that of `outline_whole`. Raises `BadSeriesError` as `clean` and
+    `in_order_of_time` do.
     """
     detector = TimestampUnitDetector()
     detector.add(read(slices[0].begin, slices[0].stop))
@@ -133,11 +133,12 @@ def outline(
         except BadSeriesError:
             survey.refuse_times()  # impossible times are seldom in order: they are the better explanation
             raise
+    unsorted_rows = survey.unsorted_rows
     if not survey.is_in_order:
         survey = survey.of_windows(ordered)
         for part in ordered:
             survey.add(sorted_by_time(usable(read(part.begin, part.stop), rules, survey.unit), part))
-    return survey.outline(capacity_w)
+    return survey.outline(capacity_w, unsorted_rows)
 
 
 class _Survey:
@@ -157,6 +158,7 @@ class _Survey:
         self._check = check
         self._dropped = dropped or Counter()
         self.is_in_order = True
+        self.unsorted_rows = 0  # of `extents`
         self._duplicates = 0
         self._edges = [0]
         self._timestamps = StretchDetector()
@@ -179,11 +181,14 @@ class _Survey:
 
         Adds them for as long as each starts after the one before.
         """
+        before_s = np.empty(0, np.int64)  # the timestamp before each slice, if there is one
         for part in self._slices:
             rows = read(part.begin, part.stop)
             detector.add(rows)
             found = self.usable(rows)
             earliest, latest = (found.grid_s.min(), found.grid_s.max()) if len(found.grid_s) else (inf, -inf)
+            self.unsorted_rows += unsorted(np.concatenate([before_s, found.grid_s]))
+            before_s = found.grid_s[-1:] if len(found.grid_s) else before_s
             self.is_in_order = self.is_in_order and earliest > self._last_timestamp_s
             if self.is_in_order:
                 self.add(sorted_by_time(found, part))
@@ -217,7 +222,7 @@ class _Survey:
         """Raise `BadSeriesError` if points that were added are outside the time range."""
         self._check.refuse(self._dropped_by_reason())
 
-    def outline(self, capacity_w: float | None, unsorted_rows: int = 0) -> Outline:
+    def outline(self, capacity_w: float | None, unsorted_rows: int) -> Outline:
         """Build the outline; raises `BadSeriesError` if there are no points, or points outside the time range."""
         self.refuse_times()
         stretches = self._timestamps.stretches()

@@ -94,7 +94,7 @@ def sorted_by_time(found: Usable, part: Slice) -> Sorted:
         grid_s = grid_s[(grid_s >= part.from_s) & (grid_s < part.until_s)]
     if _is_increasing(grid_s):
         return Sorted(grid_s, start_s, power_w)
-    unsorted_rows = int((grid_s[1:] < grid_s[:-1]).sum())
+    unsorted_rows = unsorted(grid_s)
     grid_s = np.unique(grid_s)
     if _is_increasing(start_s):
         return Sorted(grid_s, start_s, power_w, 0, unsorted_rows)
@@ -102,6 +102,11 @@ def sorted_by_time(found: Usable, part: Slice) -> Sorted:
     start_s, power_w = start_s[order], power_w[order]
     is_last = np.append(start_s[1:] != start_s[:-1], True)
     return Sorted(grid_s, start_s[is_last], power_w[is_last], int((~is_last).sum()), unsorted_rows)
+
+
+def unsorted(times_s: NDArray[np.int64]) -> int:
+    """Count the times that are earlier than the one before them."""
+    return int((times_s[1:] < times_s[:-1]).sum())
 
 
 def _is_increasing(times: NDArray[np.int64]) -> bool:

@@ -85,7 +85,7 @@ class DueRules:
             raise PermanentError(load.fault)
         if load.vtn_resource_id in self.ambiguous_ids:
             raise PermanentError(
-                f"Another load, with another series, has the same vtn_resource_id {load.vtn_resource_id}: "
+                f"Another load, with another series or resource, has the same vtn_resource_id {load.vtn_resource_id}: "
                 "correct the loads table"
             )
 

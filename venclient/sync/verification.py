@@ -55,7 +55,7 @@ Cause = Literal[
     "row", "file", "client", "unknown", "forbidden", "answer", "no answer",
 ]  # fmt: skip
 MONTH_CAUSES: tuple[Cause, ...] = ("differs", "not sent", "refused", "extra")
-SAME_ID = "Another load, with another series, has the same vtn_resource_id: correct the loads table"
+SAME_ID = "Another load, with another series or resource, has the same vtn_resource_id: correct the loads table"
 
 
 @dataclass(frozen=True, slots=True)
