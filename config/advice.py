@@ -61,6 +61,8 @@ ADVICE: Mapping[str, Text] = {
     "no event": ". Its operator has to create it: `bulk-upload register --print-event` shows how",
     "ven without client": ": add its row to the file that BULK_UPLOAD_VEN_CREDENTIALS names",
     "report too large": ". See BULK_UPLOAD_MAX_BODY_BYTES",
+    "report refused as too large": ". Set BULK_UPLOAD_MAX_BODY_BYTES below that, or ask the VTN's operator to allow "
+    "larger requests",
     "vtn path": f". Correct {_VTN_PATH}, or VTN_WIRE: `bulk-upload doctor` finds out which interface a VTN has",
     "vtn address": ": correct VTN_SERVER_ADDRESS",
     "vtn not there": ". Start it, or correct --vtn-url or VTN_SERVER_ADDRESS",
@@ -77,7 +79,6 @@ ADVICE: Mapping[str, Text] = {
     "token refused": ". Give a fresh one with --token or VTN_BEARER_TOKEN, or check the OAuth client",
     "bearer token": ": check VTN_BEARER_TOKEN",
     "resource unknown": " A reference VTN learns their ids by `bulk-upload vtn --adopt`",
-    "too large": ". Send fewer points a request: --chunk-size",
     "timeout": ": be more patient (BULK_UPLOAD_TIMEOUT_S)",
     "outage": ", longer than BULK_UPLOAD_OUTAGE_PATIENCE",
     "certificate": ". If its certificate is from a CA of your own, name that CA's PEM file in BULK_UPLOAD_CA_FILE; if "

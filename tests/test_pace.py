@@ -197,6 +197,15 @@ def test_a_vtn_that_takes_only_small_requests_gets_everything_in_small_ones(
     assert len(refused) <= 24, "what one thread learned, all know"
 
 
+def test_where_even_one_point_is_too_large_the_message_says_so(no_faults: ReferenceVtn, new_site: NewSite) -> None:
+    site = new_site(loads=1, points=4)
+    site.register(no_faults)
+    no_faults.switch(rate=1.0, kinds=["413"])
+    (result,) = site.upload(no_faults, attempts=2).values()
+    assert (result.error or "").endswith("Even a request with a single point is too large for it")
+    assert "--chunk-size" not in (result.error or "")
+
+
 @pytest.mark.parametrize("attempts", [3, pytest.param(10, marks=pytest.mark.long)])
 def test_a_load_that_the_vtn_never_answers_in_time_fails_alone(
     no_faults: ReferenceVtn, new_site: NewSite, attempts: int

@@ -16,6 +16,7 @@ from venclient.errors import (
     ConfigurationError,
     PermanentError,
     StoppedError,
+    TooLargeError,
     TooMuchError,
     TransientError,
     UnauthorizedError,
@@ -31,6 +32,7 @@ RETRY_WAIT_MAX_S = 60.0
 SPREAD_S = 0.25
 WARN_FROM_ATTEMPT = 3
 FEW_ATTEMPTS = 3
+RETRIES_TOO_LARGE = 1  # as a proxy may have been in trouble
 
 T = TypeVar("T")
 
@@ -109,8 +111,9 @@ class Retries:
         """Return the result of the request and the statuses of its failed attempts; errors carry these as `answers`.
 
         `resource`: what the request is about, as failures of a single resource are no outage. A `TooMuchError` is not
-        retried if fewer points may succeed, unless the request is not divisible. `before_each`: called before each
-        attempt, outside of all limits, as it makes calls of its own; its errors are not retried.
+        retried if fewer points may succeed, unless the request is not divisible; a `TooLargeError` is then retried
+        once. `before_each`: called before each attempt, outside of all limits, as it makes calls of its own; its errors
+        are not retried.
         """
         attempts = _Attempts()
         is_optional = _is_optional.get()
@@ -140,6 +143,9 @@ class Retries:
                         self._limiter.shrink(points)
                     elif self._breaker.is_open:  # smaller requests would fail as well
                         self._limiter.restore()
+                elif isinstance(error, TooLargeError):
+                    attempts.times_too_large += 1
+                    attempts.is_over = attempts.times_too_large > RETRIES_TOO_LARGE
                 raise
 
         retrying = Retrying(
@@ -218,8 +224,12 @@ class Retries:
 
 @dataclass(slots=True)
 class _Attempts:
-    """The attempts at one call: the status of each failed one, how many of them count, whether to make no other."""
+    """The attempts at one call: the status of each failed one, how many of them count, whether to make no other.
+
+    `times_too_large`: how many were refused for the size of a request that is not divisible.
+    """
 
     failures: list[str] = field(default_factory=list)
     counted: int = 0
+    times_too_large: int = 0
     is_over: bool = False

@@ -71,7 +71,6 @@ TOO_LARGE, POINTS_REFUSED = 413, frozenset({400, 422})
 EXPLANATIONS = {
     202: (": accepted, but it does not say that it is done", ""),
     404: (". Is this the VTN that the loads were registered with, and its base address?", "resource unknown"),
-    TOO_LARGE: ("", "too large"),
 }
 
 T = TypeVar("T")

@@ -71,8 +71,8 @@ class Resource(msgspec.Struct):
         return _text(self.external_resource_id)
 
 
-def bulk_answer(response: requests.Response, content: bytes) -> BulkAnswer:
-    """Decode the response of the bulk endpoint.
+def bulk_answer(response: requests.Response, content: bytes, points: int) -> BulkAnswer:
+    """Decode the response of the bulk endpoint to a request with so many points.
 
     Raises as `answer_of` does, but `TooLargeError` or `RejectedError` for statuses that concern the points.
     """
@@ -80,7 +80,8 @@ def bulk_answer(response: requests.Response, content: bytes) -> BulkAnswer:
         answer: BulkAnswer = answer_of(response, content, BulkAnswer)
     except PermanentError as error:
         if error.status == TOO_LARGE:
-            raise TooLargeError(str(error), error.status) from error
+            even_one = ". Even a request with a single point is too large for it" if points == 1 else ""
+            raise TooLargeError(f"{error}{even_one}", error.status) from error
         if error.status in POINTS_REFUSED:
             raise RejectedError(str(error), error.status) from error
         raise

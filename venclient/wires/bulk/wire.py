@@ -103,7 +103,7 @@ class BulkWire(VtnConnection):
 
         def post(encoded: Encoded, encoding: str | None) -> int:
             response, content = self._post("/report_data/bulk", encoded, params, points, encoding)
-            answer = bulk_answer(response, content)
+            answer = bulk_answer(response, content, points)
             if not answer.names(vtn_resource_id):
                 # A second response may follow on this connection, and would pass for that to the next request.
                 self._http.drop_connection()

@@ -92,6 +92,7 @@ class Reports:
         self._known: LRUCache[str, dict[str, StoredReport]] = LRUCache(LOADS_KNOWN)
         self._unknown_since: dict[tuple[str, str], float] = {}
         self._deleted: set[tuple[str, str]] = set()
+        self._largest_taken = 0  # in bytes
         self._trusted: dict[str, bool] = {}  # by VEN
         # When (monotonic time) `distrust` was last called: no list and no id from before counts.
         self.distrusted_at: float | None = None
@@ -164,13 +165,17 @@ class Reports:
             report: Report = self._calls.request(method, path, body, tokens, Report, points)
         except PermanentError as error:
             if error.status == TOO_LARGE or (error.status in POINTS_REFUSED and LENGTH_LIMIT in str(error)):
+                if len(body) <= self._largest_taken:
+                    raise TransientError(str(error), error.status) from error  # from a proxy in trouble
                 message = f"{error}. The report has {len(body):,} bytes"
-                raise TooLargeError(message, error.status).advised("report too large") from error
+                raise TooLargeError(message, error.status).advised("report refused as too large") from error
             if error.status == UNSUPPORTED:
                 raise TransientError(str(error), error.status) from error  # it is JSON, as every other
             if error.status in POINTS_REFUSED:
                 raise RejectedError(str(error), error.status) from error
             raise
+        with self._lock:
+            self._largest_taken = max(self._largest_taken, len(body))
         return report
 
     def delete(self, report_id: str, tokens: TokenSource) -> bool:
