@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from config.client_checks import MAX_S, tokens_of_vens
 from config.connections import open_meters, open_wire, vtn_url
 from config.profiles import settings_file
+from config.reports import VERSIONS
 from config.settings import Settings, environment_name
 from venclient.databases import sqlite_path
 from venclient.errors import (
@@ -22,6 +23,7 @@ from venclient.errors import (
     ConfigurationError,
     TimedOutError,
     TokenServerError,
+    TransientError,
     UnreachableError,
     VenClientError,
 )
@@ -34,7 +36,7 @@ from venclient.resources.database import ResourceDatabase
 from venclient.wires.bulk import BulkWire
 from venclient.wires.connection import not_there
 from venclient.wires.detection import detected_wire
-from venclient.wires.openadr3.clients import ClientPerVen
+from venclient.wires.openadr3.clients import ClientPerVen, missing_scopes
 from venclient.wires.openadr3.wire import ReportWire
 
 MAX_CLOCK_DIFFERENCE_S = 60
@@ -142,6 +144,9 @@ def _vtn(settings: Settings) -> Iterator[Finding]:
             found = detected_wire(status_of)
         except (UnreachableError, TimedOutError) as error:
             raise not_there(error) from error
+        except TransientError as error:
+            yield Finding("VTN", "error", f"The VTN is there, but in trouble: {error}")
+            return
         if found is None:
             message = f"{wire.base_url} has neither the bulk endpoint nor the calls of the published API"
             fix = "Correct VTN_SERVER_ADDRESS; its path matters, such as /openadr3/3.1.0"
@@ -175,10 +180,27 @@ def _with_token(settings: Settings) -> tuple[BulkWire | ReportWire, Finding]:
             wire.close()  # its clients may have been cut
             return open_wire(settings), found
         wire.require_token()
-        return wire, Finding("token", "ok", "There is one for the VTN")
+        return wire, _token_of_client(wire, settings)
     except BaseException:
         wire.close()
         raise
+
+
+def _token_of_client(wire: BulkWire | ReportWire, settings: Settings) -> Finding:
+    message = "There is one for the VTN"
+    missing = _missing_scopes(wire, settings) if isinstance(wire, ReportWire) else []
+    if not missing:
+        return Finding("token", "ok", message)
+    message = f"{message}, without the scope{'s' * (len(missing) > 1)} {' and '.join(missing)}"
+    return Finding("token", "warning", message, "Ask the VTN's operator for it, or name it in OAUTH_SCOPE")
+
+
+def _missing_scopes(wire: ReportWire, settings: Settings) -> list[str]:
+    scopes, asked = wire.clients.tokens.scopes(), frozenset(settings.oauth_scope.split())
+    # An answer without a scope means the one that was asked for, of which only the names of OpenADR say anything.
+    if scopes is None or (scopes == asked and not any(each.startswith(("read_", "write_")) for each in scopes)):
+        return []
+    return missing_scopes(scopes, VERSIONS[settings.wire])
 
 
 def _tokens_of_vens(wire: ReportWire, clients: ClientPerVen, file: Path | None) -> Finding:

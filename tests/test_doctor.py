@@ -112,6 +112,50 @@ def test_a_bulk_vtn_is_known_where_only_post_finds_its_endpoint(new_site: NewSit
         assert _doctor(new_site(), tmp_path, 0, **settings)["VTN"]["state"] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (401, "The VTN refuses the token (401 "),
+        (403, "The VTN refuses the token: GET /programs is answered 403"),
+        (429, "The VTN is there, but in trouble: 429 "),
+        (500, "The VTN is there, but in trouble: GET /programs is answered 500"),
+        (503, "The VTN is there, but in trouble: 503 "),
+    ],
+)
+def test_a_vtn_that_refuses_or_is_in_trouble_is_not_taken_for_one_without_the_calls(
+    new_site: NewSite, tmp_path: Path, status: int, says: str
+) -> None:
+    with answering(lambda _method, path: (status if path.startswith("/programs") else 404, {})) as address:
+        settings = {"VTN_SERVER_ADDRESS": address, "VTN_BEARER_TOKEN": "t", "VTN_WIRE": "openadr-3.1"}
+        found = _doctor(new_site(), tmp_path, 1, **settings)["VTN"]
+    assert (found["state"], found["message"][: len(says)]) == ("error", says)
+    assert "VTN_SERVER_ADDRESS" not in found["message"] + found["fix"]
+
+
+def test_a_token_that_lacks_scopes_is_a_warning_that_names_them(
+    standard_vtn: StandardVtn, new_site: NewSite, tmp_path: Path
+) -> None:
+    reads = "read_all" if standard_vtn.version == "3.0.1" else "read_targets read_ven_objects"
+    settings = _standard(standard_vtn, standard_vtn.wire)
+    found = _doctor(new_site(), tmp_path, 0, **settings, OAUTH_SCOPE=f"{reads} write_vens")["token"]
+    assert found["state"] == "warning"
+    assert found["message"] == "There is one for the VTN, without the scope write_reports"
+    assert "OAUTH_SCOPE" in found["fix"]
+    found = _doctor(new_site(), tmp_path, 0, **settings, OAUTH_SCOPE=f"{reads} write_reports")["token"]
+    assert found["state"] == "ok"
+
+
+@pytest.mark.parametrize("asked", ["", "api://vtn/.default"])
+def test_of_a_token_whose_scopes_are_not_known_nothing_is_said(new_site: NewSite, tmp_path: Path, asked: str) -> None:
+    with answering(lambda _method, path: (200, {"access_token": "t"}) if path == "/token" else (404, {})) as address:
+        settings = {
+            "VTN_SERVER_ADDRESS": address, "VTN_WIRE": "openadr-3.1", "OAUTH_CLIENT_ID": "c", "OAUTH_SCOPE": asked,
+            "OAUTH_CLIENT_SECRET": "s", "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": f"{address}/token",
+        }  # fmt: skip
+        found = _doctor(new_site(), tmp_path, 1, **settings)["token"]
+    assert (found["state"], found["message"]) == ("ok", "There is one for the VTN")
+
+
 def test_lists_in_pages_smaller_than_asked_for_are_read_to_their_end(new_site: NewSite, tmp_path: Path) -> None:
     programs = [{"id": name, "programName": name} for name in ("another", "meter-history")]
     events = [{"id": name, "eventName": name, "programID": "meter-history"} for name in ("another", "meter-history")]

@@ -8,6 +8,19 @@ from typing import Protocol
 from venclient.errors import ClientRefusedError, ConfigurationError
 from venclient.ven_names import normal_form
 from venclient.wires.auth import TokenSource
+from venclient.wires.openadr3.form import Version
+
+# What a client needs to read programs, events and its own reports; in 3.1, `read_all` allows that as well.
+READ_SCOPES: Mapping[Version, frozenset[str]] = {
+    "3.1": frozenset({"read_targets", "read_ven_objects"}),
+    "3.0.1": frozenset({"read_all"}),
+}
+
+
+def missing_scopes(scopes: frozenset[str], version: Version) -> list[str]:
+    """Return the scopes that an upload needs and a token with these does not have."""
+    reads = frozenset() if "read_all" in scopes else READ_SCOPES[version]
+    return sorted(({"write_reports"} | reads) - scopes)
 
 
 @dataclass(frozen=True, slots=True)
