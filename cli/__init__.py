@@ -33,7 +33,7 @@ from cli import (
     vtn,
     worker,
 )
-from cli.printable import echo
+from cli.printable import echo_error
 from cli.standard_streams import open_missing_streams, output_failure
 from config.advice import give_advice
 from venclient.errors import ConfigurationError
@@ -127,12 +127,12 @@ def main() -> None:
     try:
         app(prog_name="bulk-upload")
     except ConfigurationError as error:
-        echo(f"bulk-upload: {error}", err=True)
+        echo_error(f"bulk-upload: {error}")
         sys.exit(2)
     except OSError:
         if (reason := output_failure()) is None:
             raise
-        echo(f"bulk-upload: Standard output cannot be written: {reason}", err=True)
+        echo_error(f"bulk-upload: Standard output cannot be written: {reason}")
         sys.exit(1)
     finally:
         gc.freeze()  # the end of the interpreter would look through them, too

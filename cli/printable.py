@@ -28,18 +28,29 @@ def log_output(handler: logging.Handler) -> None:
     _log.addHandler(handler)
 
 
-def log_line(text: str) -> None:
+def log_line(text: str, level: int = logging.INFO) -> None:
     """Add a line to the log file, if the command has one, without printing it."""
     if _log.handlers:
-        _log.info("%s", visible(text))
+        _log.log(level, "%s", visible(text))
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a line, to standard error with `err`; the log file gets it, too.
-
-    A line that standard error does not take, such as one for a log on a full disk, is no reason to end a command.
-    """
+    """Print a line, to standard error with `err`; the log file gets it, too."""
     log_line(text)
+    _print(text, err=err)
+
+
+def echo_error(text: str) -> None:
+    """Print what has failed to standard error; in the log file it is an error."""
+    log_line(text, logging.ERROR)
+    _print(text, err=True)
+
+
+def _print(text: str, *, err: bool) -> None:
+    """Print a line.
+
+    One that standard error does not take, such as one for a log on a full disk, is no reason to end a command.
+    """
     line = visible(text)
     if (sys.stderr if err else sys.stdout).isatty():
         line = _wrapped(line)
@@ -57,9 +68,9 @@ def _wrapped(line: str) -> str:
 def echo_failures(failures: Sequence[str]) -> None:
     """Print the first failures to standard error, and how many more there are."""
     for failure in failures[:FAILURES_SHOWN]:
-        echo(failure, err=True)
+        echo_error(failure)
     if len(failures) > FAILURES_SHOWN:
-        echo(f"… and {len(failures) - FAILURES_SHOWN:,} more: --json has them all", err=True)
+        echo_error(f"… and {len(failures) - FAILURES_SHOWN:,} more: --json has them all")
 
 
 def echo_json(answer: object) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.printable import echo, echo_failures, echo_json, log_line
+from cli.printable import echo, echo_error, echo_failures, echo_json, log_line
 
 
 def register(
@@ -63,5 +63,5 @@ def register(
         echo_json(fields)
     echo_failures(registration.failures)
     for line in (missing or "").splitlines():
-        echo(line, err=True)
+        echo_error(line)
     sys.exit(1 if registration.failures or missing else 0)

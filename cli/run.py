@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from cli import options
-from cli.printable import echo, echo_json, log_line
+from cli.printable import echo, echo_error, echo_json, log_line
 from venclient.days import ALL_DAYS, Days
 from venclient.errors import ConfigurationError, StoppedError
 from venclient.loads import counted
@@ -213,10 +213,13 @@ def _print_outcome(state: "State[Summary]", days: Days, elapsed: timedelta, *, a
         raise outcome
     if days != ALL_DAYS:
         _print_days(days, outcome, is_completed=state.is_completed())
-    if not outcome.success:
+    if outcome.success:
+        if outcome.warning:
+            echo(outcome.warning, err=True)
+    elif state.is_cancelled():  # what a stop leaves is no error
         echo(state.message or "", err=True)
-    elif outcome.warning:
-        echo(outcome.warning, err=True)
+    else:
+        echo_error(state.message or "")
     if state.is_cancelled():
         echo(STOPPED, err=True)
     if outcome.report:

@@ -72,7 +72,7 @@ def test_on_a_terminal_failures_of_the_same_cause_do_not_scroll_everything_away(
     assert "5 failed · " in text
     assert "5 of 6 loads failed: " in text
     assert "(and 4 more like it)" in text
-    assert (tmp_path / "all.log").read_text().count(" ERROR ") == 5
+    assert (tmp_path / "all.log").read_text().count(" ERROR ") == 5 + 1, "and the outcome"
 
 
 def test_on_a_terminal_retries_do_not_scroll_everything_away(
@@ -151,6 +151,20 @@ def test_a_log_file_has_the_outcome_of_a_run_also_if_nothing_was_to_send(
         "2 of 2 loads done, 0 failed: 0 points uploaded, 100",
         "No failed loads: nothing to do",
     ]
+
+
+def test_a_log_file_has_what_failed_as_an_error(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str
+) -> None:
+    options = [*run_options(site, vtn), "--log-file", "all.log"]
+    assert command("run", *options, cwd=tmp_path, prefect_url=prefect_url).returncode == 1
+    elsewhere = ["--db", site.db, "--vtn-url", "http://127.0.0.1:9/openadr3", "--token", "t", "--log-file", "all.log"]
+    assert command("register", *elsewhere, cwd=tmp_path).returncode == 2
+    kept = (tmp_path / "all.log").read_text().splitlines()
+    errors = [line.split(" ERROR ")[1] for line in kept if " ERROR " in line]
+    assert any(line.startswith("1 of 6 loads failed: ") for line in errors), errors
+    assert errors[-1].startswith("bulk-upload: The VTN is not there. ")
+    assert any(" INFO Report: " in line for line in kept)
 
 
 @pytest.mark.parametrize(
