@@ -129,8 +129,8 @@ def main() -> None:
     except ConfigurationError as error:
         echo_error(f"bulk-upload: {error}")
         sys.exit(2)
-    except OSError:
-        if (reason := output_failure()) is None:
+    except OSError as error:
+        if (reason := output_failure(error)) is None:
             raise
         echo_error(f"bulk-upload: Standard output cannot be written: {reason}")
         sys.exit(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import last_json, run_environment, start
+from tests.commands import ROOT, last_json, run_environment, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
 from venclient.errors import ConfigurationError
@@ -170,6 +170,16 @@ def test_output_that_a_full_disk_does_not_take_is_an_error_of_one_sentence(
     assert started.returncode == 1
     assert "Traceback" not in errors
     assert errors.splitlines()[-1] == "bulk-upload: Standard output cannot be written: No space left on device"
+
+
+def test_an_unexpected_error_that_is_none_of_the_output_writes_nothing_to_it() -> None:
+    """The exceptions of requests, too, are of the class that a failed write raises."""
+    fails = "import cli, requests\n@cli.app.command()\ndef fail(): raise requests.ConnectionError('no')\ncli.main()"
+    finished = subprocess.run(
+        [sys.executable, "-c", fails, "fail"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert "ConnectionError: no" in finished.stderr
 
 
 def test_a_log_on_a_full_disk_does_not_stop_an_upload(new_site: Callable[..., Site], vtn: ReferenceVtn) -> None:
