@@ -62,8 +62,8 @@ class Resource(msgspec.Struct):
 
     @property
     def vtn_id(self) -> str:
-        """The VTN's id of the resource; empty if absent."""
-        return _text(self.id)
+        """The VTN's id of the resource, with any blanks at its edges; empty if absent."""
+        return self.id if isinstance(self.id, str) and self.id.strip() else _text(self.id)
 
     @property
     def external_id(self) -> str:
