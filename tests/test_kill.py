@@ -12,6 +12,7 @@ import pytest
 from tests.commands import command, last_json, run_options, start
 from tests.reference_vtn import ReferenceVtn
 from tests.sites import Site
+from tests.waiting import until
 
 CONCURRENCY = 4
 CHUNK_SIZE = 500
@@ -44,6 +45,24 @@ def test_killed_at_any_moment_each_point_arrives_and_only_requests_in_flight_twi
     assert summary["total_points_uploaded"] + summary["points_already_there"] == LOADS * POINTS
     site.assert_stored(no_faults)
     _assert_sent_twice_at_most(no_faults, before, kills * CONCURRENCY)
+
+
+def test_after_a_kill_before_the_first_acknowledgement_the_ledger_is_not_said_to_be_new(
+    no_faults: ReferenceVtn, new_site: Callable[..., Site], prefect_url: str, tmp_path: Path
+) -> None:
+    site = new_site(loads=1, points=100)
+    site.register(no_faults)
+    no_faults.switch(points_per_second=5)
+    before = len(no_faults.log())
+    run = start("run", *run_options(site, no_faults), cwd=tmp_path, prefect_url=prefect_url)
+    until(lambda: any(request.stored for request in no_faults.log(after=before)), every_s=0.02)
+    run.kill()
+    run.communicate()
+    no_faults.switch()
+    finished = command("run", *run_options(site, no_faults), cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 0, finished.stderr
+    assert "its lease, which is taken over" in finished.stderr
+    assert "is new" not in finished.stderr
 
 
 def _assert_sent_twice_at_most(vtn: ReferenceVtn, before: int, requests: int) -> None:

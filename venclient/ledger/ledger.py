@@ -28,7 +28,7 @@ from venclient.ledger.liveness import DEFAULT_TIMES, LeaseTimes
 from venclient.ledger.marks import write_marks
 from venclient.ledger.measurements import Measurements, now_us
 from venclient.ledger.statements import DELETE_OLD_REQUESTS, DELETE_REFUSED, execute, put
-from venclient.ledger.tables import MARKS, REFUSED, REQUESTS, UPLOADS, WRITERS
+from venclient.ledger.tables import HISTORY, MARKS, REFUSED, REQUESTS, UPLOADS, WRITERS
 from venclient.loads import Load
 from venclient.models import Chunk, LoadState, Mark, Receipt, RefusedPoint
 from venclient.ven_names import normal_form
@@ -130,10 +130,10 @@ class Ledger:
 
     @retry_while_unavailable
     def is_new(self) -> bool:
-        """Check whether no load has been recorded for this VTN."""
-        query = select(UPLOADS.c.vtn_resource_id).where(UPLOADS.c.vtn_id == self._database.vtn_id).limit(1)
+        """Check whether no load and no earlier run has been recorded for this VTN."""
+        queries = (select(table).filter_by(vtn_id=self._database.vtn_id).limit(1) for table in (UPLOADS, HISTORY))
         with self._database.reading() as connection:
-            return connection.scalar(query) is None
+            return all(connection.execute(query).first() is None for query in queries)
 
     @retry_while_unavailable
     def failed(self) -> frozenset[str]:
