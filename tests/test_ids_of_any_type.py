@@ -240,7 +240,10 @@ def test_a_row_without_a_load_id_is_named_and_all_others_are_registered_and_uplo
 @pytest.mark.parametrize("given", [" lead", "trail\t", " both "])
 def test_an_id_with_blanks_at_its_edges_is_registered_as_it_is(new_site: NewSite, given: str) -> None:
     site = new_site(loads=1, points=10)
-    with answering(lambda method, _path: (201, {"id": given}) if method == "POST" else (200, [])) as url:
-        with BulkWire(url, GivenToken(SecretStr("x"))) as wire:
-            assert register(ResourceDatabase(str(site.db)), wire).failures == ()
+
+    def answer(method: str, _path: str) -> tuple[int, object]:
+        return (201, {"id": given}) if method == "POST" else (200, [])
+
+    with answering(answer) as url, BulkWire(url, GivenToken(SecretStr("x"))) as wire:
+        assert register(ResourceDatabase(str(site.db)), wire).failures == ()
     assert [load.vtn_resource_id for load in site.loads] == [given]
