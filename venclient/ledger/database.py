@@ -1,6 +1,7 @@
 """The ledger's database, for one VTN: SQLite or PostgreSQL, shared by any number of threads and processes."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 MAX_OUTAGE_S = 300.0  # after which `retry_while_unavailable` raises
 BRIEF_S = 0.5  # a server that refuses a call, and took another one so shortly before, is busy and not away
+# One that goes on to do so for this long, never longer apart than a retry waits, is short of connections.
+BUSY_S, BUSY_GAP_S = 1.0, 5.0
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -75,6 +78,8 @@ class LedgerDatabase:
         self._outage_lock = Lock()
         self._away_since_s: float | None = None
         self._last_success_s = time.monotonic()
+        self._busy_since_s = self._last_busy_s = -math.inf
+        self._is_busy_logged = False
         path = sqlite_path(path_or_url)
         is_migrated = False
         self._engine = open_engine(path_or_url)
@@ -114,14 +119,29 @@ class LedgerDatabase:
         self._last_success_s = time.monotonic()
 
     def log_outage(self, error: LedgerUnavailableError) -> None:
-        """Log that the server is away, once for all threads until `log_return`; not if it takes other calls."""
+        """Log that the server is away, once for all threads until `log_return`.
+
+        If it takes other calls, log that it is short of connections, once for as long as this is open.
+        """
         with self._outage_lock:
             now_s = time.monotonic()
-            is_new = self._away_since_s is None and now_s - self._last_success_s >= BRIEF_S
+            takes_others = now_s - self._last_success_s < BRIEF_S
+            is_new = self._away_since_s is None and not takes_others
             if is_new:
                 self._away_since_s = now_s
+            is_busy = takes_others and self._is_busy(now_s) and not self._is_busy_logged
+            self._is_busy_logged |= is_busy
         if is_new:
             log.warning("%s; everything waits for it, for up to %.0f minutes", error.args[0], MAX_OUTAGE_S / 60)
+        if is_busy:
+            log.warning("%s; the server takes few connections, so that calls wait for one another", error.args[0])
+
+    def _is_busy(self, now_s: float) -> bool:
+        """Whether calls are refused for a while now though others are taken; called for each one that is."""
+        if now_s - self._last_busy_s > BUSY_GAP_S:
+            self._busy_since_s = now_s
+        self._last_busy_s = now_s
+        return now_s - self._busy_since_s >= BUSY_S
 
     def log_return(self) -> None:
         """Log that the server is there again, if it was away."""
