@@ -17,8 +17,8 @@ from venclient.sync.resend import ResendReason
 # The rate of the VTN in the bulk upload guide, used until a run was measured.
 ASSUMED_POINTS_PER_SECOND = 4_000.0
 
-# The first that applies to a load. changed form, corrected month: see `ResendReason`. unfinished: its last run was
-# stopped midway, or the ledger lacks months.
+# The first that applies to a load. changed form, corrected month: see `ResendReason`. never sent: the ledger has no
+# marks of it, perhaps since a repair. unfinished: its last run was stopped midway, or the ledger lacks months.
 Reason = Literal["new", "failed last time", "never sent", "changed form", "corrected month", "unfinished", "grown"]
 
 
