@@ -240,7 +240,7 @@ def _upload_everything(site: Site, vtn: ReferenceVtn) -> None:
 
 def _append_a_day(site: Site, vtn: ReferenceVtn) -> None:
     """With the command on the page."""
-    (line,) = re.findall(r"^```sh\n(python3 - .*?)^```", (DOCS / "nightly.md").read_text(), re.DOTALL | re.MULTILINE)
+    (line,) = re.findall(r"^```sh\n(PYTHON=.*?)^```", (DOCS / "nightly.md").read_text(), re.DOTALL | re.MULTILINE)
     exit_code, output = _run(line, site.db.parents[1], {})
     assert exit_code == 0, output
 
