@@ -1,5 +1,6 @@
 """The command `bulk-upload run`."""
 
+import logging
 import os
 import signal
 import sys
@@ -151,8 +152,11 @@ def _prepare(
     from venclient.private_files import make_private_folder
     from venclient.resources import Choice, select_loads
 
+    wires = logging.getLogger("venclient.wires")
+    wires.setLevel(logging.ERROR)  # the run looks at the VTN once more, and warns then
     with opened_run(settings) as opened:
         select_loads(opened.resources, Choice(*chosen))
+    wires.setLevel(logging.NOTSET)
     if report is not None:
         try:
             make_private_folder(report.absolute().parent)
@@ -213,13 +217,10 @@ def _print_outcome(state: "State[Summary]", days: Days, elapsed: timedelta, *, a
         raise outcome
     if days != ALL_DAYS:
         _print_days(days, outcome, is_completed=state.is_completed())
-    if outcome.success:
-        if outcome.warning:
-            echo(outcome.warning, err=True)
-    elif state.is_cancelled():  # what a stop leaves is no error
-        echo(state.message or "", err=True)
-    else:
-        echo_error(state.message or "")
+    if not outcome.success:
+        message = (state.message or "").removesuffix(f". {outcome.warning}")  # which was logged as the run began
+        # What a stop leaves is no error.
+        echo(message, err=True) if state.is_cancelled() else echo_error(message)
     if state.is_cancelled():
         echo(STOPPED, err=True)
     if outcome.report:

@@ -105,6 +105,15 @@ def test_a_202_is_said_to_be_no_acknowledgement() -> None:
         vtn.upload(ID, b"[]", SENT, 5_000)
 
 
+def test_an_empty_answer_is_said_to_be_empty() -> None:
+    with (
+        talking(saying(reply("201 Created"))) as url,
+        _vtn(url) as vtn,
+        pytest.raises(TransientError, match=r"^201, but the answer is empty$"),
+    ):
+        vtn.upload(ID, b"[]", SENT, 5_000)
+
+
 def test_fewer_than_were_sent_are_still_points_that_the_vtn_refuses() -> None:
     with (
         talking(saying(OK + _said(entries_created="47"))) as url,

@@ -77,6 +77,37 @@ def test_of_a_vtn_that_was_restored_the_ven_is_named(vtn: ReferenceVtn, site: Si
     assert others[-1].ven not in message
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_says_once_that_the_vtn_was_emptied(
+    vtn: ReferenceVtn, site: Site, tmp_path: Path, prefect_url: str, fails: bool
+) -> None:
+    for load in site.loads:
+        _change(vtn, f"DELETE FROM points WHERE {OF_RESOURCE}", load.vtn_resource_id)
+    if fails:
+        site.execute("UPDATE loads SET h5_meter_id = 'meter_404' WHERE load_id = ?", site.loads[-1].load_id)
+    finished = command("run", *run_options(site, vtn), "-q", cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == int(fails)
+    assert finished.stderr.count("does not have what it acknowledged") == 1, finished.stderr
+    assert ("1 of 6 loads failed: " in finished.stderr) is fails
+
+
+def test_a_run_says_once_that_the_address_may_be_wrong(
+    new_site: Callable[..., Site], vtn: ReferenceVtn, tmp_path: Path, prefect_url: str
+) -> None:
+    site = new_site(loads=1, points=100)
+    site.register(vtn)
+
+    def vtn_of(method: str, path: str) -> Answer:
+        return (201, {"entries_created": 100}) if method == "POST" else (404, {"detail": "no such call"})
+
+    with answering(vtn_of) as base_url:
+        options = [*run_options(site, vtn), "--vtn-url", base_url, "--log-file", "all.log"]
+        finished = command("run", *options, cwd=tmp_path, prefect_url=prefect_url)
+    assert finished.returncode == 0, finished.stderr
+    for said in (finished.stderr, (tmp_path / "all.log").read_text()):
+        assert said.count("is this the VTN's base address?") == 1, said
+
+
 def test_resources_that_the_vtn_does_not_know_any_more_are_told(vtn: ReferenceVtn, site: Site) -> None:
     *_, lost = site.loads
     for load in site.loads[4:]:

@@ -247,8 +247,8 @@ def answer_of(response: requests.Response, content: bytes, shape: Any = Any) -> 
     except msgspec.ValidationError as error:
         raise UnreadableAnswerError(f"{status}, but the answer is not what was asked for: {error}", status) from None
     except ValueError:
-        start = _excerpt(response, content)
-        raise UnreadableAnswerError(f"{status}, but the answer is not JSON: {start}", status) from None
+        fault = f"not JSON: {_excerpt(response, content)}" if content.strip() else "empty"
+        raise UnreadableAnswerError(f"{status}, but the answer is {fault}", status) from None
 
 
 def require_done(response: requests.Response, content: bytes) -> None:
