@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from venclient.wires.lenient_json import as_number
 from venclient.wires.openadr3.calls import Object
 from venclient.wires.openadr3.encoding import ReportPoints
-from venclient.wires.openadr3.form import OK, QUALITY
+from venclient.wires.openadr3.form import OK, QUALITY, Form
 
 # ISO 8601 without years and months, whose length varies; some VTNs write zeros of all units.
 _DURATION = re.compile(
@@ -58,6 +58,16 @@ class PayloadDescriptor(msgspec.Struct):
     """What the values of a type are."""
 
     payload_type: str | None = msgspec.field(name="payloadType", default=None)
+    reading_type: str | None = msgspec.field(name="readingType", default=None)
+    units: str | None = None
+
+    def fits(self, form: Form) -> bool:
+        """Whether it describes values as reports of this form have them; units and reading type are optional."""
+        return (
+            self.payload_type == form.event.payload_type
+            and self.units in (None, form.units)
+            and self.reading_type in (None, form.reading_type)
+        )
 
 
 class Report(Object):
@@ -70,9 +80,10 @@ class Report(Object):
     created: str | None = msgspec.field(name="createdDateTime", default=None)
     descriptors: list[PayloadDescriptor] | None = msgspec.field(name="payloadDescriptors", default=None)
 
-    def is_described_as(self, payload_type: str) -> bool:
-        """Whether its descriptors are of values of this type, if it has any."""
-        return not self.descriptors or any(each.payload_type == payload_type for each in self.descriptors)
+    def is_of(self, form: Form, client_name: str) -> bool:
+        """Whether it is this client's, for the event of the form, and its descriptors fit the form, if it has any."""
+        is_described = not self.descriptors or any(each.fits(form) for each in self.descriptors)
+        return is_described and (self.client_name, str(self.event_id)) == (client_name, form.event.event_id)
 
     def points(self, payload_type: str) -> ReportPoints:
         """Return the points of its only resource, in the order of the report.
@@ -82,6 +93,10 @@ class Report(Object):
         if len(self.resources) != 1:
             raise ValueError(f"a report of {len(self.resources)} resources")
         return _points(self.resources[0], payload_type)
+
+    def digest(self, payload_type: str) -> bytes:
+        """Return the digest of its points and the name of their resource; raises as `points` does."""
+        return self.points(payload_type).digest(self.resources[0].resource_name)
 
 
 def _points(resource: ReportResource, payload_type: str) -> ReportPoints:

@@ -31,9 +31,9 @@ class ReportPoints:
     def __len__(self) -> int:
         return len(self.start_s)
 
-    def digest(self) -> bytes:
+    def digest(self, resource_name: str = "") -> bytes:
         """Return a digest by which two reports are compared; 0.0 and -0.0 are the same."""
-        sha = hashlib.sha256("\0".join(self.qualities).encode())
+        sha = hashlib.sha256("\0".join((resource_name, *self.qualities)).encode())
         for column in (self.start_s, self.interval_s, self.values + 0.0):
             sha.update(np.ascontiguousarray(column).data)
         return sha.digest()

@@ -105,7 +105,7 @@ class ReportLayout:
             form,
             name=report_name(load, period),
             client_name=client_name(load.ven),
-            resource_name=shortened(load.external_resource_id),
+            resource_name=resource_name(load),
             begin_s=month_start_s(periods.month_number(period)),
         )
 
@@ -166,6 +166,11 @@ def _longest_named(points: ReportPoints, form: Form, begin_s: int) -> bytes:
 def report_name(load: Load, period: str) -> str:
     """Return the name of a load's report: `<vtn_resource_id>.2025-01`."""
     return shortened(f"{load.vtn_resource_id}.{period}")
+
+
+def resource_name(load: Load) -> str:
+    """Return the name of a load's resource, which its reports have as well."""
+    return shortened(load.external_resource_id)
 
 
 def client_name(ven: str) -> str:

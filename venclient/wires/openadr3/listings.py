@@ -17,7 +17,8 @@ VENS_KEPT = 16
 class Listed:
     """A report in a list. `created`: as the VTN writes it.
 
-    `digest`: of its points, None if they cannot be decoded, or are for another event.
+    `digest`: of its points and their resource, None if they cannot be decoded, or are for another event or in other
+    units.
     """
 
     report_id: str

@@ -21,7 +21,7 @@ from venclient.wires.openadr3.decoding import Report
 from venclient.wires.openadr3.encoding import ReportPoints
 from venclient.wires.openadr3.events import ReportEvent
 from venclient.wires.openadr3.form import Form
-from venclient.wires.openadr3.layout import ReportLayout, client_name, report_name
+from venclient.wires.openadr3.layout import ReportLayout, client_name, report_name, resource_name
 from venclient.wires.openadr3.listings import Listed, Listing, Listings
 from venclient.wires.openadr3.periods import length_of
 
@@ -190,7 +190,7 @@ class Reports:
         return True
 
     def read(self, load: Load, period: str, report_id: str) -> ReportPoints | None:
-        """Read the report of a period; None if it does not exist, or holds nothing that can be decoded."""
+        """Read the report of a period; None if it does not exist, or holds nothing of this load that can be decoded."""
         try:
             # Some VTNs answer for the report of another client with an empty list.
             tokens = self._clients.of(load.ven).tokens
@@ -201,12 +201,17 @@ class Reports:
         is_ours = isinstance(found, Report) and found.report_name == report_name(load, period)
         with self._lock:
             self._trusted.setdefault(load.ven, is_ours)
-        if not isinstance(found, Report) or not is_ours:
+        if not isinstance(found, Report) or not is_ours or not self.is_of(load, found):
             return None
         try:
             return found.points(self._layout.form().event.payload_type)
         except ValueError:
             return None
+
+    def is_of(self, load: Load, report: Report) -> bool:
+        """Whether a report is of this load, for the event, and described as this run would describe it."""
+        resources = [each.resource_name for each in report.resources]
+        return resources == [resource_name(load)] and report.is_of(self._layout.form(), client_name(load.ven))
 
     def trusts(self, load: Load, period: str, report_id: str) -> bool:
         """Whether the VTN still has what is known of a VEN's reports, as a first look at one of them shows.
@@ -288,7 +293,7 @@ def _listed(form: Form, client_name: str, others: Collection[str], report: Repor
     if report.client_name != client_name or not (is_current or event_id in others) or not report.report_name:
         return None
     try:
-        digest = report.points(form.event.payload_type).digest() if is_current else None
+        digest = report.digest(form.event.payload_type) if report.is_of(form, client_name) else None
     except ValueError:
         digest = None
     return Listed(report.object_id, report.report_name, digest, report.created or "")

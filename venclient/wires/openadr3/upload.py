@@ -31,7 +31,7 @@ EVENT_MAY_BE_GONE = frozenset({400, 404, 409})
 
 @dataclass(frozen=True, slots=True)
 class ReportBody:
-    """A report to store, and the digest of its points, by which the answer is checked."""
+    """A report to store, and the digest of its points and their resource, by which the answer is checked."""
 
     load: Load
     period: str
@@ -100,7 +100,7 @@ class ReportUpload:
             return self._post()
         self._reports.begin(self._report.load, self._report.period, self.report_id)
         try:
-            report = self._exchange("PUT", f"/reports/{segment(self.report_id)}")
+            self._exchange("PUT", f"/reports/{segment(self.report_id)}")
         except NotFoundError as error:
             # Deleted, or the VTN was set up anew, or is in trouble: its list shows that, before another is created.
             self._reports.distrust()
@@ -115,10 +115,6 @@ class ReportUpload:
             raise TransientError(str(error), error.status) from error
         except ConflictError as error:
             raise self._refused_for_event(error) from error
-        if not report.is_described_as(self._payload_type):
-            # Some VTNs keep the descriptors that a report was created with.
-            self._is_outdated = True
-            raise UnreadableAnswerError("The answer describes the points as before", 200)
         return 200
 
     def require_event(self, error: PermanentError) -> None:
@@ -169,9 +165,15 @@ class ReportUpload:
     def _exchange(self, method: str, path: str) -> Report:
         report = self._reports.write(method, path, self._report.body, self._tokens, self._report.points)
         try:
-            is_same = report.points(self._payload_type).digest() == self._report.digest
+            is_same = report.digest(self._payload_type) == self._report.digest
         except ValueError as error:
             raise UnreadableAnswerError(f"The answer is not the report that was sent: {error}") from None
         if not is_same:
-            raise UnreadableAnswerError("The answer has other points than the report that was sent")
+            raise UnreadableAnswerError("The answer has another resource or other points than the report that was sent")
+        if not self._reports.is_of(self._report.load, report):
+            # Some VTNs keep the descriptors, or the event, that a report was created with.
+            self._is_outdated = method == "PUT"
+            raise UnreadableAnswerError(
+                "The answer has another event, client, units or reading type than the report that was sent"
+            )
         return report

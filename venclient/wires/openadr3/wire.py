@@ -27,8 +27,8 @@ from venclient.wires.openadr3.calls import MAX_ANSWER_BYTES, StandardCalls
 from venclient.wires.openadr3.clients import Clients
 from venclient.wires.openadr3.encoding import ReportPoints, as_sent
 from venclient.wires.openadr3.events import EventMissingError, EventNames, ReportEvent, bodies_for_operator
-from venclient.wires.openadr3.form import QUALITIES, Form, Version, shortened
-from venclient.wires.openadr3.layout import ReportLayout, report_name
+from venclient.wires.openadr3.form import QUALITIES, Form, Version
+from venclient.wires.openadr3.layout import ReportLayout, report_name, resource_name
 from venclient.wires.openadr3.listings import Listed
 from venclient.wires.openadr3.periods import length_of, month_number
 from venclient.wires.openadr3.read_back import stored_by_month, stored_series
@@ -140,7 +140,7 @@ class ReportWire(StandardCalls):
 
     def knows(self, load: Load) -> bool:
         """See `Wire.knows`."""
-        found = self._registrar(load.ven).find_resource(shortened(load.external_resource_id))
+        found = self._registrar(load.ven).find_resource(resource_name(load))
         return found == load.vtn_resource_id
 
     def check(self) -> None:
@@ -191,7 +191,8 @@ class ReportWire(StandardCalls):
         if len(body) > self._options.max_body_bytes:
             message = f"The report of {chunk.period} has {len(body):,} bytes"
             raise PermanentError(message).advised("report too large")
-        return ReportBody(load, chunk.period, report_name(load, chunk.period), body, points.digest(), len(points))
+        digest = points.digest(resource_name(load))
+        return ReportBody(load, chunk.period, report_name(load, chunk.period), body, digest, len(points))
 
     def _delete_of_other_lengths(self, load: Load, period: str, known: Mapping[str, StoredReport]) -> None:
         """Delete reports of the same month that were of days where this one is of the month, or the like."""

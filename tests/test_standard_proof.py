@@ -1,0 +1,137 @@
+"""What a standard VTN has to give back so that a report counts as stored, and as it was sent."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sites import Site
+from tests.small_server import altering
+from tests.standard_site import assert_stored, registered, reports_of, upload, verified
+from tests.standard_vtn import StandardVtn
+from venclient.models import LoadResult
+
+both = pytest.mark.parametrize("shared_standard_vtn", ["3.1.0", "3.0.1"], indirect=True)
+
+NewSite = Callable[..., Site]
+Report = dict[str, Any]
+
+
+@pytest.fixture
+def vtn(standard_vtn: StandardVtn) -> StandardVtn:
+    """Of each version."""
+    return standard_vtn
+
+
+def of_another_resource(report: Report) -> None:
+    report["resources"][0]["resourceName"] = "of_another"
+
+
+def in_other_units(report: Report) -> None:
+    report["payloadDescriptors"][0]["units"] = "WH"
+
+
+def read_otherwise(report: Report) -> None:
+    report["payloadDescriptors"][0]["readingType"] = "FORECAST"
+
+
+def of_another_event(report: Report) -> None:
+    report["eventID"] = "another"
+
+
+def of_another_client(report: Report) -> None:
+    report["clientName"] = "Client_Another"
+
+
+alterations = pytest.mark.parametrize(
+    "alter", [of_another_resource, in_other_units, read_otherwise, of_another_event, of_another_client]
+)
+
+
+def upload_with_answers(
+    site: Site, vtn: StandardVtn, alter: Callable[[str, Report], object], **others: object
+) -> list[LoadResult]:
+    """A run to which each report in an answer is given as `alter(method, report)` leaves it."""
+
+    def altered(method: str, path: str, content: Any) -> Any:
+        if "/reports" in path:
+            for report in content if isinstance(content, list) else [content]:
+                alter(method, report)
+        return content
+
+    with altering(vtn.origin, altered) as origin:
+        return list(upload(site, vtn, vtn_url=vtn.base_url.replace(vtn.origin, origin), **others).values())
+
+
+@both
+@alterations
+@pytest.mark.parametrize("habits", [[], ["put_keeps_descriptors"]], ids=["", "keeps descriptors"])
+def test_a_report_of_something_else_is_not_there_and_is_mended_after_a_repair(
+    vtn: StandardVtn, new_site: NewSite, alter: Callable[[Report], None], habits: list[str]
+) -> None:
+    site = registered(new_site(loads=2, points=900), vtn)
+    upload(site, vtn)
+    altered = reports_of(site, vtn)[0]
+    alter(altered.content)
+    vtn.alter_report(altered.id, altered.content)
+    vtn.switch(habits=habits)
+    verdicts = verified(site, vtn, repair=True)
+    assert sorted(verdict.state for verdict in verdicts) == ["differs", "equal"]
+    assert sum(verdict.points_missing for verdict in verdicts) in (400, 500), "all points of its month"
+    assert {result.error for result in upload(site, vtn).values()} == {None}
+    assert {verdict.state for verdict in verified(site, vtn)} == {"equal"}
+    if alter in (of_another_event, of_another_client):  # which are not ours to change
+        vtn.delete_report(altered.id)
+    assert_stored(site, vtn)
+
+
+@alterations
+def test_an_answer_about_something_else_does_not_count(
+    vtn: StandardVtn, new_site: NewSite, alter: Callable[[Report], None]
+) -> None:
+    site = registered(new_site(loads=1, points=48), vtn)
+    (result,) = upload_with_answers(site, vtn, lambda _, report: alter(report), attempts=2)
+    assert (result.state, result.points_sent) == ("failed", 0)
+
+
+@pytest.mark.parametrize("alter", [in_other_units, read_otherwise, of_another_event, of_another_client])
+def test_a_report_that_keeps_what_it_was_created_with_is_created_anew(
+    vtn: StandardVtn, new_site: NewSite, alter: Callable[[Report], None]
+) -> None:
+    site = registered(new_site(loads=1, points=48), vtn)
+    upload(site, vtn)
+    (before,) = reports_of(site, vtn)
+    site.append(site.loads[0], 24)
+    (result,) = upload_with_answers(site, vtn, lambda method, report: alter(report) if method == "PUT" else None)
+    assert result.state == "done"
+    assert [report.id for report in reports_of(site, vtn)] != [before.id]
+    assert_stored(site, vtn)
+
+
+def test_with_a_lost_ledger_a_report_of_another_resource_does_not_count_as_stored(
+    vtn: StandardVtn, new_site: NewSite
+) -> None:
+    site = registered(new_site(loads=1, points=48), vtn)
+    upload(site, vtn)
+    (altered,) = reports_of(site, vtn)
+    of_another_resource(altered.content)
+    vtn.alter_report(altered.id, altered.content)
+    Path(site.ledger).unlink()
+    upload(site, vtn)
+    assert_stored(site, vtn)
+
+
+@pytest.mark.parametrize("value", ["absent", None])
+def test_what_a_vtn_may_leave_out_of_descriptors_is_not_compared(
+    vtn: StandardVtn, new_site: NewSite, value: str | None
+) -> None:
+    def without(_: str, report: Report) -> None:
+        for descriptor in report["payloadDescriptors"]:
+            descriptor |= {"units": None, "readingType": None}
+            if value == "absent":
+                del descriptor["units"], descriptor["readingType"]
+
+    site = registered(new_site(loads=1, points=48), vtn)
+    (result,) = upload_with_answers(site, vtn, without, attempts=1)
+    assert (result.state, result.points_sent) == ("done", 48)
