@@ -1,6 +1,8 @@
 """What a standard VTN has to give back so that a report counts as stored, and as it was sent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +51,9 @@ alterations = pytest.mark.parametrize(
 )
 
 
-def upload_with_answers(
-    site: Site, vtn: StandardVtn, alter: Callable[[str, Report], object], **others: object
-) -> list[LoadResult]:
-    """A run to which each report in an answer is given as `alter(method, report)` leaves it."""
+@contextmanager
+def with_answers(vtn: StandardVtn, alter: Callable[[str, Report], object]) -> Iterator[str]:
+    """The address of a server that gives each report in the VTN's answers as `alter(method, report)` leaves it."""
 
     def altered(method: str, path: str, content: Any) -> Any:
         if "/reports" in path:
@@ -61,7 +62,15 @@ def upload_with_answers(
         return content
 
     with altering(vtn.origin, altered) as origin:
-        return list(upload(site, vtn, vtn_url=vtn.base_url.replace(vtn.origin, origin), **others).values())
+        yield vtn.base_url.replace(vtn.origin, origin)
+
+
+def upload_with_answers(
+    site: Site, vtn: StandardVtn, alter: Callable[[str, Report], object], **others: object
+) -> list[LoadResult]:
+    """A run to the server of `with_answers`."""
+    with with_answers(vtn, alter) as vtn_url:
+        return list(upload(site, vtn, vtn_url=vtn_url, **others).values())
 
 
 @both
@@ -135,3 +144,26 @@ def test_what_a_vtn_may_leave_out_of_descriptors_is_not_compared(
     site = registered(new_site(loads=1, points=48), vtn)
     (result,) = upload_with_answers(site, vtn, without, attempts=1)
     assert (result.state, result.points_sent) == ("done", 48)
+
+
+def in_reversed_order(_: str, report: Report) -> None:
+    """Its intervals, each with a period of its own."""
+    (resource,) = report["resources"]
+    period = resource.pop("intervalPeriod")
+    start = datetime.fromisoformat(period["start"])
+    for interval in resource["intervals"]:
+        own = interval.setdefault("intervalPeriod", {"start": f"{start:%Y-%m-%dT%H:%M:%SZ}", "duration": "PT1H"})
+        start = datetime.fromisoformat(own["start"]) + timedelta(hours=1)
+    resource["intervals"].reverse()
+
+
+@both
+def test_intervals_may_come_back_in_any_order(vtn: StandardVtn, new_site: NewSite) -> None:
+    site = registered(new_site(loads=2, points=900), vtn)
+    with with_answers(vtn, in_reversed_order) as vtn_url:
+        results = upload(site, vtn, vtn_url=vtn_url, attempts=1).values()
+        assert [(result.state, result.error) for result in results] == [("done", None)] * 2
+        assert_stored(site, vtn)
+        assert {verdict.state for verdict in verified(site, vtn, vtn_url=vtn_url)} == {"equal"}
+        Path(site.ledger).unlink()
+        assert sum(result.points_sent for result in upload(site, vtn, vtn_url=vtn_url).values()) == 0

@@ -86,7 +86,7 @@ class Report(Object):
         return is_described and (self.client_name, str(self.event_id)) == (client_name, form.event.event_id)
 
     def points(self, payload_type: str) -> ReportPoints:
-        """Return the points of its only resource, in the order of the report.
+        """Return the points of its only resource, in order of time.
 
         Raises `ValueError` if the report cannot be decoded, such as for intervals without a start or a value.
         """
@@ -128,7 +128,7 @@ def _points(resource: ReportResource, payload_type: str) -> ReportPoints:
         interval_s,
         np.array([value if type(value) is float else as_number(value) for value in values], dtype=np.float64),
         tuple(qualities),
-    )
+    ).in_order()
 
 
 def _times(resource: ReportResource) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

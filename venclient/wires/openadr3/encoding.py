@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import orjson
@@ -30,6 +31,20 @@ class ReportPoints:
 
     def __len__(self) -> int:
         return len(self.start_s)
+
+    def in_order(self) -> Self:
+        """Return these points in order of time."""
+        if (np.diff(self.start_s) >= 0).all():
+            return self
+        order = np.argsort(self.start_s, kind="stable")
+        qualities = tuple(map(self.qualities.__getitem__, order.tolist()))
+        return replace(
+            self,
+            start_s=self.start_s[order],
+            interval_s=self.interval_s[order],
+            values=self.values[order],
+            qualities=qualities,
+        )
 
     def digest(self, resource_name: str = "") -> bytes:
         """Return a digest by which two reports are compared; 0.0 and -0.0 are the same."""

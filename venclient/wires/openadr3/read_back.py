@@ -4,7 +4,6 @@ A value counts as unchanged if it is what the source's value is sent as: then it
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,15 +62,12 @@ def _joined(reports: Sequence[ReportPoints]) -> ReportPoints:
     if not parts:
         nothing = np.empty(0, dtype=np.int64)
         return ReportPoints(nothing, nothing, np.empty(0), ())
-    start_s = np.concatenate([part.start_s for part in parts])
-    order = np.argsort(start_s, kind="stable")
-    qualities = [quality for part in parts for quality in part.qualities]
     return ReportPoints(
-        start_s[order],
-        np.concatenate([part.interval_s for part in parts])[order],
-        np.concatenate([part.values for part in parts])[order],
-        tuple(itemgetter(*order.tolist(), order[0])(qualities)[:-1]),
-    )
+        np.concatenate([part.start_s for part in parts]),
+        np.concatenate([part.interval_s for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        tuple(quality for part in parts for quality in part.qualities),
+    ).in_order()
 
 
 def _power_w(found: ReportPoints, form: Form) -> NDArray[np.float64]:
