@@ -10,7 +10,7 @@ import pytest
 
 from tests.sites import Site
 from tests.small_server import altering
-from tests.standard_site import assert_stored, registered, reports_of, upload, verified
+from tests.standard_site import assert_stored, registered, reports_of, requests_since, upload, verified
 from tests.standard_vtn import StandardVtn
 from venclient.models import LoadResult
 
@@ -167,3 +167,45 @@ def test_intervals_may_come_back_in_any_order(vtn: StandardVtn, new_site: NewSit
         assert {verdict.state for verdict in verified(site, vtn, vtn_url=vtn_url)} == {"equal"}
         Path(site.ledger).unlink()
         assert sum(result.points_sent for result in upload(site, vtn, vtn_url=vtn_url).values()) == 0
+
+
+def without_name(report: Report) -> None:
+    del report["reportName"]
+
+
+def with_name_null(report: Report) -> None:
+    report["reportName"] = None
+
+
+@pytest.mark.parametrize("alter", [without_name, with_name_null, of_another_event, of_another_client])
+@pytest.mark.parametrize("habits", [[], ["delete_refused"]], ids=["", "delete refused"])
+def test_a_vtn_that_loses_what_reports_are_found_by_gets_each_once_and_the_load_says_why(
+    vtn: StandardVtn, new_site: NewSite, alter: Callable[[Report], None], habits: list[str]
+) -> None:
+    site = registered(new_site(loads=1, points=48), vtn)
+    vtn.switch(habits=habits)
+    before = len(vtn.log())
+    (result,) = upload_with_answers(site, vtn, lambda _, report: alter(report))
+    assert (result.state, result.points_sent) == ("failed", 0)
+    assert "This VTN does not keep the " in str(result.error)
+    assert ("names of reports" in str(result.error)) == (alter in (without_name, with_name_null))
+    assert requests_since(vtn, before)["POST"] == 1
+    is_deleted = not habits and alter in (without_name, with_name_null)
+    assert len(reports_of(site, vtn)) == (0 if is_deleted else 1)
+
+
+def test_a_report_stays_if_its_name_is_missing_in_the_answer_to_a_replacement(
+    vtn: StandardVtn, new_site: NewSite
+) -> None:
+    site = registered(new_site(loads=1, points=48), vtn)
+    upload(site, vtn)
+    ids = [report.id for report in reports_of(site, vtn)]
+    site.append(site.loads[0], 24)
+
+    def unnamed_if_replaced(method: str, report: Report) -> None:
+        if method == "PUT":
+            without_name(report)
+
+    (result,) = upload_with_answers(site, vtn, unnamed_if_replaced)
+    assert "names of reports" in str(result.error)
+    assert [report.id for report in reports_of(site, vtn)] == ids

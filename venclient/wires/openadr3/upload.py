@@ -63,6 +63,7 @@ class ReportUpload:
         self._is_outdated = False  # what is there cannot be replaced: it is deleted, and created anew
         self._may_lack_event = False
         self._times_refused = 0
+        self._unnamed_id = ""  # of a report that was created, and that no list of reports shows by its name
         self.is_stored = False
 
     def look(self) -> None:
@@ -117,8 +118,10 @@ class ReportUpload:
             raise self._refused_for_event(error) from error
         return 200
 
-    def require_event(self, error: PermanentError) -> None:
-        """Raise `ConfigurationError` if the error is of an event that does not exist any more."""
+    def give_up(self, error: PermanentError) -> None:
+        """Delete what no later run would find; raise `ConfigurationError` if the event does not exist any more."""
+        if self._unnamed_id:
+            self._reports.delete(self._unnamed_id, self._tokens)
         if error.status in EVENT_MAY_BE_GONE:
             self._reports.require_event(self._tokens)
 
@@ -170,10 +173,17 @@ class ReportUpload:
             raise UnreadableAnswerError(f"The answer is not the report that was sent: {error}") from None
         if not is_same:
             raise UnreadableAnswerError("The answer has another resource or other points than the report that was sent")
-        if not self._reports.is_of(self._report.load, report):
+        is_named = report.report_name == self._report.name
+        if is_named and self._reports.is_of(self._report.load, report):
+            return report
+        if is_named and method == "PUT":
             # Some VTNs keep the descriptors, or the event, that a report was created with.
-            self._is_outdated = method == "PUT"
+            self._is_outdated = True
             raise UnreadableAnswerError(
-                "The answer has another event, client, units or reading type than the report that was sent"
+                "The answer has another event, client, units or reading type than the report that was sent", 200
             )
-        return report
+        if not is_named and method == "POST":
+            self._unnamed_id = report.object_id
+        names = "names of reports, by which they are found again"
+        lost = "event, client, units or reading type of reports" if is_named else names
+        raise PermanentError(f"This VTN does not keep the {lost}", 200)

@@ -93,7 +93,7 @@ class ReportWire(StandardCalls):
                     upload.send, load.vtn_resource_id, len(chunk), before_each=upload.look, is_divisible=False
                 )
             except PermanentError as error:
-                upload.require_event(error)
+                upload.give_up(error)
                 raise
             except TooMuchError as error:
                 raise _as_indivisible(error) from error
