@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from tests.sites import Site
-from tests.small_server import altering
+from tests.small_server import altering, answering
 from tests.standard_site import assert_stored, registered, reports_of, requests_since, upload, verified
-from tests.standard_vtn import StandardVtn
+from tests.standard_vtn import StandardVtn, StoredReport
+from venclient.errors import NotFoundError
 from venclient.models import LoadResult
+from venclient.wires.auth import GivenToken
+from venclient.wires.bulk import BulkWire
 
 both = pytest.mark.parametrize("shared_standard_vtn", ["3.1.0", "3.0.1"], indirect=True)
 
@@ -209,3 +213,76 @@ def test_a_report_stays_if_its_name_is_missing_in_the_answer_to_a_replacement(
     (result,) = upload_with_answers(site, vtn, unnamed_if_replaced)
     assert "names of reports" in str(result.error)
     assert [report.id for report in reports_of(site, vtn)] == ids
+
+
+@contextmanager
+def listing_also(vtn: StandardVtn, *others: Report) -> Iterator[str]:
+    """The address of a server whose lists of reports begin with these, whatever the VTN has."""
+
+    def with_others(_method: str, path: str, content: Any) -> Any:
+        return [*others, *content] if "/reports?" in path and "skip=0&" in path else content
+
+    with altering(vtn.origin, with_others) as origin:
+        yield vtn.base_url.replace(vtn.origin, origin)
+
+
+def listed(report: StoredReport, report_id: str, client_id: str) -> Report:
+    """A report as a list would have it, older than all others."""
+    return report.content | {"id": report_id, "clientID": client_id, "createdDateTime": "2020-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize("shared_standard_vtn", ["3.1.0"], indirect=True)  # 3.0.1 does not say whose a report is
+def test_a_report_of_our_name_that_is_another_clients_is_left_alone(vtn: StandardVtn, new_site: NewSite) -> None:
+    site = registered(new_site(loads=1, points=48), vtn)
+    upload(site, vtn)
+    (ours,) = reports_of(site, vtn)
+    before = len(vtn.log())
+    with listing_also(vtn, listed(ours, "foreign", "another")) as vtn_url:
+        (result,) = upload(site, vtn, vtn_url=vtn_url).values()  # to this address, nothing has been sent yet
+    assert (result.state, result.points_sent, result.points_already_there) == ("done", 0, 48)
+    assert requests_since(vtn, before).keys() == {"GET"}
+    assert reports_of(site, vtn) == [ours]
+
+
+def test_a_vtn_may_know_its_clients_by_other_ids_than_the_token_server(vtn: StandardVtn, new_site: NewSite) -> None:
+    site = registered(new_site(loads=1, points=48), vtn)
+    upload(site, vtn)
+    (result,) = upload_with_answers(site, vtn, lambda _, report: report.update(clientID="service-account-1"))
+    assert (result.state, result.points_sent, result.points_already_there) == ("done", 0, 48)
+
+
+@both
+@pytest.mark.parametrize("client_id", ["test-client", "another"])
+def test_a_listed_report_that_cannot_be_replaced_is_created_anew(
+    vtn: StandardVtn, new_site: NewSite, client_id: str
+) -> None:
+    site = registered(new_site(loads=1, points=48), vtn)
+    upload(site, vtn)
+    (gone,) = reports_of(site, vtn)
+    vtn.delete_report(gone.id)
+    site.append(site.loads[0], 24)
+    before = len(vtn.log())
+    with listing_also(vtn, listed(gone, "gone", client_id)) as vtn_url:
+        (result,) = upload(site, vtn, vtn_url=vtn_url).values()
+    assert (result.state, result.error) == ("done", None)
+    assert requests_since(vtn, before)["POST"] == 1
+    assert_stored(site, vtn)
+
+
+def test_a_404_to_a_report_has_no_advice_for_another_kind_of_vtn(vtn: StandardVtn, new_site: NewSite) -> None:
+    site = registered(new_site(loads=1, points=48), vtn)
+    vtn.switch(rate=1, kinds=["404"])
+    (result,) = upload(site, vtn).values()
+    assert "404 - " in str(result.error)
+    assert "--adopt" not in str(result.error)
+
+
+def test_a_404_to_points_of_a_bulk_vtn_has_it() -> None:
+    with (
+        answering(lambda _method, _path: (404, {})) as address,
+        BulkWire(address, GivenToken(SecretStr("token"))) as wire,
+    ):
+        with pytest.raises(NotFoundError, match="--adopt"):
+            wire.upload("id", b"[]", 1, 1)
+        with pytest.raises(NotFoundError, match="--adopt"):
+            wire.points("id", "", "", list)

@@ -67,10 +67,10 @@ PERMANENT: Mapping[int, type[PermanentError]] = {
 }
 # Of requests with points: fewer of them may be taken, or others.
 TOO_LARGE, POINTS_REFUSED = 413, frozenset({400, 422})
-# Additions to the message for a status, and the topic of its advice (see `venclient.advice`).
+# Additions to the message for a status.
 EXPLANATIONS = {
-    202: (": accepted, but it does not say that it is done", ""),
-    404: (". Is this the VTN that the loads were registered with, and its base address?", "resource unknown"),
+    202: ": accepted, but it does not say that it is done",
+    404: ". Is this the VTN that the loads were registered with, and its base address?",
 }
 
 T = TypeVar("T")
@@ -260,13 +260,12 @@ def require_done(response: requests.Response, content: bytes) -> None:
         raise PermanentError(f"{status} - it points to {where}, and redirects are not followed", status).advised(
             "vtn moved"
         )
-    explanation, topic = EXPLANATIONS.get(status, ("", ""))
-    message = f"{status} - {_excerpt(response, content)}{explanation}"
+    message = f"{status} - {_excerpt(response, content)}{EXPLANATIONS.get(status, '')}"
     if 200 <= status < 300:
         raise UnreadableAnswerError(message, status, retry_after_s(response))
     if status in TRANSIENT or (status >= 500 and status not in PERMANENT):
         raise TRANSIENT.get(status, TransientError)(message, status, retry_after_s(response))
-    raise PERMANENT.get(status, PermanentError)(message, status).advised(topic)
+    raise PERMANENT.get(status, PermanentError)(message, status)
 
 
 def _token_in(request: requests.PreparedRequest) -> str:

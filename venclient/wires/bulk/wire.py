@@ -4,7 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
@@ -12,7 +12,7 @@ import msgspec
 import orjson
 import requests
 
-from venclient.errors import ConflictError, PermanentError, UnreadableAnswerError
+from venclient.errors import ConflictError, NotFoundError, PermanentError, UnreadableAnswerError
 from venclient.loads import Load, UnregisteredLoad
 from venclient.models import Chunk, MeterSeries, Receipt, Stored
 from venclient.months import span_at
@@ -103,7 +103,8 @@ class BulkWire(VtnConnection):
 
         def post(encoded: Encoded, encoding: str | None) -> int:
             response, content = self._post("/report_data/bulk", encoded, params, points, encoding)
-            answer = bulk_answer(response, content, points)
+            with _advised_if_unknown():
+                answer = bulk_answer(response, content, points)
             if not answer.names(vtn_resource_id):
                 # A second response may follow on this connection, and would pass for that to the next request.
                 self._http.drop_connection()
@@ -178,7 +179,8 @@ class BulkWire(VtnConnection):
                 raise PermanentError(f"What the VTN says that it has is not a list of {ITEMS[path]}: {error}") from None
 
         try:
-            return self._http.read(Call("GET", path, params), self._timeout_s, read)
+            with _advised_if_unknown():
+                return self._http.read(Call("GET", path, params), self._timeout_s, read)
         except UnreadableAnswerError as error:
             if error.status != NO_CONTENT:
                 raise
@@ -201,3 +203,13 @@ class BulkWire(VtnConnection):
     def _probe_refused(self, error: PermanentError) -> None:
         # Uploads do not need this call, which a VTN may lack, but a wrong base address looks the same.
         log.warning("%s/resources is answered %s: is this the VTN's base address?", self.base_url, error)
+
+
+@contextmanager
+def _advised_if_unknown() -> Iterator[None]:
+    """Within, an error that says that the VTN does not know a resource advises what to do about it."""
+    try:
+        yield
+    except NotFoundError as error:
+        error.advised("resource unknown")
+        raise

@@ -77,6 +77,7 @@ class Report(Object):
     report_name: str | None = msgspec.field(name="reportName", default=None)
     client_name: str | None = msgspec.field(name="clientName", default=None)
     event_id: str | int | None = msgspec.field(name="eventID", default=None)
+    client_id: str | int | None = msgspec.field(name="clientID", default=None)
     created: str | None = msgspec.field(name="createdDateTime", default=None)
     descriptors: list[PayloadDescriptor] | None = msgspec.field(name="payloadDescriptors", default=None)
 

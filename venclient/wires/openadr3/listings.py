@@ -15,7 +15,7 @@ VENS_KEPT = 16
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A report in a list. `created`: as the VTN writes it.
+    """A report in a list. `created`: as the VTN writes it; `client_id`: of the client that created it, if it is known.
 
     `digest`: of its points and their resource, None if they cannot be decoded, or are for another event or in other
     units.
@@ -25,6 +25,17 @@ class Listed:
     name: str
     digest: bytes | None
     created: str
+    client_id: str | None = None
+
+
+def without_others(listed: Sequence[Listed], client_id: str) -> Sequence[Listed]:
+    """Leave out the reports of other clients, which a client that may read all reports gets as well.
+
+    A VTN may know its clients by other ids than the token server: if none of the reports is of this id, all stay.
+    """
+    if all(each.client_id != client_id for each in listed):
+        return listed
+    return [each for each in listed if each.client_id in (client_id, None)]
 
 
 class Listing:

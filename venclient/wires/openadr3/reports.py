@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from sys import intern
 from threading import Lock
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -22,7 +23,7 @@ from venclient.wires.openadr3.encoding import ReportPoints
 from venclient.wires.openadr3.events import ReportEvent
 from venclient.wires.openadr3.form import Form
 from venclient.wires.openadr3.layout import ReportLayout, client_name, report_name, resource_name
-from venclient.wires.openadr3.listings import Listed, Listing, Listings
+from venclient.wires.openadr3.listings import Listed, Listing, Listings, without_others
 from venclient.wires.openadr3.periods import length_of
 
 LOADS_KNOWN = 100
@@ -273,14 +274,14 @@ class Reports:
         """Raise `ConfigurationError` if the event of the reports does not exist any more."""
         self._event.require(tokens)
 
-    def _fetch(self, ven: str) -> list[Listed]:
-        form, name = self._layout.form(), client_name(ven)
+    def _fetch(self, ven: str) -> Sequence[Listed]:
+        form, name, client = self._layout.form(), client_name(ven), self._clients.of(ven)
         others = set(self._state.events_of_unknown()) - {form.event.event_id}
         # An event of before may be gone: to ask for its reports may be an error then.
         params = {"clientName": name} | ({} if others else {"eventID": form.event.event_id})
         keep: Callable[[Report], Listed | None] = partial(_listed, form, name, others)
-        listed = self._calls.pages("/reports", params, self._clients.of(ven).tokens, Report, keep)
-        return [each for each in listed if each is not None]
+        listed = self._calls.pages("/reports", params, client.tokens, Report, keep)
+        return without_others([each for each in listed if each is not None], client.client_id)
 
 
 def _listed(form: Form, client_name: str, others: Collection[str], report: Report) -> Listed | None:
@@ -296,4 +297,5 @@ def _listed(form: Form, client_name: str, others: Collection[str], report: Repor
         digest = report.digest(form.event.payload_type) if report.is_of(form, client_name) else None
     except ValueError:
         digest = None
-    return Listed(report.object_id, report.report_name, digest, report.created or "")
+    client_id = None if report.client_id is None else intern(str(report.client_id))
+    return Listed(report.object_id, report.report_name, digest, report.created or "", client_id)

@@ -1,5 +1,6 @@
 """Storing one report: created once and then replaced, whatever became of earlier requests (docs/other-vtns.md)."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +27,8 @@ NOT_STORED = (UnauthorizedError, ThrottledError, TokenServerError)
 # A VTN that says so many times that a name is taken, and lists no report of it, or that something is missing, and has
 # the event, means it.
 TIMES_REFUSED = 5
+# One that says so many times that a report does not exist, and lists it, lists what cannot be replaced.
+TIMES_MISSING = 2
 EVENT_MAY_BE_GONE = frozenset({400, 404, 409})
 
 
@@ -63,6 +66,7 @@ class ReportUpload:
         self._is_outdated = False  # what is there cannot be replaced: it is deleted, and created anew
         self._may_lack_event = False
         self._times_refused = 0
+        self._times_missing: Counter[str] = Counter()  # by report id
         self._unnamed_id = ""  # of a report that was created, and that no list of reports shows by its name
         self.is_stored = False
 
@@ -79,7 +83,8 @@ class ReportUpload:
         if self._is_known and self._distrusted_at == self._reports.distrusted_at:
             return
         self._distrusted_at = self._reports.distrusted_at
-        found = self._reports.listing(self._report.load.ven, self._unknown_since).named(self._report.name)
+        listed = self._reports.listing(self._report.load.ven, self._unknown_since).named(self._report.name)
+        found = [each for each in listed if self._times_missing[each.report_id] < TIMES_MISSING]
         self._is_known = True
         if not found and self._times_refused >= TIMES_REFUSED:
             raise ConflictError(f"The report name {self._report.name} is taken by another client", 409)
@@ -105,6 +110,7 @@ class ReportUpload:
         except NotFoundError as error:
             # Deleted, or the VTN was set up anew, or is in trouble: its list shows that, before another is created.
             self._reports.distrust()
+            self._times_missing[self.report_id] += 1
             self.report_id = ""
             self._look_again()
             raise TransientError(str(error), error.status) from error
