@@ -32,7 +32,7 @@ RETRY_WAIT_MAX_S = 60.0
 SPREAD_S = 0.25
 WARN_FROM_ATTEMPT = 3
 FEW_ATTEMPTS = 3
-RETRIES_TOO_LARGE = 1  # as a proxy may have been in trouble
+RETRIES_TOO_LARGE = 3  # as a proxy may have been in trouble
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ class Retries:
 
         `resource`: what the request is about, as failures of a single resource are no outage. A `TooMuchError` is not
         retried if fewer points may succeed, unless the request is not divisible; a `TooLargeError` is then retried
-        once. `before_each`: called before each attempt, outside of all limits, as it makes calls of its own; its errors
+        three times. `before_each`: called before each attempt, outside of all limits, as it makes calls of its own; its errors
         are not retried.
         """
         attempts = _Attempts()

@@ -82,9 +82,10 @@ class Report(Object):
     descriptors: list[PayloadDescriptor] | None = msgspec.field(name="payloadDescriptors", default=None)
 
     def is_of(self, form: Form, client_name: str) -> bool:
-        """Whether it is this client's, for the event of the form, and its descriptors fit the form, if it has any."""
+        """Whether it is this client's, for the event of the form, and its descriptors fit the form, as far as it says."""
         is_described = not self.descriptors or any(each.fits(form) for each in self.descriptors)
-        return is_described and (self.client_name, str(self.event_id)) == (client_name, form.event.event_id)
+        is_for_event = self.event_id is None or str(self.event_id) == form.event.event_id
+        return is_described and is_for_event and self.client_name in (None, client_name)
 
     def points(self, payload_type: str) -> ReportPoints:
         """Return the points of its only resource, in order of time.

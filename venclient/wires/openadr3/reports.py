@@ -77,12 +77,7 @@ class Reports:
     """The reports of all loads at one VTN; thread-safe."""
 
     def __init__(
-        self,
-        calls: StandardCalls,
-        clients: Clients,
-        event: ReportEvent,
-        layout: ReportLayout,
-        state: ReportState,
+        self, calls: StandardCalls, clients: Clients, event: ReportEvent, layout: ReportLayout, state: ReportState
     ) -> None:
         self._calls = calls
         self._clients = clients
@@ -181,8 +176,8 @@ class Reports:
 
     def delete(self, report_id: str, tokens: TokenSource) -> bool:
         """Delete a report; returns False if this client may not."""
+        path = f"/reports/{segment(report_id)}"
         try:
-            path = f"/reports/{segment(report_id)}"
             self._calls.attempt(lambda: self._calls.request("DELETE", path, None, tokens), path)
         except NotFoundError:
             return True
