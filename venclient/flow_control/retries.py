@@ -112,8 +112,8 @@ class Retries:
 
         `resource`: what the request is about, as failures of a single resource are no outage. A `TooMuchError` is not
         retried if fewer points may succeed, unless the request is not divisible; a `TooLargeError` is then retried
-        three times. `before_each`: called before each attempt, outside of all limits, as it makes calls of its own; its errors
-        are not retried.
+        three times. `before_each`: called before each attempt, outside of all limits, as it makes calls of its own; its
+        errors are not retried.
         """
         attempts = _Attempts()
         is_optional = _is_optional.get()

@@ -82,7 +82,7 @@ class Report(Object):
     descriptors: list[PayloadDescriptor] | None = msgspec.field(name="payloadDescriptors", default=None)
 
     def is_of(self, form: Form, client_name: str) -> bool:
-        """Whether it is this client's, for the event of the form, and its descriptors fit the form, as far as it says."""
+        """Whether it is this client's, for the form's event, and described as by the form, as far as it says."""
         is_described = not self.descriptors or any(each.fits(form) for each in self.descriptors)
         is_for_event = self.event_id is None or str(self.event_id) == form.event.event_id
         return is_described and is_for_event and self.client_name in (None, client_name)

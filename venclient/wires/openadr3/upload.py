@@ -28,7 +28,7 @@ NOT_STORED = (UnauthorizedError, ThrottledError, TokenServerError)
 # the event, means it.
 TIMES_REFUSED = 5
 # One that says so many times that a report does not exist, and lists it, lists what cannot be replaced.
-TIMES_MISSING = 2
+TIMES_MISSING = 5
 EVENT_MAY_BE_GONE = frozenset({400, 404, 409})
 
 
