@@ -53,18 +53,25 @@ def _broken_services(log: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def told(prefect: SyncPrefectClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file, with automations that wait less long."""
+    given = automations_of(AUTOMATIONS)
+    for automation in given:
+        automation["trigger"]["within"] = min(automation["trigger"]["within"], SOON_S)
+    path = tmp_path_factory.mktemp("automations") / "automations.yaml"
+    path.write_text(yaml.safe_dump({"automations": given}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def told(prefect: SyncPrefectClient, impatient: Path) -> Iterator[list[str]]:
     """What is told to somebody, by automations that are less patient than those of the file."""
     heard: list[str] = []
 
     def hear(body: bytes) -> None:
         heard.append(json.loads(body)["text"])
 
-    given = automations_of(AUTOMATIONS)
-    for automation in given:
-        automation["trigger"]["within"] = min(automation["trigger"]["within"], SOON_S)
-    impatient = tmp_path_factory.mktemp("automations") / "automations.yaml"
-    impatient.write_text(yaml.safe_dump({"automations": given}))
+    given = automations_of(impatient)
     with answering(lambda _method, _path: (200, {}), hear) as address:
         install_automations(str(impatient))
         assert len(prefect.read_automations()) == 5, "without a block nobody is told"
@@ -111,6 +118,12 @@ def _set(prefect: SyncPrefectClient, run_id: UUID, state: State[object]) -> Stat
     return given
 
 
+def _emit(event: str, run_id: UUID) -> None:
+    """Send an event about an upload, as its process does."""
+    tag = {"prefect.resource.id": "prefect.tag.upload", "prefect.resource.role": "tag"}
+    emit_event(event, resource={"prefect.resource.id": f"prefect.flow-run.{run_id}"}, related=[tag])
+
+
 def _state_names(prefect: SyncPrefectClient, *run_ids: UUID) -> set[str | None]:
     return {run.state_name for run in map(prefect.read_flow_run, run_ids)}
 
@@ -140,8 +153,7 @@ def test_a_run_that_makes_no_progress_is_told_and_one_that_does_is_not(
 ) -> None:
     stalled, moving = _run(prefect), _run(prefect)
     for _ in range(SOON_S + 4):
-        emit_event("bulk-upload.run.progress", resource={"prefect.resource.id": f"prefect.flow-run.{moving}"},
-                   related=[{"prefect.resource.id": "prefect.tag.upload", "prefect.resource.role": "tag"}])  # fmt: skip
+        _emit("bulk-upload.run.progress", moving)
         time.sleep(1)
     prefect.set_flow_run_state(moving, Completed())
     assert "makes no progress" in _of(prefect, told, stalled, within_s=30)
@@ -183,6 +195,22 @@ def test_what_its_process_or_its_worker_has_left_is_started_again_and_nobody_is_
     third = _created(prefect, "one-at-a-time", "upload", **options).id
     assert _set(prefect, third, Pending()).is_pending(), "the place is free"
     _set(prefect, third, Cancelled())
+    assert not _of(prefect, told, crashed, within_s=2)
+
+
+@pytest.mark.parametrize("within_s", [SOON_S, SOON_S + 1], ids=["unchanged", "changed"])
+def test_runs_that_have_just_died_are_started_again_though_automations_are_installed_again(
+    prefect: SyncPrefectClient, told: list[str], impatient: Path, tmp_path: Path, within_s: int
+) -> None:
+    silent, crashed = _run(prefect), _run(prefect, Crashed(message="Process exited with status code: -9"))
+    _emit("prefect.flow-run.heartbeat", silent)
+    time.sleep(1)
+    before = prefect.request("POST", "/automations/filter").json()
+    again = tmp_path / "automations.yaml"
+    again.write_text(impatient.read_text().replace(f"within: {SOON_S}\n", f"within: {within_s}\n"))
+    install_automations(str(again))
+    assert (prefect.request("POST", "/automations/filter").json() == before) == (within_s == SOON_S)
+    until(lambda: _state_names(prefect, silent, crashed) == {"AwaitingRetry"}, within_s=120)
     assert not _of(prefect, told, crashed, within_s=2)
 
 
