@@ -55,13 +55,15 @@ def up(
         server = stack.enter_context(prefect_api(port, own=demo))
         server.prepare(environment)
         from cli.deployments import are_current, deploy, started_by_schedule
+        from tasks.automations import restart_lost_runs
 
         _make_pool()
         if are_current():
             typer.echo("Deployed already: schedules and parameters stay as they are in Prefect.")
+            restart_lost_runs()
         else:
             typer.echo("Deploying …")
-            deploy(environment)
+            deploy(environment)  # which restarts them, too
         typer.echo(f"Ready at {server.url}; a worker starts …")
         typer.echo(_next_steps(server, started_by_schedule()))
         with stop_on_signals() as stop:

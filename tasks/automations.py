@@ -62,8 +62,16 @@ def install_automations(path: str) -> None:
             is_changed = True
         if is_changed:
             _repeat_last_events(client)
-        # A server that was started anew misses the event of a run that it found Lost within five minutes of its begin:
-        # it waits for the one before, which the former server has seen.
+    restart_lost_runs()
+
+
+def restart_lost_runs() -> None:
+    """Start uploads again that are Lost.
+
+    A server that was started anew misses the event of a run that it found Lost within five minutes of its begin: it
+    waits for the one before, which the former server has seen.
+    """
+    with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=_uploads(states.LOST)):
             client.set_flow_run_state(run.id, AwaitingRetry(message=states.WORKER_GONE))
 

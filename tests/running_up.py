@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
 from cli.prefect_server import free_port
 from tests.commands import start
 
@@ -81,6 +84,16 @@ def running_up(cwd: Path, *options: str, **environment: Any) -> Iterator[Up]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         process.communicate()
+
+
+@contextmanager
+def client_of(up: Up) -> Iterator[SyncPrefectClient]:
+    """A client of its server."""
+    with (
+        temporary_settings({PREFECT_API_URL: up.api_url, PREFECT_API_AUTH_STRING: up.auth_string}),
+        get_client(sync_client=True) as prefect,
+    ):
+        yield prefect
 
 
 def children(pid: int) -> list[int]:

@@ -14,6 +14,8 @@ from tasks.automations import automations_of, install_automations
 from tasks.run import begun_at
 from tasks.states import LOST, PROCESS_DIED, STARTED_AGAIN, WORKER_GONE
 from tests.commands import ROOT
+from tests.prefect_homes import prefect_home
+from tests.running_up import client_of, running_up
 from venclient.errors import ConfigurationError
 
 SCHEDULED_FOR = datetime(2026, 1, 10, 1, tzinfo=UTC)
@@ -82,3 +84,20 @@ def test_a_run_that_is_still_lost_when_deployments_are_put_on_the_server_is_star
     other = prefect.read_flow_run(of_others.id).state
     assert other is not None
     assert other.name == LOST
+
+
+@pytest.mark.long
+def test_a_run_that_is_still_lost_when_up_starts_is_started_again(tmp_path: Path) -> None:
+    home = prefect_home(tmp_path / "prefect")
+    with running_up(tmp_path, PREFECT_HOME=str(home)) as up, client_of(up) as prefect:
+        (lost_again,) = prefect.read_automations_by_name("bulk-upload-lost-again")
+        prefect.pause_automation(lost_again.id)  # a server that is started anew misses the event
+        run_id = prefect.create_flow_run(bulk_upload, state=Running(), tags=["upload"]).id
+        prefect.set_flow_run_state(run_id, Paused(name=LOST), force=True)
+        up.end()
+    with running_up(tmp_path, PREFECT_HOME=str(home)) as up, client_of(up) as prefect:
+        assert "Deployed already" in up.printed
+        state = prefect.read_flow_run(run_id).state
+        assert state is not None
+        assert (state.name, state.message) == ("AwaitingRetry", WORKER_GONE)
+        up.end()

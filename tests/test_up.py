@@ -7,21 +7,19 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import certifi
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from cli.worker import Stop, run_worker
 from tests.commands import ROOT, command, last_json, start
 from tests.prefect_homes import prefect_home
 from tests.reference_vtn import ReferenceVtn
-from tests.running_up import Up, below, children, running_up
+from tests.running_up import below, children, client_of, running_up
 from tests.sites import Site
 
 
@@ -116,7 +114,7 @@ def test_what_was_changed_in_prefect_stays_so_when_it_is_started_again(tmp_path:
     home = prefect_home(tmp_path / "prefect")
     with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
         assert "Starts by itself: nightly (0 2 * * * Europe/Copenhagen)\n" in up.printed
-        with _prefect(up) as prefect:
+        with client_of(up) as prefect:
             nightly = prefect.read_deployment_by_name("bulk-upload/nightly")
             prefect.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=False)
             later = nightly.parameters | {"deadline": "04:00"}
@@ -126,19 +124,9 @@ def test_what_was_changed_in_prefect_stays_so_when_it_is_started_again(tmp_path:
         up.end()
     with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
         assert "Starts by itself: weekly (0 12 * * 0 Europe/Copenhagen)\n" in up.printed
-        with _prefect(up) as prefect:
+        with client_of(up) as prefect:
             deadline = prefect.read_deployment_by_name("bulk-upload/nightly").parameters["deadline"]
         assert deadline == ("04:00" if version == "this" else "06:00 Europe/Copenhagen")
-
-
-@contextmanager
-def _prefect(up: Up) -> Iterator[SyncPrefectClient]:
-    """A client of its server."""
-    with (
-        temporary_settings({PREFECT_API_URL: up.api_url, PREFECT_API_AUTH_STRING: up.auth_string}),
-        get_client(sync_client=True) as prefect,
-    ):
-        yield prefect
 
 
 def test_a_worker_without_a_server_is_told(tmp_path: Path) -> None:
