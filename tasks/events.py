@@ -75,9 +75,15 @@ class ProgressEvents:
             },
         )
         get_run_logger().info(
-            "%d %%: %s of %s points sent, %s of %s loads, %s failed", 100 * now.share, f"{now.points_sent:,}",
-            f"{now.points_to_send:,}", f"{now.successful + now.failed:,}", f"{now.total_loads:,}", f"{now.failed:,}",
+            "%d %%: %s, %s of %s loads, %s failed", 100 * now.share, points_sent_text(now),
+            f"{now.successful + now.failed:,}", f"{now.total_loads:,}", f"{now.failed:,}",
         )  # fmt: skip
+
+
+def points_sent_text(now: Snapshot) -> str:
+    """How many of all points are sent, as in its share: `60 of 100 points sent, 50 of them by earlier runs`."""
+    text = f"{now.points_with_vtn:,} of {now.points_in_all:,} points sent"
+    return f"{text}, {now.points_acknowledged:,} of them by earlier runs" if now.points_acknowledged else text
 
 
 def _load_resource(load: Load) -> dict[str, str]:

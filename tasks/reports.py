@@ -19,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run, task_run
 from slugify import slugify
 
-from tasks.events import ProgressEvents
+from tasks.events import ProgressEvents, points_sent_text
 from tasks.report_errors import log_report_errors
 from venclient.loads import vens_title
 from venclient.models import LoadResult
@@ -168,8 +168,7 @@ def _progress_text(now: Snapshot) -> str:
     return (
         f"{100 * now.share:.0f} %, time left: {time_left}, {now.failed:,} failed\n\n"
         f"{now.successful + now.failed:,} of {now.total_loads:,} loads, {now.failed:,} failed; "
-        f"{now.points_sent:,} of {now.points_to_send:,} points sent, {now.points_per_second_now:,.0f} a second"
-        + (f"; until {until}" if until else "")
+        f"{points_sent_text(now)}, {now.points_per_second_now:,.0f} a second" + (f"; until {until}" if until else "")
     )
 
 

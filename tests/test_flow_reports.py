@@ -82,6 +82,20 @@ def test_progress_and_live_numbers_are_one_artifact_each_and_the_summary_has_the
     assert len(set(keys)) == len(keys), "updated in place"
 
 
+def test_the_progress_of_a_run_that_goes_on_counts_what_earlier_runs_have_sent(
+    prefect: SyncPrefectClient, site: Site
+) -> None:
+    bulk_upload(limit_loads=4, return_state=True)
+    state = bulk_upload(return_state=True)
+    progress = [line for line in _logs(prefect, state) if "points sent" in line and " %: " in line]
+    assert progress
+    for line in progress:
+        share, sent = re.findall(r"^(\d+) %: ([\d,]+) of 3,000 points sent, 1,200 of them by earlier runs, ", line)[0]
+        assert int(share) == 100 * int(sent.replace(",", "")) // 3000
+    text = str(_artifacts(prefect, state)["bulk-upload-progress"].description)
+    assert "10 of 10 loads, 0 failed; 3,000 of 3,000 points sent, 1,200 of them by earlier runs, " in text
+
+
 def test_the_graph_leads_from_the_plan_to_the_batches_in_letters_that_it_can_show(
     prefect: SyncPrefectClient, site: Site
 ) -> None:
@@ -168,10 +182,9 @@ def test_no_token_shows_in_parameters_logs_artifacts_or_states(
     no_faults.switch(script=["500", "401", "400"])
     state = bulk_upload(return_state=True)
     run = prefect.read_flow_run(_run_id(state))
-    APILogHandler().flush()
-    logs = prefect.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
+    logs = _logs(prefect, state)
     assert logs
-    told = [run.model_dump_json(), repr(state), *(log.message for log in logs)]
+    told = [run.model_dump_json(), repr(state), *logs]
     told += [artifact.model_dump_json() for artifact in _artifacts(prefect, state).values()]
     assert no_faults.token not in "\n".join(told)
 
@@ -190,6 +203,13 @@ def test_every_ven_has_a_key_of_its_own_that_prefect_takes(names: list[str], sha
     assert len(set(keys)) == len(names)
     assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for key in keys)
     assert shared is None or keys == [shared]
+
+
+def _logs(prefect: SyncPrefectClient, state: State[Any]) -> list[str]:
+    """The messages of a run's log."""
+    APILogHandler().flush()
+    logs = prefect.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[_run_id(state)])))
+    return [log.message for log in logs]
 
 
 def _run_id(state: State[Any]) -> UUID:
