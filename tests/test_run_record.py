@@ -48,6 +48,14 @@ def test_a_pause_begins_with_the_last_answer_and_says_why_in_words_that_do_not_c
     assert {sample.concurrency for sample in recorder.record().samples[1:]} == {5}
 
 
+def test_a_pause_before_the_first_answer_does_not_contain_the_wait_for_another_run() -> None:
+    recorder = RunRecorder()
+    for seconds, points, waiting_for in ((25, 0, None), (26, 0, "the VTN"), (30, 0, "the VTN"), (31, 100, None)):
+        recorder.sample(seconds, points, waiting_for)
+    (pause,) = recorder.record().pauses
+    assert (pause.begin_s, pause.end_s) == (25, 30)
+
+
 def test_attempts_that_failed_are_counted_by_status_for_loads_that_failed_too() -> None:
     recorder = RunRecorder()
     recorder.count_receipt(_load(1), Receipt(10, ("503", "no-answer", "201"), 1.0))

@@ -35,7 +35,7 @@ class RunRecorder:
         # Half a second apart; with each doubling of the time, twice as far apart.
         self._samples = [self._last]
         self._spacing_s = 0.5
-        self._last_arrival_s = 0.0
+        self._last_arrival_s: float | None = None  # of points; until then, when the first sample was taken
         self._pause: Pause | None = None
         self._pauses: list[Pause] = []
         self._pause_count = 0
@@ -108,7 +108,7 @@ class RunRecorder:
         """Record a moment of the run; `waiting_for`: what all requests are waiting for."""
         limits = self._limits()
         with self._lock:
-            if points > self._last.points:
+            if self._last_arrival_s is None or points > self._last.points:
                 self._last_arrival_s = seconds
             self._last = Sample(seconds, points, *((limits.concurrency, limits.chunk_size) if limits else ()))
             if seconds - self._samples[-1].seconds >= self._spacing_s:
