@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from pydantic import SecretStr
 
@@ -100,6 +100,8 @@ def prefect_server(
         with _start_lock(home):
             port = free_port() if port is None else port
             _require_free(port)
+            if whole:
+                stack.enter_context(_only_server(home, port))
             with _writing_to(home):
                 server = start_process(home, port, whole=whole)
             stack.callback(server.stop)
@@ -110,20 +112,48 @@ def prefect_server(
 
 @contextmanager
 def _start_lock(home: Path) -> Iterator[None]:
-    """Let only one server at a time start in a PREFECT_HOME, because it creates or migrates the database there.
-
-    The kernel releases the lock if the process is killed.
-    """
+    """Let only one server at a time start in a PREFECT_HOME, because it creates or migrates the database there."""
     with _writing_to(home):
         make_private_folder(home)
         stream = open(home / "server-start.lock", "w", opener=open_private)  # noqa: SIM115 - closed below
     with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_lock(stream):
             echo(f"Another Prefect server is starting in {home}: waiting for it …", err=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _only_server(home: Path, port: int) -> Iterator[None]:
+    """Refuse a second whole server in a PREFECT_HOME, because both would schedule runs in the database there."""
+    with _writing_to(home):
+        stream = open(home / "server.lock", "a+", opener=open_private)  # noqa: SIM115 - closed below
+    with stream:
+        if not _try_lock(stream):
+            stream.seek(0)
+            first = stream.read()
+            raise ConfigurationError(
+                f"A Prefect server with its database in {home} runs on port {first} already: use it with "
+                f"PREFECT_API_URL=http://127.0.0.1:{first}/api, or name another folder in PREFECT_HOME"
+            )
+        with _writing_to(home):
+            stream.truncate(0)
+            print(port, end="", file=stream, flush=True)
+        yield
+
+
+def _try_lock(stream: IO[str]) -> bool:
+    """Lock an open file, unless another process has; a file system without locks lets all go on.
+
+    The kernel releases the lock if the process is killed.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 @contextmanager

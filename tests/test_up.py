@@ -15,6 +15,7 @@ import certifi
 import pytest
 from prefect.client.schemas.actions import DeploymentUpdate
 
+from cli.prefect_server import free_port
 from cli.worker import Stop, run_worker
 from tests.commands import ROOT, command, last_json, start
 from tests.prefect_homes import prefect_home
@@ -139,6 +140,20 @@ def test_a_port_that_is_taken_is_told(vtn: ReferenceVtn, tmp_path: Path) -> None
     finished = command("up", "--port", vtn.port, cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
     assert finished.returncode == 2
     assert f"Port {vtn.port} is taken: name another with --port" in finished.stderr
+
+
+def test_a_second_one_in_the_same_prefect_home_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    home = prefect_home(tmp_path / "prefect")
+    with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
+        second = command("up", "--port", free_port(), cwd=tmp_path, PREFECT_HOME=str(home))
+        assert second.returncode == 2
+        said = f"A Prefect server with its database in {home} runs on port {up.port} already: use it with PREFECT_API_"
+        assert said in " ".join(second.stderr.split())
+        assert "Traceback" not in second.stderr
+        up.process.kill()
+        up.process.communicate()
+    with running_up(tmp_path, PREFECT_HOME=str(home)) as again:
+        assert again.port != up.port
 
 
 @pytest.mark.long
