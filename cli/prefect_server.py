@@ -99,7 +99,7 @@ def prefect_server(
     with ExitStack() as stack:
         with _start_lock(home):
             port = free_port() if port is None else port
-            _require_free(port)
+            require_free(port)
             if whole:
                 stack.enter_context(_only_server(home, port))
             with _writing_to(home):
@@ -181,7 +181,8 @@ def free_port() -> int:
         return port
 
 
-def _require_free(port: int) -> None:
+def require_free(port: int) -> None:
+    """Raise `ConfigurationError` if another program listens on this loopback port."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

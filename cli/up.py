@@ -48,9 +48,11 @@ def up(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
-        environment = stack.enter_context(_demo(wire or "bulk")) if demo else _environment(wire)
-        from cli.prefect_server import prefect_api
+        from cli.prefect_server import prefect_api, require_free
 
+        if demo:
+            require_free(port)  # before its data and its VTN are made
+        environment = stack.enter_context(_demo(wire or "bulk")) if demo else _environment(wire)
         # A demo's deployments must not be put on a configured server.
         server = stack.enter_context(prefect_api(port, own=demo))
         server.prepare(environment)

@@ -140,6 +140,10 @@ def test_a_port_that_is_taken_is_told(vtn: ReferenceVtn, tmp_path: Path) -> None
     finished = command("up", "--port", vtn.port, cwd=tmp_path, PREFECT_HOME=str(tmp_path / "prefect"))
     assert finished.returncode == 2
     assert f"Port {vtn.port} is taken: name another with --port" in finished.stderr
+    demo = command("up", "--demo", "--port", vtn.port, cwd=tmp_path, TMPDIR=str(tmp_path))
+    assert demo.returncode == 2
+    assert f"Port {vtn.port} is taken: name another with --port" in demo.stderr
+    assert (demo.stdout, list(tmp_path.glob("bulk-upload-demo-*"))) == ("", [])
 
 
 def test_a_second_one_in_the_same_prefect_home_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
