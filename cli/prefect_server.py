@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ def prefect_api(
     another is configured; `quiet`: do not say that it starts; `meanwhile`: called while it starts, and ends it if it
     raises.
     """
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")  # `_writing_to` says it
     from prefect.settings import (
         PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,
