@@ -164,9 +164,7 @@ def test_a_second_one_in_the_same_prefect_home_is_refused_until_the_first_has_en
 def test_a_prefect_server_that_dies_ends_it_with_a_sentence_that_says_so(tmp_path: Path) -> None:
     home = prefect_home(tmp_path / "prefect")
     with running_up(tmp_path, PREFECT_HOME=str(home)) as up:
-        (server,) = (
-            pid for pid in children(up.process.pid) if "server\0start" in Path(f"/proc/{pid}/cmdline").read_text()
-        )
+        (server,) = (pid for pid in children(up.process.pid) if "uvicorn" in Path(f"/proc/{pid}/cmdline").read_text())
         os.kill(server, signal.SIGKILL)
         _, errors = up.process.communicate(timeout=60)
     assert up.process.returncode == 1
