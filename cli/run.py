@@ -219,8 +219,10 @@ def _print_outcome(state: "State[Summary]", days: Days, elapsed: timedelta, *, a
         _print_days(days, outcome, is_completed=state.is_completed())
     if not outcome.success:
         message = (state.message or "").removesuffix(f". {outcome.warning}")  # which was logged as the run began
-        # What a stop leaves is no error.
-        echo(message, err=True) if state.is_cancelled() else echo_error(message)
+        if state.is_cancelled():  # what a stop leaves is no error
+            echo(message, err=True)
+        else:
+            echo_error(message)
     if state.is_cancelled():
         echo(STOPPED, err=True)
     if outcome.report:
