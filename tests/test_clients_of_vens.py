@@ -150,7 +150,7 @@ def test_where_no_client_may_in_each_command_ends_and_what_is_known_of_the_loads
     assert {result.state for result in upload(site, vtn_of_many, **settings).values()} == {"done"}
     file = _file(tmp_path, [f"{ven},ven-{number},another" for number, ven in enumerate(vens[:rows])])
     environment = {
-        "VTN_SERVER_ADDRESS": vtn_of_many.base_url, "VTN_WIRE": "openadr-3.1",
+        "VTN_SERVER_ADDRESS": vtn_of_many.base_url, "VTN_WIRE": vtn_of_many.wire,
         "OAUTHCHECK_ACCESS_TOKEN_OBTAIN_URL": vtn_of_many.token_url, "BULK_UPLOAD_VEN_CREDENTIALS": str(file),
         "BULK_UPLOAD_RESOURCES_DB": str(site.db), "BULK_UPLOAD_METER_FILE": str(site.h5),
         "BULK_UPLOAD_LEDGER_URL": site.ledger_url,
