@@ -234,7 +234,9 @@ def test_a_program_and_an_event_that_another_client_created_meanwhile_are_not_sa
         if method == "POST":
             posted.add(path)
             return 409, {}
-        return 200, listed.get(path, []) if path in posted else []
+        if path == "/resources":
+            return (200, []) if vtn.wire == "openadr-3.1" else (404, {})
+        return 200, listed[path] if path in posted else []
 
     with answering(answer) as url, open_wire(settings_of(new_site(), vtn, vtn_url=url, bearer_token="token")) as wire:
         assert wire.prepare_registration() is None
