@@ -64,8 +64,8 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(prefect: SyncPrefectClient, impatient: Path) -> Iterator[list[str]]:
-    """What is told to somebody, by automations that are less patient than those of the file."""
+def notified(prefect: SyncPrefectClient, impatient: Path) -> Iterator[list[str]]:
+    """The notifications of automations that are less patient than those of the file."""
     heard: list[str] = []
 
     def hear(body: bytes) -> None:
@@ -74,7 +74,7 @@ def told(prefect: SyncPrefectClient, impatient: Path) -> Iterator[list[str]]:
     given = automations_of(impatient)
     with answering(lambda _method, _path: (200, {}), hear) as address:
         install_automations(str(impatient))
-        assert len(prefect.read_automations()) == 5, "without a block nobody is told"
+        assert len(prefect.read_automations()) == 5, "without a block there are no notifications"
         hook = CustomWebhookNotificationBlock(
             name="bulk-upload", url=address, headers=None, cookies=None, json_data={"text": "{{subject}}\n{{body}}"}
         )
@@ -128,60 +128,60 @@ def _state_names(prefect: SyncPrefectClient, *run_ids: UUID) -> set[str | None]:
     return {run.state_name for run in map(prefect.read_flow_run, run_ids)}
 
 
-def _of(prefect: SyncPrefectClient, told: list[str], run_id: UUID, *, within_s: float) -> str:
-    """What is told of this run; nothing when nothing is."""
+def _of(prefect: SyncPrefectClient, notified: list[str], run_id: UUID, *, within_s: float) -> str:
+    """The notification about this run; empty if there is none."""
     name = prefect.read_flow_run(run_id).name
     give_up_at = time.monotonic() + within_s
     while time.monotonic() < give_up_at:
-        for text in told:
+        for text in notified:
             if name in text:
                 return text
         time.sleep(0.2)
     return ""
 
 
-def test_a_run_that_failed_is_told_with_its_reason(prefect: SyncPrefectClient, told: list[str]) -> None:
+def test_a_run_that_failed_is_told_with_its_reason(prefect: SyncPrefectClient, notified: list[str]) -> None:
     run_id = _run(prefect, Failed(message="3 of 46 loads failed"))
-    text = _of(prefect, told, run_id, within_s=30)
+    text = _of(prefect, notified, run_id, within_s=30)
     assert text.startswith("bulk-upload/all-vens failed\n")
     assert "3 of 46 loads failed" in text
     assert f"/runs/flow-run/{run_id}" in text
 
 
 def test_a_run_that_makes_no_progress_is_told_and_one_that_does_is_not(
-    prefect: SyncPrefectClient, told: list[str]
+    prefect: SyncPrefectClient, notified: list[str]
 ) -> None:
     stalled, moving = _run(prefect), _run(prefect)
     for _ in range(SOON_S + 4):
         _emit("bulk-upload.run.progress", moving)
         time.sleep(1)
     prefect.set_flow_run_state(moving, Completed())
-    assert "makes no progress" in _of(prefect, told, stalled, within_s=30)
+    assert "makes no progress" in _of(prefect, notified, stalled, within_s=30)
     prefect.set_flow_run_state(stalled, Cancelled())
-    assert not _of(prefect, told, moving, within_s=SOON_S + 6)
+    assert not _of(prefect, notified, moving, within_s=SOON_S + 6)
 
 
-def test_a_night_that_was_cancelled_is_told_with_its_reason(prefect: SyncPrefectClient, told: list[str]) -> None:
+def test_a_night_that_was_cancelled_is_told_with_its_reason(prefect: SyncPrefectClient, notified: list[str]) -> None:
     run_id = _run(prefect, Cancelled(message="Stopped by the deadline: 7 loads are left"), deployment="nightly")
-    text = _of(prefect, told, run_id, within_s=30)
+    text = _of(prefect, notified, run_id, within_s=30)
     assert text.startswith("The nightly upload was cancelled\n")
     assert "Stopped by the deadline: 7 loads are left" in text
 
 
 def test_nights_that_do_not_come_are_told_from_the_installation_on_and_after_each_that_came(
-    prefect: SyncPrefectClient, told: list[str]
+    prefect: SyncPrefectClient, notified: list[str]
 ) -> None:
-    _wait_for_night_missed(told, times=1)
+    _wait_for_night_missed(notified, times=1)
     _run(prefect, Completed(), deployment="nightly")
-    _wait_for_night_missed(told, times=1 + sum(NIGHT_MISSED in text for text in told))
+    _wait_for_night_missed(notified, times=1 + sum(NIGHT_MISSED in text for text in notified))
 
 
-def _wait_for_night_missed(told: list[str], times: int) -> None:
-    until(lambda: sum(NIGHT_MISSED in text for text in told) >= times)
+def _wait_for_night_missed(notified: list[str], times: int) -> None:
+    until(lambda: sum(NIGHT_MISSED in text for text in notified) >= times)
 
 
 def test_what_its_process_or_its_worker_has_left_is_started_again_and_nobody_is_told(
-    prefect: SyncPrefectClient, told: list[str]
+    prefect: SyncPrefectClient, notified: list[str]
 ) -> None:
     crashed = _run(prefect, Crashed(message="Process exited with status code: -9"))
     alone = ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
@@ -195,12 +195,12 @@ def test_what_its_process_or_its_worker_has_left_is_started_again_and_nobody_is_
     third = _created(prefect, "one-at-a-time", "upload", **options).id
     assert _set(prefect, third, Pending()).is_pending(), "the place is free"
     _set(prefect, third, Cancelled())
-    assert not _of(prefect, told, crashed, within_s=2)
+    assert not _of(prefect, notified, crashed, within_s=2)
 
 
 @pytest.mark.parametrize("within_s", [SOON_S, SOON_S + 1], ids=["unchanged", "changed"])
 def test_runs_that_have_just_died_are_started_again_though_automations_are_installed_again(
-    prefect: SyncPrefectClient, told: list[str], impatient: Path, tmp_path: Path, within_s: int
+    prefect: SyncPrefectClient, notified: list[str], impatient: Path, tmp_path: Path, within_s: int
 ) -> None:
     silent, crashed = _run(prefect), _run(prefect, Crashed(message="Process exited with status code: -9"))
     _emit("prefect.flow-run.heartbeat", silent)
@@ -211,7 +211,7 @@ def test_runs_that_have_just_died_are_started_again_though_automations_are_insta
     install_automations(str(again))
     assert (prefect.request("POST", "/automations/filter").json() == before) == (within_s == SOON_S)
     until(lambda: _state_names(prefect, silent, crashed) == {"AwaitingRetry"}, within_s=120)
-    assert not _of(prefect, told, crashed, within_s=2)
+    assert not _of(prefect, notified, crashed, within_s=2)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_runs_that_have_just_died_are_started_again_though_automations_are_insta
     ids=lambda value: str(value),
 )
 def test_a_crash_that_is_not_taken_up_again_is_told_once(
-    prefect: SyncPrefectClient, told: list[str], tag: str, starts: int
+    prefect: SyncPrefectClient, notified: list[str], tag: str, starts: int
 ) -> None:
     # A worker says it twice.
     crashes: list[State[object]] = [
@@ -228,11 +228,11 @@ def test_a_crash_that_is_not_taken_up_again_is_told_once(
         Crashed(message="It has crashed"),
     ]
     run_id = _run(prefect, *crashes, deployment=f"for-{tag}", tag=tag, starts=starts)
-    text = _of(prefect, told, run_id, within_s=30)
+    text = _of(prefect, notified, run_id, within_s=30)
     assert text.startswith(f"bulk-upload/for-{tag} crashed, and is not started again\n")
     time.sleep(1)
     name = prefect.read_flow_run(run_id).name
-    assert sum(name in text for text in told) == 1
+    assert sum(name in text for text in notified) == 1
 
 
 def test_deployments_have_their_scheduled_runs_within_seconds(

@@ -184,9 +184,9 @@ def test_no_token_shows_in_parameters_logs_artifacts_or_states(
     run = prefect.read_flow_run(_run_id(state))
     logs = _logs(prefect, state)
     assert logs
-    told = [run.model_dump_json(), repr(state), *logs]
-    told += [artifact.model_dump_json() for artifact in _artifacts(prefect, state).values()]
-    assert no_faults.token not in "\n".join(told)
+    shown = [run.model_dump_json(), repr(state), *logs]
+    shown += [artifact.model_dump_json() for artifact in _artifacts(prefect, state).values()]
+    assert no_faults.token not in "\n".join(shown)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from venclient.reports.series_facts import (
     implausible_from_w,
 )
 from venclient.sources import Availability, Source
+from venclient.sync.due import SAME_ID
 
 # A series begins late or ends early if it does so by more than both this time and this share of the usual time span.
 UNUSUAL_S, UNUSUAL_SHARE = 2 * 86_400, 0.01
@@ -206,8 +207,7 @@ def _load_check(
 ) -> LoadCheck:
     error = load.fault
     if error is None and load.vtn_resource_id in ambiguous_ids:
-        message = "Another load, with another series or resource, has the same vtn_resource_id"
-        error = f"{message} '{load.vtn_resource_id}'"
+        error = f"{SAME_ID} '{load.vtn_resource_id}'"
     exists = readable = True
     return LoadCheck(*_identity(load), exists, readable, error, _capacity_w(load), above, facts, implausible)
 

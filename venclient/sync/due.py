@@ -13,6 +13,8 @@ from venclient.sync.pending import Pending, PendingRanges, indices_outside, pend
 from venclient.sync.resend import ResendReason, described, outdated_months, resend_reasons, without_marks
 from venclient.wires import ANY_POINTS, Layout
 
+SAME_ID = "Another load, with another series or resource, has the same vtn_resource_id"
+
 
 @dataclass(frozen=True, slots=True)
 class Due:
@@ -84,10 +86,7 @@ class DueRules:
         if load.fault is not None:
             raise PermanentError(load.fault)
         if load.vtn_resource_id in self.ambiguous_ids:
-            raise PermanentError(
-                f"Another load, with another series or resource, has the same vtn_resource_id {load.vtn_resource_id}: "
-                "correct the loads table"
-            )
+            raise PermanentError(f"{SAME_ID} {load.vtn_resource_id}: correct the loads table")
 
     def due_of(self, load: Load, series: MeterSeries, entry: Entry) -> Due:
         """Return what is due of a load with this series and this ledger entry."""

@@ -34,6 +34,7 @@ from venclient.sync.comparison import (
     repeated_mask,
     stored_mask,
 )
+from venclient.sync.due import SAME_ID
 from venclient.sync.pending import Pending, indices_outside, pending
 from venclient.wires import Wire
 
@@ -55,7 +56,6 @@ Cause = Literal[
     "row", "file", "client", "unknown", "forbidden", "answer", "no answer",
 ]  # fmt: skip
 MONTH_CAUSES: tuple[Cause, ...] = ("differs", "not sent", "refused", "extra")
-SAME_ID = "Another load, with another series or resource, has the same vtn_resource_id: correct the loads table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def verify_load(
     except (PermanentError, TransientError) as error:
         return _unread(load, _cause(error), str(error), error.status)
     if load.vtn_resource_id in ambiguous_ids and verdict.state != "equal":
-        return replace(verdict, causes=("same id",), error=SAME_ID)
+        return replace(verdict, causes=("same id",), error=f"{SAME_ID}: correct the loads table")
     return verdict
 
 

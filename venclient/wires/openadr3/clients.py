@@ -119,7 +119,5 @@ class _TokensOfAny:
                 refusals.append(error)
             else:
                 return tokens
-        message = (
-            f"{refusals[0]}" if len(refusals) == 1 else f"None of {len(refusals):,} clients gets a token. {refusals[0]}"
-        )
-        raise ConfigurationError(message) from refusals[0]
+        of_how_many = f"None of {len(refusals):,} clients gets a token. " if len(refusals) > 1 else ""
+        raise ConfigurationError(f"{of_how_many}{refusals[0]}") from refusals[0]

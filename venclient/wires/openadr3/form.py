@@ -67,12 +67,17 @@ class Form:
         """Return the value of `DATA_QUALITY` for a quality code."""
         return self.qualities.get(code, code)
 
-    def digest(self, client_name: str, max_body_bytes: int, *resource_name: str) -> bytes:
-        """Return a digest of all that shapes the reports of a resource, except their points; 16 bytes."""
+    def digest(self, client_name: str, max_body_bytes: int, resource_name: str | None = None) -> bytes:
+        """Return a digest of all that shapes the reports of a resource, except their points; 16 bytes.
+
+        Older ledgers have it without the name of the resource.
+        """
         shape = [
             self.version, self.event.payload_type, self.event.quality_everywhere, sorted(self.qualities.items()),
-            self.packed, client_name, max_body_bytes, *resource_name,
+            self.packed, client_name, max_body_bytes,
         ]  # fmt: skip
+        if resource_name is not None:
+            shape.append(resource_name)
         return hashlib.sha256(orjson.dumps(shape)).digest()[:16]
 
 

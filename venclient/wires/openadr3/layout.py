@@ -111,7 +111,7 @@ class ReportLayout:
 
     def digest(self, form: Form, load: Load) -> bytes:
         """Return a digest of all that shapes a load's reports, except their points."""
-        return form.digest(client_name(load.ven), self._max_body_bytes, shortened(load.external_resource_id))
+        return form.digest(client_name(load.ven), self._max_body_bytes, resource_name(load))
 
     def _digests(self, form: Form, load: Load) -> Collection[bytes]:
         """The digests of reports that need not be sent again; the older ones are without the resource's name."""
